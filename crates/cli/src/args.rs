@@ -1,0 +1,396 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Args, Parser, Subcommand};
+use rxpath_trace::{Filter, Selector};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Exit codes, at the end of the main help.
+const CODES: &str = "\
+Exit codes:
+  0  done
+  1  what was asked failed; so, too, if the output could not be written
+  2  wrong usage or configuration
+
+Example:
+  rxpath demo";
+
+/// The Linux receive path in userspace: every packet's life, from the ring to recv().
+#[derive(Debug, Parser)]
+#[command(name = "rxpath", version, styles = STYLES, after_help = CODES, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    /// Answer in JSON, for machines.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the command does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show all of it in some seconds: clients, lives, counters, the balanced ledger.
+    Demo(DemoArgs),
+    /// Run a stack with services until a signal ends it.
+    Serve(ServeArgs),
+    /// Show lives of packets of a running stack.
+    Life(LifeArgs),
+    /// Show what a running stack dropped, and why.
+    Drops(DropsArgs),
+    /// Show sockets of a running stack, as ss of iproute2 does.
+    Ss(SsArgs),
+    /// Show counters of a running stack, as nstat of iproute2 does.
+    Nstat(NstatArgs),
+    /// Show the softirq statistics of a running stack's Cpus.
+    Softnet(SoftnetArgs),
+    /// Write a running stack's /proc/net files, for the tools that read those.
+    Proc(ProcArgs),
+    /// Measure side by side with peers.
+    #[cfg(feature = "bench")]
+    Bench(BenchArgs),
+    /// Give the same frames to the running kernel and to rxpath, and compare.
+    Twin(TwinArgs),
+    /// Check a configuration file, or print its reference.
+    Config(ConfigArgs),
+}
+
+/// `rxpath demo`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The stack runs on a TAP in a private namespace, with the kernel's own TCP as its clients, where that is allowed; else
+two stacks run on an in-memory wire. The last line is the ledger.
+
+Examples:
+  rxpath demo
+  rxpath demo --wire --json")]
+pub struct DemoArgs {
+    /// Stay on the in-memory wire even where a TAP is allowed.
+    #[arg(long)]
+    pub wire: bool,
+}
+
+/// `rxpath serve`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+`rxpath config reference` describes the file. Without --in-namespace, TAPs are made in the namespace of the caller, which
+needs CAP_NET_ADMIN.
+
+Examples:
+  rxpath serve --config host.toml
+  rxpath serve --config host.toml --in-namespace --exec curl http://10.9.0.1/")]
+pub struct ServeArgs {
+    /// What the host is: interfaces, addresses, services.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Where the control socket is made; before what the configuration says.
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Make a private user and network namespace first: needs no rights, touches nothing of the host.
+    #[arg(long)]
+    pub in_namespace: bool,
+    /// Give the kernel's end of the first TAP this address; in a namespace, one of the TAP's network is the default.
+    #[arg(long, value_name = "ADDRESS/LENGTH")]
+    pub kernel_address: Option<KernelAddress>,
+    /// Run a command (in the namespace, if there is one) and end with its exit code. Must come last.
+    #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
+    pub exec: Vec<OsString>,
+}
+
+/// An address of the kernel's end of a TAP, with the length of its network's prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelAddress {
+    /// The address.
+    pub addr: Ipv4Addr,
+    /// Bits of the prefix, 1 to 32.
+    pub prefix: u8,
+}
+
+impl std::str::FromStr for KernelAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<KernelAddress, String> {
+        let example = "write it as 10.9.0.254/24";
+        let (addr, prefix) = text.split_once('/').ok_or_else(|| format!("no /LENGTH; {example}"))?;
+        let addr = addr.parse().map_err(|_| format!("{addr:?} is no IPv4 address; {example}"))?;
+        match prefix.parse() {
+            Ok(prefix @ 1..=32) => Ok(KernelAddress { addr, prefix }),
+            _ => Err(format!("{prefix:?} is no length from 1 to 32; {example}")),
+        }
+    }
+}
+
+/// Which running stack is looked into.
+#[derive(Args, Debug)]
+pub struct ControlArgs {
+    /// The control socket of a running `rxpath serve`.
+    #[arg(long, value_name = "PATH", env = "RXPATH_CONTROL")]
+    pub control: Option<PathBuf>,
+}
+
+/// `rxpath life`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Filters: host 10.0.0.1, net 10.0.0.0/8, port 80, port 1000-1999, src or dst before these; tcp, udp, icmp, arp, proto N,
+flags syn+ack; not, and, or, parentheses. With --json each life is one line.
+
+Examples:
+  rxpath life --select all
+  rxpath life --last 3
+  rxpath life --follow --filter 'src 10.9.0.254 and tcp port 80'
+  rxpath life --dropped --json")]
+pub struct LifeArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// How many of the newest lives to show [default: 10, with --follow 0].
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+    /// Go on showing lives as they end.
+    #[arg(long)]
+    pub follow: bool,
+    /// Show only those that the filter matches.
+    #[arg(long, value_name = "FILTER", value_parser = filter)]
+    pub filter: Option<Filter>,
+    /// Show only those that ended in a drop.
+    #[arg(long)]
+    pub dropped: bool,
+    /// Choose which lives are recorded from now on, instead of showing any: all, off, 1/N, or a filter.
+    #[arg(long, value_name = "WHICH", value_parser = selector, conflicts_with_all = ["last", "follow", "filter", "dropped"])]
+    pub select: Option<Selector>,
+}
+
+fn filter(text: &str) -> Result<Filter, String> {
+    Filter::parse(text).map_err(|error| format!("\n{}", error.explain(text)))
+}
+
+fn selector(text: &str) -> Result<Selector, String> {
+    match text.parse::<Selector>() {
+        Ok(Selector::OneIn(0)) => Err("1/0 chooses no packet; write off".to_owned()),
+        Ok(selector) => Ok(selector),
+        Err(error) => Err(format!("\n{}\n(or write all, off, or 1/100)", error.explain(text))),
+    }
+}
+
+/// `rxpath drops`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Reasons have the names of the kernel's skb_drop_reason. `rxpath life --dropped` shows the packets themselves.
+
+Example:
+  rxpath drops")]
+pub struct DropsArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// `rxpath ss`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The options are those of ss in iproute2, and so is what is printed.
+
+Examples:
+  rxpath ss -tn
+  rxpath ss -tnl
+  rxpath ss -s")]
+pub struct SsArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// TCP sockets only; there are no others, so this leaves the Netid column out.
+    #[arg(short = 't', long)]
+    pub tcp: bool,
+    /// Port numbers instead of names.
+    #[arg(short = 'n', long)]
+    pub numeric: bool,
+    /// Listening sockets only.
+    #[arg(short = 'l', long)]
+    pub listening: bool,
+    /// All sockets, listening ones included.
+    #[arg(short = 'a', long)]
+    pub all: bool,
+    /// A summary instead of sockets.
+    #[arg(short = 's', long)]
+    pub summary: bool,
+    /// No heading.
+    #[arg(short = 'H', long)]
+    pub no_header: bool,
+}
+
+/// `rxpath nstat`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Values are those since the stack began. What the stack does not count is not shown.
+
+Examples:
+  rxpath nstat
+  rxpath nstat -az 'TcpExt*'")]
+pub struct NstatArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Absolute values; there are no others here.
+    #[arg(short = 'a', long)]
+    pub ignore: bool,
+    /// Counters that are 0, too.
+    #[arg(short = 'z', long)]
+    pub zeros: bool,
+    /// Which counters: names with * and ?.
+    #[arg(value_name = "PATTERN")]
+    pub patterns: Vec<String>,
+}
+
+/// `rxpath softnet`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  rxpath softnet")]
+pub struct SoftnetArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// `rxpath proc`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Writes net/snmp, net/netstat, net/tcp, net/sockstat, net/softnet_stat and net/dev below the folder, in the kernel's own
+formats. Tools of iproute2 read them where PROC_ROOT says so; node_exporter with --path.procfs.
+
+Examples:
+  rxpath proc --dir /tmp/rx && PROC_ROOT=/tmp/rx ss -tn
+  rxpath proc --dir /tmp/rx && PROC_ROOT=/tmp/rx NSTAT_HISTORY=/tmp/rx/history nstat -az")]
+pub struct ProcArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Below which folder; made if it is not there.
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: PathBuf,
+}
+
+/// `rxpath bench`.
+#[cfg(feature = "bench")]
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Build with --release. Each measurement and its peer take turns in one run; ratios are what counts.
+
+Example:
+  rxpath bench --only tcp-64,two-queues --json")]
+pub struct BenchArgs {
+    /// Which measurements, separated by commas [default: all].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
+}
+
+/// `rxpath twin`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The kernel answers first, on a TAP in a private namespace; rxpath gets the same frames at the same moments of virtual
+time. Frames that leave and counters that move are compared. The same seed gives the same cases.
+
+Example:
+  rxpath twin --seed 7 --cases 200 --kind tcp-basic")]
+pub struct TwinArgs {
+    /// Seed of the cases.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many cases.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub cases: u32,
+    /// Kind of cases.
+    #[arg(long, default_value = "tcp-basic")]
+    pub kind: String,
+}
+
+/// `rxpath config`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  rxpath config check host.toml
+  rxpath config reference > host.toml.md")]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+/// What `rxpath config` does.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Say all that is wrong with a host.toml, with places and mends.
+    #[command(after_help = "Example:\n  rxpath config check host.toml")]
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print the reference of host.toml as Markdown.
+    #[command(after_help = "Example:\n  rxpath config reference > host.toml.md")]
+    Reference,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_fit_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_has_an_example() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            let name = command.get_name().to_owned();
+            assert!(help.contains("Example") && help.contains("\n  rxpath "), "{name}: no example in its help");
+            command.get_subcommands_mut().for_each(check);
+        }
+        check(&mut Cli::command());
+    }
+
+    #[test]
+    fn every_example_is_a_command_line_that_is_understood() {
+        fn examples(command: &mut clap::Command, lines: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            lines.extend(help.lines().filter_map(|line| line.strip_prefix("  rxpath ")).map(str::to_owned));
+            command.get_subcommands_mut().for_each(|command| examples(command, lines));
+        }
+        let mut lines = Vec::new();
+        examples(&mut Cli::command(), &mut lines);
+        assert!(lines.len() > 12, "{lines:?}");
+        for line in lines {
+            let ours = line.split(" && ").next().unwrap_or_default().split(" > ").next().unwrap_or_default();
+            let words = ours.split('\'').enumerate().flat_map(|(i, part)| match i % 2 {
+                0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+                _ => vec![part.to_owned()],
+            });
+            let parsed = Cli::try_parse_from(std::iter::once("rxpath".to_owned()).chain(words));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("checked"));
+        }
+    }
+
+    #[test]
+    fn a_wrong_filter_is_shown_with_its_place() {
+        let error = Cli::try_parse_from(["rxpath", "life", "--filter", "dst port http"]).expect_err("no port");
+        let text = error.to_string();
+        assert!(text.contains("dst port http\n         ^^^^\nfilter, byte 9: found `http`"), "{text}");
+    }
+
+    #[test]
+    fn an_address_of_the_kernel_needs_its_prefix() {
+        assert_eq!("10.9.0.254/24".parse(), Ok(KernelAddress { addr: Ipv4Addr::new(10, 9, 0, 254), prefix: 24 }));
+        for wrong in ["", "10.9.0.254", "10.9.0.254/0", "10.9.0.254/33", "10.9.0/24", "10.9.0.254/x"] {
+            let error = wrong.parse::<KernelAddress>().expect_err(wrong);
+            assert!(error.ends_with("write it as 10.9.0.254/24"), "{error}");
+        }
+    }
+}

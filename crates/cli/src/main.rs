@@ -1,0 +1,2 @@
+//! rxpath
+fn main() {}

@@ -1,0 +1,323 @@
+//! The context in which every room works: one per Cpu, handed down as `&mut Cx`.
+//!
+//! A room takes a packet and the context and gives a [`Fate`]; what it emits on the side (an ACK, an RST, an ICMP
+//! answer, a wake-up) goes through the context. Ending a packet is one call that counts it, writes its last event and
+//! frees its slot: [`Cx::end`].
+//!
+//! Neighbours: [`crate::path`] carries packets from room to room; [`crate::stack`] makes the context and empties what
+//! rooms left in it. Nothing here panics on outside bytes.
+
+use std::sync::Arc;
+
+use rxpath_mem::{PagePool, Skb, SlotClass};
+use rxpath_trace::{
+    Consumed, Counter, Counters, DropReason, Event, EventKind, Flow, Holder, Ledger, LifeShard, OutputWhat, PacketId,
+    Time,
+};
+
+use crate::demux::stats::DevShard;
+use crate::neigh::NeighTable;
+use crate::netns::NetConfig;
+use crate::socket::{BindTable, ListenerMap, Sock, Wakeups};
+use crate::tx::Outbox;
+
+/// What became of a packet in a room.
+#[must_use]
+#[derive(Debug)]
+pub enum Fate<T = Skb> {
+    /// The next room gets it, with what this room found out.
+    Pass(T),
+    /// Some queue owns it now (and has counted it in).
+    Held,
+    /// It ended well.
+    Consumed(Skb, Consumed),
+    /// It ended here, for this reason.
+    Drop(Skb, DropReason),
+}
+
+/// What became of a packet in a room that passes nothing on.
+pub type End = Fate<std::convert::Infallible>;
+
+impl<T> Fate<T> {
+    /// Splits "passed on" from "ended or held".
+    #[inline(always)]
+    pub fn split(self) -> Result<T, End> {
+        match self {
+            Fate::Pass(next) => Ok(next),
+            Fate::Held => Err(End::Held),
+            Fate::Consumed(skb, how) => Err(End::Consumed(skb, how)),
+            Fate::Drop(skb, reason) => Err(End::Drop(skb, reason)),
+        }
+    }
+}
+
+/// The context of one Cpu.
+pub struct Cx {
+    /// The stack's clock, read once per softirq run.
+    pub now: Time,
+    /// Index of the Cpu.
+    pub cpu: u16,
+    /// Slots for frames that this Cpu makes, and the home of those that it received.
+    pub pool: PagePool,
+    /// This Cpu's shard of the counters.
+    pub mib: Arc<Counters>,
+    /// This Cpu's shard of the ledger.
+    pub ledger: Arc<Ledger>,
+    /// This Cpu's shard of the interfaces' statistics.
+    pub dev: Arc<DevShard>,
+    /// This Cpu's life records.
+    pub life: LifeShard,
+    /// Configuration: loaded once per softirq run.
+    pub net: Arc<NetConfig>,
+    /// Listeners: loaded once per softirq run.
+    pub listeners: Arc<ListenerMap>,
+    /// Local ports in use, shared by all Cpus.
+    pub binds: Arc<BindTable>,
+    /// Neighbours, shared by all Cpus.
+    pub neigh: Arc<NeighTable>,
+    /// Frames that wait for their device at the end of the poll.
+    pub outbox: Outbox,
+    /// Waiters to wake after all locks are released.
+    pub wakeups: Wakeups,
+    /// Connections whose listener closed while their handshake ended: to be reset.
+    pub orphans: Vec<Arc<Sock>>,
+    /// Source of ids for packets made here.
+    pub ids: IdSource,
+    /// Pseudo-random numbers from the stack's seed.
+    pub rng: Rng,
+}
+
+impl Cx {
+    /// Counts one event.
+    #[inline(always)]
+    pub fn count(&self, counter: Counter) {
+        self.mib.inc(counter);
+    }
+
+    /// Counts `n` events or octets.
+    #[inline(always)]
+    pub fn count_n(&self, counter: Counter, n: u64) {
+        self.mib.add(counter, n);
+    }
+
+    /// Writes an event into the life of `skb`, if that life is recorded.
+    #[inline(always)]
+    pub fn event(&mut self, skb: &Skb, kind: EventKind, a: u32, b: u32) {
+        if skb.traced() {
+            self.record(skb.id, kind, a, b, PacketId(0));
+        }
+    }
+
+    /// As [`Cx::event`], naming another packet (a parent, a clone, what it merged into).
+    #[inline(always)]
+    pub fn event_with(&mut self, skb: &Skb, kind: EventKind, a: u32, b: u32, other: PacketId) {
+        if skb.traced() {
+            self.record(skb.id, kind, a, b, other);
+        }
+    }
+
+    /// Writes an event for a packet whose life is known to be recorded.
+    #[cold]
+    pub fn record(&mut self, id: PacketId, kind: EventKind, a: u32, b: u32, other: PacketId) {
+        self.life.record(Event { id, at: self.now, kind, cpu: self.cpu as u8, a, b, other });
+    }
+
+    /// As [`Cx::record`], for what happened at another time than now.
+    #[cold]
+    pub fn record_at(&mut self, at: Time, id: PacketId, kind: EventKind, a: u32, b: u32) {
+        self.life.record(Event { id, at, kind, cpu: self.cpu as u8, a, b, other: PacketId::NONE });
+    }
+
+    /// Ends a packet as its room decided: the one place where packets end on this Cpu.
+    #[inline(always)]
+    pub fn end(&mut self, end: End) {
+        match end {
+            Fate::Pass(never) => match never {},
+            Fate::Held => {}
+            Fate::Consumed(skb, how) => self.consume(skb, how),
+            Fate::Drop(skb, reason) => self.drop_skb(skb, reason),
+        }
+    }
+
+    /// Ends a packet that reached its purpose (`consume_skb`).
+    #[inline]
+    pub fn consume(&mut self, skb: Skb, how: Consumed) {
+        self.ledger.consumed(how, 1);
+        self.event(&skb, EventKind::Consumed, how as u32, 0);
+        self.pool.free(skb);
+    }
+
+    /// Ends a packet for a reason (`kfree_skb_reason`).
+    #[cold]
+    pub fn drop_skb(&mut self, skb: Skb, reason: DropReason) {
+        self.ledger.dropped(reason, 1);
+        self.event(&skb, EventKind::Dropped, reason as u32, 0);
+        self.pool.free(skb);
+    }
+
+    /// Ends a packet that a device took.
+    #[inline]
+    pub fn transmitted(&mut self, skb: Skb, ifindex: u16) {
+        self.ledger.transmitted(1);
+        self.event(&skb, EventKind::Transmitted, skb.len() as u32, rxpath_trace::event::device_word(ifindex, self.cpu));
+        self.pool.free(skb);
+    }
+
+    /// A queue takes one packet.
+    #[inline(always)]
+    pub fn hold(&self, holder: Holder) {
+        self.ledger.held_in(holder, 1);
+    }
+
+    /// A queue gave one packet back.
+    #[inline(always)]
+    pub fn release(&self, holder: Holder) {
+        self.ledger.held_out(holder, 1);
+    }
+
+    /// A packet made here (`alloc_skb`): `size` bytes of linear room are promised behind the headroom for headers.
+    ///
+    /// Control packets (`reserved`) may dip into the pool's reserve. None when the pool is dry; the caller then does
+    /// what it would do if the packet were lost on the wire.
+    #[inline]
+    pub fn alloc_output(&mut self, what: OutputWhat, size: usize, reserved: bool) -> Option<Skb> {
+        let slot = if size <= HEAD_ROOM_FOR_PAYLOAD {
+            self.pool.alloc_head().or_else(|| self.pool.alloc())
+        } else if size <= SLOT_ROOM_FOR_PAYLOAD {
+            self.pool.alloc()
+        } else {
+            self.pool.alloc_large()
+        };
+        let mut skb = match slot {
+            Some(skb) => skb,
+            None if reserved && size <= HEAD_ROOM_FOR_PAYLOAD => self.pool.alloc_reserved()?,
+            None => return None,
+        };
+        let short = OUTPUT_HEADROOM.saturating_sub(skb.headroom());
+        skb.reserve(short);
+        skb.id = self.ids.mint();
+        self.ledger.output(1);
+        if self.life.on() {
+            self.birth(&mut skb, what, size);
+        }
+        Some(skb)
+    }
+
+    /// Decides whether the life of a packet made here is recorded. Its addresses are not known yet, so a filter that
+    /// asks for them selects no packets of ours; "all" and "one in N" do.
+    #[cold]
+    fn birth(&mut self, skb: &mut Skb, what: OutputWhat, size: usize) {
+        let wanted = self.life.selects(skb.id, unknown_flow);
+        skb.set_traced(wanted);
+        self.event(skb, EventKind::OutputMade, what as u32, size as u32);
+    }
+
+    /// True when more than half of the pool's slots are in use: queued payload is then copied densely.
+    #[inline(always)]
+    pub fn pool_is_low(&self) -> bool {
+        self.pool.free_of(SlotClass::Frame) * 2 < self.pool.capacity_of(SlotClass::Frame)
+    }
+
+    /// True when only an eighth of the pool's slots is free: sockets that hold much receive no more.
+    #[inline(always)]
+    pub fn pool_is_short(&self) -> bool {
+        self.pool.free_of(SlotClass::Frame) * 8 < self.pool.capacity_of(SlotClass::Frame)
+    }
+
+    /// True when nearly nothing is free.
+    #[inline]
+    pub fn pool_is_dry(&self) -> bool {
+        self.pool.free_of(SlotClass::Frame) * 64 < self.pool.capacity_of(SlotClass::Frame)
+    }
+
+    /// When the pool runs low, moves a small payload into a small slot, so that the slot that the device needs is free
+    /// again. Charge, identity and sequence numbers stay.
+    #[inline(always)]
+    pub fn compact(&mut self, skb: Skb, at_most: usize) -> Skb {
+        if skb.len() <= at_most && self.pool_is_low() { self.compact_now(skb) } else { skb }
+    }
+
+    #[cold]
+    fn compact_now(&mut self, skb: Skb) -> Skb {
+        if skb.class() == SlotClass::Head || skb.data_len() > 0 {
+            return skb;
+        }
+        let Some(mut dense) = self.pool.alloc_head() else { return skb };
+        if dense.tailroom() < skb.len() {
+            self.pool.free(dense);
+            return skb;
+        }
+        dense.put(skb.len()).copy_from_slice(skb.data());
+        dense.id = skb.id;
+        dense.seq = skb.seq;
+        dense.end_seq = skb.end_seq;
+        dense.truesize = skb.truesize;
+        dense.scratch = skb.scratch;
+        dense.tcp_flags = skb.tcp_flags;
+        dense.ifindex = skb.ifindex;
+        dense.set_traced(skb.traced());
+        self.pool.free(skb);
+        dense
+    }
+}
+
+/// The flow of a packet that has no headers yet.
+fn unknown_flow() -> Flow {
+    let none = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+    Flow { src: none, dst: none, proto: 0, sport: 0, dport: 0, tcp_flags: 0, ethertype: 0 }
+}
+
+/// Room that every packet made here keeps in front of its payload: Ethernet, IPv6 and the longest TCP header.
+pub const OUTPUT_HEADROOM: usize = 128;
+/// Payload bytes for which a small head slot (256 bytes of buffer) is enough.
+const HEAD_ROOM_FOR_PAYLOAD: usize = 256 - OUTPUT_HEADROOM;
+/// Payload bytes for which an ordinary slot (2,048 bytes of buffer) is enough.
+const SLOT_ROOM_FOR_PAYLOAD: usize = 2_048 - OUTPUT_HEADROOM;
+
+/// Mints ids for the packets that a Cpu makes.
+#[derive(Debug)]
+pub struct IdSource {
+    cpu: u16,
+    count: u64,
+}
+
+impl IdSource {
+    /// The source of Cpu `cpu`.
+    pub fn of_cpu(cpu: u16) -> IdSource {
+        IdSource { cpu, count: 0 }
+    }
+
+    /// A fresh id.
+    #[inline]
+    pub fn mint(&mut self) -> PacketId {
+        self.count += 1;
+        PacketId::of_cpu(self.cpu, self.count)
+    }
+}
+
+/// A small, fast, seeded generator (SplitMix64): for timer jitter, ports and identifiers that need no secrecy.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator that always gives the same numbers for the same seed.
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    /// The next 64 bits.
+    #[inline]
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound` (0 for bound 0).
+    #[inline]
+    pub fn below(&mut self, bound: u32) -> u32 {
+        ((u64::from(self.next_u64() as u32) * u64::from(bound)) >> 32) as u32
+    }
+}

@@ -1,0 +1,246 @@
+use std::sync::Arc;
+
+use rxpath_mem::{PktType, Skb};
+use rxpath_trace::{Consumed, Counter, DropReason, EventKind, Holder, Ledger};
+use rxpath_wire::{EtherType, MacAddr};
+
+use super::stats::DevStat;
+use super::tap::{Tap, TapConfig, TapStats};
+use super::{PacketType, Ptypes, Taken};
+use crate::cx::{Cx, End};
+use crate::testing::frames::{self, ethernet};
+use crate::testing::{Ended, MAC, Rig};
+
+const GROUP: MacAddr = MacAddr([1, 0, 0x5e, 0, 0, 1]);
+const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x99]);
+
+#[test]
+fn eth_type_trans_tells_to_whom_a_frame_is_addressed() {
+    let mut rig = Rig::new();
+    for (dst, expected) in [
+        (MAC, PktType::Host),
+        (MacAddr::BROADCAST, PktType::Broadcast),
+        (GROUP, PktType::Multicast),
+        (OTHER, PktType::OtherHost),
+    ] {
+        let skb = rig.frame(&ethernet(dst, 0x1234, b"payload"));
+        assert_eq!(skb.pkt_type, expected);
+        assert_eq!((skb.protocol, skb.ifindex, skb.data()), (0x1234, 1, &b"payload"[..]));
+        assert_eq!(usize::from(skb.network_off), skb.data_offset());
+        rig.drop_skb(skb, DropReason::UnhandledProto);
+    }
+    assert_eq!(rig.dev_stat(DevStat::Multicast), 1, "broadcast is not counted as multicast");
+}
+
+#[test]
+fn a_length_field_is_no_ethertype() {
+    let mut rig = Rig::new();
+    for (field, payload, expected) in [
+        (46, [0u8; 46], EtherType::LLC_802_2),
+        (46, [0xff; 46], EtherType::RAW_802_3),
+        (0x05ff, [0; 46], EtherType::LLC_802_2),
+        (0x0600, [0; 46], 0x0600),
+    ] {
+        let skb = rig.frame(&ethernet(MAC, field, &payload));
+        assert_eq!(skb.protocol, expected);
+        rig.drop_skb(skb, DropReason::UnhandledProto);
+    }
+}
+
+#[test]
+fn a_frame_shorter_than_its_header_is_refused() {
+    let mut rig = Rig::new();
+    let Some(mut skb) = rig.pool.alloc() else { panic!("a slot") };
+    skb.put(13).fill(0);
+    rig.ledger.offered(1);
+    assert!(!super::eth_type_trans(&mut rig, &mut skb, 1, MAC));
+    assert_eq!(skb.len(), 13, "nothing was done");
+    rig.drop_skb(skb, DropReason::DevHdr);
+}
+
+#[test]
+fn an_unknown_ethertype_is_dropped_and_counted_by_the_device() {
+    let mut rig = Rig::new();
+    for frame in [ethernet(MAC, 0x1234, &[0; 50]), ethernet(OTHER, 0x1234, &[0; 50]), ethernet(MAC, 46, &[0; 46])] {
+        assert_eq!(rig.receive(&frame), Ended::Dropped(DropReason::UnhandledProto));
+    }
+    rig.assert_counted(&[(Counter::SoftnetProcessed, 3)]);
+    assert_eq!(rig.dev_stat(DevStat::RxDropped), 3);
+}
+
+#[test]
+fn a_registered_handler_gets_its_ethertype() {
+    fn handler(_: &mut Cx, skb: Skb) -> End {
+        assert_eq!(skb.data(), b"mine");
+        End::Consumed(skb, Consumed::Noted)
+    }
+    let mut rig = Rig::new();
+    rig.reconfigure(|net| {
+        net.ptypes.register(0x88b5, handler).expect("a free EtherType");
+        assert_eq!(net.ptypes.register(0x88b5, handler), Err(Taken { number: 0x88b5 }));
+        assert_eq!(net.ptypes.register(EtherType::IPV4, handler), Err(Taken { number: 0x0800 }));
+    });
+    assert_eq!(rig.receive(&ethernet(MAC, 0x88b5, b"mine")), Ended::Consumed(Consumed::Noted));
+    assert!(matches!(Ptypes::builtin().lookup(EtherType::ARP), Some(PacketType::Arp)));
+    assert!(Ptypes::new().lookup(EtherType::IPV4).is_none());
+    assert_eq!(
+        Taken { number: 0x0800 }.to_string(),
+        "protocol 2048 (0x0800) has a handler already; there can be only one"
+    );
+}
+
+fn tagged(ids: &[u16], inner: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for (i, id) in ids.iter().enumerate() {
+        let next = if i + 1 == ids.len() { EtherType::IPV4 } else { EtherType::VLAN };
+        payload.extend_from_slice(&id.to_be_bytes());
+        payload.extend_from_slice(&next.to_be_bytes());
+    }
+    payload.extend_from_slice(inner);
+    ethernet(MAC, EtherType::VLAN, &payload)
+}
+
+#[test]
+fn a_priority_tag_is_taken_off_and_a_vlan_is_somebody_elses() {
+    let mut rig = Rig::new();
+    let packet = frames::tcp().packet();
+    assert_eq!(rig.receive(&tagged(&[0], &packet)), Ended::Tcp);
+    assert_eq!(rig.receive(&tagged(&[0xe000], &packet)), Ended::Tcp, "priority 7, id 0");
+    assert_eq!(rig.receive(&tagged(&[0, 0], &packet)), Ended::Tcp);
+    assert_eq!(rig.receive(&tagged(&[0; 20], &packet)), Ended::Tcp);
+    assert_eq!(rig.receive(&tagged(&[5], &packet)), Ended::Dropped(DropReason::Otherhost));
+    assert_eq!(rig.receive(&tagged(&[0, 5], &packet)), Ended::Dropped(DropReason::Otherhost));
+    rig.assert_counted(&[
+        (Counter::SoftnetProcessed, 6),
+        (Counter::IpInReceives, 4),
+        (Counter::IpInDelivers, 4),
+        (Counter::IpExtInOctets, 160),
+        (Counter::IpExtInNoECTPkts, 4),
+    ]);
+}
+
+#[test]
+fn a_vlan_tag_that_is_cut_short_is_dropped_without_a_counter() {
+    let mut rig = Rig::new();
+    let whole = tagged(&[0], &[0x45, 0]);
+    for len in [14, 16, 18, 19] {
+        assert_eq!(rig.receive(&whole[..len]), Ended::Dropped(DropReason::NotSpecified), "{len} bytes");
+    }
+    assert_eq!(rig.receive(&whole), Ended::Dropped(DropReason::IpInhdr), "the kernel wants two bytes behind the tag");
+    let doubly = tagged(&[0, 0], &[]);
+    assert_eq!(rig.receive(&doubly), Ended::Dropped(DropReason::NotSpecified));
+}
+
+fn tap(rig: &mut Rig, config: TapConfig) -> Arc<Tap> {
+    let ledger = Arc::new(Ledger::new());
+    rig.ledgers.push(Arc::clone(&ledger));
+    let tap = Tap::new(config, ledger);
+    let added = Arc::clone(&tap);
+    rig.reconfigure(|net| net.ptypes.add_tap(added));
+    tap
+}
+
+#[test]
+fn a_tap_sees_frames_that_fail_every_check_and_our_own() {
+    let mut rig = Rig::new();
+    let tap = tap(&mut rig, TapConfig::default());
+    let bad = ethernet(OTHER, EtherType::IPV4, b"not IP");
+    assert_eq!(rig.receive(&bad), Ended::Dropped(DropReason::Otherhost));
+    let request = frames::arp_request();
+    assert_eq!(rig.receive(&request), Ended::Consumed(Consumed::Answered));
+    assert_eq!(rig.ledger().held_by(Holder::TapQueue), 3);
+
+    let mut bytes = vec![1, 2, 3];
+    let first = tap.read(&mut bytes).expect("a frame");
+    assert_eq!((bytes.as_slice(), first.pkt_type, first.len), (bad.as_slice(), PktType::OtherHost, bad.len()));
+    assert_eq!((first.at, first.ifindex, first.protocol), (rig.now, 1, EtherType::IPV4));
+    let second = tap.read(&mut bytes).expect("a frame");
+    assert_eq!((bytes.as_slice(), second.pkt_type), (request.as_slice(), PktType::Broadcast));
+    let third = tap.read(&mut bytes).expect("a frame");
+    assert_eq!(third.pkt_type, PktType::Outgoing);
+    assert_eq!(vec![bytes.clone()], rig.sent(), "as the device gets it");
+    assert_eq!(tap.read(&mut bytes), None);
+    assert_eq!(tap.stats(), TapStats { packets: 3, drops: 0 });
+    assert_eq!((rig.ledger().clones(), rig.ledger().delivered()), (3, 3));
+}
+
+#[test]
+fn a_tap_sees_no_tag_and_the_packet_type_of_the_frame() {
+    let mut rig = Rig::new();
+    let tap = tap(&mut rig, TapConfig::default());
+    let packet = frames::tcp().packet();
+    assert_eq!(rig.receive(&tagged(&[5], &packet)), Ended::Dropped(DropReason::Otherhost));
+    let mut bytes = Vec::new();
+    let seen = tap.read(&mut bytes).expect("a frame");
+    assert_eq!(bytes, ethernet(MAC, EtherType::IPV4, &packet));
+    assert_eq!(seen.pkt_type, PktType::Host, "taps come before the VLAN's verdict");
+}
+
+#[test]
+fn a_full_tap_counts_and_makes_no_clone() {
+    let mut rig = Rig::new();
+    let tap = tap(&mut rig, TapConfig { rcvbuf: 1_000, ..TapConfig::default() });
+    for _ in 0..4 {
+        assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
+    }
+    // 832 bytes of truesize each: the second is taken because the first left room.
+    assert_eq!(tap.stats(), TapStats { packets: 4, drops: 2 });
+    assert_eq!((tap.len(), rig.ledger().clones()), (2, 2));
+    let mut bytes = Vec::new();
+    assert!(tap.read(&mut bytes).is_some());
+    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
+    assert_eq!(tap.stats().drops, 2, "room again");
+    tap.close();
+    assert!(tap.is_empty());
+    assert_eq!(rig.ledger().dropped_for(DropReason::QueuePurge), 2);
+    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
+    assert_eq!(tap.stats().packets, 5, "closed");
+}
+
+#[test]
+fn a_tap_bound_to_an_interface_sees_no_other() {
+    let mut rig = Rig::new();
+    let other = tap(&mut rig, TapConfig { ifindex: Some(2), ..TapConfig::default() });
+    let ours = tap(&mut rig, TapConfig { ifindex: Some(1), ..TapConfig::default() });
+    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
+    assert_eq!((other.len(), ours.len()), (0, 1));
+    rig.reconfigure(|net| assert!(net.ptypes.remove_tap(&ours) && !net.ptypes.remove_tap(&ours)));
+    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
+    assert_eq!(ours.len(), 1);
+    ours.close();
+}
+
+#[test]
+fn a_life_tells_of_its_tap() {
+    let mut rig = Rig::new();
+    let tap = tap(&mut rig, TapConfig { number: 7, ..TapConfig::default() });
+    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
+    let events = rig.events();
+    let kinds: Vec<EventKind> = events.iter().map(|event| event.kind).collect();
+    use EventKind::{Addresses, Consumed, EthTypeTrans, IpRcv, LocalDeliver, NetifReceive, RouteLocal, TapClone};
+    assert_eq!(kinds, [EthTypeTrans, TapClone, NetifReceive, IpRcv, Addresses, RouteLocal, LocalDeliver, Consumed]);
+    assert_eq!((events[1].a, events[1].b), (54, 7));
+    assert!(events.iter().all(|event| event.id == events[0].id), "the clone's life is not recorded");
+    tap.close();
+}
+
+#[test]
+fn garbage_of_all_lengths_ends_with_a_name() {
+    let mut rig = Rig::new();
+    let mut random = crate::cx::Rng::new(0x5eed);
+    for round in 0..4_000u32 {
+        let len = 14 + random.below(80) as usize;
+        let mut frame: Vec<u8> = (0..len).map(|_| random.next_u64() as u8).collect();
+        frame[..6].copy_from_slice(&MAC.0);
+        let ethertype =
+            [EtherType::IPV4, EtherType::ARP, EtherType::VLAN, random.below(65_536) as u16][round as usize % 4];
+        frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        if ethertype == EtherType::IPV4 && len >= 34 && round % 8 < 4 {
+            frame[14] = 0x40 | (5 + random.below(3)) as u8;
+            frame[16..18].copy_from_slice(&((len - 14) as u16).to_be_bytes());
+        }
+        rig.receive(&frame);
+        rig.sent();
+        rig.events();
+    }
+}

@@ -1,0 +1,220 @@
+//! A held packet: the comparison with the next segment, the merge, and the header that the merged packet gets.
+//!
+//! Mirrors `inet_gro_flush`, the tests of `tcp_gro_receive`, `skb_gro_receive` and `tcp4_gro_complete`.
+
+use rxpath_arch::csum;
+use rxpath_mem::{IpSummed, Skb};
+use rxpath_trace::{Consumed, EventKind, Time};
+use rxpath_wire::{IpProto, SeqNum, TcpFlags};
+
+use super::inet::frame;
+use super::segment::{ETHERNET, FIXED, LONGEST, Segment, at, be16, fixed_sum};
+use super::streak::Words;
+use super::{COPY_MAX, MAX_PACKET};
+use crate::cx::Cx;
+
+/// A packet that waits for its continuation, with what the comparison needs beside it, so that the packet's own lines
+/// are touched only to append.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub skb: Skb,
+    /// Frame length of a segment that may continue the streak: that of the first one. 0: no streak.
+    pub streak_len: u32,
+    /// What the headers of such a segment are.
+    pub words: Words,
+    /// Headers of the first segment, from the Ethernet header on; valid to `header_len`.
+    pub header: [u8; LONGEST],
+    /// 54 to 94.
+    pub header_len: u8,
+    /// FIN and PSH of the segments merged behind the first.
+    marks: u8,
+    /// The sequence number that comes next.
+    pub next_seq: SeqNum,
+    /// The identification that comes next, once two segments decided the mode.
+    pub next_id: u16,
+    /// 0 if all segments carry the same identification, 1 if they count.
+    pub id_step: u16,
+    /// Segments so far.
+    pub segs: u16,
+    pub ifindex: u16,
+    /// Payload of the first segment: no later one may be longer.
+    pub mss: u32,
+    /// IPv4 total length so far.
+    pub packet_len: u32,
+    /// [`fixed_sum`] of the segments that continue a streak.
+    pub fixed_sum: u16,
+    /// Sum of the IPv4 header's words but identification and checksum; folded.
+    pub ip_sum: u16,
+    /// The device's hash, which may be 0.
+    pub device_hash: u32,
+    /// Memory charged for one segment of a streak.
+    pub truesize_each: u32,
+    /// The life of the packet is recorded.
+    pub traced: bool,
+    /// When the first segment came (`age`).
+    since: Time,
+}
+
+impl Held {
+    /// A packet becomes the head of a possible merge.
+    pub fn new(skb: Skb, segment: &Segment, now: Time) -> Held {
+        let mut header = [0; LONGEST];
+        let packet_len = skb.len();
+        if let Some(from) = frame(&skb).and_then(|frame| frame.get(..segment.header_len)) {
+            header[..from.len()].copy_from_slice(from);
+        }
+        let headers = &header[..segment.header_len.min(LONGEST)];
+        let fixed_sum = if segment.verified { segment.fixed_sum } else { fixed_sum(headers, packet_len) };
+        Held {
+            // One segment alone has not decided how identifications go on.
+            streak_len: 0,
+            words: Words::of(header.first_chunk().unwrap_or(&[0; STAMPED])),
+            header_len: headers.len() as u8,
+            marks: 0,
+            next_seq: segment.seq + segment.len,
+            next_id: segment.id,
+            id_step: 0,
+            segs: 1,
+            ifindex: skb.ifindex,
+            mss: segment.len,
+            packet_len: packet_len as u32,
+            fixed_sum,
+            ip_sum: ip_sum(&header),
+            device_hash: skb.hash,
+            truesize_each: skb.truesize,
+            traced: skb.traced(),
+            since: now,
+            header,
+            skb,
+        }
+    }
+
+    /// Opens the streak, if segments like the first one may make one.
+    fn open_streak(&mut self) {
+        let header_len = usize::from(self.header_len);
+        if self.mss as usize <= COPY_MAX && matches!(header_len, FIXED | STAMPED) {
+            self.streak_len = header_len as u32 + self.mss;
+        }
+    }
+
+    /// Whether a frame is of the same flow: device, Ethernet header, addresses and ports.
+    pub fn same_flow(&self, fixed: &[u8; FIXED], ifindex: u16) -> bool {
+        self.ifindex == ifindex
+            && self.header[at::TUPLE..at::SEQ] == fixed[at::TUPLE..at::SEQ]
+            && self.header[..ETHERNET] == fixed[..ETHERNET]
+    }
+
+    /// Whether a segment of the same flow goes on where the held packet ends, with nothing changed on the way.
+    pub fn continued_by(&self, skb: &Skb, segment: &Segment) -> bool {
+        let Some(new) = frame(skb) else { return false };
+        let own = &self.header;
+        // Type of service, time to live, don't-fragment.
+        let network = own[15] == new[15] && own[22] == new[22] && own[20..22] == new[20..22];
+        let id = match self.segs {
+            1 => segment.id == self.next_id || segment.id == self.next_id.wrapping_add(1),
+            _ => segment.id == self.next_id,
+        };
+        // Acknowledgement number; data offset, flags and window; options. FIN and PSH may come in.
+        let differing_flags = (own[at::FLAGS] ^ new[at::FLAGS]) & !(TcpFlags::FIN.0 | TcpFlags::PSH.0);
+        let transport = own[at::ACK..at::FLAGS] == new[at::ACK..at::FLAGS]
+            && differing_flags == 0
+            && own[at::WINDOW..at::CHECKSUM] == new[at::WINDOW..at::CHECKSUM]
+            && own[FIXED..].get(..segment.header_len - FIXED) == new.get(FIXED..segment.header_len);
+        let in_order = segment.seq == self.next_seq
+            && (1..=self.mss).contains(&segment.len)
+            && self.packet_len + segment.len <= MAX_PACKET;
+        !segment.alone && network && id && transport && in_order
+    }
+
+    /// `skb_gro_receive`: takes over the payload of a segment that continues this packet. The segment ends here: copied
+    /// and its slot freed if it is short, chained otherwise. It comes back if its slot belongs to another pool.
+    pub fn merge(&mut self, cx: &mut Cx, mut skb: Skb, segment: &Segment) -> Result<(), Skb> {
+        let (id, traced) = (skb.id, skb.traced());
+        let headers = segment.header_len - ETHERNET;
+        let short = segment.len as usize <= COPY_MAX && skb.data_len() == 0;
+        if short && skb.data().get(headers..).is_some_and(|payload| self.skb.append_bytes(payload)) {
+            self.skb.truesize += skb.truesize;
+            cx.pool.free(skb);
+        } else {
+            if !skb.pull(headers) {
+                return Err(skb);
+            }
+            if let Err(mut other) = self.skb.add_frag(skb) {
+                let _ = other.unpull(headers);
+                return Err(other);
+            }
+        }
+        if self.segs == 1 {
+            self.id_step = segment.id.wrapping_sub(self.next_id);
+            self.next_id = segment.id;
+            self.open_streak();
+        }
+        self.marks |= segment.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0);
+        self.advance(segment.len);
+        cx.ledger.consumed(Consumed::GroMerged, 1);
+        if traced {
+            cx.record(id, EventKind::GroMerged, segment.len, u32::from(self.segs), self.skb.id);
+        }
+        Ok(())
+    }
+
+    /// Moves on by one merged segment of `len` payload bytes.
+    #[inline(always)]
+    pub fn advance(&mut self, len: u32) {
+        self.next_seq = self.next_seq + len;
+        self.next_id = self.next_id.wrapping_add(self.id_step);
+        self.packet_len += len;
+        self.segs += 1;
+    }
+
+    /// Whether a segment that was just merged ends the packet: shorter than the first, or in haste.
+    pub fn is_full_stop(&self, segment: &Segment) -> bool {
+        segment.len < self.mss || segment.is_urgent()
+    }
+
+    /// Payload bytes so far.
+    pub fn payload_len(&self) -> u32 {
+        self.packet_len + ETHERNET as u32 - u32::from(self.header_len)
+    }
+
+    /// Whether the head came before `then`.
+    pub fn is_older_than(&self, then: Time) -> bool {
+        self.since < then
+    }
+
+    /// `tcp4_gro_complete`: the packet as the stack gets it. One that nothing was merged into is as it came; another
+    /// has its length and checksums rewritten, keeps the first identification, and says how it was cut.
+    pub fn finish(mut self) -> Skb {
+        if self.segs > 1 {
+            self.rewrite();
+            self.skb.gso_size = self.mss as u16;
+            self.skb.gso_segs = self.segs;
+            self.skb.ip_summed = IpSummed::Unnecessary;
+        }
+        self.skb
+    }
+
+    fn rewrite(&mut self) {
+        let packet_len = self.packet_len;
+        let Some(headers) = self.skb.data_mut().first_chunk_mut::<{ FIXED - ETHERNET }>() else { return };
+        let (ip, tcp) = headers.split_at_mut(20);
+        ip[2..4].copy_from_slice(&(packet_len as u16).to_be_bytes());
+        ip[10..12].fill(0);
+        let checksum = !csum::sum(ip);
+        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+        tcp[13] |= self.marks;
+        // What `CHECKSUM_PARTIAL` leaves in the field: the sum of the pseudo-header, not complemented.
+        let length = u16::from(IpProto::TCP) + (packet_len - 20) as u16;
+        let pseudo = csum::sum_add(csum::sum(&ip[12..20]), length);
+        tcp[16..18].copy_from_slice(&pseudo.to_be_bytes());
+    }
+}
+
+/// Bytes of all headers with 12 bytes of options: what every segment of a connection with timestamps carries.
+pub(super) const STAMPED: usize = FIXED + 12;
+
+/// The sum of the IPv4 header's words but identification and checksum; folded.
+fn ip_sum(header: &[u8; LONGEST]) -> u16 {
+    let words = [14, 16, 20, 22, 26, 28, 30, 32];
+    csum::fold(words.iter().map(|&at| u64::from(be16(header, at))).sum())
+}

@@ -1,0 +1,178 @@
+//! Phase 2: generic receive offload. Consecutive segments of one TCP connection become one packet before the stack
+//! sees them, so that everything above pays once for many.
+//!
+//! [`Gro`] holds at most 8 packets in each of 8 buckets. [`Gro::receive`] takes a packet from the driver and either
+//! holds it, merges it into a held one, or passes it on; [`Gro::streak`] merges the next frame of the ring straight
+//! into the packet that was merged last, without making an [`Skb`]; [`Gro::flush`] lets go of what is held, at the end
+//! of a poll. The rules, which packets merge and what flushes, are those of Linux 6.18: `inet` screens IPv4, `segment`
+//! reads and verifies the TCP header, `held` compares and merges, `table` is the buckets.
+//!
+//! Mirrors `dev_gro_receive`, `inet_gro_receive`, `tcp4_gro_receive`, `tcp_gro_receive`, `skb_gro_receive`,
+//! `napi_gro_flush`, `napi_gro_complete`, `tcp4_gro_complete`.
+//!
+//! Deviations from Linux, none of which a peer can see:
+//! * A packet that is not followed by another in its burst is passed on instead of being held and flushed at once.
+//! * A super-frame that a device merged passes alone (it flushes its flow); Linux may merge super-frames further.
+//! * A merged packet is marked [`IpSummed::Unnecessary`] where Linux says `CHECKSUM_PARTIAL`. Both mean that the
+//!   checksum was verified and is never verified again; the field itself holds the sum of the pseudo-header, as there.
+//!
+//! Neighbours: the NAPI poll calls, [`crate::path`] takes what comes out. Nothing here panics on received bytes. A `Gro`
+//! must be flushed before it is dropped.
+
+mod held;
+mod inet;
+mod segment;
+mod streak;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use rxpath_mem::{IpSummed, Skb, SkbQueue};
+use rxpath_trace::{EventKind, GroPass, Holder, PacketId, Time};
+
+use self::held::Held;
+use self::inet::Screen;
+use self::segment::Segment;
+use self::table::{BUCKETS, Spot, Table};
+use crate::cx::Cx;
+
+/// The longest IPv4 packet that merging makes, in bytes (`gro_ipv4_max_size` is 65,536: the length stays below it).
+const MAX_PACKET: u32 = 65_535;
+/// Payloads up to this many bytes are copied behind the held packet's; longer ones keep their slot and are chained.
+const COPY_MAX: usize = 256;
+
+/// Receive offload of one NAPI.
+#[derive(Debug)]
+pub struct Gro {
+    table: Table,
+    /// The packet that took a segment last: where a streak goes on.
+    last: Option<Spot>,
+}
+
+impl Default for Gro {
+    fn default() -> Gro {
+        Gro::new()
+    }
+}
+
+impl Gro {
+    /// An empty one. All memory that it will ever use is allocated here, about 12 KiB.
+    pub fn new() -> Gro {
+        Gro { table: Table::new(), last: None }
+    }
+
+    /// Packets held, 0 to 64.
+    pub fn held(&self) -> usize {
+        self.table.len()
+    }
+
+    /// `napi_gro_receive`: takes one packet from the driver. What is to go on through the stack, now and in this order,
+    /// is pushed to `out`: this packet, a held one that it flushed, both or none.
+    ///
+    /// `skb` comes as `eth_type_trans` left it: data at the network header, the Ethernet header right before it,
+    /// `protocol`, `ifindex`, `network_off`, `truesize` and the device's hash (0 = none) set. `more` tells whether the
+    /// device has a further frame ready; without one nothing new is held.
+    pub fn receive(&mut self, cx: &mut Cx, mut skb: Skb, more: bool, out: &mut SkbQueue) {
+        if !cx.net.interface(skb.ifindex).is_some_and(|interface| interface.gro) {
+            // Switched off (perhaps a moment ago): nothing held may be overtaken.
+            self.flush(cx, out, None);
+            return pass(cx, skb, GroPass::Off, out);
+        }
+        let segment = match inet::screen(&skb) {
+            Screen::Normal(why) => return pass(cx, skb, why, out),
+            Screen::Tcp(segment) => segment,
+        };
+        if segment.verified {
+            skb.ip_summed = IpSummed::Unnecessary;
+        }
+        self.tcp(cx, skb, &segment, more, out);
+    }
+
+    /// `tcp_gro_receive`, and what `dev_gro_receive` does with its answer.
+    fn tcp(&mut self, cx: &mut Cx, mut skb: Skb, segment: &Segment, more: bool, out: &mut SkbQueue) {
+        if let Some(spot) = self.table.find(&skb) {
+            match self.merge(cx, spot, skb, segment, out) {
+                Ok(()) => return,
+                Err(other) => skb = other,
+            }
+            // A packet of the flow that does not merge flushes the held one and goes behind it.
+            self.complete(cx, spot, out);
+        }
+        match segment.unholdable() {
+            None if more => self.hold(cx, skb, segment, out),
+            None => pass(cx, skb, GroPass::Final, out),
+            Some(why) => pass(cx, skb, why, out),
+        }
+    }
+
+    /// Merges `skb` into the packet held at `spot`, which is flushed if the stream pauses here; or gives it back.
+    fn merge(
+        &mut self,
+        cx: &mut Cx,
+        spot: Spot,
+        skb: Skb,
+        segment: &Segment,
+        out: &mut SkbQueue,
+    ) -> Result<(), Skb> {
+        let Some(held) = self.table.held_mut(spot) else { return Err(skb) };
+        if !held.continued_by(&skb, segment) {
+            return Err(skb);
+        }
+        held.merge(cx, skb, segment)?;
+        self.last = Some(spot);
+        if held.is_full_stop(segment) {
+            self.complete(cx, spot, out);
+        }
+        Ok(())
+    }
+
+    /// Holds `skb` as the head of a new packet. The ninth of a bucket pushes out the oldest (`gro_flush_oldest`).
+    fn hold(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment, out: &mut SkbQueue) {
+        let (id, traced) = (skb.id, skb.traced());
+        let (spot, oldest) = self.table.insert(Held::new(skb, segment, cx.now));
+        self.last = Some(spot);
+        if let Some(oldest) = oldest {
+            complete(cx, oldest, out);
+        }
+        cx.hold(Holder::Gro);
+        if traced {
+            cx.record(id, EventKind::GroHeld, segment.len, self.table.beside(spot), PacketId::NONE);
+        }
+    }
+
+    /// Lets go of the packet held at `spot`.
+    fn complete(&mut self, cx: &mut Cx, spot: Spot, out: &mut SkbQueue) {
+        if let Some(held) = self.table.remove(spot) {
+            complete(cx, held, out);
+        }
+    }
+
+    /// `napi_gro_flush`: lets go of all held packets, or of those whose first segment came before `older_than`. In the
+    /// order of the buckets, and in each the oldest first.
+    pub fn flush(&mut self, cx: &mut Cx, out: &mut SkbQueue, older_than: Option<Time>) {
+        if self.table.len() == 0 {
+            return;
+        }
+        for bucket in 0..BUCKETS {
+            while let Some(held) = self.table.pop_oldest(bucket, older_than) {
+                complete(cx, held, out);
+            }
+        }
+    }
+}
+
+/// A packet goes on at once (`GRO_NORMAL`).
+#[inline]
+fn pass(cx: &mut Cx, skb: Skb, why: GroPass, out: &mut SkbQueue) {
+    cx.event(&skb, EventKind::GroPassed, why as u32, 0);
+    out.push_back(skb);
+}
+
+/// `napi_gro_complete`: a held packet goes on its way.
+fn complete(cx: &mut Cx, held: Held, out: &mut SkbQueue) {
+    cx.release(Holder::Gro);
+    let (segs, payload) = (u32::from(held.segs), held.payload_len());
+    let skb = held.finish();
+    cx.event(&skb, EventKind::GroFlushed, segs, payload);
+    out.push_back(skb);
+}

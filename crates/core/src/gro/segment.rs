@@ -1,0 +1,169 @@
+//! A TCP segment as the merge sees it: positions, marks and a verified checksum.
+//!
+//! Offsets count from the Ethernet header of an IPv4 packet without options. Mirrors `tcp_gro_pull_header` and
+//! `skb_gro_checksum_validate`.
+
+use rxpath_arch::csum;
+use rxpath_mem::{IpSummed, Skb};
+use rxpath_trace::GroPass;
+use rxpath_wire::{IpProto, SeqNum, TcpFlags};
+
+/// Bytes of the Ethernet header.
+pub(super) const ETHERNET: usize = 14;
+/// Bytes of the fixed headers: Ethernet, IPv4 and TCP without options.
+pub(super) const FIXED: usize = 54;
+/// Bytes of the longest headers: with 40 bytes of TCP options.
+pub(super) const LONGEST: usize = FIXED + 40;
+
+/// Where the fields lie in the frame.
+pub(super) mod at {
+    /// Identification.
+    pub const ID: usize = 18;
+    /// IPv4 header checksum.
+    pub const IP_CHECKSUM: usize = 24;
+    /// Source address, destination address, source port, destination port: 12 bytes.
+    pub const TUPLE: usize = 26;
+    /// Sequence number.
+    pub const SEQ: usize = 38;
+    /// Acknowledgement number.
+    pub const ACK: usize = 42;
+    /// Data offset, in the upper four bits.
+    pub const DATA_OFFSET: usize = 46;
+    /// Flags.
+    pub const FLAGS: usize = 47;
+    /// Window.
+    pub const WINDOW: usize = 48;
+    /// TCP checksum.
+    pub const CHECKSUM: usize = 50;
+    /// Urgent pointer.
+    pub const URGENT: usize = 52;
+}
+
+/// A TCP segment over IPv4 that passed screening.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    /// Bytes of all headers, Ethernet included: 54 to 94.
+    pub header_len: usize,
+    /// Payload bytes.
+    pub len: u32,
+    /// Sequence number.
+    pub seq: SeqNum,
+    /// IPv4 identification.
+    pub id: u16,
+    /// Control bits.
+    pub flags: TcpFlags,
+    /// The packet neither merges nor is held; of its flow it flushes what is.
+    pub alone: bool,
+    /// The checksum was computed here and is right.
+    pub verified: bool,
+    /// [`fixed_sum`] of the headers; 0 if nobody asked for it.
+    pub fixed_sum: u16,
+}
+
+impl Segment {
+    /// Reads the TCP header in `frame`, the linear bytes of `skb` with the Ethernet header. The checksum of a packet that
+    /// stays alone is left to TCP.
+    ///
+    /// # Errors
+    /// Why the packet passes ahead of what is held: the header is short or the checksum is wrong.
+    pub fn parse(skb: &Skb, frame: &[u8], alone: bool) -> Result<Segment, GroPass> {
+        let fixed = frame.first_chunk::<FIXED>().ok_or(GroPass::IpHeader)?;
+        let header_len = FIXED - 20 + usize::from(fixed[at::DATA_OFFSET] >> 4) * 4;
+        let headers_fit = (FIXED..=frame.len()).contains(&header_len);
+        let (headers, payload) = frame.split_at_checked(header_len).filter(|_| headers_fit).ok_or(GroPass::IpHeader)?;
+        let packet_len = skb.len();
+        let mut segment = Segment {
+            header_len,
+            len: (ETHERNET + packet_len - header_len) as u32,
+            seq: SeqNum(be32(fixed, at::SEQ)),
+            id: be16(fixed, at::ID),
+            flags: TcpFlags(fixed[at::FLAGS]),
+            alone,
+            verified: false,
+            fixed_sum: 0,
+        };
+        if !alone && !matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) {
+            segment.fixed_sum = fixed_sum(headers, packet_len);
+            let mut sum = csum::sum(payload);
+            if skb.data_len() > 0 {
+                sum = add_fragments(sum, payload.len(), skb);
+            }
+            if !sums_up(segment.fixed_sum, segment.seq, be16(fixed, at::CHECKSUM), sum) {
+                return Err(GroPass::Checksum);
+            }
+            segment.verified = true;
+        }
+        Ok(segment)
+    }
+
+    /// Why the packet may not become the head of a merged one; None if it may.
+    pub fn unholdable(&self) -> Option<GroPass> {
+        if self.alone {
+            return Some(GroPass::IpHeader);
+        }
+        if self.len == 0 {
+            return Some(GroPass::NoPayload);
+        }
+        self.is_urgent().then_some(GroPass::Flags)
+    }
+
+    /// Whether a control bit asks for delivery at once.
+    pub fn is_urgent(&self) -> bool {
+        self.flags.0 & HASTE != 0
+    }
+}
+
+/// Control bits after which nothing is merged.
+const HASTE: u8 = TcpFlags::FIN.0 | TcpFlags::SYN.0 | TcpFlags::RST.0 | TcpFlags::PSH.0 | TcpFlags::URG.0;
+
+/// The sum of pseudo-header and TCP header without the words that differ from segment to segment, sequence number and
+/// checksum; folded. `headers` starts at the Ethernet header, `packet_len` is the IPv4 total length.
+pub(super) fn fixed_sum(headers: &[u8], packet_len: usize) -> u16 {
+    let Some((fixed, options)) = headers.split_first_chunk::<FIXED>() else { return 0 };
+    let mut sum = u64::from(IpProto::TCP) + packet_len as u64 - 20;
+    for word in fixed[at::TUPLE..at::SEQ].as_chunks::<2>().0 {
+        sum += u64::from(u16::from_be_bytes(*word));
+    }
+    for word in fixed[at::ACK..at::CHECKSUM].as_chunks::<2>().0 {
+        sum += u64::from(u16::from_be_bytes(*word));
+    }
+    sum += u64::from(be16(fixed, at::URGENT)) + u64::from(csum::sum(options));
+    csum::fold(sum)
+}
+
+/// Whether a segment with this checksum field is right: all words add up to all ones (RFC 9293 section 3.1).
+#[inline(always)]
+pub(super) fn sums_up(fixed: u16, seq: SeqNum, checksum: u16, payload: u16) -> bool {
+    let seq = (seq.0 >> 16) + (seq.0 & 0xffff);
+    is_all_ones(u32::from(fixed) + seq + u32::from(checksum) + u32::from(payload))
+}
+
+/// Whether a sum of at most 16 words, added as plain numbers, is all ones in ones' complement: a multiple of 65,535, but
+/// not 0. One fold is enough: k times 65,535 is (k - 1) times 65,536 and 65,536 - k.
+#[inline(always)]
+pub(super) fn is_all_ones(sum: u32) -> bool {
+    (sum >> 16) + (sum & 0xffff) == 0xffff
+}
+
+/// Adds the bytes behind the linear part to a sum over `len` payload bytes of it.
+#[cold]
+fn add_fragments(mut sum: u16, len: usize, skb: &Skb) -> u16 {
+    let mut odd = len % 2 == 1;
+    for fragment in skb.fragments().skip(1) {
+        sum = csum::combine(sum, csum::sum(fragment), odd);
+        odd ^= fragment.len() % 2 == 1;
+    }
+    sum
+}
+
+/// A 16-bit field.
+#[inline(always)]
+pub(super) fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// A 32-bit field.
+#[inline(always)]
+pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}

@@ -1,0 +1,131 @@
+//! Messages received.
+
+use rxpath_arch::csum;
+use rxpath_mem::{IpSummed, Skb};
+use rxpath_trace::{Consumed, Counter, DropReason, EventKind};
+use rxpath_wire::{Addr, IcmpHeader, Ipv4Header, icmp as wire_icmp};
+
+use super::{ADDRESS_MASK_REPLY, ADDRESS_MASK_REQUEST, EXTENDED_ECHO, LAST_TYPE, SOURCE_QUENCH, count_in, reply};
+use crate::cx::{Cx, End};
+use crate::route::AddrType;
+
+/// Highest code of "destination unreachable" (`NR_ICMP_UNREACH`).
+const LAST_UNREACHABLE_CODE: u8 = 15;
+/// Bytes of the transport header that an error quotes at least.
+const QUOTED_TRANSPORT: usize = 8;
+
+/// An ICMP error about a packet of ours, for its transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// Type: destination unreachable, source quench, redirect, time exceeded or parameter problem.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// The last four bytes of the ICMP header: the next hop's MTU in the lower half, a gateway, or a pointer on top.
+    pub info: u32,
+    /// Who sent the error.
+    pub from: Addr,
+    /// Source of the quoted packet: one of our addresses, or so the sender says.
+    pub src: Addr,
+    /// Its destination.
+    pub dst: Addr,
+    /// Its protocol.
+    pub protocol: u8,
+    /// The first bytes of its transport header.
+    pub transport: [u8; QUOTED_TRANSPORT],
+}
+
+/// `icmp_rcv`: a message whose data starts at the ICMP header.
+pub fn rcv(cx: &mut Cx, skb: Skb) -> End {
+    cx.count(Counter::IcmpInMsgs);
+    if skb.ip_summed != IpSummed::Unnecessary && !verify(&skb) {
+        cx.count(Counter::IcmpInCsumErrors);
+        return in_error(cx, skb, DropReason::IcmpCsum);
+    }
+    // For a message that is too short the kernel has no finer reason.
+    let Some((header, _)) = IcmpHeader::parse(skb.data()) else { return in_error(cx, skb, DropReason::NotSpecified) };
+    let header = *header;
+    let kind = header.kind();
+    cx.event(&skb, EventKind::IcmpRcv, u32::from(kind), u32::from(header.code()));
+    count_in(cx, kind);
+    if EXTENDED_ECHO.contains(&kind) {
+        return End::Consumed(skb, Consumed::Noted);
+    }
+    if kind > LAST_TYPE {
+        return in_error(cx, skb, DropReason::UnhandledProto);
+    }
+    let Some((ip, _)) = Ipv4Header::parse(skb.network_header()) else {
+        return in_error(cx, skb, DropReason::NotSpecified);
+    };
+    let (from, to) = (ip.src_addr(), ip.dst_addr());
+    // RFC 1122 sections 3.2.2.6 and 3.2.2.8: requests to all are not answered.
+    let to_all = matches!(cx.net.fib.addr_type(to), AddrType::Broadcast | AddrType::Multicast | AddrType::Unspecified);
+    if to_all && !matches!(kind, ADDRESS_MASK_REQUEST | ADDRESS_MASK_REPLY) {
+        return in_error(cx, skb, DropReason::InvalidProto);
+    }
+    match kind {
+        wire_icmp::ECHO_REQUEST => reply::echo(cx, skb),
+        wire_icmp::TIMESTAMP_REQUEST => reply::timestamp(cx, skb),
+        // No ping socket waits for it.
+        wire_icmp::ECHO_REPLY => End::Drop(skb, DropReason::NoSocket),
+        wire_icmp::DEST_UNREACHABLE
+        | SOURCE_QUENCH
+        | wire_icmp::REDIRECT
+        | wire_icmp::TIME_EXCEEDED
+        | wire_icmp::PARAMETER_PROBLEM => error_received(cx, skb, header, from),
+        _ => End::Consumed(skb, Consumed::Noted),
+    }
+}
+
+/// Whether the message, over all pieces, sums to all ones.
+fn verify(skb: &Skb) -> bool {
+    let add = |(sum, odd): (u16, bool), piece: &[u8]| {
+        (csum::combine(sum, csum::sum(piece), odd), odd ^ (piece.len() % 2 == 1))
+    };
+    skb.fragments().fold((0, false), add).0 == 0xffff
+}
+
+/// Drops a message as one in error.
+pub(super) fn in_error(cx: &mut Cx, skb: Skb, reason: DropReason) -> End {
+    cx.count(Counter::IcmpInErrors);
+    End::Drop(skb, reason)
+}
+
+/// `icmp_unreach`, `icmp_redirect`: an error about a packet that we sent, or so its quotation says.
+fn error_received(cx: &mut Cx, skb: Skb, header: IcmpHeader, from: Addr) -> End {
+    let quotation = skb.data().get(IcmpHeader::LEN..).unwrap_or_default();
+    let Some((inner, _)) = Ipv4Header::parse(quotation) else { return in_error(cx, skb, DropReason::NotSpecified) };
+    if inner.ihl() < 5 && header.kind() != wire_icmp::REDIRECT {
+        return in_error(cx, skb, DropReason::IpInhdr);
+    }
+    let ignored = header.kind() == wire_icmp::DEST_UNREACHABLE && header.code() > LAST_UNREACHABLE_CODE;
+    if !ignored && !socket_deliver(cx, quotation_of(header, from, inner, quotation)) {
+        cx.count(Counter::IcmpInErrors);
+    }
+    End::Consumed(skb, Consumed::Noted)
+}
+
+/// What the quotation tells; None if it ends within the first bytes of the transport header.
+fn quotation_of(header: IcmpHeader, from: Addr, inner: &Ipv4Header, quotation: &[u8]) -> Option<IcmpError> {
+    let transport = quotation.get(inner.header_len()..)?.first_chunk::<QUOTED_TRANSPORT>()?;
+    Some(IcmpError {
+        kind: header.kind(),
+        code: header.code(),
+        info: header.rest(),
+        from,
+        src: inner.src_addr(),
+        dst: inner.dst_addr(),
+        protocol: inner.protocol(),
+        transport: *transport,
+    })
+}
+
+/// `icmp_socket_deliver`: hands the error to the protocol of the quoted packet. False if it was cut too short or nobody
+/// knows of the packet; a protocol without a handler for errors has nothing to say.
+fn socket_deliver(cx: &mut Cx, error: Option<IcmpError>) -> bool {
+    let Some(error) = error else { return false };
+    match cx.net.inet_protos.error_handler(error.protocol) {
+        Some(handler) => handler(cx, &error),
+        None => true,
+    }
+}

@@ -1,0 +1,65 @@
+//! Local delivery: to the transport protocol by its number.
+
+use rxpath_mem::Skb;
+use rxpath_trace::{Counter, DropReason, EventKind};
+use rxpath_wire::{Ipv4Header, icmp as wire_icmp};
+
+use super::protocols::Protocol;
+use crate::cx::{Cx, Fate};
+use crate::icmp;
+
+/// Code of "destination unreachable": no handler for the protocol.
+const PROTOCOL_UNREACHABLE: u8 = 2;
+
+/// `ip_local_deliver`: whole packets go on to the INPUT hook.
+#[inline(always)]
+pub fn local_deliver(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
+    match Ipv4Header::parse(skb.data()) {
+        Some((header, _)) if !header.is_fragment() => Fate::Pass(skb),
+        _ => fragment(cx, skb),
+    }
+}
+
+/// A fragment: reassembly is not supported, so each is a reassembly that failed.
+#[cold]
+fn fragment(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
+    cx.count(Counter::IpReasmReqds);
+    cx.count(Counter::IpReasmFails);
+    Fate::Drop(skb, DropReason::IpFragUnsupported)
+}
+
+/// `ip_local_deliver_finish`: pulls the IP header and finds the protocol's handler.
+#[inline(always)]
+pub fn local_deliver_finish(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Protocol)> {
+    let (number, header_len) = match Ipv4Header::parse(skb.data()) {
+        Some((header, _)) => (header.protocol(), header.header_len()),
+        None => return malformed(cx, skb),
+    };
+    if !skb.pull(header_len) {
+        return malformed(cx, skb);
+    }
+    skb.set_transport_header_here();
+    match cx.net.inet_protos.lookup(number) {
+        Some(protocol) => {
+            cx.count(Counter::IpInDelivers);
+            cx.event(&skb, EventKind::LocalDeliver, u32::from(number), 0);
+            Fate::Pass((skb, protocol))
+        }
+        None => unknown_protocol(cx, skb),
+    }
+}
+
+/// A hook shortened the packet behind the checks.
+#[cold]
+fn malformed(cx: &mut Cx, skb: Skb) -> Fate<(Skb, Protocol)> {
+    cx.count(Counter::IpInHdrErrors);
+    Fate::Drop(skb, DropReason::IpInhdr)
+}
+
+/// Nobody handles the protocol: the sender is told.
+#[cold]
+fn unknown_protocol(cx: &mut Cx, skb: Skb) -> Fate<(Skb, Protocol)> {
+    cx.count(Counter::IpInUnknownProtos);
+    icmp::send_error(cx, &skb, wire_icmp::DEST_UNREACHABLE, PROTOCOL_UNREACHABLE, 0);
+    Fate::Drop(skb, DropReason::IpNoproto)
+}

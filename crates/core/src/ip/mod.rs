@@ -1,0 +1,27 @@
+//! Phases 4 and 5: an IPv4 packet, from its header to its transport protocol.
+//!
+//! | file | kernel functions |
+//! |---|---|
+//! | `receive` | `ip_rcv`, `ip_rcv_core`, `ip_rcv_finish`, `ip_rcv_finish_core` |
+//! | `options` | `ip_options_compile`, `ip_rcv_options`, `ip_options_echo`, `ip_options_build` |
+//! | `deliver` | `ip_local_deliver`, `ip_local_deliver_finish`, `ip_protocol_deliver_rcu` |
+//! | `protocols` | `inet_protos`, `inet_add_protocol` |
+//!
+//! The checks, their order, their counters and their drop reasons are those of Linux 6.18.
+//!
+//! Not supported: reassembly. A fragment ends in [`local_deliver`], counted as a reassembly that failed.
+//!
+//! Neighbours: [`crate::demux`] before, [`crate::route`] beside, [`crate::tcp`] and [`crate::icmp`] behind. Nothing here
+//! panics on received bytes.
+
+mod deliver;
+mod options;
+mod protocols;
+mod receive;
+#[cfg(test)]
+mod tests;
+
+pub use self::deliver::{local_deliver, local_deliver_finish};
+pub(crate) use self::options::{OptionBytes, Own as OwnOptions, echo as echo_options};
+pub use self::protocols::{ErrorHandler, InetProtos, Protocol};
+pub use self::receive::{rcv, rcv_finish};

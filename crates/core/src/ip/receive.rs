@@ -1,0 +1,227 @@
+//! The header: validated, routed, its options read.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use rxpath_mem::{IpSummed, PktType, Skb};
+use rxpath_trace::{Counter, DropReason, EventKind, PacketId};
+use rxpath_wire::{Ipv4Header, icmp as wire_icmp};
+
+use super::options::{self, Own, Problem};
+use crate::cx::{Cx, Fate};
+use crate::demux::stats::DevStat;
+use crate::icmp;
+use crate::netns::NetConfig;
+use crate::route::{self, InputRoute, Reject, RpFilter};
+
+/// `ip_rcv`: checks the header of the packet whose data starts there, and cuts what the link padded.
+///
+/// Behind it the data still starts at the IP header and is as long as the header says.
+#[inline(always)]
+pub fn rcv(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
+    if skb.pkt_type == PktType::OtherHost {
+        return other_host(cx, skb);
+    }
+    cx.count(Counter::IpInReceives);
+    cx.count_n(Counter::IpExtInOctets, skb.len() as u64);
+    let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return bad_header(cx, skb) };
+    let (first, tos, total_len) = (header.version_ihl(), header.tos(), usize::from(header.total_len()));
+    let sound = if first == 0x45 {
+        header.sum() == 0xffff
+    } else {
+        match sound_with_options(cx, &skb) {
+            Some(sound) => sound,
+            None => return bad_header(cx, skb),
+        }
+    };
+    if first == 0x45 {
+        count_ecn(cx, tos, skb.gso_segs);
+    }
+    if !sound {
+        cx.count(Counter::IpExtInCsumErrors);
+        cx.count(Counter::IpInHdrErrors);
+        return Fate::Drop(skb, DropReason::IpCsum);
+    }
+    if skb.len() != total_len {
+        if skb.len() < total_len {
+            cx.count(Counter::IpExtInTruncatedPkts);
+            return Fate::Drop(skb, DropReason::PktTooSmall);
+        }
+        if total_len < usize::from(first & 0xf) * 4 {
+            return bad_header(cx, skb);
+        }
+        trim(&mut skb, total_len);
+    }
+    skb.set_network_header_here();
+    if skb.traced() {
+        record(cx, &skb, total_len);
+    }
+    Fate::Pass(skb)
+}
+
+/// A frame to another station's address: seen only because the device is promiscuous, and counted as no IP packet.
+#[cold]
+fn other_host(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
+    cx.dev.add(skb.ifindex, DevStat::RxOtherhostDropped, 1);
+    Fate::Drop(skb, DropReason::Otherhost)
+}
+
+/// A header that is malformed in another way than by its checksum.
+#[cold]
+fn bad_header(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
+    cx.count(Counter::IpInHdrErrors);
+    Fate::Drop(skb, DropReason::IpInhdr)
+}
+
+/// The first checks of a header that does not begin with 0x45: None if version or length are impossible, else whether the
+/// checksum, over all of it, is right. The ECN field is counted in between, where the kernel counts it.
+#[cold]
+fn sound_with_options(cx: &Cx, skb: &Skb) -> Option<bool> {
+    let (header, _) = Ipv4Header::parse(skb.data())?;
+    if header.version() != 4 || header.ihl() < 5 {
+        return None;
+    }
+    count_ecn(cx, header.tos(), skb.gso_segs);
+    let whole = skb.data().get(..header.header_len())?;
+    Some(rxpath_wire::ipv4::verify(whole))
+}
+
+/// RFC 3168 section 5: the four values of the field, for each segment of a merged packet.
+#[inline(always)]
+fn count_ecn(cx: &Cx, tos: u8, gso_segs: u16) {
+    let counter = match tos & 3 {
+        0 => Counter::IpExtInNoECTPkts,
+        1 => Counter::IpExtInECT1Pkts,
+        2 => Counter::IpExtInECT0Pkts,
+        _ => Counter::IpExtInCEPkts,
+    };
+    cx.count_n(counter, u64::from(gso_segs.max(1)));
+}
+
+/// Cuts what lies behind the packet (`pskb_trim_rcsum`). A sum over the whole frame is worth nothing then.
+#[cold]
+fn trim(skb: &mut Skb, total_len: usize) {
+    skb.trim(total_len);
+    if skb.ip_summed == IpSummed::Complete {
+        skb.ip_summed = IpSummed::None;
+    }
+}
+
+#[cold]
+fn record(cx: &mut Cx, skb: &Skb, total_len: usize) {
+    let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return };
+    let (src, dst) = (u32::from(header.src()), u32::from(header.dst()));
+    let ttl = u32::from(header.ttl());
+    cx.record(skb.id, EventKind::IpRcv, total_len as u32, ttl, PacketId::NONE);
+    cx.record(skb.id, EventKind::Addresses, src, dst, PacketId::NONE);
+}
+
+/// `ip_rcv_finish`: where the packet belongs, and its options.
+#[inline(always)]
+pub fn rcv_finish(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
+    let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return bad_header(cx, skb) };
+    let (src, dst) = (u32::from(header.src()), u32::from(header.dst()));
+    let fib = &cx.net.fib;
+    // The common case without a look-up: to one of our addresses, from an ordinary one that is not ours.
+    let plain = header.version_ihl() == 0x45
+        && fib.is_own_v4(dst)
+        && is_plain_source(src)
+        && !fib.is_own_v4(src)
+        && fib.policy().rp_filter == RpFilter::Off
+        && skb.pkt_type == PktType::Host;
+    if plain {
+        cx.event(&skb, EventKind::RouteLocal, InputRoute::Local.number(), 0);
+        return Fate::Pass(skb);
+    }
+    rcv_finish_slow(cx, skb)
+}
+
+/// Whether an address, as a word in host order, may be a source without a further look: class A to C, not 0/8 or 127/8.
+#[inline(always)]
+fn is_plain_source(src: u32) -> bool {
+    let net = src >> 24;
+    net.wrapping_sub(1) < 223 && net != 127
+}
+
+#[cold]
+fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
+    let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return bad_header(cx, skb) };
+    let (src, dst, ihl) = (header.src_addr(), header.dst_addr(), header.ihl());
+    let place = route::input(&cx.net, skb.ifindex, src, dst);
+    // A packet for somebody else is found out by routing but ends only behind the options, as in the kernel.
+    if let Err(reject) = place
+        && reject != Reject::NotOurs
+    {
+        return refuse(cx, skb, reject);
+    }
+    if ihl > 5 {
+        match rcv_options(cx, skb) {
+            Ok(read) => skb = read,
+            Err((malformed, reason)) => return Fate::Drop(malformed, reason),
+        }
+    }
+    let octets = skb.len() as u64;
+    match place {
+        Ok(InputRoute::Multicast) => {
+            cx.count(Counter::IpExtInMcastPkts);
+            cx.count_n(Counter::IpExtInMcastOctets, octets);
+        }
+        Ok(InputRoute::Broadcast) => {
+            cx.count(Counter::IpExtInBcastPkts);
+            cx.count_n(Counter::IpExtInBcastOctets, octets);
+        }
+        _ if matches!(skb.pkt_type, PktType::Broadcast | PktType::Multicast)
+            && cx.net.fib.policy().drop_unicast_in_l2_multicast =>
+        {
+            return Fate::Drop(skb, DropReason::UnicastInL2Multicast);
+        }
+        _ => {}
+    }
+    match place {
+        Ok(place) => {
+            cx.event(&skb, EventKind::RouteLocal, place.number(), 0);
+            Fate::Pass(skb)
+        }
+        Err(reject) => refuse(cx, skb, reject),
+    }
+}
+
+fn refuse(cx: &Cx, skb: Skb, reject: Reject) -> Fate<Skb> {
+    if let Some(counter) = reject.counter() {
+        cx.count(counter);
+    }
+    Fate::Drop(skb, reject.reason())
+}
+
+/// `ip_rcv_options`: reads the options, and enters in them what they ask of us.
+///
+/// # Errors
+/// The packet, and why it is dropped. A malformed option is told to the sender (RFC 792, parameter problem).
+fn rcv_options(cx: &mut Cx, mut skb: Skb) -> Result<Skb, (Skb, DropReason)> {
+    if !skb.make_writable(&mut cx.pool) {
+        cx.count(Counter::IpInDiscards);
+        return Err((skb, DropReason::Nomem));
+    }
+    let net = Arc::clone(&cx.net);
+    let own = Own::new(&net, own_address(&net, &skb), cx.now);
+    match options::receive(skb.network_header_mut(), &own) {
+        Ok(()) => Ok(skb),
+        Err(Problem::Malformed { pointer }) => {
+            cx.count(Counter::IpInHdrErrors);
+            icmp::send_error(cx, &skb, wire_icmp::PARAMETER_PROBLEM, 0, u32::from(pointer) << 24);
+            Err((skb, DropReason::IpInhdr))
+        }
+        // `accept_source_route` is off, as by default; the kernel drops such packets without a word or a counter.
+        Err(Problem::SourceRoute) => Err((skb, DropReason::NotSpecified)),
+    }
+}
+
+/// The address of ours that a received packet met: its destination, or an address of its interface if that is not ours.
+fn own_address(net: &NetConfig, skb: &Skb) -> Ipv4Addr {
+    let Some((header, _)) = Ipv4Header::parse(skb.network_header()) else { return Ipv4Addr::UNSPECIFIED };
+    if net.fib.is_own_v4(u32::from(header.dst())) {
+        return header.dst();
+    }
+    let chosen = net.interface(skb.ifindex).and_then(|interface| route::source_for(interface, header.src_addr()));
+    chosen.and_then(|addr| addr.v4()).unwrap_or(Ipv4Addr::UNSPECIFIED)
+}

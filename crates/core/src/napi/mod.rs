@@ -1,0 +1,19 @@
+//! Phase 2: from the interrupt to a list of packets (NAPI, the NET_RX softirq, the per-Cpu backlog).
+//!
+//! | file | kernel functions |
+//! |---|---|
+//! | `poll` | a driver's `poll`, `napi_gro_receive`, `napi_complete_done` |
+//! | `softirq` | `net_rx_action`, `napi_poll`, `napi_schedule` |
+//! | `backlog` | `enqueue_to_backlog`, `process_backlog`, `get_rps_cpu` |
+//!
+//! The hard-interrupt handler is [`crate::nic::IrqLine`]: it only schedules. A Cpu's softirq runs wherever its token is
+//! held. Neighbours: [`crate::nic`] before it, [`crate::gro`] beside it, [`crate::path`] behind it. Nothing here panics
+//! on what a device delivers.
+
+mod backlog;
+mod poll;
+mod softirq;
+
+pub use backlog::{Backlog, Steer};
+pub use poll::{Napi, NapiSetup};
+pub use softirq::{Neighbours, Ran, Softirq};

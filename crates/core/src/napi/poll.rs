@@ -1,0 +1,267 @@
+//! One queue's NAPI: the driver's poll over the descriptor ring.
+
+use rxpath_arch::prefetch;
+use rxpath_mem::{Harvest, RxDesc, RxErrors, RxRing, Skb, SkbQueue};
+use rxpath_trace::event::device_word;
+use rxpath_trace::{DropReason, EventKind, Flow, PacketId};
+use rxpath_wire::MacAddr;
+use rxpath_wire::frame::flow_of;
+
+use crate::cx::Cx;
+use crate::demux::eth_type_trans;
+use crate::demux::stats::DevStat;
+use crate::gro::Gro;
+use crate::nic::{DeviceQueue, IrqLine, TruesizeModel};
+
+/// A receive queue with its ring, its device and its GRO lists. Owned by one Cpu.
+pub struct Napi {
+    /// Index of the interface.
+    pub ifindex: u16,
+    /// Queue of the device.
+    pub queue_index: u16,
+    /// The device's queue.
+    pub queue: Box<dyn DeviceQueue>,
+    /// The queue's interrupt.
+    pub irq: IrqLine,
+    pub(super) ring: RxRing,
+    pub(super) gro: Gro,
+    mac: MacAddr,
+    truesize: TruesizeModel,
+    gro_on: bool,
+    /// Segments handed on before the list is pushed up (`gro_normal_batch`).
+    batch: usize,
+}
+
+/// What a NAPI needs to know of its interface.
+pub struct NapiSetup {
+    /// Index of the interface.
+    pub ifindex: u16,
+    /// Queue of the device.
+    pub queue_index: u16,
+    /// Hardware address.
+    pub mac: MacAddr,
+    /// Memory charge of its frames.
+    pub truesize: TruesizeModel,
+    /// Whether GRO merges.
+    pub gro: bool,
+    /// `gro_normal_batch`.
+    pub batch: u32,
+}
+
+impl Napi {
+    /// The NAPI of a queue that has been opened.
+    pub fn new(setup: NapiSetup, queue: Box<dyn DeviceQueue>, irq: IrqLine, ring: RxRing) -> Napi {
+        Napi {
+            ifindex: setup.ifindex,
+            queue_index: setup.queue_index,
+            queue,
+            irq,
+            ring,
+            gro: Gro::new(),
+            mac: setup.mac,
+            truesize: setup.truesize,
+            gro_on: setup.gro,
+            batch: setup.batch.max(1) as usize,
+        }
+    }
+
+    /// Posts slots before the first frame comes.
+    pub fn fill(&mut self, cx: &mut Cx) {
+        self.ring.refill(&mut cx.pool);
+    }
+
+    /// The statistics of the ring, readable from anywhere.
+    pub fn ring_stats(&self) -> std::sync::Arc<rxpath_mem::RingStats> {
+        self.ring.stats()
+    }
+
+    /// The driver's poll: takes at most `weight` frames off the ring. Lists of packets that are ready go up through
+    /// `receive` as they fill. Gives the number of frames taken.
+    #[inline]
+    pub fn poll(&mut self, cx: &mut Cx, weight: usize, mut receive: impl FnMut(&mut Cx, &mut SkbQueue)) -> usize {
+        self.queue.dma(cx.now, &mut cx.pool, weight);
+        self.count_missed(cx);
+        let mut ready = SkbQueue::new();
+        let mut work = 0;
+        while work < weight {
+            if self.gro_on && self.gro.held() > 0 && self.streak(cx) {
+                work += 1;
+                continue;
+            }
+            let Some(harvest) = self.ring.take() else { break };
+            work += 1;
+            match harvest {
+                Harvest::Frame(skb, desc) => self.frame(cx, skb, &desc, &mut ready),
+                Harvest::Error { desc, skb, .. } => self.bad_frame(cx, skb, desc),
+            }
+            if ready.len() >= self.batch {
+                receive(cx, &mut ready);
+            }
+        }
+        self.ring.refill(&mut cx.pool);
+        if !ready.is_empty() {
+            receive(cx, &mut ready);
+        }
+        work
+    }
+
+    /// Flushes what GRO holds: all of it, at the end of a poll on a machine whose jiffies are as long as here.
+    pub fn gro_flush(&mut self, cx: &mut Cx, mut receive: impl FnMut(&mut Cx, &mut SkbQueue)) {
+        let mut ready = SkbQueue::new();
+        self.gro.flush(cx, &mut ready, None);
+        if !ready.is_empty() {
+            receive(cx, &mut ready);
+        }
+    }
+
+    /// The next frame continues what GRO holds: merged where it lies, its slot posted again.
+    #[inline(always)]
+    fn streak(&mut self, cx: &mut Cx) -> bool {
+        let Some(next) = self.ring.peek_at(1) else { return self.streak_one(cx) };
+        prefetch::read(next.bytes);
+        self.streak_one(cx)
+    }
+
+    #[inline(always)]
+    fn streak_one(&mut self, cx: &mut Cx) -> bool {
+        let Some(peek) = self.ring.peek() else { return false };
+        let (len, id) = (peek.bytes.len() as u64, peek.id);
+        if cx.life.on() || !self.gro.streak(cx, peek.bytes, &peek.desc, id, self.ifindex) {
+            return false;
+        }
+        self.ring.recycle_peeked();
+        cx.ledger.offered(1);
+        cx.dev.received(self.ifindex, 1, len);
+        true
+    }
+
+    /// A frame as an Skb: charge, type, GRO.
+    #[inline(always)]
+    fn frame(&mut self, cx: &mut Cx, mut skb: Skb, desc: &RxDesc, ready: &mut SkbQueue) {
+        let len = skb.len() as u32;
+        cx.ledger.offered(1);
+        cx.dev.received(self.ifindex, 1, u64::from(len));
+        skb.truesize = self.truesize.charge(len);
+        skb.scratch = self.truesize.joins(len).0;
+        if cx.life.on() {
+            self.birth(cx, &mut skb, desc);
+        }
+        if !eth_type_trans(cx, &mut skb, self.ifindex, self.mac) {
+            cx.dev.add(self.ifindex, DevStat::RxErrors, 1);
+            cx.dev.add(self.ifindex, DevStat::RxLengthErrors, 1);
+            return cx.drop_skb(skb, DropReason::DevHdr);
+        }
+        if self.gro_on {
+            let more = self.ring.done_count_hint() > 0 || self.ring.pending() > 0;
+            self.gro.receive(cx, skb, more, ready);
+        } else {
+            ready.push_back(skb);
+        }
+    }
+
+    /// Decides whether this life is recorded, and writes its first events.
+    #[cold]
+    fn birth(&mut self, cx: &mut Cx, skb: &mut Skb, desc: &RxDesc) {
+        let wanted = cx.life.selects(skb.id, || flow(skb.data()));
+        skb.set_traced(wanted);
+        let len = skb.len() as u32;
+        if wanted {
+            cx.record_at(desc.at, skb.id, EventKind::Offered, len, device_word(self.ifindex, self.queue_index));
+        }
+        cx.event(skb, EventKind::Harvested, desc.hash, desc.csum as u32);
+    }
+
+    /// A frame that the device marked as bad never becomes a packet of the stack.
+    #[cold]
+    fn bad_frame(&mut self, cx: &mut Cx, mut skb: Skb, desc: RxDesc) {
+        cx.ledger.offered(1);
+        if cx.life.on() {
+            self.birth(cx, &mut skb, &desc);
+        }
+        let (stat, reason) = if desc.errors.contains(RxErrors::CRC) {
+            (DevStat::RxCrcErrors, DropReason::RxCrc)
+        } else if desc.errors.contains(RxErrors::RUNT) {
+            (DevStat::RxLengthErrors, DropReason::RxRunt)
+        } else if desc.errors.contains(RxErrors::OVERSIZE) {
+            (DevStat::RxLengthErrors, DropReason::RxOversize)
+        } else {
+            (DevStat::RxFifoErrors, DropReason::DevHdr)
+        };
+        cx.dev.add(self.ifindex, DevStat::RxErrors, 1);
+        cx.dev.add(self.ifindex, stat, 1);
+        cx.drop_skb(skb, reason);
+    }
+
+    /// Frames that met a full ring: they were offered, and ended there.
+    #[inline]
+    fn count_missed(&mut self, cx: &mut Cx) {
+        let ifindex = self.ifindex;
+        let word = device_word(ifindex, self.queue_index);
+        let count = |cx: &mut Cx, n: u64, reason: DropReason| {
+            cx.ledger.offered(n);
+            cx.ledger.dropped(reason, n);
+            cx.dev.add(ifindex, DevStat::RxMissedErrors, n);
+        };
+        let unrecorded = self.ring.drain_missed_frames(|frame| {
+            let reason = if frame.no_buffer { DropReason::RxNoBuffer } else { DropReason::RxMissed };
+            count(cx, 1, reason);
+            // What was not taken over cannot be looked at: only selections that ask for no addresses see it.
+            if cx.life.on() && cx.life.selects(frame.id, || flow(&[])) {
+                cx.record_at(frame.at, frame.id, EventKind::Missed, frame.len, word);
+                cx.record(frame.id, EventKind::Dropped, reason as u32, 0, PacketId::NONE);
+            }
+        });
+        if unrecorded > 0 {
+            count(cx, unrecorded, DropReason::RxMissed);
+        }
+    }
+
+    /// Ends everything that this queue holds.
+    pub fn purge(&mut self, cx: &mut Cx) {
+        self.count_missed(cx);
+        let mut ready = SkbQueue::new();
+        self.gro.flush(cx, &mut ready, None);
+        while let Some(harvest) = self.ring.take() {
+            cx.ledger.offered(1);
+            match harvest {
+                Harvest::Frame(skb, _) | Harvest::Error { skb, .. } => ready.push_back(skb),
+            }
+        }
+        while let Some(skb) = ready.pop_front() {
+            cx.drop_skb(skb, DropReason::QueuePurge);
+        }
+    }
+
+    /// `napi_complete_done`: GRO is flushed by the caller; true if the interrupt is unmasked again and nothing was
+    /// missed meanwhile.
+    pub fn complete(&mut self) -> bool {
+        if !self.irq.napi().complete() {
+            return false;
+        }
+        // The race that loses an interrupt: a frame that was written after the last look and before the unmasking.
+        if self.ring.pending() > 0 {
+            self.irq.fire();
+        }
+        true
+    }
+}
+
+/// What a life filter sees of a raw frame.
+fn flow(frame: &[u8]) -> Flow {
+    let ethertype = frame.get(12..14).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+    match flow_of(frame) {
+        Some(parts) => Flow {
+            src: parts.src.to_ip(),
+            dst: parts.dst.to_ip(),
+            proto: parts.proto,
+            sport: parts.sport,
+            dport: parts.dport,
+            tcp_flags: parts.tcp_flags,
+            ethertype: parts.ethertype,
+        },
+        None => {
+            let none = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+            Flow { src: none, dst: none, proto: 0, sport: 0, dport: 0, tcp_flags: 0, ethertype }
+        }
+    }
+}

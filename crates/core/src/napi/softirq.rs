@@ -1,0 +1,203 @@
+//! The NET_RX softirq of one Cpu: `net_rx_action`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rxpath_mem::SkbQueue;
+use rxpath_trace::{Counter, EventKind, Holder, Time};
+
+use super::{Backlog, Napi, Steer};
+use crate::cx::Cx;
+use crate::nic::{DeviceQueue, Doorbell};
+use crate::path::netif_receive_skb_list;
+use crate::socket::FlowTable;
+use crate::tx::{self, Devices};
+
+/// Frames of one poll (`NAPI_POLL_WEIGHT`).
+const WEIGHT: usize = 64;
+
+/// What a softirq run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// Packets taken from rings and backlog.
+    pub work: usize,
+    /// Something is left to do: run again soon.
+    pub again: bool,
+}
+
+/// The other Cpus, as far as steering is concerned.
+pub struct Neighbours {
+    /// The backlog of every Cpu.
+    pub backlogs: Vec<Arc<Backlog>>,
+    /// The doorbell of every Cpu.
+    pub bells: Vec<Arc<dyn Doorbell>>,
+}
+
+/// What is polled: a queue of the Cpu, or its backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Polled {
+    Queue(usize),
+    Backlog,
+}
+
+/// The softirq context of a Cpu.
+pub struct Softirq {
+    /// The Cpu's queues.
+    pub napis: Vec<Napi>,
+    poll_list: VecDeque<Polled>,
+    backlog_scheduled: bool,
+    steer: Steer,
+    others: Arc<Neighbours>,
+}
+
+impl Devices for Vec<Napi> {
+    fn device(&mut self, ifindex: u16) -> Option<&mut dyn DeviceQueue> {
+        let napi = self.iter_mut().find(|napi| napi.ifindex == ifindex)?;
+        Some(&mut *napi.queue)
+    }
+}
+
+impl Softirq {
+    /// A context without queues.
+    pub fn new(others: Arc<Neighbours>) -> Softirq {
+        Softirq {
+            napis: Vec::new(),
+            poll_list: VecDeque::new(),
+            backlog_scheduled: false,
+            steer: Steer::default(),
+            others,
+        }
+    }
+
+    /// Puts on the poll list whatever interrupted, and the backlog if it holds packets.
+    pub fn schedule(&mut self, cx: &Cx) {
+        for (index, napi) in self.napis.iter().enumerate() {
+            napi.irq.tick(cx.now);
+            if napi.queue.next_event().is_some_and(|at| at <= cx.now) && !napi.irq.napi().is_scheduled() {
+                napi.irq.fire();
+            }
+            if napi.irq.take_pending() {
+                self.poll_list.push_back(Polled::Queue(index));
+            }
+        }
+        if !self.backlog_scheduled && !self.others.backlogs[usize::from(cx.cpu)].is_empty() {
+            self.backlog_scheduled = true;
+            self.poll_list.push_back(Polled::Backlog);
+        }
+    }
+
+    /// `net_rx_action`: polls round-robin until nothing is left, or until 300 packets or the time limit are used up,
+    /// which counts as a squeeze. `clock` gives the time, once per poll.
+    pub fn net_rx_action(&mut self, cx: &mut Cx, flows: &mut FlowTable, clock: &mut dyn FnMut() -> Time) -> Ran {
+        let mut budget = i64::from(cx.net.sysctl.netdev_budget);
+        let deadline = cx.now + u64::from(cx.net.sysctl.netdev_budget_usecs) * 1_000;
+        let mut repoll = VecDeque::new();
+        let mut ran = Ran::default();
+        self.schedule(cx);
+        while let Some(polled) = self.poll_list.pop_front() {
+            let (work, again) = self.napi_poll(cx, flows, polled);
+            ran.work += work;
+            budget -= work as i64;
+            tx::flush(cx, &mut self.napis);
+            if again {
+                repoll.push_back(polled);
+            }
+            cx.now = clock();
+            if budget <= 0 || cx.now >= deadline {
+                cx.count(Counter::SoftnetTimeSqueeze);
+                break;
+            }
+            if self.poll_list.is_empty() {
+                self.schedule(cx);
+            }
+        }
+        self.poll_list.append(&mut repoll);
+        ran.again = !self.poll_list.is_empty();
+        ran
+    }
+
+    /// One poll; false in the second place if it is complete and its interrupt unmasked.
+    fn napi_poll(&mut self, cx: &mut Cx, flows: &mut FlowTable, polled: Polled) -> (usize, bool) {
+        let index = match polled {
+            Polled::Queue(index) => index,
+            Polled::Backlog => return self.process_backlog(cx, flows),
+        };
+        let Softirq { napis, steer, others, .. } = self;
+        let Some(napi) = napis.get_mut(index) else { return (0, false) };
+        let mut receive = |cx: &mut Cx, ready: &mut SkbQueue| steer_and_receive(cx, flows, steer, others, ready);
+        let work = napi.poll(cx, WEIGHT, &mut receive);
+        // At full weight the poll is not over, but nothing may wait in GRO for it: jiffies are too long (HZ < 1000).
+        napi.gro_flush(cx, &mut receive);
+        (work, work == WEIGHT || !napi.complete())
+    }
+
+    /// `process_backlog`: packets that other Cpus received for us.
+    fn process_backlog(&mut self, cx: &mut Cx, flows: &mut FlowTable) -> (usize, bool) {
+        let backlog = &self.others.backlogs[usize::from(cx.cpu)];
+        let mut packets = backlog.take(cx.net.sysctl.dev_weight as usize);
+        let work = packets.len();
+        cx.ledger.held_out(Holder::CpuBacklog, work as u64);
+        cx.count_n(Counter::SoftnetReceivedRps, work as u64);
+        if cx.life.on() {
+            let left = backlog.len() as u32;
+            for skb in &packets {
+                cx.event(skb, EventKind::CpuBacklogTaken, left, 0);
+            }
+        }
+        netif_receive_skb_list(cx, flows, &mut packets);
+        let more = !backlog.is_empty();
+        self.backlog_scheduled = more;
+        (work, more)
+    }
+
+    /// When this context must run although nobody rings: device events and moderated interrupts.
+    pub fn next_event(&self) -> Option<Time> {
+        let events = self.napis.iter().flat_map(|napi| [napi.queue.next_event(), napi.irq.deadline()]);
+        events.flatten().min()
+    }
+
+    /// True if something waits to be polled.
+    pub fn has_work(&self, cpu: u16) -> bool {
+        !self.poll_list.is_empty() || !self.others.backlogs[usize::from(cpu)].is_empty()
+    }
+
+    /// Ends everything that queues and backlog hold.
+    pub fn purge(&mut self, cx: &mut Cx) {
+        for napi in &mut self.napis {
+            napi.purge(cx);
+        }
+        let mut packets = self.others.backlogs[usize::from(cx.cpu)].take(usize::MAX);
+        while let Some(skb) = packets.pop_front() {
+            cx.release(Holder::CpuBacklog);
+            cx.drop_skb(skb, rxpath_trace::DropReason::QueuePurge);
+        }
+        self.poll_list.clear();
+    }
+}
+
+/// `netif_receive_skb_list_internal`: packets that another Cpu owns go to its backlog, the others up the path.
+#[inline]
+fn steer_and_receive(
+    cx: &mut Cx,
+    flows: &mut FlowTable,
+    steer: &mut Steer,
+    others: &Neighbours,
+    ready: &mut SkbQueue,
+) {
+    let mut mine = SkbQueue::new();
+    let mut woken = 0u64;
+    while let Some(mut skb) = ready.pop_front() {
+        let owner = steer.owner(cx, &mut skb);
+        if owner == cx.cpu {
+            mine.push_back(skb);
+        } else if steer.hand_over(cx, &others.backlogs[usize::from(owner)], owner, skb) {
+            woken |= 1 << (owner & 63);
+        }
+    }
+    while woken != 0 {
+        let owner = woken.trailing_zeros() as usize;
+        woken &= woken - 1;
+        others.bells[owner].ring();
+    }
+    netif_receive_skb_list(cx, flows, &mut mine);
+}

@@ -1,0 +1,231 @@
+//! Netfilter's hooks: where something from outside may look at a packet and decide over it.
+//!
+//! The five points of IPv4 and their priorities are the kernel's. A point without hooks costs one test of a bit.
+//!
+//! Mirrors `nf_hook`, `nf_hook_slow`, `nf_register_net_hook`, `nf_queue` (nobody ever listens to a queue here, so a
+//! queued packet is dropped, as in the kernel).
+//!
+//! Neighbours: [`crate::path`] calls at PREROUTING and INPUT, [`crate::tx`] at OUTPUT and POSTROUTING. Nothing here panics
+//! on received bytes; what a hook does is its own.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use rxpath_mem::Skb;
+use rxpath_trace::{DropReason, EventKind, PacketId};
+
+use crate::cx::{Cx, Fate};
+
+/// A point of the path, with the kernel's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum HookPoint {
+    /// After the header was found sound, before routing (`NF_INET_PRE_ROUTING`).
+    PreRouting = 0,
+    /// Before delivery to this host's protocols (`NF_INET_LOCAL_IN`).
+    LocalIn = 1,
+    /// Between the interfaces (`NF_INET_FORWARD`).
+    Forward = 2,
+    /// Behind this host's protocols (`NF_INET_LOCAL_OUT`).
+    LocalOut = 3,
+    /// Before an interface (`NF_INET_POST_ROUTING`).
+    PostRouting = 4,
+}
+
+impl HookPoint {
+    /// All points, by number.
+    pub const ALL: [HookPoint; 5] =
+        [HookPoint::PreRouting, HookPoint::LocalIn, HookPoint::Forward, HookPoint::LocalOut, HookPoint::PostRouting];
+
+    /// The kernel's short name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            HookPoint::PreRouting => "PREROUTING",
+            HookPoint::LocalIn => "INPUT",
+            HookPoint::Forward => "FORWARD",
+            HookPoint::LocalOut => "OUTPUT",
+            HookPoint::PostRouting => "POSTROUTING",
+        }
+    }
+}
+
+/// Where a hook stands among those of its point: lower ones go first (`NF_IP_PRI_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(pub i32);
+
+impl Priority {
+    /// Before fragments are put together.
+    pub const RAW_BEFORE_DEFRAG: Priority = Priority(-450);
+    /// Where conntrack puts fragments together.
+    pub const CONNTRACK_DEFRAG: Priority = Priority(-400);
+    /// The raw table.
+    pub const RAW: Priority = Priority(-300);
+    /// Connection tracking.
+    pub const CONNTRACK: Priority = Priority(-200);
+    /// The mangle table.
+    pub const MANGLE: Priority = Priority(-150);
+    /// Destination NAT.
+    pub const NAT_DST: Priority = Priority(-100);
+    /// The filter table.
+    pub const FILTER: Priority = Priority(0);
+    /// The security table.
+    pub const SECURITY: Priority = Priority(50);
+    /// Source NAT.
+    pub const NAT_SRC: Priority = Priority(100);
+    /// Connection tracking's helpers.
+    pub const CONNTRACK_HELPER: Priority = Priority(300);
+    /// Where conntrack confirms new connections: last of all.
+    pub const CONNTRACK_CONFIRM: Priority = Priority(i32::MAX);
+}
+
+/// What a hook decides. Whoever gives the packet back keeps nothing of it.
+#[derive(Debug)]
+#[must_use]
+pub enum Verdict {
+    /// It is dropped (`NF_DROP`).
+    Drop(Skb),
+    /// It goes on (`NF_ACCEPT`).
+    Accept(Skb),
+    /// The hook keeps it, and has entered that into the ledger (`NF_STOLEN`).
+    Stolen,
+    /// It is for a queue to a decider outside (`NF_QUEUE`).
+    Queue(Skb),
+    /// This hook wants to see it again (`NF_REPEAT`).
+    Repeat(Skb),
+}
+
+impl Verdict {
+    /// The kernel's number, which the events of lives carry.
+    fn number(&self) -> u32 {
+        match self {
+            Verdict::Drop(_) => 0,
+            Verdict::Accept(_) => 1,
+            Verdict::Stolen => 2,
+            Verdict::Queue(_) => 3,
+            Verdict::Repeat(_) => 4,
+        }
+    }
+}
+
+/// Something that decides over packets. Called on every Cpu, by several at a time.
+pub trait Hook: Send + Sync {
+    /// A name for listings.
+    fn name(&self) -> &str;
+
+    /// Decides over a packet at `point`. Inbound, its data starts at the IP header; so it does outbound.
+    fn decide(&self, cx: &mut Cx, point: HookPoint, skb: Skb) -> Verdict;
+}
+
+/// How often one hook may ask to see the same packet again; after that the packet is dropped. (The kernel sets no limit
+/// and loops.)
+const MAX_REPEATS: u32 = 16;
+
+type List = Arc<[(Priority, Arc<dyn Hook>)]>;
+
+/// The hooks of all points.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Bit `n`: point `n` has a hook.
+    active: u8,
+    lists: [Option<List>; HookPoint::ALL.len()],
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for point in HookPoint::ALL {
+            let names: Vec<_> = self.at(point).iter().map(|(priority, hook)| (priority.0, hook.name())).collect();
+            map.entry(&point.name(), &names);
+        }
+        map.finish()
+    }
+}
+
+impl Hooks {
+    /// No hooks.
+    pub fn new() -> Hooks {
+        Hooks::default()
+    }
+
+    /// Whether the point has a hook.
+    #[inline(always)]
+    pub fn any_at(&self, point: HookPoint) -> bool {
+        self.active & 1 << point as u8 != 0
+    }
+
+    /// The hooks of a point, in the order in which they are asked.
+    pub fn at(&self, point: HookPoint) -> &[(Priority, Arc<dyn Hook>)] {
+        self.lists[point as usize].as_deref().unwrap_or_default()
+    }
+
+    /// Adds a hook (`nf_register_net_hook`): behind those of the same point with the same or a lower priority.
+    pub fn register(&mut self, point: HookPoint, priority: Priority, hook: Arc<dyn Hook>) {
+        let mut list = self.at(point).to_vec();
+        let place = list.partition_point(|(other, _)| *other <= priority);
+        list.insert(place, (priority, hook));
+        self.lists[point as usize] = Some(list.into());
+        self.active |= 1 << point as u8;
+    }
+
+    /// Removes a hook from a point. False if it was not there.
+    pub fn unregister(&mut self, point: HookPoint, hook: &Arc<dyn Hook>) -> bool {
+        let kept: Vec<_> = self.at(point).iter().filter(|(_, other)| !Arc::ptr_eq(other, hook)).cloned().collect();
+        if kept.len() == self.at(point).len() {
+            return false;
+        }
+        if kept.is_empty() {
+            self.lists[point as usize] = None;
+            self.active &= !(1 << point as u8);
+        } else {
+            self.lists[point as usize] = Some(kept.into());
+        }
+        true
+    }
+}
+
+/// `nf_hook`: asks the hooks of a point.
+#[inline(always)]
+pub fn hook(cx: &mut Cx, point: HookPoint, skb: Skb) -> Fate<Skb> {
+    if cx.net.hooks.any_at(point) { hook_slow(cx, point, skb) } else { Fate::Pass(skb) }
+}
+
+/// `nf_hook_slow`: the hooks one after the other, until one does not accept.
+#[cold]
+fn hook_slow(cx: &mut Cx, point: HookPoint, skb: Skb) -> Fate<Skb> {
+    let Some(list) = cx.net.hooks.lists[point as usize].clone() else { return Fate::Pass(skb) };
+    let life = skb.traced().then_some(skb.id);
+    let verdict = ask_all(cx, point, &list, skb);
+    if let Some(id) = life {
+        cx.record(id, EventKind::Hook, point as u32, verdict.number(), PacketId::NONE);
+    }
+    match verdict {
+        Verdict::Accept(skb) => Fate::Pass(skb),
+        Verdict::Stolen => Fate::Held,
+        Verdict::Drop(skb) | Verdict::Queue(skb) | Verdict::Repeat(skb) => Fate::Drop(skb, DropReason::NetfilterDrop),
+    }
+}
+
+/// The verdict of the first hook that does not accept, or the last one's.
+fn ask_all(cx: &mut Cx, point: HookPoint, list: &List, mut skb: Skb) -> Verdict {
+    for (_, hook) in list.iter() {
+        match ask(cx, point, hook.as_ref(), skb) {
+            Verdict::Accept(accepted) => skb = accepted,
+            decided => return decided,
+        }
+    }
+    Verdict::Accept(skb)
+}
+
+/// Asks one hook, as often as it wants within the limit.
+fn ask(cx: &mut Cx, point: HookPoint, hook: &dyn Hook, mut skb: Skb) -> Verdict {
+    for _ in 0..MAX_REPEATS {
+        match hook.decide(cx, point, skb) {
+            Verdict::Repeat(again) => skb = again,
+            decided => return decided,
+        }
+    }
+    Verdict::Repeat(skb)
+}

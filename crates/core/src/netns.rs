@@ -1,0 +1,90 @@
+//! The network namespace's configuration: interfaces, addresses, routes, hooks, sysctls, protocol tables.
+//!
+//! A snapshot, loaded once per softirq run and replaced whole on change, so that no packet sees half of a change.
+
+use std::sync::Arc;
+
+use rxpath_mem::Skb;
+use rxpath_wire::{Addr, FlowHasher, MacAddr};
+
+use crate::cx::{Cx, End};
+use crate::demux::Ptypes;
+use crate::icmp::RateLimits;
+use crate::ip::InetProtos;
+use crate::netfilter::Hooks;
+use crate::nic::{Features, TruesizeModel};
+use crate::route::Fib;
+use crate::sysctl::Sysctls;
+
+/// A handler registered from outside for an EtherType or an IP protocol.
+pub type ProtoHandler = fn(&mut Cx, Skb) -> End;
+
+/// An address of an interface with its prefix length (in IPv4 bits for IPv4 addresses).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IfAddr {
+    /// The address.
+    pub addr: Addr,
+    /// Prefix length, 0 to 32 (IPv4) or 128 (IPv6).
+    pub prefix: u8,
+}
+
+/// One interface.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Index, from 1.
+    pub ifindex: u16,
+    /// Name.
+    pub name: String,
+    /// Hardware address.
+    pub mac: MacAddr,
+    /// Largest IP packet.
+    pub mtu: u16,
+    /// Offloads of the device.
+    pub features: Features,
+    /// Memory charge of its frames.
+    pub truesize: TruesizeModel,
+    /// Whether GRO merges on it.
+    pub gro: bool,
+    /// Its addresses.
+    pub addresses: Vec<IfAddr>,
+}
+
+/// The whole configuration.
+#[derive(Debug)]
+pub struct NetConfig {
+    /// Grows with every change; what is cached from a configuration is valid only for its generation.
+    pub generation: u64,
+    /// Interfaces in the order of their index (the first has index 1).
+    pub interfaces: Vec<Interface>,
+    /// Routes.
+    pub fib: Fib,
+    /// Netfilter hooks.
+    pub hooks: Hooks,
+    /// EtherType handlers.
+    pub ptypes: Ptypes,
+    /// IP protocol handlers.
+    pub inet_protos: InetProtos,
+    /// Tunables.
+    pub sysctl: Sysctls,
+    /// How many ICMP messages go out: shared by all Cpus, and kept when the configuration changes.
+    pub icmp_limits: Arc<RateLimits>,
+    /// The keyed hash of flows: decides owners and buckets.
+    pub hasher: FlowHasher,
+    /// The key of initial sequence numbers and timestamp offsets.
+    pub secret: FlowHasher,
+    /// Number of Cpus.
+    pub cpus: u16,
+}
+
+impl NetConfig {
+    /// The interface with this index.
+    #[inline]
+    pub fn interface(&self, ifindex: u16) -> Option<&Interface> {
+        self.interfaces.get(usize::from(ifindex).wrapping_sub(1))
+    }
+
+    /// The interface that has this address.
+    pub fn interface_of(&self, addr: Addr) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.addresses.iter().any(|own| own.addr == addr))
+    }
+}

@@ -1,0 +1,77 @@
+//! The whole receive path on one screen.
+//!
+//! A room works on one packet and never calls the next room; this file carries packets on. A burst comes from GRO or
+//! from the backlog ([`crate::napi`]); it is looked at once, to prefetch what its packets will touch, and then each
+//! packet runs to completion. Consecutive packets of one flow are a [`Run`]: one look-up, one lock.
+
+use rxpath_mem::{Skb, SkbQueue};
+
+use crate::cx::Cx;
+use crate::demux::{self, PacketType};
+use crate::ip::{self, Protocol};
+use crate::netfilter::{self, HookPoint};
+use crate::socket::FlowTable;
+use crate::tcp::{self, Run};
+use crate::{icmp, neigh};
+
+/// Goes on with what the room passed, or ends the packet as the room decided.
+macro_rules! room {
+    ($cx:expr, $fate:expr) => {
+        match $fate.split() {
+            Ok(next) => next,
+            Err(end) => return $cx.end(end),
+        }
+    };
+}
+
+/// `netif_receive_skb_list`: phases 3 to 7 for a burst, in order.
+pub(crate) fn netif_receive_skb_list(cx: &mut Cx, flows: &mut FlowTable, burst: &mut SkbQueue) {
+    tcp::early_demux(cx, flows, burst);
+    let mut run = Run::none();
+    while let Some(skb) = burst.pop_front() {
+        netif_receive_skb(cx, flows, &mut run, skb);
+    }
+    run.finish(cx, flows);
+}
+
+/// One packet, from the device to its protocol.
+#[inline(always)]
+fn netif_receive_skb(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
+    let (skb, ptype) = room!(cx, demux::netif_receive_skb_core(cx, skb));
+    match ptype {
+        PacketType::Ip => ip_receive(cx, flows, run, skb),
+        PacketType::Arp => {
+            let end = neigh::arp_rcv(cx, skb);
+            cx.end(end);
+        }
+        PacketType::Registered(handler) => {
+            let end = handler(cx, skb);
+            cx.end(end);
+        }
+    }
+}
+
+/// Phases 4 and 5: an IPv4 packet, to local delivery.
+#[inline(always)]
+fn ip_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
+    let skb = room!(cx, ip::rcv(cx, skb));
+    let skb = room!(cx, netfilter::hook(cx, HookPoint::PreRouting, skb));
+    let skb = room!(cx, ip::rcv_finish(cx, skb));
+    let skb = room!(cx, ip::local_deliver(cx, skb));
+    let skb = room!(cx, netfilter::hook(cx, HookPoint::LocalIn, skb));
+    let (skb, protocol) = room!(cx, ip::local_deliver_finish(cx, skb));
+    match protocol {
+        Protocol::Tcp => {
+            let (skb, segment) = room!(cx, tcp::v4_rcv(cx, skb));
+            tcp::deliver(cx, flows, run, skb, segment);
+        }
+        Protocol::Icmp => {
+            let end = icmp::rcv(cx, skb);
+            cx.end(end);
+        }
+        Protocol::Registered(handler) => {
+            let end = handler(cx, skb);
+            cx.end(end);
+        }
+    }
+}

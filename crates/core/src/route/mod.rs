@@ -1,0 +1,168 @@
+//! Routing: where a packet that came in belongs, and by which way one goes out.
+//!
+//! [`Fib`] holds the routes, derived from the interfaces' addresses (local, broadcast, connected) and configured.
+//! [`input`] decides over a received packet; [`output`] finds the way to an address. A [`Route`] is kept by whoever sends
+//! (a socket): it is good for the [`NetConfig::generation`] in which it was found, and carries the next hop's hardware
+//! address once that is known, so that sending over it neither hashes nor locks.
+//!
+//! Mirrors `ip_route_input_noref`, `fib_validate_source`, `ip_route_output_key`, `fib_lookup`, `inet_addr_type`.
+//!
+//! Keys are [`Addr`]s: nothing here but the derivation of special addresses knows IPv4. There is no forwarding and no
+//! loopback interface: a packet for another host ends as `IP_INADDRERRORS`, and a way to one of this host's own addresses
+//! is [`RouteError::Local`].
+//!
+//! Neighbours: [`crate::ip`], [`crate::neigh`], [`crate::icmp`], [`crate::tcp`] ask. Nothing here panics on received bytes.
+
+mod fib;
+mod input;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+
+use rxpath_wire::{Addr, MacAddr};
+
+pub use self::fib::{AddrType, Fib, FibError, Policy, RouteKind, RouteSpec, RpFilter};
+pub use self::input::{InputRoute, Reject, input};
+use crate::netns::{Interface, NetConfig};
+use crate::nic::Features;
+
+/// A way out, as it was found; to be kept by the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The next station on the link: the destination itself or a gateway.
+    pub nexthop: Addr,
+    /// Source address of packets that go this way.
+    pub src: Addr,
+    /// The [`NetConfig::generation`] in which this is right.
+    pub generation: u64,
+    /// The next hop's hardware address, and the neighbour table's generation in which it is right.
+    pub mac: Option<(MacAddr, u64)>,
+    /// The interface.
+    pub ifindex: u16,
+    /// Largest IP packet.
+    pub mtu: u16,
+    /// What the interface's device takes over.
+    pub features: Features,
+    /// Set by a sender that has proof that the next hop receives what it sends (an acknowledgement of new data); spares
+    /// the next hop a probe (`sk_dst_confirm`). Taken back when it has had its effect.
+    pub confirm: bool,
+}
+
+impl Route {
+    /// Whether the configuration is still the one in which this was found.
+    #[inline(always)]
+    pub fn is_current(&self, net: &NetConfig) -> bool {
+        self.generation == net.generation
+    }
+}
+
+/// Why there is no way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteError {
+    /// No route matches.
+    NetUnreachable(Addr),
+    /// An `unreachable` route matches.
+    HostUnreachable(Addr),
+    /// A `prohibit` route matches.
+    Prohibited(Addr),
+    /// A `blackhole` route matches.
+    Blackhole(Addr),
+    /// The destination is one of this host's own addresses, and there is no loopback interface.
+    Local(Addr),
+    /// The destination is no single host: a group, a broadcast address, or none at all.
+    NotUnicast(Addr),
+    /// The source asked for is no address of this host.
+    SourceNotLocal(Addr),
+    /// The interface has no address to send from.
+    NoSource(Addr),
+}
+
+impl RouteError {
+    /// The kind that [`std::net`] gives for it.
+    pub fn io_kind(self) -> io::ErrorKind {
+        match self {
+            RouteError::NetUnreachable(_) | RouteError::NotUnicast(_) => io::ErrorKind::NetworkUnreachable,
+            RouteError::HostUnreachable(_) => io::ErrorKind::HostUnreachable,
+            RouteError::Prohibited(_) => io::ErrorKind::PermissionDenied,
+            RouteError::Blackhole(_) => io::ErrorKind::InvalidInput,
+            RouteError::Local(_) => io::ErrorKind::Unsupported,
+            RouteError::SourceNotLocal(_) | RouteError::NoSource(_) => io::ErrorKind::AddrNotAvailable,
+        }
+    }
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RouteError::NetUnreachable(dst) => write!(f, "no route to {dst}: add one, or a default route"),
+            RouteError::HostUnreachable(dst) => write!(f, "the route to {dst} is `unreachable`"),
+            RouteError::Prohibited(dst) => write!(f, "the route to {dst} is `prohibit`"),
+            RouteError::Blackhole(dst) => write!(f, "the route to {dst} is `blackhole`"),
+            RouteError::Local(dst) => {
+                write!(
+                    f,
+                    "{dst} is an address of this stack, which has no loopback interface: it cannot talk to itself"
+                )
+            }
+            RouteError::NotUnicast(dst) => write!(f, "{dst} is not the address of a single host"),
+            RouteError::SourceNotLocal(src) => write!(f, "{src} is no address of this stack's interfaces"),
+            RouteError::NoSource(dst) => write!(f, "the interface towards {dst} has no address to send from"),
+        }
+    }
+}
+
+impl std::error::Error for RouteError {}
+
+impl From<RouteError> for io::Error {
+    fn from(error: RouteError) -> io::Error {
+        io::Error::new(error.io_kind(), error)
+    }
+}
+
+/// `ip_route_output_key`: the way to `dst`, from `src` if that is given.
+///
+/// # Errors
+/// As [`RouteError`] lists them. A source that is given must be an address of this host.
+pub fn output(net: &NetConfig, dst: Addr, src: Option<Addr>) -> Result<Route, RouteError> {
+    if let Some(src) = src.filter(|src| net.fib.addr_type(*src) != AddrType::Local) {
+        return Err(RouteError::SourceNotLocal(src));
+    }
+    match net.fib.addr_type(dst) {
+        AddrType::Unicast => {}
+        AddrType::Local => return Err(RouteError::Local(dst)),
+        AddrType::Broadcast | AddrType::Multicast | AddrType::Unspecified => {
+            return Err(RouteError::NotUnicast(dst));
+        }
+    }
+    let entry = net.fib.lookup(dst).ok_or(RouteError::NetUnreachable(dst))?;
+    match entry.kind {
+        RouteKind::Unicast => {}
+        RouteKind::Unreachable => return Err(RouteError::HostUnreachable(dst)),
+        RouteKind::Prohibit => return Err(RouteError::Prohibited(dst)),
+        RouteKind::Blackhole => return Err(RouteError::Blackhole(dst)),
+    }
+    let interface = net.interface(entry.ifindex).ok_or(RouteError::NetUnreachable(dst))?;
+    let nexthop = entry.via.unwrap_or(dst);
+    let src = src.or(entry.src).or_else(|| source_for(interface, nexthop)).ok_or(RouteError::NoSource(dst))?;
+    Ok(Route {
+        nexthop,
+        src,
+        generation: net.generation,
+        mac: None,
+        ifindex: entry.ifindex,
+        mtu: interface.mtu,
+        features: interface.features,
+        confirm: false,
+    })
+}
+
+/// `inet_select_addr`: the interface's address in the same subnet as `peer`, else its first of the same family.
+pub fn source_for(interface: &Interface, peer: Addr) -> Option<Addr> {
+    let same_family = || interface.addresses.iter().filter(|own| own.addr.is_v4() == peer.is_v4());
+    same_family()
+        .find(|own| fib::Prefix::of_interface(own).contains(peer))
+        .or_else(|| same_family().next())
+        .map(|own| own.addr)
+}

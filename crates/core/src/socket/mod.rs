@@ -1,0 +1,140 @@
+//! Phase 8 and the tables of phase 6: sockets, how they are found, and how the application reads and writes them.
+//!
+//! A [`Sock`] belongs to the Cpu that owns its flow; its locked state is [`crate::tcp::TcpSock`]. The application
+//! reads in steps ([`recv`]): own the socket, take what will be copied, copy unowned, account, release.
+
+pub mod bind;
+pub mod listener;
+pub mod recv;
+pub mod send;
+pub mod table;
+pub mod wake;
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rxpath_mem::{LockOwner, SockLock};
+use rxpath_wire::Tuple;
+
+use crate::tcp::TcpSock;
+
+pub use bind::BindTable;
+pub use listener::{AcceptQueue, Listener, ListenerMap};
+pub use recv::{ReadStep, Reader, Taken};
+pub use send::WriteStep;
+pub use table::{FlowEntry, FlowId, FlowTable};
+pub use wake::{WaitQueue, Wakeups};
+
+/// Requests that another thread posts for a socket; the owner's Cpu carries them out (bits of [`Sock::post`]).
+pub mod post {
+    /// Send what the application wrote.
+    pub const PUSH: u8 = 1;
+    /// Acknowledge, or update the window, after a read.
+    pub const ACK: u8 = 2;
+    /// Work off the backlog that grew while the application owned the socket.
+    pub const BACKLOG: u8 = 4;
+    /// The application writes no more.
+    pub const SHUTDOWN: u8 = 8;
+    /// The application has let go.
+    pub const CLOSE: u8 = 16;
+    /// Begin the handshake.
+    pub const CONNECT: u8 = 32;
+    /// A timer came while the application owned the socket.
+    pub const TIMER: u8 = 64;
+}
+
+/// One TCP socket.
+#[repr(align(64))]
+pub struct Sock {
+    /// Addresses and ports.
+    pub tuple: Tuple,
+    /// Keyed hash of the tuple.
+    pub hash: u32,
+    /// The Cpu that owns the flow.
+    pub cpu: u16,
+    /// Requests not yet carried out ([`post`]).
+    posted: AtomicU8,
+    /// Requests that found the socket owned by the application; they wait for its release.
+    deferred: AtomicU8,
+    /// Charged memory and its limit, for the bound of the backlog while a user owns the socket.
+    rmem: AtomicU32,
+    rcvbuf: AtomicU32,
+    /// The locked state.
+    pub lock: SockLock<TcpSock>,
+    /// Serialises readers among themselves; guards nothing that the Cpu touches.
+    pub(crate) readers: Mutex<()>,
+    /// Threads and tasks that wait for bytes.
+    pub recv_wait: WaitQueue,
+    /// Threads and tasks that wait for room or for the handshake.
+    pub send_wait: WaitQueue,
+    /// The listener whose accept queue a passive connection goes to.
+    pub listener: Option<Arc<Listener>>,
+}
+
+impl Sock {
+    /// A socket around its locked state.
+    pub fn new(sk: TcpSock, hash: u32, cpu: u16, listener: Option<Arc<Listener>>) -> Sock {
+        Sock {
+            tuple: sk.tuple,
+            hash,
+            cpu,
+            posted: AtomicU8::new(0),
+            deferred: AtomicU8::new(0),
+            rmem: AtomicU32::new(0),
+            rcvbuf: AtomicU32::new(sk.rx.rcvbuf),
+            lock: SockLock::new(sk),
+            readers: Mutex::new(()),
+            recv_wait: WaitQueue::new(),
+            send_wait: WaitQueue::new(),
+            listener,
+        }
+    }
+
+    /// Adds requests; true if none were posted, so that the caller must put the socket into the mailbox.
+    pub fn post(&self, bits: u8) -> bool {
+        self.posted.fetch_or(bits, Ordering::AcqRel) == 0
+    }
+
+    /// Takes all requests.
+    pub fn take_posted(&self) -> u8 {
+        self.posted.swap(0, Ordering::AcqRel)
+    }
+
+    /// Puts requests off until the application releases the socket. It will: the attempt to lock left its mark.
+    pub fn defer(&self, bits: u8) {
+        self.deferred.fetch_or(bits, Ordering::AcqRel);
+    }
+
+    /// Takes what was put off.
+    pub fn take_deferred(&self) -> u8 {
+        if self.deferred.load(Ordering::Relaxed) == 0 { 0 } else { self.deferred.swap(0, Ordering::AcqRel) }
+    }
+
+    /// Publishes what the bound of the backlog is derived from.
+    #[inline(always)]
+    pub fn publish_memory(&self, sk: &TcpSock) {
+        self.rmem.store(sk.rx.rmem_alloc, Ordering::Relaxed);
+        self.rcvbuf.store(sk.rx.rcvbuf, Ordering::Relaxed);
+    }
+
+    /// Charged memory, as last published.
+    pub fn rmem(&self) -> u32 {
+        self.rmem.load(Ordering::Relaxed)
+    }
+
+    /// Limit of the backlog: twice the receive buffer and 64 KiB, and something for what is being sent
+    /// (`tcp_add_backlog`).
+    pub fn backlog_limit(&self) -> u64 {
+        u64::from(self.rcvbuf.load(Ordering::Relaxed)) * 2 + 64 * 1_024 + SNDBUF_SHARE
+    }
+}
+
+/// Half of the default send buffer, which counts towards the limit of the backlog.
+const SNDBUF_SHARE: u64 = 8_192;
+
+impl LockOwner<TcpSock> for Sock {
+    #[inline(always)]
+    fn lock_ref(&self) -> &SockLock<TcpSock> {
+        &self.lock
+    }
+}

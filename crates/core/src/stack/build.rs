@@ -1,0 +1,318 @@
+//! From a configuration to a running stack.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, RwLock};
+
+use rxpath_mem::{PagePool, PoolConfig, rx_ring};
+use rxpath_trace::{Counters, Ledger, LifeReader, Selector};
+use rxpath_wire::{FlowHasher, Toeplitz};
+
+use super::{Cpu, CpuCell, Shared, Stack};
+use crate::cx::{Cx, IdSource, Rng};
+use crate::demux::Ptypes;
+use crate::demux::stats::DevShard;
+use crate::ip::InetProtos;
+use crate::napi::{Backlog, Napi, NapiSetup, Neighbours, Softirq};
+use crate::neigh::NeighTable;
+use crate::netfilter::Hooks;
+use crate::netns::{IfAddr, Interface, NetConfig};
+use crate::nic::{Device, Doorbell, IrqLine, Moderation, NoDoorbell, RxAttach, Steering};
+use crate::route::{Fib, FibError, Policy, RouteSpec};
+use crate::socket::{BindTable, FlowTable, ListenerMap, WaitQueue, Wakeups};
+use crate::sysctl::Sysctls;
+use crate::tx::Outbox;
+
+/// How a multi-queue device is told to spread flows.
+#[derive(Clone, Debug, Default)]
+pub enum SteeringChoice {
+    /// By the stack's own hash: every flow meets its owner.
+    #[default]
+    Owner,
+    /// By Toeplitz with this key, as hardware does by default.
+    Toeplitz([u8; 40]),
+    /// Everything to one queue.
+    Fixed(u16),
+}
+
+/// One interface and its device.
+pub struct InterfaceConfig {
+    /// The device.
+    pub device: Box<dyn Device>,
+    /// Addresses.
+    pub addresses: Vec<IfAddr>,
+    /// Whether GRO merges.
+    pub gro: bool,
+    /// Places of each receive ring: a power of two from 16 to 32,768.
+    pub ring: usize,
+    /// Interrupt moderation.
+    pub moderation: Moderation,
+    /// How the device spreads flows.
+    pub steering: SteeringChoice,
+}
+
+impl InterfaceConfig {
+    /// A device with GRO on, rings of 256 places, no moderation.
+    pub fn new(device: Box<dyn Device>) -> InterfaceConfig {
+        InterfaceConfig {
+            device,
+            addresses: Vec::new(),
+            gro: true,
+            ring: 256,
+            moderation: Moderation::default(),
+            steering: SteeringChoice::default(),
+        }
+    }
+}
+
+/// Everything that a stack is made from.
+pub struct StackConfig {
+    /// Number of Cpus, 1 to 64.
+    pub cpus: u16,
+    /// Seed of keys, ports and jitter. The same seed and the same input give the same run.
+    pub seed: u64,
+    /// Tunables.
+    pub sysctl: Sysctls,
+    /// Interfaces, in the order of their index.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Routes beyond those that follow from the addresses.
+    pub routes: Vec<RouteSpec>,
+    /// Netfilter hooks.
+    pub hooks: Hooks,
+    /// Slots of each Cpu's page pool.
+    pub pool: PoolConfig,
+    /// Which lives are recorded.
+    pub lives: Selector,
+    /// Life records that fit each Cpu's ring.
+    pub life_capacity: usize,
+    /// How each Cpu's softirq is woken; those that are missing wake nobody.
+    pub bells: Vec<Arc<dyn Doorbell>>,
+}
+
+impl Default for StackConfig {
+    fn default() -> StackConfig {
+        StackConfig {
+            cpus: 1,
+            seed: 0,
+            sysctl: Sysctls::default(),
+            interfaces: Vec::new(),
+            routes: Vec::new(),
+            hooks: Hooks::new(),
+            pool: PoolConfig::default(),
+            lives: Selector::Off,
+            life_capacity: 1 << 16,
+            bells: Vec::new(),
+        }
+    }
+}
+
+/// Why a stack could not be made.
+#[derive(Debug)]
+pub enum BuildError {
+    /// The number of Cpus is not from 1 to 64.
+    Cpus(u16),
+    /// The ring size of this interface is not a power of two from 16 to 32,768.
+    Ring(String, usize),
+    /// Addresses and routes do not fit each other.
+    Fib(FibError),
+    /// A device could not be opened.
+    Device(String, io::Error),
+    /// The page pool could not be mapped.
+    Pool(io::Error),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::Cpus(n) => write!(f, "{n} Cpus: give from 1 to 64"),
+            BuildError::Ring(name, size) => {
+                write!(f, "{name}: a ring of {size} places: give a power of two from 16 to 32768")
+            }
+            BuildError::Fib(error) => write!(f, "{error}"),
+            BuildError::Device(name, error) => write!(f, "{name}: {error}"),
+            BuildError::Pool(error) => write!(f, "page pool: {error}; configure fewer slots"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl From<BuildError> for io::Error {
+    fn from(error: BuildError) -> io::Error {
+        let kind = match &error {
+            BuildError::Device(_, inner) | BuildError::Pool(inner) => inner.kind(),
+            _ => io::ErrorKind::InvalidInput,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Slots behind the ring's own: what may be queued in sockets while the ring stays full.
+const FIRST_RING: u16 = 0;
+
+impl Stack {
+    /// Makes a stack; its devices are opened.
+    ///
+    /// # Errors
+    /// [`BuildError`] says what does not fit and how to mend it.
+    pub fn new(config: StackConfig) -> Result<Stack, BuildError> {
+        check(&config)?;
+        let mut rng = Rng::new(config.seed ^ 0x7278_7061_7468_0001);
+        let net = Arc::new(net_config(&config, &mut rng)?);
+        let none: Arc<dyn Doorbell> = Arc::new(NoDoorbell);
+        let cpus = usize::from(config.cpus);
+        let bells: Vec<_> = (0..cpus).map(|cpu| config.bells.get(cpu).unwrap_or(&none).clone()).collect();
+        let others = Arc::new(Neighbours { backlogs: (0..cpus).map(|_| Arc::default()).collect::<Vec<Arc<Backlog>>>(), bells });
+        let binds = Arc::new(BindTable::default());
+        let neigh = Arc::new(NeighTable::new(rng.next_u64()));
+        let mut lives = LifeReader::new();
+        let mut made = Vec::with_capacity(cpus);
+        for cpu in 0..config.cpus {
+            let pool = PagePool::new(config.pool).map_err(BuildError::Pool)?;
+            let cx = Cx {
+                now: rxpath_trace::Time::ZERO,
+                cpu,
+                pool,
+                mib: Arc::new(Counters::new()),
+                ledger: Arc::new(Ledger::new()),
+                dev: Arc::new(DevShard::new(config.interfaces.len() as u16)),
+                life: lives.shard(cpu as u8, config.life_capacity, config.lives.clone()),
+                net: Arc::clone(&net),
+                listeners: Arc::default(),
+                binds: Arc::clone(&binds),
+                neigh: Arc::clone(&neigh),
+                outbox: Outbox::new(),
+                wakeups: Wakeups::default(),
+                orphans: Vec::new(),
+                ids: IdSource::of_cpu(cpu),
+                rng: Rng::new(rng.next_u64()),
+            };
+            let softirq = Softirq::new(Arc::clone(&others));
+            made.push(Cpu { cx, flows: FlowTable::new(), softirq, generation: 0, due: Vec::new() });
+        }
+        let user_life = lives.shard(config.cpus as u8, config.life_capacity, config.lives.clone());
+        let mut rings = Vec::new();
+        for (index, interface) in config.interfaces.into_iter().enumerate() {
+            attach(&net.interfaces[index], interface, &net, &mut made, &others, &mut rings)?;
+        }
+        let cells = made.into_iter().map(|cpu| CpuCell {
+            mib: Arc::clone(&cpu.cx.mib),
+            ledger: Arc::clone(&cpu.cx.ledger),
+            dev: Arc::clone(&cpu.cx.dev),
+            token: Mutex::new(cpu),
+            mailbox: Mutex::new(VecDeque::new()),
+            mail: AtomicBool::new(false),
+        });
+        Ok(Stack(Arc::new(Shared {
+            cpus: cells.collect(),
+            net: RwLock::new(net),
+            listeners: RwLock::new(Arc::new(ListenerMap::default())),
+            generation: AtomicU64::new(0),
+            binds,
+            neigh,
+            others,
+            user_ledger: Arc::new(Ledger::new()),
+            user_life: Mutex::new(user_life),
+            lives: Mutex::new(lives),
+            rings,
+            down: AtomicBool::new(false),
+            down_wait: WaitQueue::new(),
+            seed: config.seed,
+        })))
+    }
+}
+
+fn check(config: &StackConfig) -> Result<(), BuildError> {
+    if !(1..=64).contains(&config.cpus) {
+        return Err(BuildError::Cpus(config.cpus));
+    }
+    for interface in &config.interfaces {
+        if !interface.ring.is_power_of_two() || !(16..=32_768).contains(&interface.ring) {
+            return Err(BuildError::Ring(interface.device.info().name, interface.ring));
+        }
+    }
+    Ok(())
+}
+
+fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildError> {
+    let interfaces: Vec<Interface> = config.interfaces.iter().enumerate().map(|(index, interface)| {
+        let info = interface.device.info();
+        Interface {
+            ifindex: index as u16 + 1,
+            name: info.name,
+            mac: info.mac,
+            mtu: info.mtu,
+            features: info.features,
+            truesize: info.truesize,
+            gro: interface.gro,
+            addresses: interface.addresses.clone(),
+        }
+    }).collect();
+    let fib = Fib::build(&interfaces, &config.routes, Policy::default()).map_err(BuildError::Fib)?;
+    Ok(NetConfig {
+        generation: 1,
+        interfaces,
+        fib,
+        hooks: config.hooks.clone(),
+        ptypes: Ptypes::builtin(),
+        inet_protos: InetProtos::builtin(),
+        sysctl: config.sysctl.clone(),
+        hasher: FlowHasher::new(rng.next_u64(), rng.next_u64()),
+        secret: FlowHasher::new(rng.next_u64(), rng.next_u64()),
+        cpus: config.cpus,
+        icmp_limits: Arc::default(),
+    })
+}
+
+/// Opens a device and gives its queues to the Cpus in turn.
+fn attach(
+    interface: &Interface,
+    config: InterfaceConfig,
+    net: &Arc<NetConfig>,
+    cpus: &mut [Cpu],
+    others: &Arc<Neighbours>,
+    rings: &mut Vec<(u16, u16, Arc<rxpath_mem::RingStats>, IrqLine)>,
+) -> Result<(), BuildError> {
+    let queues = config.device.info().queues.max(1);
+    let steering = match config.steering {
+        SteeringChoice::Owner if usize::from(queues) == cpus.len() => {
+            Steering::Owner { hasher: net.hasher, cpus: net.cpus }
+        }
+        SteeringChoice::Owner => Steering::toeplitz(&rxpath_wire::toeplitz::MICROSOFT_KEY, queues),
+        SteeringChoice::Toeplitz(key) => Steering::Toeplitz {
+            hash: Box::new(Toeplitz::new(&key)),
+            indirection: (0..128).map(|i| i % queues).collect(),
+        },
+        SteeringChoice::Fixed(queue) => Steering::Fixed(queue.min(queues - 1)),
+    };
+    let mut attached = Vec::new();
+    let mut halves = Vec::new();
+    for queue in 0..queues {
+        let bell = &others.bells[usize::from(queue) % cpus.len()];
+        let irq = IrqLine::new(config.moderation, Arc::clone(bell));
+        let (ring, dma) = rx_ring(config.ring, FIRST_RING + rings.len() as u16 + queue);
+        attached.push(RxAttach { dma, irq: irq.clone() });
+        halves.push((ring, irq));
+    }
+    let opened = config.device.open(attached, steering);
+    let opened = opened.map_err(|error| BuildError::Device(interface.name.clone(), error))?;
+    for (queue, ((ring, irq), device)) in halves.into_iter().zip(opened).enumerate() {
+        let count = cpus.len();
+        let cpu = &mut cpus[queue % count];
+        let setup = NapiSetup {
+            ifindex: interface.ifindex,
+            queue_index: queue as u16,
+            mac: interface.mac,
+            truesize: interface.truesize,
+            gro: interface.gro,
+            batch: net.sysctl.gro_normal_batch,
+        };
+        let mut napi = Napi::new(setup, device, irq.clone(), ring);
+        napi.fill(&mut cpu.cx);
+        rings.push((interface.ifindex, queue as u16, napi.ring_stats(), irq));
+        cpu.softirq.napis.push(napi);
+    }
+    Ok(())
+}

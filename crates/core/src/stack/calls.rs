@@ -1,0 +1,292 @@
+//! What applications call: listen, accept, connect, read, write, close. Nothing here blocks; what would block gives a
+//! registration to wait on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use event_listener::EventListener;
+use rxpath_mem::{OwnedSoftirq, Returns};
+use rxpath_trace::{Event, EventKind, Holder, PacketId, Time};
+use rxpath_wire::Addr;
+
+use super::{Stack, lock};
+use crate::cx::{Cx, Rng};
+use crate::nic::owner_cpu;
+use crate::route::{self, RouteError};
+use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, ReadStep, Reader, Sock, WriteStep, post};
+use crate::tcp::{SockError, State, TcpSock};
+
+/// Why a listener could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenError {
+    /// Another listener has the address (`EADDRINUSE`).
+    InUse,
+    /// The address is not ours (`EADDRNOTAVAIL`).
+    NotLocal,
+    /// The stack is down.
+    Down,
+}
+
+/// Why a connection could not be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// No way to the peer.
+    Route(RouteError),
+    /// All local ports towards this peer are in use (`EADDRNOTAVAIL`).
+    NoPort,
+    /// The stack is down.
+    Down,
+}
+
+/// Why a read gave no bytes.
+#[derive(Debug)]
+pub enum RecvError {
+    /// Nothing there; with the registration that was asked for.
+    Empty(Option<EventListener>),
+    /// The connection failed.
+    Failed(SockError),
+    /// There is no connection.
+    NotConnected,
+    /// The stack is down.
+    Down,
+}
+
+impl Stack {
+    /// Listens on `addr`; port 0 chooses a free one. `backlog` is cut to `somaxconn`.
+    ///
+    /// # Errors
+    /// The address is taken or not local, or the stack is down.
+    pub fn listen(&self, addr: SocketAddr, backlog: u32) -> Result<Arc<Listener>, ListenError> {
+        if self.is_down() {
+            return Err(ListenError::Down);
+        }
+        let net = self.config();
+        let local = Addr::from(addr.ip());
+        if !local.is_unspecified() && net.interface_of(local).is_none() {
+            return Err(ListenError::NotLocal);
+        }
+        let port = match addr.port() {
+            0 => {
+                let range = net.sysctl.ip_local_port_range;
+                let mut rng = Rng::new(self.0.seed ^ u64::from(self.0.generation.load(Ordering::Relaxed)) << 17);
+                self.0.binds.listen_any(local, range.low, range.high, &mut rng).ok_or(ListenError::InUse)?
+            }
+            port if self.0.binds.listen(local, port) => port,
+            _ => return Err(ListenError::InUse),
+        };
+        let backlog = backlog.min(net.sysctl.somaxconn);
+        let listener = Arc::new(Listener::new(local, port, backlog, net.sysctl.tcp_rmem.default));
+        self.change_listeners(|map| map.insert(Arc::clone(&listener)));
+        Ok(listener)
+    }
+
+    fn change_listeners(&self, change: impl FnOnce(&mut crate::socket::ListenerMap)) {
+        let mut listeners = self.0.listeners.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut map = (**listeners).clone();
+        change(&mut map);
+        *listeners = Arc::new(map);
+        self.0.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Closes a listener: half-open connections fade, those that nobody accepted are reset.
+    pub fn close_listener(&self, listener: &Arc<Listener>, now: Time) {
+        self.change_listeners(|map| map.remove(listener));
+        self.0.binds.unlisten(listener.addr, listener.port);
+        for sock in listener.close() {
+            self.abort(&sock, now);
+        }
+        listener.wait.wake_all();
+    }
+
+    /// The next established connection of a listener.
+    pub fn accept(&self, listener: &Listener) -> Option<Arc<Sock>> {
+        listener.pop()
+    }
+
+    /// Begins a connection to `remote`: the SYN goes out, or waits for the neighbour's address.
+    ///
+    /// # Errors
+    /// There is no route or no free port, or the stack is down.
+    pub fn connect(&self, remote: SocketAddr, now: Time) -> Result<Arc<Sock>, ConnectError> {
+        if self.is_down() {
+            return Err(ConnectError::Down);
+        }
+        let net = self.config();
+        let peer = Addr::from(remote.ip());
+        let route = route::output(&net, peer, None).map_err(ConnectError::Route)?;
+        let range = net.sysctl.ip_local_port_range;
+        let entropy = net.secret.hash64(&rxpath_wire::Tuple {
+            local: route.src,
+            remote: peer,
+            local_port: 0,
+            remote_port: remote.port(),
+        });
+        let mut rng = Rng::new(entropy ^ now.0);
+        let tuple = self.0.binds.connect(route.src, (peer, remote.port()), range.low, range.high, &mut rng);
+        let tuple = tuple.ok_or(ConnectError::NoPort)?;
+        let hash = net.hasher.hash(&tuple);
+        let cpu = owner_cpu(hash, net.cpus);
+        let sk = TcpSock::new(State::Close, tuple, route, net.sysctl.tcp_rmem.default, net.sysctl.tcp_wmem.default as usize);
+        let sock = Arc::new(Sock::new(sk, hash, cpu, None));
+        self.kick(&sock, post::CONNECT, now);
+        Ok(sock)
+    }
+
+    /// Where a connection attempt stands: None while it is under way.
+    pub fn connected(&self, sock: &Arc<Sock>, register: bool, now: Time) -> (Option<Result<(), SockError>>, Option<EventListener>) {
+        let (outcome, listener, requests) = sock.connect_outcome(register);
+        self.kick(sock, requests, now);
+        (outcome, listener)
+    }
+
+    /// Reads into `buf`: at least one byte, or 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`] if there is nothing yet.
+    pub fn recv(&self, sock: &Arc<Sock>, buf: &mut [u8], register: bool, now: Time) -> Result<usize, RecvError> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let mut reader = Reader::of(sock);
+        let result = match reader.take(buf.len(), register) {
+            ReadStep::Data(taken) => {
+                let copied = taken.copy_to(buf);
+                let mut returns = Returns::new();
+                let rmem_max = self.config().sysctl.tcp_rmem.max;
+                reader.finish(taken, copied, now, rmem_max, &mut returns, |skb| {
+                    let (kind, a) = (EventKind::Recv, skb.len() as u32);
+                    let cpu = self.cpus() as u8;
+                    lock(&self.0.user_life).record(Event { id: skb.id, at: now, kind, cpu, a, b: 0, other: PacketId::NONE });
+                });
+                returns.flush();
+                self.0.user_ledger.held_out_shared(Holder::ReceiveQueue, reader.delivered);
+                self.0.user_ledger.delivered_shared(reader.delivered);
+                Ok(copied)
+            }
+            step => self.no_bytes(step),
+        };
+        let requests = reader.post;
+        drop(reader);
+        self.kick(sock, requests, now);
+        result
+    }
+
+    /// Reads without taking (`MSG_PEEK`).
+    ///
+    /// # Errors
+    /// As [`Stack::recv`].
+    pub fn peek(&self, sock: &Arc<Sock>, buf: &mut [u8], register: bool, now: Time) -> Result<usize, RecvError> {
+        let mut reader = Reader::of(sock);
+        let result = reader.peek(buf, register).or_else(|step| self.no_bytes(step));
+        let requests = reader.post;
+        drop(reader);
+        self.kick(sock, requests, now);
+        result
+    }
+
+    fn no_bytes(&self, step: ReadStep) -> Result<usize, RecvError> {
+        match step {
+            ReadStep::Eof => Ok(0),
+            ReadStep::Error(error) => Err(RecvError::Failed(error)),
+            _ if self.is_down() => Err(RecvError::Down),
+            ReadStep::NotConnected => Err(RecvError::NotConnected),
+            ReadStep::Empty(listener) => Err(RecvError::Empty(listener)),
+            ReadStep::Data(_) => Ok(0),
+        }
+    }
+
+    /// Writes as much of `data` as the send buffer takes.
+    pub fn send(&self, sock: &Arc<Sock>, data: &[u8], register: bool, now: Time) -> WriteStep {
+        let (step, requests) = sock.write(data, register);
+        self.kick(sock, requests, now);
+        step
+    }
+
+    /// Ends writing: our FIN follows what is queued.
+    pub fn shutdown_write(&self, sock: &Arc<Sock>, now: Time) {
+        self.kick(sock, post::SHUTDOWN, now);
+    }
+
+    /// Ends reading: further reads give 0.
+    pub fn shutdown_read(&self, sock: &Arc<Sock>, now: Time) {
+        let mut sk = sock.lock.user();
+        sk.user.rcv_shutdown = true;
+        let backlog = sk.release();
+        sock.recv_wait.wake_all();
+        if backlog {
+            self.kick(sock, post::BACKLOG, now);
+        }
+    }
+
+    /// The application lets go of the socket.
+    pub fn close(&self, sock: &Arc<Sock>, now: Time) {
+        self.kick(sock, post::CLOSE, now);
+    }
+
+    /// The application lets go and the peer is reset.
+    pub fn abort(&self, sock: &Arc<Sock>, now: Time) {
+        let mut sk = sock.lock.user();
+        sk.user.linger_reset = true;
+        let backlog = if sk.release() { post::BACKLOG } else { 0 };
+        self.kick(sock, post::CLOSE | backlog, now);
+    }
+
+    /// Posts requests for the owner's Cpu, and carries them out at once if nobody holds its token.
+    pub fn kick(&self, sock: &Arc<Sock>, requests: u8, now: Time) {
+        if requests == 0 {
+            return;
+        }
+        let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) else { return };
+        if sock.post(requests) {
+            let full = {
+                let mut mailbox = lock(&cell.mailbox);
+                mailbox.push_back(Arc::clone(sock));
+                cell.mail.store(true, Ordering::Release);
+                mailbox.len() > super::MAILBOX_LIMIT
+            };
+            if full {
+                // The owner does not keep up: wait for it, so that the mailbox stays bounded.
+                drop(lock(&cell.token));
+            }
+        }
+        if !self.serve_mail(sock.cpu, now) {
+            self.0.others.bells[usize::from(sock.cpu)].ring();
+        }
+    }
+
+    /// Runs a Cpu's mailbox and sends what comes of it; false if somebody else holds the token.
+    fn serve_mail(&self, cpu: u16, now: Time) -> bool {
+        let cell = &self.0.cpus[usize::from(cpu)];
+        let Ok(mut guard) = cell.token.try_lock() else { return false };
+        self.begin(cell, &mut guard, now);
+        self.end(cell, &mut guard);
+        let mut wakeups = std::mem::take(&mut guard.cx.wakeups);
+        drop(guard);
+        wakeups.deliver();
+        // Timers may have become earlier than what the softirq thread sleeps for.
+        self.0.others.bells[usize::from(cpu)].ring();
+        true
+    }
+}
+
+/// Ends a flow without a word to the peer: the stack goes down.
+pub(super) fn abort_flow(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
+    let Some(FlowEntry::Sock(entry)) = flows.get_mut(id) else {
+        flows.remove(id);
+        return;
+    };
+    let Some(sock) = entry.sock.take() else { return };
+    match OwnedSoftirq::lock(sock) {
+        Ok(mut sk) => {
+            sk.user.error = Some(SockError::Aborted);
+            sk.stack_down(cx);
+            crate::tcp::let_go(cx, flows, id, sk);
+        }
+        Err(sock) => {
+            sock.recv_wait.wake_all();
+            sock.send_wait.wake_all();
+            entry.sock = Some(sock);
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The network namespace: configuration in, the rooms tied together.
+//!
+//! A [`Stack`] has Cpus; each Cpu is a softirq context behind a token. Whoever holds the token runs [`Stack::softirq`]:
+//! a softirq thread, a thread that polls ([`Stack::poll`]), a simulator. Application calls ([`calls`]) touch a socket
+//! under its lock and post what remains to the owner's mailbox; if the token is free they run the mailbox at once.
+//!
+//! Lock order: token, socket, leaf locks (mailbox, backlog, accept queue, neighbours). Nobody waits for a token while
+//! owning a socket.
+
+mod build;
+pub mod calls;
+pub mod views;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+
+use rxpath_mem::RingStats;
+use rxpath_trace::{Counters, Event, Ledger, LedgerSnapshot, LifeReader, LifeShard, Snapshot, Time};
+
+pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice};
+pub use calls::{ConnectError, ListenError, RecvError};
+pub use views::{InterfaceView, ListenerView, SocketView};
+
+use crate::cx::Cx;
+use crate::demux::stats::DevShard;
+use crate::napi::{Neighbours, Ran, Softirq};
+use crate::neigh::{self, NeighTable};
+use crate::netns::NetConfig;
+use crate::nic::IrqLine;
+use crate::socket::{BindTable, FlowId, FlowTable, ListenerMap, Sock, WaitQueue};
+use crate::{tcp, tx};
+
+/// Requests that may wait in a mailbox before whoever posts carries them out himself.
+const MAILBOX_LIMIT: usize = 4_096;
+
+/// A TCP/IP stack. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Stack(Arc<Shared>);
+
+/// What all Cpus and all application threads share.
+struct Shared {
+    cpus: Vec<CpuCell>,
+    net: RwLock<Arc<NetConfig>>,
+    listeners: RwLock<Arc<ListenerMap>>,
+    /// Grows when configuration or listeners change: tells a Cpu to load them again.
+    generation: AtomicU64,
+    binds: Arc<BindTable>,
+    neigh: Arc<NeighTable>,
+    others: Arc<Neighbours>,
+    /// What application threads enter: several writers.
+    user_ledger: Arc<Ledger>,
+    user_life: Mutex<LifeShard>,
+    lives: Mutex<LifeReader>,
+    rings: Vec<(u16, u16, Arc<RingStats>, IrqLine)>,
+    down: AtomicBool,
+    /// Those who wait for the stack to go down.
+    down_wait: WaitQueue,
+    seed: u64,
+}
+
+/// A Cpu and what others may do with it.
+struct CpuCell {
+    token: Mutex<Cpu>,
+    mailbox: Mutex<VecDeque<Arc<Sock>>>,
+    mail: AtomicBool,
+    mib: Arc<Counters>,
+    ledger: Arc<Ledger>,
+    dev: Arc<DevShard>,
+}
+
+/// A softirq context: everything that belongs to the holder of its token.
+struct Cpu {
+    cx: Cx,
+    flows: FlowTable,
+    softirq: Softirq,
+    generation: u64,
+    due: Vec<u64>,
+}
+
+/// What [`Stack::poll`] did and when it wants to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polled {
+    /// Packets taken from rings and backlogs.
+    pub work: usize,
+    /// When the next timer is due; now if something is left to do; None if only a packet or a call can change anything.
+    pub next: Option<Time>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stack {
+    /// Number of Cpus.
+    pub fn cpus(&self) -> u16 {
+        self.0.cpus.len() as u16
+    }
+
+    /// The current configuration.
+    pub fn config(&self) -> Arc<NetConfig> {
+        Arc::clone(&self.0.net.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the configuration by what `change` makes of it; every Cpu sees it with its next softirq run.
+    pub fn reconfigure(&self, change: impl FnOnce(&NetConfig) -> NetConfig) {
+        let mut net = self.0.net.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = change(&net);
+        changed.generation = net.generation + 1;
+        *net = Arc::new(changed);
+        self.0.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// One softirq run of a Cpu: mailbox, timers, NAPI polls, transmission. `clock` gives the time, at the start and
+    /// once per poll. None if somebody else holds the token.
+    pub fn softirq(&self, cpu: u16, clock: &mut dyn FnMut() -> Time) -> Option<Ran> {
+        let cell = self.0.cpus.get(usize::from(cpu))?;
+        let mut guard = match cell.token.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let ran = self.run(cell, &mut guard, clock);
+        let mut wakeups = std::mem::take(&mut guard.cx.wakeups);
+        drop(guard);
+        wakeups.deliver();
+        Some(ran)
+    }
+
+    fn run(&self, cell: &CpuCell, cpu: &mut Cpu, clock: &mut dyn FnMut() -> Time) -> Ran {
+        self.begin(cell, cpu, clock());
+        let mut ran = cpu.softirq.net_rx_action(&mut cpu.cx, &mut cpu.flows, clock);
+        self.end(cell, cpu);
+        ran.again |= cell.mail.load(Ordering::Acquire);
+        ran
+    }
+
+    /// What comes before packets: fresh configuration, requests, timers.
+    fn begin(&self, cell: &CpuCell, cpu: &mut Cpu, now: Time) {
+        let cx = &mut cpu.cx;
+        cx.now = cx.now.max(now);
+        let generation = self.0.generation.load(Ordering::Acquire);
+        if generation != cpu.generation {
+            cpu.generation = generation;
+            cx.net = self.config();
+            cx.listeners = Arc::clone(&self.0.listeners.read().unwrap_or_else(PoisonError::into_inner));
+        }
+        if cell.mail.load(Ordering::Acquire) {
+            drain_mailbox(cell, cpu);
+        }
+        run_timers(cpu);
+    }
+
+    /// What comes after packets: frames leave, orphans are reset, the books are checked.
+    fn end(&self, _cell: &CpuCell, cpu: &mut Cpu) {
+        for sock in std::mem::take(&mut cpu.cx.orphans) {
+            reset_orphan(&sock);
+            tcp::serve(&mut cpu.cx, &mut cpu.flows, sock);
+        }
+        tx::flush(&mut cpu.cx, &mut cpu.softirq.napis);
+        #[cfg(debug_assertions)]
+        if let Err(imbalance) = cpu.cx.ledger.snapshot().check() {
+            panic!("Cpu {}: {imbalance}", cpu.cx.cpu);
+        }
+    }
+
+    /// Drives every Cpu once at the time `now`, for those who bring their own loop. Devices whose interrupt is the
+    /// readiness of a file descriptor are looked at whether it is ready or not.
+    pub fn poll(&self, now: Time) -> Polled {
+        let mut work = 0;
+        let mut again = false;
+        for (_, _, _, irq) in self.0.rings.iter() {
+            irq.tick(now);
+        }
+        for cpu in 0..self.cpus() {
+            self.fire_pollable(cpu);
+            if let Some(ran) = self.softirq(cpu, &mut || now) {
+                work += ran.work;
+                again |= ran.again;
+            }
+        }
+        let pending = again || self.0.cpus.iter().any(|cell| cell.mail.load(Ordering::Acquire));
+        let backlog = self.0.others.backlogs.iter().any(|backlog| !backlog.is_empty());
+        let next = if pending || backlog { Some(now) } else { self.next_deadline() };
+        Polled { work, next }
+    }
+
+    /// Interrupts of queues that cannot raise them on their own are assumed to be due.
+    fn fire_pollable(&self, cpu: u16) {
+        let Some(cell) = self.0.cpus.get(usize::from(cpu)) else { return };
+        let Ok(guard) = cell.token.try_lock() else { return };
+        for napi in &guard.softirq.napis {
+            if napi.queue.readiness().is_some() && !napi.irq.napi().is_scheduled() {
+                napi.irq.fire();
+            }
+        }
+    }
+
+    /// When the next timer of any Cpu is due. Cpus whose token is taken are left out: their holder sees to them.
+    pub fn next_deadline(&self) -> Option<Time> {
+        (0..self.cpus()).filter_map(|cpu| self.next_deadline_of(cpu)).min()
+    }
+
+    /// When the next timer of one Cpu is due.
+    pub fn next_deadline_of(&self, cpu: u16) -> Option<Time> {
+        let guard = self.0.cpus.get(usize::from(cpu))?.token.try_lock().ok()?;
+        let wheel = guard.flows.wheel.next_deadline();
+        let neigh = if cpu == 0 { self.0.neigh.next_deadline() } else { None };
+        [wheel, neigh, guard.softirq.next_event()].into_iter().flatten().min()
+    }
+
+    /// File descriptors whose readability is an interrupt of this Cpu, with the line to fire.
+    pub fn interrupts(&self, cpu: u16) -> Vec<(i32, IrqLine)> {
+        let Some(cell) = self.0.cpus.get(usize::from(cpu)) else { return Vec::new() };
+        let guard = lock(&cell.token);
+        let napis = guard.softirq.napis.iter();
+        napis.filter_map(|napi| napi.queue.readiness().map(|fd| (fd, napi.irq.clone()))).collect()
+    }
+
+    /// Counters of all Cpus, summed.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.cpus.iter().fold(Snapshot::default(), |sum, cell| sum + cell.mib.snapshot())
+    }
+
+    /// Counters of one Cpu.
+    pub fn snapshot_of(&self, cpu: u16) -> Snapshot {
+        self.0.cpus.get(usize::from(cpu)).map_or_else(Snapshot::default, |cell| cell.mib.snapshot())
+    }
+
+    /// The ledger of the whole stack. It balances whenever all Cpus and readers are quiet.
+    pub fn ledger(&self) -> LedgerSnapshot {
+        let mut sum = self.0.user_ledger.snapshot();
+        for cell in &self.0.cpus {
+            sum = sum + cell.ledger.snapshot();
+        }
+        let waiting = Ledger::new();
+        for (_, _, ring, _) in &self.0.rings {
+            waiting.offered(ring.held());
+            waiting.held_in(rxpath_trace::Holder::RxRing, ring.held());
+        }
+        sum + waiting.snapshot()
+    }
+
+    /// Life records written since the last call, in no particular order among Cpus; none twice.
+    pub fn take_events(&self) -> Vec<Event> {
+        lock(&self.0.lives).collect()
+    }
+
+    /// Life records that were lost because a ring was full.
+    pub fn lost_events(&self) -> u64 {
+        lock(&self.0.lives).lost()
+    }
+
+    /// Chooses anew which lives are recorded.
+    pub fn select_lives(&self, selector: &rxpath_trace::Selector) {
+        for cell in &self.0.cpus {
+            lock(&cell.token).cx.life.set_selector(selector.clone());
+        }
+        lock(&self.0.user_life).set_selector(selector.clone());
+    }
+
+    /// True once [`Stack::shutdown`] was called.
+    pub fn is_down(&self) -> bool {
+        self.0.down.load(Ordering::Acquire)
+    }
+
+    /// Shuts the stack down: every blocked call ends with an error, every packet that is held ends as `QUEUE_PURGE`.
+    pub fn shutdown(&self) {
+        if self.0.down.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let listeners = Arc::clone(&self.0.listeners.read().unwrap_or_else(PoisonError::into_inner));
+        for listener in listeners.iter() {
+            listener.close();
+            listener.wait.wake_all();
+        }
+        for cell in &self.0.cpus {
+            let mut guard = lock(&cell.token);
+            let cpu = &mut *guard;
+            drain_mailbox(cell, cpu);
+            for id in cpu.flows.ids() {
+                calls::abort_flow(&mut cpu.cx, &mut cpu.flows, id);
+            }
+            cpu.softirq.purge(&mut cpu.cx);
+            neigh::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
+            tx::Outbox::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
+            let mut wakeups = std::mem::take(&mut cpu.cx.wakeups);
+            drop(guard);
+            wakeups.deliver();
+        }
+        for bell in &self.0.others.bells {
+            bell.ring();
+        }
+        self.0.down_wait.wake_all();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The last handle is gone: what Cpus still hold must end, too.
+        for cell in &mut self.cpus {
+            let cpu = cell.token.get_mut().unwrap_or_else(PoisonError::into_inner);
+            for id in cpu.flows.ids() {
+                calls::abort_flow(&mut cpu.cx, &mut cpu.flows, id);
+            }
+            cpu.softirq.purge(&mut cpu.cx);
+            neigh::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
+            tx::Outbox::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
+        }
+    }
+}
+
+fn drain_mailbox(cell: &CpuCell, cpu: &mut Cpu) {
+    loop {
+        let next = {
+            let mut mailbox = lock(&cell.mailbox);
+            let next = mailbox.pop_front();
+            if next.is_none() {
+                cell.mail.store(false, Ordering::Release);
+            }
+            next
+        };
+        let Some(sock) = next else { return };
+        tcp::serve(&mut cpu.cx, &mut cpu.flows, sock);
+    }
+}
+
+fn run_timers(cpu: &mut Cpu) {
+    cpu.flows.wheel.expire(cpu.cx.now, &mut cpu.due);
+    for index in 0..cpu.due.len() {
+        let id = FlowId::of_token(cpu.due[index]);
+        tcp::timer_fired(&mut cpu.cx, &mut cpu.flows, id);
+    }
+    cpu.due.clear();
+    if cpu.cx.cpu == 0 && cpu.cx.neigh.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
+        neigh::tick(&mut cpu.cx);
+    }
+}
+
+/// Nobody will accept this connection: its close resets the peer.
+fn reset_orphan(sock: &Arc<Sock>) {
+    let mut sk = sock.lock.user();
+    sk.user.linger_reset = true;
+    drop(sk);
+    sock.post(crate::socket::post::CLOSE);
+}

@@ -1,0 +1,267 @@
+//! Looking into a running stack: `/proc` texts, sockets, interfaces.
+
+use std::net::SocketAddr;
+
+use rxpath_trace::proc::{self, Conn, DevRow, SockStat, SoftnetRow, TcpRow, TcpTimer};
+use rxpath_trace::{TcpState, Time};
+
+use super::{Cpu, Stack, lock};
+use crate::demux::stats::{DevStat, DevStats};
+use crate::socket::{FlowEntry, Sock};
+use crate::tcp::{Request, TcpSock, TimeWait};
+
+/// An interface with its statistics.
+#[derive(Clone, Debug)]
+pub struct InterfaceView {
+    /// Name.
+    pub name: String,
+    /// Index.
+    pub ifindex: u16,
+    /// Sums over all Cpus.
+    pub stats: DevStats,
+}
+
+/// A connection as `ss` shows it.
+#[derive(Clone, Debug)]
+pub struct SocketView {
+    /// The row of `/proc/net/tcp`.
+    pub row: TcpRow,
+    /// Cpu that owns the flow.
+    pub cpu: u16,
+}
+
+/// A listener as `ss -l` shows it.
+#[derive(Clone, Debug)]
+pub struct ListenerView {
+    /// Local address.
+    pub local: SocketAddr,
+    /// Connections waiting to be accepted.
+    pub accept_queue: u32,
+    /// Limit of the accept queue.
+    pub backlog: u32,
+}
+
+impl Stack {
+    /// `/proc/net/snmp`.
+    pub fn proc_snmp(&self) -> String {
+        proc::snmp(&self.snapshot(), false, self.config().sysctl.ip_default_ttl)
+    }
+
+    /// `/proc/net/netstat`.
+    pub fn proc_netstat(&self) -> String {
+        proc::netstat(&self.snapshot())
+    }
+
+    /// `/proc/net/softnet_stat`.
+    pub fn proc_softnet_stat(&self) -> String {
+        let rows: Vec<SoftnetRow> = (0..self.cpus())
+            .map(|cpu| {
+                let waiting = self.0.others.backlogs[usize::from(cpu)].len() as u32;
+                SoftnetRow { input_qlen: waiting, ..SoftnetRow::of(&self.snapshot_of(cpu), u32::from(cpu)) }
+            })
+            .collect();
+        proc::softnet_stat(&rows)
+    }
+
+    /// `/proc/net/dev`.
+    pub fn proc_dev(&self) -> String {
+        let rows: Vec<DevRow> = self.interfaces().iter().map(dev_row).collect();
+        proc::dev(&rows)
+    }
+
+    /// `/proc/net/tcp`.
+    pub fn proc_tcp(&self, now: Time) -> String {
+        let rows: Vec<TcpRow> = self.sockets(now).into_iter().map(|view| view.row).collect();
+        proc::tcp(&rows)
+    }
+
+    /// `/proc/net/sockstat`.
+    pub fn proc_sockstat(&self) -> String {
+        let mut stat = SockStat::default();
+        let listeners = self.listeners().len() as u64;
+        stat.tcp_inuse += listeners;
+        stat.tcp_alloc += listeners;
+        for cell in &self.0.cpus {
+            let cpu = lock(&cell.token);
+            for (_, entry) in cpu.flows.iter() {
+                match entry {
+                    FlowEntry::Sock(entry) => {
+                        let Some(sock) = &entry.sock else { continue };
+                        stat.tcp_inuse += 1;
+                        stat.tcp_alloc += 1;
+                        stat.tcp_mem += u64::from(sock.rmem().div_ceil(4_096));
+                        stat.tcp_orphan += u64::from(sock.lock.try_user().is_some_and(|sk| sk.user.orphan));
+                    }
+                    FlowEntry::TimeWait(_) => stat.tcp_tw += 1,
+                    FlowEntry::Request(_) => {}
+                }
+            }
+        }
+        stat.sockets_used = stat.tcp_inuse;
+        proc::sockstat(&stat)
+    }
+
+    /// Interfaces with their statistics.
+    pub fn interfaces(&self) -> Vec<InterfaceView> {
+        let net = self.config();
+        let rows = net.interfaces.iter().map(|interface| InterfaceView {
+            name: interface.name.clone(),
+            ifindex: interface.ifindex,
+            stats: self.0.cpus.iter().map(|cell| cell.dev.row(interface.ifindex)).sum(),
+        });
+        rows.collect()
+    }
+
+    /// Listeners.
+    pub fn listeners(&self) -> Vec<ListenerView> {
+        let listeners = self.0.listeners.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let views = listeners.iter().map(|listener| ListenerView {
+            local: SocketAddr::new(listener.addr.to_ip(), listener.port),
+            accept_queue: listener.accept_queue_len() as u32,
+            backlog: listener.backlog,
+        });
+        views.collect()
+    }
+
+    /// Listeners first, then connections, as `/proc/net/tcp` has them.
+    pub fn sockets(&self, now: Time) -> Vec<SocketView> {
+        let mut views: Vec<SocketView> = self.listeners().iter().map(listen_view).collect();
+        for (cpu, cell) in self.0.cpus.iter().enumerate() {
+            let guard = lock(&cell.token);
+            views.extend(flow_views(&guard, cpu as u16, now));
+        }
+        views
+    }
+}
+
+fn listen_view(listener: &ListenerView) -> SocketView {
+    let nobody = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+    let conn = Conn { rto: 100, ato: 0, quick: 0, pingpong: false, cwnd: 10, ssthresh: 0 };
+    let row = TcpRow {
+        local: listener.local,
+        remote: nobody,
+        state: TcpState::Listen,
+        rx_queue: listener.accept_queue,
+        refs: 1,
+        conn: Some(conn),
+        ..blank_row(listener.local, nobody, TcpState::Listen)
+    };
+    SocketView { row, cpu: 0 }
+}
+
+fn blank_row(local: SocketAddr, remote: SocketAddr, state: TcpState) -> TcpRow {
+    TcpRow {
+        local,
+        remote,
+        state,
+        tx_queue: 0,
+        rx_queue: 0,
+        timer: TcpTimer::Off,
+        when: 0,
+        retransmits: 0,
+        uid: 0,
+        probes: 0,
+        inode: 0,
+        refs: 1,
+        cookie: 0,
+        conn: None,
+    }
+}
+
+fn flow_views(cpu: &Cpu, index: u16, now: Time) -> Vec<SocketView> {
+    let views = cpu.flows.iter().filter_map(|(_, entry)| {
+        let row = match entry {
+            FlowEntry::Sock(entry) => sock_row(entry.sock.as_ref()?, now),
+            FlowEntry::Request(request) => request_row(request, now),
+            FlowEntry::TimeWait(tw) => time_wait_row(tw, now),
+        };
+        Some(SocketView { row, cpu: index })
+    });
+    views.collect()
+}
+
+/// Hundredths of a second until `at`.
+fn centiseconds(at: Time, now: Time) -> u32 {
+    if at == Time::MAX { 0 } else { ((at - now) / 10_000_000).min(u64::from(u32::MAX)) as u32 }
+}
+
+fn sock_row(sock: &Sock, now: Time) -> TcpRow {
+    let sk = sock.lock.user();
+    let row = tcp_row(&sk, now);
+    // A softirq that was turned away in this moment comes again: the caller holds its token.
+    drop(sk);
+    row
+}
+
+fn tcp_row(sk: &TcpSock, now: Time) -> TcpRow {
+    let (timer, when) = if sk.timers.retransmit != Time::MAX {
+        let kind = if sk.timers.probing { TcpTimer::Probe } else { TcpTimer::Retransmit };
+        (kind, centiseconds(sk.timers.retransmit, now))
+    } else if sk.timers.keepalive != Time::MAX {
+        (TcpTimer::KeepAlive, centiseconds(sk.timers.keepalive, now))
+    } else {
+        (TcpTimer::Off, 0)
+    };
+    let state = TcpState::from_number(sk.state as u32).unwrap_or(TcpState::Close);
+    let ssthresh = if sk.cong.ssthresh == u32::MAX { -1 } else { sk.cong.ssthresh as i32 };
+    TcpRow {
+        tx_queue: sk.unacknowledged(),
+        rx_queue: (sk.rx.rcv_nxt - sk.rx.copied_seq).max(0) as u32,
+        timer,
+        when,
+        retransmits: u32::from(if sk.timers.probing { 0 } else { sk.rtt.backoff }),
+        probes: u32::from(if sk.timers.probing { sk.rtt.backoff } else { 0 }),
+        refs: 2,
+        conn: Some(Conn {
+            rto: (sk.rtt.backed_off() / 10_000_000) as u32,
+            ato: (sk.ack.ato / 10_000_000) as u32,
+            quick: u32::from(sk.ack.quick),
+            pingpong: sk.ack.pingpong,
+            cwnd: sk.cong.cwnd,
+            ssthresh,
+        }),
+        ..blank_row(sk.tuple.local_socket(), sk.tuple.remote_socket(), state)
+    }
+}
+
+fn request_row(request: &Request, now: Time) -> TcpRow {
+    TcpRow {
+        timer: TcpTimer::Retransmit,
+        when: centiseconds(request.deadline, now),
+        retransmits: u32::from(request.retransmits),
+        ..blank_row(request.tuple.local_socket(), request.tuple.remote_socket(), TcpState::NewSynRecv)
+    }
+}
+
+fn time_wait_row(tw: &TimeWait, now: Time) -> TcpRow {
+    let state = TcpState::from_number(tw.substate as u32).unwrap_or(TcpState::TimeWait);
+    TcpRow {
+        timer: TcpTimer::TimeWait,
+        when: centiseconds(tw.deadline, now),
+        refs: 3,
+        ..blank_row(tw.tuple.local_socket(), tw.tuple.remote_socket(), state)
+    }
+}
+
+fn dev_row(view: &InterfaceView) -> DevRow {
+    let stats = &view.stats;
+    DevRow {
+        name: view.name.clone(),
+        rx_bytes: stats[DevStat::RxBytes],
+        rx_packets: stats[DevStat::RxPackets],
+        rx_errors: stats[DevStat::RxErrors],
+        rx_dropped: stats[DevStat::RxDropped],
+        rx_missed_errors: stats[DevStat::RxMissedErrors],
+        rx_fifo_errors: stats[DevStat::RxFifoErrors],
+        rx_length_errors: stats[DevStat::RxLengthErrors],
+        rx_over_errors: stats[DevStat::RxOverErrors],
+        rx_crc_errors: stats[DevStat::RxCrcErrors],
+        rx_frame_errors: stats[DevStat::RxFrameErrors],
+        multicast: stats[DevStat::Multicast],
+        tx_bytes: stats[DevStat::TxBytes],
+        tx_packets: stats[DevStat::TxPackets],
+        tx_errors: stats[DevStat::TxErrors],
+        tx_dropped: stats[DevStat::TxDropped],
+        ..DevRow::default()
+    }
+}

@@ -1,0 +1,505 @@
+//! The tunables of a network namespace: Linux's sysctls, by Linux's names, in Linux's forms, with Linux 6.18's defaults.
+//!
+//! One table below makes the typed struct [`Sysctls`], which the rooms read, and [`KNOBS`], which parsers and
+//! references read: a tunable cannot be in one and not in the other. Only tunables that change what this stack does
+//! are in the table; any other name is an error, never silently accepted.
+//!
+//! Neighbours: [`crate::netns`] holds a [`Sysctls`]; nothing is read from a file or a system here. Nothing panics:
+//! names and values may come from anywhere.
+
+use std::fmt;
+
+/// Three sizes: least, default and most. In the kernel's form: `"4096 131072 33554432"`.
+///
+/// The kernel takes the three in any order; here `min <= default <= max` always holds, so that they can be used as
+/// bounds without a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Triple {
+    /// What a socket keeps even under memory pressure, in bytes.
+    pub min: u32,
+    /// What a socket starts with, in bytes.
+    pub default: u32,
+    /// How far autotuning may go, in bytes.
+    pub max: u32,
+}
+
+/// A range of ports, both ends included. In the kernel's form: `"32768 60999"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// Lowest port, 1 to 65535.
+    pub low: u16,
+    /// Highest port, `low` to 65535.
+    pub high: u16,
+}
+
+/// The form of a tunable's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// 0 or 1.
+    Bool,
+    /// A decimal number.
+    Integer,
+    /// Three decimal numbers that do not fall.
+    Triple,
+    /// Two decimal numbers that do not fall.
+    Range,
+}
+
+impl Form {
+    /// The form in words, as errors and references name it.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Form::Bool => "0 or 1",
+            Form::Integer => "one number",
+            Form::Triple => "three numbers that do not fall",
+            Form::Range => "two numbers that do not fall",
+        }
+    }
+
+    fn numbers(self) -> usize {
+        match self {
+            Form::Bool | Form::Integer => 1,
+            Form::Range => 2,
+            Form::Triple => 3,
+        }
+    }
+}
+
+/// What is known of one tunable: the row of a reference.
+#[derive(Clone, Copy, Debug)]
+pub struct Knob {
+    /// Linux's name, with dots.
+    pub name: &'static str,
+    /// Form of the value.
+    pub form: Form,
+    /// Least of each number.
+    pub least: u32,
+    /// Most of each number.
+    pub most: u32,
+    /// Unit of each number; empty for switches.
+    pub unit: &'static str,
+    /// What it does.
+    pub what: &'static str,
+}
+
+/// Why a tunable was not set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SysctlError {
+    /// No tunable has this name.
+    UnknownName {
+        /// The name as given.
+        name: String,
+        /// The known name nearest to it, if one is near.
+        nearest: Option<&'static str>,
+    },
+    /// The value does not fit.
+    BadValue {
+        /// The tunable.
+        name: &'static str,
+        /// The value as given.
+        value: String,
+        /// What is wrong with it.
+        wrong: String,
+        /// A value that would do: the default.
+        example: String,
+    },
+}
+
+impl fmt::Display for SysctlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SysctlError::UnknownName { name, nearest: Some(nearest) } => {
+                write!(f, "unknown sysctl {name:?}; did you mean {nearest:?}?")
+            }
+            SysctlError::UnknownName { name, nearest: None } => {
+                write!(f, "unknown sysctl {name:?}; the reference lists those that this stack obeys")
+            }
+            SysctlError::BadValue { name, value, wrong, example } => {
+                write!(f, "{name} = {value:?}: {wrong}; the default is {example:?}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SysctlError {}
+
+/// A type that a tunable can have.
+trait Value: Sized {
+    const FORM: Form;
+    /// Makes the value of as many numbers as the form has, each already within the tunable's bounds.
+    fn from_numbers(numbers: &[u32]) -> Option<Self>;
+    fn show(&self) -> String;
+}
+
+impl Value for bool {
+    const FORM: Form = Form::Bool;
+    fn from_numbers(numbers: &[u32]) -> Option<Self> {
+        Some(*numbers.first()? != 0)
+    }
+    fn show(&self) -> String {
+        u8::from(*self).to_string()
+    }
+}
+
+impl Value for u8 {
+    const FORM: Form = Form::Integer;
+    fn from_numbers(numbers: &[u32]) -> Option<Self> {
+        u8::try_from(*numbers.first()?).ok()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for u32 {
+    const FORM: Form = Form::Integer;
+    fn from_numbers(numbers: &[u32]) -> Option<Self> {
+        numbers.first().copied()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Triple {
+    const FORM: Form = Form::Triple;
+    fn from_numbers(numbers: &[u32]) -> Option<Self> {
+        let &[min, default, max] = numbers else { return None };
+        (min <= default && default <= max).then_some(Triple { min, default, max })
+    }
+    fn show(&self) -> String {
+        format!("{} {} {}", self.min, self.default, self.max)
+    }
+}
+
+impl Value for PortRange {
+    const FORM: Form = Form::Range;
+    fn from_numbers(numbers: &[u32]) -> Option<Self> {
+        let &[low, high] = numbers else { return None };
+        let (low, high) = (u16::try_from(low).ok()?, u16::try_from(high).ok()?);
+        (low <= high).then_some(PortRange { low, high })
+    }
+    fn show(&self) -> String {
+        format!("{} {}", self.low, self.high)
+    }
+}
+
+/// Makes [`Sysctls`] and [`KNOBS`] from one table: field, type, default, name, bounds, unit, meaning.
+macro_rules! sysctls {
+    ($($field:ident: $type:ty = $default:expr, $name:literal, $least:literal ..= $most:expr, $unit:literal, $what:literal;)*) => {
+        /// The tunables of one network namespace; every value is within its bounds as long as it came through
+        /// [`Sysctls::set`].
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Sysctls {
+            $(
+                #[doc = concat!("`", $name, "`: ", $what, " Unit: ", $unit, "; ", stringify!($least), " to ", stringify!($most), ".")]
+                pub $field: $type,
+            )*
+        }
+
+        impl Default for Sysctls {
+            /// Linux 6.18's defaults; where the kernel derives one from the machine's memory, what it derives on
+            /// 24 GiB.
+            fn default() -> Self {
+                Sysctls { $($field: $default,)* }
+            }
+        }
+
+        /// All tunables, in the order of the reference.
+        pub const KNOBS: &[Knob] = &[$(
+            Knob { name: $name, form: <$type as Value>::FORM, least: $least, most: $most, unit: $unit, what: $what },
+        )*];
+
+        impl Sysctls {
+            /// Sets the tunable at this place of [`KNOBS`]; false if the numbers do not fit its type.
+            fn store(&mut self, knob: &Knob, numbers: &[u32]) -> bool {
+                match knob.name {
+                    $($name => <$type as Value>::from_numbers(numbers).map(|v| self.$field = v).is_some(),)*
+                    _ => false,
+                }
+            }
+
+            fn show_knob(&self, knob: &Knob) -> String {
+                match knob.name {
+                    $($name => self.$field.show(),)*
+                    _ => String::new(),
+                }
+            }
+        }
+    };
+}
+
+/// The most that the kernel's `int` tunables hold.
+const INT_MAX: u32 = i32::MAX as u32;
+
+sysctls! {
+    tcp_rmem: Triple = Triple { min: 4096, default: 131_072, max: 33_554_432 }, "net.ipv4.tcp_rmem", 1 ..= INT_MAX, "bytes",
+        "Receive buffer of a TCP socket: least, default, and most by autotuning.";
+    tcp_wmem: Triple = Triple { min: 4096, default: 16_384, max: 4_194_304 }, "net.ipv4.tcp_wmem", 1 ..= INT_MAX, "bytes",
+        "Send buffer of a TCP socket: least, default, and most by autotuning.";
+    tcp_timestamps: u8 = 1, "net.ipv4.tcp_timestamps", 0 ..= 2, "mode",
+        "Timestamps (RFC 7323): 0 off, 1 on with a random offset for each connection, 2 on without offset.";
+    tcp_sack: bool = true, "net.ipv4.tcp_sack", 0 ..= 1, "switch",
+        "Selective acknowledgements (RFC 2018).";
+    tcp_window_scaling: bool = true, "net.ipv4.tcp_window_scaling", 0 ..= 1, "switch",
+        "Window scaling (RFC 7323).";
+    tcp_syn_retries: u8 = 6, "net.ipv4.tcp_syn_retries", 1 ..= 127, "retransmissions",
+        "How often an active open sends its SYN again before it gives up.";
+    tcp_synack_retries: u8 = 5, "net.ipv4.tcp_synack_retries", 0 ..= 255, "retransmissions",
+        "How often a passive open sends its SYN-ACK again before it gives up.";
+    tcp_retries2: u8 = 15, "net.ipv4.tcp_retries2", 0 ..= 255, "retransmissions",
+        "How often an established connection sends the same data again before it gives up.";
+    tcp_fin_timeout: u32 = 60, "net.ipv4.tcp_fin_timeout", 0 ..= 2_147_483, "seconds",
+        "How long an orphaned connection stays in FIN-WAIT-2.";
+    tcp_max_syn_backlog: u32 = 2048, "net.ipv4.tcp_max_syn_backlog", 0 ..= INT_MAX, "requests",
+        "Half-open connections of a listener beyond which unproven peers are refused.";
+    tcp_abort_on_overflow: bool = false, "net.ipv4.tcp_abort_on_overflow", 0 ..= 1, "switch",
+        "Answers the third segment of a handshake with RST when the accept queue is full.";
+    tcp_invalid_ratelimit: u32 = 500, "net.ipv4.tcp_invalid_ratelimit", 0 ..= INT_MAX, "milliseconds",
+        "Least time between two acknowledgements of invalid segments on a connection; 0 sets no limit.";
+    tcp_max_tw_buckets: u32 = 131_072, "net.ipv4.tcp_max_tw_buckets", 0 ..= INT_MAX, "sockets",
+        "Sockets in TIME-WAIT beyond which a further one is closed at once.";
+    tcp_rto_min_us: u32 = 200_000, "net.ipv4.tcp_rto_min_us", 1 ..= INT_MAX, "microseconds",
+        "Least variance term of the retransmission time-out.";
+    ip_default_ttl: u8 = 64, "net.ipv4.ip_default_ttl", 1 ..= 255, "hops",
+        "Time to live of packets that this host makes.";
+    ip_local_port_range: PortRange = PortRange { low: 32_768, high: 60_999 }, "net.ipv4.ip_local_port_range", 1 ..= 65_535, "ports",
+        "Ports given to sockets that name none: lowest and highest.";
+    icmp_echo_ignore_all: bool = false, "net.ipv4.icmp_echo_ignore_all", 0 ..= 1, "switch",
+        "Leaves ICMP echo requests unanswered.";
+    neigh_unres_qlen_bytes: u32 = 212_992, "net.ipv4.neigh.default.unres_qlen_bytes", 0 ..= INT_MAX, "bytes",
+        "Packets (by truesize) that wait for one unresolved neighbour.";
+    somaxconn: u32 = 4096, "net.core.somaxconn", 0 ..= INT_MAX, "connections",
+        "Most that listen() may ask for as its backlog.";
+    netdev_max_backlog: u32 = 1000, "net.core.netdev_max_backlog", 0 ..= INT_MAX, "packets",
+        "Length of a Cpu's backlog beyond which packets are dropped.";
+    netdev_budget: u32 = 300, "net.core.netdev_budget", 1 ..= INT_MAX, "packets",
+        "Most packets of one softirq run.";
+    netdev_budget_usecs: u32 = 8000, "net.core.netdev_budget_usecs", 1 ..= INT_MAX, "microseconds",
+        "Longest softirq run.";
+    dev_weight: u32 = 64, "net.core.dev_weight", 1 ..= INT_MAX, "packets",
+        "Most packets of one poll of a Cpu's backlog.";
+    gro_normal_batch: u32 = 8, "net.core.gro_normal_batch", 1 ..= INT_MAX, "segments",
+        "Segments that GRO gathers before it hands its list up the path.";
+    rmem_max: u32 = 4_194_304, "net.core.rmem_max", 2304 ..= INT_MAX, "bytes",
+        "Most that a socket may ask for as its receive buffer (it gets twice that).";
+    wmem_max: u32 = 4_194_304, "net.core.wmem_max", 4608 ..= INT_MAX, "bytes",
+        "Most that a socket may ask for as its send buffer (it gets twice that).";
+}
+
+impl Sysctls {
+    /// Sets a tunable from its name (with dots or slashes, as sysctl(8) takes them) and its value in the kernel's form.
+    ///
+    /// # Errors
+    /// The name is unknown, or the value is not of the tunable's form or out of its bounds; nothing is changed then.
+    ///
+    /// ```
+    /// let mut sysctls = rxpath_core::sysctl::Sysctls::default();
+    /// sysctls.set("net.ipv4.tcp_rmem", "4096 131072 6291456").unwrap();
+    /// assert_eq!(sysctls.tcp_rmem.max, 6_291_456);
+    /// ```
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), SysctlError> {
+        let knob = knob(name).ok_or_else(|| unknown(name))?;
+        let bad = |wrong: String| SysctlError::BadValue {
+            name: knob.name,
+            value: value.to_owned(),
+            wrong,
+            example: Sysctls::default().show_knob(knob),
+        };
+        let numbers = numbers(knob, value).map_err(bad)?;
+        if self.store(knob, &numbers) { Ok(()) } else { Err(bad(format!("it takes {}", knob.form.describe()))) }
+    }
+
+    /// The value of a tunable in the kernel's form (numbers with one space between); `None` if the name is unknown.
+    pub fn show(&self, name: &str) -> Option<String> {
+        knob(name).map(|knob| self.show_knob(knob))
+    }
+}
+
+/// The table's row of a name with dots or slashes.
+pub fn knob(name: &str) -> Option<&'static Knob> {
+    KNOBS.iter().find(|knob| same_name(knob.name, name))
+}
+
+fn same_name(known: &str, given: &str) -> bool {
+    known.len() == given.len() && known.bytes().zip(given.bytes()).all(|(k, g)| k == g || (k == b'.' && g == b'/'))
+}
+
+fn unknown(name: &str) -> SysctlError {
+    SysctlError::UnknownName { name: name.to_owned(), nearest: nearest_knob(name) }
+}
+
+/// The known name that a wrong one most likely meant: the same last part under another prefix, or few letters away.
+fn nearest_knob(name: &str) -> Option<&'static str> {
+    let dotted = name.replace('/', ".");
+    let last = dotted.rsplit('.').next().unwrap_or_default();
+    let same_last = KNOBS.iter().find(|knob| !last.is_empty() && knob.name.rsplit('.').next() == Some(last));
+    match same_last {
+        Some(knob) => Some(knob.name),
+        None => nearest(&dotted, KNOBS.iter().map(|knob| knob.name)),
+    }
+}
+
+/// Splits a value into the numbers of the knob's form, each within its bounds.
+fn numbers(knob: &Knob, value: &str) -> Result<Vec<u32>, String> {
+    let words: Vec<&str> = value.split_ascii_whitespace().collect();
+    if words.len() != knob.form.numbers() {
+        return Err(format!("it takes {}, and this has {}", knob.form.describe(), words.len()));
+    }
+    words
+        .iter()
+        .map(|word| match word.parse::<u32>() {
+            Ok(number) if (knob.least..=knob.most).contains(&number) => Ok(number),
+            Ok(_) => Err(format!("{word} is not within {} to {}", knob.least, knob.most)),
+            Err(_) if knob.form == Form::Bool => Err(format!("{word:?} is not 0 or 1")),
+            Err(_) => Err(format!("{word:?} is not a whole number within {} to {}", knob.least, knob.most)),
+        })
+        .collect()
+}
+
+/// The known word nearest to a wrong one by edit distance, if it is near enough to be what was meant: at most a third
+/// of its letters (and at least one) differ. Words above 64 bytes are near to nothing.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    if word.is_empty() || word.len() > LONGEST {
+        return None;
+    }
+    known
+        .into_iter()
+        .map(|candidate| (distance(word.as_bytes(), candidate.as_bytes()), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance in bytes.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, &x) in a.iter().enumerate() {
+        let mut diagonal = i;
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+        for (j, &y) in b.iter().enumerate() {
+            let above = row[j + 1];
+            row[j + 1] = (diagonal + usize::from(x != y)).min(above + 1).min(row[j] + 1);
+            diagonal = above;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_shown_and_accepted_and_within_its_bounds() {
+        for knob in KNOBS {
+            let mut sysctls = Sysctls::default();
+            let shown = sysctls.show(knob.name).expect("a knob is shown");
+            sysctls.set(knob.name, &shown).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(sysctls, Sysctls::default(), "{}", knob.name);
+        }
+    }
+
+    #[test]
+    fn each_set_reaches_its_own_field_only() {
+        for knob in KNOBS {
+            let value = match knob.form {
+                Form::Bool if Sysctls::default().show_knob(knob) == "1" => "0",
+                Form::Bool => "1",
+                Form::Integer if knob.most <= 2 => "2",
+                Form::Integer if knob.least > 100 => "9999",
+                Form::Integer => "99",
+                Form::Range => "1024\t2048",
+                Form::Triple => "1 2\t3",
+            };
+            let mut sysctls = Sysctls::default();
+            sysctls.set(knob.name, value).unwrap_or_else(|error| panic!("{error}"));
+            let changed: Vec<_> = KNOBS
+                .iter()
+                .filter(|k| sysctls.show_knob(k) != Sysctls::default().show_knob(k))
+                .map(|k| k.name)
+                .collect();
+            assert_eq!(changed, [knob.name]);
+            assert_eq!(sysctls.show_knob(knob), value.replace('\t', " "));
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_linux() {
+        let sysctls = Sysctls::default();
+        assert_eq!(sysctls.tcp_rmem, Triple { min: 4096, default: 131_072, max: 33_554_432 });
+        assert_eq!(sysctls.show("net.core.netdev_budget_usecs").as_deref(), Some("8000"));
+        assert_eq!(sysctls.show("net/ipv4/ip_local_port_range").as_deref(), Some("32768 60999"));
+        assert_eq!(sysctls.show("net.ipv4.tcp_dsack"), None);
+    }
+
+    #[test]
+    fn bad_values_say_what_is_wrong_and_change_nothing() {
+        let cases = [
+            ("net.ipv4.tcp_rmem", "", r#"it takes three numbers that do not fall, and this has 0"#),
+            ("net.ipv4.tcp_rmem", "4096 131072", r#"it takes three numbers that do not fall, and this has 2"#),
+            ("net.ipv4.tcp_rmem", "3 2 1", r#"it takes three numbers that do not fall"#),
+            ("net.ipv4.tcp_rmem", "1 2 x", r#""x" is not a whole number within 1 to 2147483647"#),
+            ("net.ipv4.tcp_rmem", "1 2 2147483648", r#"2147483648 is not within 1 to 2147483647"#),
+            ("net.ipv4.tcp_wmem", "-1 2 3", r#""-1" is not a whole number within 1 to 2147483647"#),
+            ("net.ipv4.tcp_sack", "yes", r#""yes" is not 0 or 1"#),
+            ("net.ipv4.tcp_sack", "2", r#"2 is not within 0 to 1"#),
+            ("net.ipv4.tcp_timestamps", "3", r#"3 is not within 0 to 2"#),
+            ("net.ipv4.ip_default_ttl", "0", r#"0 is not within 1 to 255"#),
+            ("net.ipv4.ip_default_ttl", "256", r#"256 is not within 1 to 255"#),
+            ("net.ipv4.ip_local_port_range", "2000 1000", r#"it takes two numbers that do not fall"#),
+            ("net.ipv4.ip_local_port_range", "0 1000", r#"0 is not within 1 to 65535"#),
+            (
+                "net.core.somaxconn",
+                "99999999999999999999",
+                r#""99999999999999999999" is not a whole number within 0 to 2147483647"#,
+            ),
+        ];
+        for (name, value, want) in cases {
+            let mut sysctls = Sysctls::default();
+            match sysctls.set(name, value) {
+                Err(SysctlError::BadValue { wrong, .. }) => assert_eq!(wrong, want, "{name} = {value}"),
+                other => panic!("{name} = {value}: {other:?}"),
+            }
+            assert_eq!(sysctls, Sysctls::default());
+        }
+    }
+
+    #[test]
+    fn errors_read_well() {
+        let mut sysctls = Sysctls::default();
+        let mut error = |name: &str, value: &str| sysctls.set(name, value).expect_err("bad").to_string();
+        assert_eq!(
+            error("net.ipv4.tcp_rmen", "1"),
+            r#"unknown sysctl "net.ipv4.tcp_rmen"; did you mean "net.ipv4.tcp_rmem"?"#
+        );
+        assert_eq!(error("tcp_sack", "1"), r#"unknown sysctl "tcp_sack"; did you mean "net.ipv4.tcp_sack"?"#);
+        assert_eq!(
+            error("net/core/tcp_sack", "1"),
+            r#"unknown sysctl "net/core/tcp_sack"; did you mean "net.ipv4.tcp_sack"?"#
+        );
+        assert_eq!(
+            error("kernel.hostname", "box"),
+            r#"unknown sysctl "kernel.hostname"; the reference lists those that this stack obeys"#
+        );
+        assert_eq!(
+            error("net.ipv4.ip_default_ttl", "300"),
+            r#"net.ipv4.ip_default_ttl = "300": 300 is not within 1 to 255; the default is "64""#
+        );
+    }
+
+    #[test]
+    fn nearest_is_near() {
+        let known = ["addresses", "mtu", "queues"];
+        assert_eq!(nearest("adress", known), Some("addresses"));
+        assert_eq!(nearest("adresses", known), Some("addresses"));
+        assert_eq!(nearest("mtuu", known), Some("mtu"));
+        assert_eq!(nearest("", known), None);
+        assert_eq!(nearest(&"m".repeat(65), known), None);
+        assert_eq!(nearest("addr", known), None, "five letters of nine are missing");
+        assert_eq!(distance(b"kitten", b"sitting"), 3);
+    }
+}

@@ -1,0 +1,201 @@
+//! What an acknowledgement does to the sender (`tcp_ack`).
+
+use rxpath_trace::{Counter, DropReason, Time};
+use rxpath_wire::SeqNum;
+
+use super::{MS, Segment, TcpSock};
+use crate::cx::Cx;
+
+/// What an acceptable ACK was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acked {
+    /// Nothing wrong; new data may have been acknowledged.
+    Fine,
+    /// Older than what was acknowledged before, within what the peer may still send.
+    Old,
+}
+
+impl TcpSock {
+    /// Takes the acknowledgement of `seg`. `slow` is false on the predicted path, where the window cannot have changed.
+    ///
+    /// # Errors
+    /// The reason for which the whole segment must be dropped; the challenge ACK is not sent here.
+    #[inline]
+    pub fn tcp_ack(&mut self, cx: &mut Cx, seg: &Segment, tsecr: Option<u32>, slow: bool) -> Result<Acked, DropReason> {
+        let prior_una = self.tx.snd_una;
+        if seg.ack.before(prior_una) {
+            let acked = (prior_una - self.tx.iss).max(0) as u32;
+            let oldest = prior_una - self.tx.max_window.min(acked);
+            // RFC 5961 section 5.2.
+            return if seg.ack.before(oldest) { Err(DropReason::TcpTooOldAck) } else { Ok(Acked::Old) };
+        }
+        if seg.ack.after(self.tx.snd_nxt) {
+            return Err(DropReason::TcpAckUnsentData);
+        }
+        let window_before = self.tx.snd_wnd;
+        if slow {
+            self.ack_update_window(seg);
+        } else {
+            self.tx.snd_wl1 = seg.seq;
+        }
+        self.tx.snd_una = seg.ack;
+        if self.tx.segments.is_empty() {
+            self.ack_probe(cx, seg.ack.after(prior_una));
+            return Ok(Acked::Fine);
+        }
+        let advanced = seg.ack.after(prior_una);
+        let dupack = !advanced && seg.len == 0 && window_before == self.tx.snd_wnd && !seg.flags.fin();
+        let was_limited = self.cwnd_limited();
+        let acked = if advanced { self.clean_rtx_queue(cx, tsecr) } else { 0 };
+        if acked > 0 || dupack || self.cong.state != super::recovery::CaState::Open {
+            self.congestion_on_ack(cx, acked, dupack, was_limited);
+        }
+        Ok(Acked::Fine)
+    }
+
+    /// True if the congestion window, not the application, limits the sender: only then it may grow.
+    fn cwnd_limited(&self) -> bool {
+        let cong = &self.cong;
+        cong.in_flight() * 2 >= cong.cwnd || (cong.cwnd < cong.ssthresh && cong.in_flight() + 1 >= cong.cwnd / 2)
+    }
+
+    /// RFC 9293 section 3.10.7.4, fifth check, with Linux's exceptions (`tcp_ack_update_window`).
+    fn ack_update_window(&mut self, seg: &Segment) {
+        let window = u32::from(seg.window) << self.opts.snd_wscale;
+        let newer = seg.ack.after(self.tx.snd_una)
+            || seg.seq.after(self.tx.snd_wl1)
+            || (seg.seq == self.tx.snd_wl1 && (window > self.tx.snd_wnd || window == 0));
+        if !newer {
+            return;
+        }
+        self.tx.snd_wl1 = seg.seq;
+        if self.tx.snd_wnd != window {
+            self.tx.snd_wnd = window;
+            self.pred_flags = 0;
+            self.fast_path_check();
+            self.tx.max_window = self.tx.max_window.max(window);
+        }
+    }
+
+    /// Forgets what was acknowledged, samples the round-trip time, re-arms the timer; gives the segments acknowledged
+    /// (`tcp_clean_rtx_queue`).
+    fn clean_rtx_queue(&mut self, cx: &mut Cx, tsecr: Option<u32>) -> u32 {
+        let una = self.tx.snd_una;
+        let mut acked = 0;
+        let mut sample = None;
+        let mut retransmitted = false;
+        while let Some(segment) = self.tx.segments.front_mut() {
+            if segment.end_seq.after(una) {
+                if una.after(segment.seq) {
+                    acked += trim_record(segment, una, u32::from(self.tx.mss), &mut self.cong);
+                }
+                break;
+            }
+            let pcount = u32::from(segment.pcount);
+            acked += pcount;
+            self.cong.packets_out = self.cong.packets_out.saturating_sub(pcount);
+            if segment.lost {
+                self.cong.lost_out = self.cong.lost_out.saturating_sub(pcount);
+            }
+            retransmitted |= segment.retransmitted;
+            if !segment.retransmitted {
+                sample.get_or_insert(segment.sent_at);
+            }
+            self.tx.segments.pop_front();
+        }
+        let end = una.min(self.tx.write_seq);
+        let bytes = (end - self.tx.buffer_seq).max(0) as usize;
+        self.tx.buffer.advance(bytes);
+        self.tx.buffer_seq = self.tx.buffer_seq + bytes as u32;
+        cx.count_n(Counter::TcpExtTCPDelivered, u64::from(acked));
+        self.ack_update_rtt(cx.now, if retransmitted { None } else { sample }, tsecr);
+        self.rtt.backoff = 0;
+        self.timers.retransmit = Time::MAX;
+        self.arm_for_output(cx);
+        self.write_space();
+        acked
+    }
+
+    /// From the segment's own time where it was sent once (Karn), else from the echoed timestamp.
+    fn ack_update_rtt(&mut self, now: Time, sent_at: Option<Time>, tsecr: Option<u32>) {
+        let rtt = match (sent_at, tsecr) {
+            (Some(at), _) => now - at,
+            (None, Some(tsecr)) if tsecr != 0 => {
+                let elapsed_ms = super::isn::tsval(now, self.tx.ts_offset).wrapping_sub(tsecr);
+                if elapsed_ms > 120_000 {
+                    return;
+                }
+                u64::from(elapsed_ms.max(1)) * MS
+            }
+            _ => return,
+        };
+        self.rtt.sample(rtt, self.tx.snd_una, self.tx.snd_nxt);
+    }
+
+    /// Nothing was in flight: the window of the peer may have opened (`tcp_ack_probe`).
+    fn ack_probe(&mut self, cx: &Cx, _advanced: bool) {
+        if !self.timers.probing {
+            return;
+        }
+        let needed = self.tx.snd_nxt + (self.send_end() - self.tx.snd_nxt).clamp(0, i32::from(self.tx.mss)) as u32;
+        if needed.at_or_before(self.tx.snd_una + self.tx.snd_wnd) {
+            self.rtt.backoff = 0;
+            self.timers.probing = false;
+            self.timers.retransmit = Time::MAX;
+        } else {
+            self.timers.retransmit = cx.now + self.rtt.backed_off().max(self.rtt.rto_min);
+        }
+    }
+
+    /// Room in the send buffer: grow it with the congestion window, wake the writer (`tcp_new_space`).
+    pub(super) fn write_space(&mut self) {
+        if self.user.wait_send && self.send_room() * 3 >= self.tx.sndbuf {
+            self.effects.wake_send = true;
+        }
+    }
+
+    /// Twice the congestion window, within `tcp_wmem` (`tcp_sndbuf_expand`).
+    pub(super) fn expand_sndbuf(&mut self, wmem_max: u32) {
+        let wanted = self.cong.cwnd as usize * usize::from(self.tx.mss) * 2;
+        self.tx.sndbuf = self.tx.sndbuf.max(wanted.min(wmem_max as usize));
+    }
+
+    /// `tcp_replace_ts_recent`: only a segment that covers the last ACK's edge updates the echo (RFC 7323 section 4.3).
+    #[inline]
+    pub(super) fn replace_ts_recent(&mut self, now: Time, tsval: u32, seq: SeqNum) {
+        if seq.at_or_before(self.rx.rcv_wup) {
+            let newer = tsval.wrapping_sub(self.opts.ts_recent) as i32 >= 0;
+            let expired = self.ts_recent_expired(now);
+            if newer || expired || self.opts.ts_recent == 0 {
+                self.store_ts_recent(now, tsval);
+            }
+        }
+    }
+
+    /// Remembers a timestamp for the echo.
+    #[inline]
+    pub(super) fn store_ts_recent(&mut self, now: Time, tsval: u32) {
+        self.opts.ts_recent = tsval;
+        self.opts.ts_recent_stamp = now.0 / 1_000_000_000 + 1;
+    }
+
+    /// After 24 days the remembered timestamp proves nothing (RFC 7323 section 5.5).
+    pub(super) fn ts_recent_expired(&self, now: Time) -> bool {
+        const PAWS_24DAYS: u64 = 60 * 60 * 24 * 24;
+        now.0 / 1_000_000_000 + 1 >= self.opts.ts_recent_stamp + PAWS_24DAYS
+    }
+}
+
+/// A partial acknowledgement cuts the front off a segment's record; gives the packets that it covers.
+fn trim_record(segment: &mut super::SentSegment, una: SeqNum, mss: u32, cong: &mut super::Congestion) -> u32 {
+    segment.seq = una;
+    let left = (segment.end_seq - una).max(0) as u32;
+    let pcount = left.div_ceil(mss).max(1) as u16;
+    let gone = u32::from(segment.pcount.saturating_sub(pcount));
+    segment.pcount = segment.pcount.min(pcount);
+    cong.packets_out = cong.packets_out.saturating_sub(gone);
+    if segment.lost {
+        cong.lost_out = cong.lost_out.saturating_sub(gone);
+    }
+    gone
+}

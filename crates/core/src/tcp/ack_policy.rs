@@ -1,0 +1,251 @@
+//! When to acknowledge: at once, in quick-ACK mode, or later (RFC 9293 section 3.8.6.3, RFC 5681 section 4.2).
+//!
+//! A new connection acknowledges its first segments at once (quick ACK), so that the peer's slow start is not held up;
+//! an interactive one ("pingpong": our data carries the ACKs) delays; otherwise every second full-sized segment is
+//! acknowledged and a timer covers the rest.
+
+use rxpath_trace::{Counter, Time};
+
+use super::{ATO_MIN, DELACK_MAX, MS, QUICKACKS_MAX, State, TcpSock};
+use crate::cx::Cx;
+
+/// State of the acknowledgement policy (`inet_csk(sk)->icsk_ack`).
+#[derive(Clone, Debug)]
+pub struct AckPolicy {
+    /// An ACK is owed.
+    pub scheduled: bool,
+    /// A one-shot demand to acknowledge at the next check.
+    pub now: bool,
+    /// A small or pushed segment came since the last ACK.
+    pub pushed: bool,
+    /// … and another one.
+    pub pushed_twice: bool,
+    /// ACKs left to be sent at once.
+    pub quick: u8,
+    /// Our data carries the ACKs.
+    pub pingpong: bool,
+    /// Delayed-ACK timeout in nanoseconds; 0 before the first segment.
+    pub ato: u64,
+    /// When the last data segment came.
+    pub last_rcv: Time,
+    /// Estimate of the peer's segment size.
+    pub rcv_mss: u16,
+    /// Size of the last segment, if it was small.
+    pub last_seg_size: u16,
+}
+
+impl Default for AckPolicy {
+    fn default() -> AckPolicy {
+        AckPolicy::new()
+    }
+}
+
+impl AckPolicy {
+    /// Nothing owed, nothing measured.
+    pub fn new() -> AckPolicy {
+        AckPolicy {
+            scheduled: false,
+            now: false,
+            pushed: false,
+            pushed_twice: false,
+            quick: 0,
+            pingpong: false,
+            ato: 0,
+            last_rcv: Time::ZERO,
+            rcv_mss: super::MSS_DEFAULT,
+            last_seg_size: 0,
+        }
+    }
+
+    /// True while ACKs go out at once.
+    #[inline(always)]
+    pub fn in_quickack_mode(&self) -> bool {
+        self.quick > 0 && !self.pingpong
+    }
+}
+
+impl TcpSock {
+    /// Grants up to `max` quick ACKs: as many as half a window has segments, at least two (`tcp_incr_quickack`).
+    pub fn incr_quickack(&mut self, max: u8) {
+        let segments = self.rx.rcv_wnd / (2 * u32::from(self.ack.rcv_mss).max(1));
+        let quick = segments.max(2).min(u32::from(max)) as u8;
+        self.ack.quick = self.ack.quick.max(quick);
+    }
+
+    /// Leaves interactive mode and acknowledges at once for a while (`tcp_enter_quickack_mode`).
+    pub fn enter_quickack_mode(&mut self, max: u8) {
+        self.incr_quickack(max);
+        self.ack.pingpong = false;
+        self.ack.ato = ATO_MIN;
+    }
+
+    /// A data segment came: an ACK is owed, and the timeout follows the gaps between segments (`tcp_event_data_recv`).
+    #[inline(always)]
+    pub fn event_data_recv(&mut self, cx: &Cx, len: u32, header_len: u8, pushed: bool, truesize: u32) {
+        self.ack.scheduled = true;
+        self.measure_rcv_mss(len, header_len, pushed, truesize);
+        self.measure_rcv_rtt(cx.now);
+        let now = cx.now;
+        if self.ack.ato == 0 {
+            self.incr_quickack(QUICKACKS_MAX);
+            self.ack.ato = ATO_MIN;
+        } else {
+            let gap = now - self.ack.last_rcv;
+            if gap <= ATO_MIN / 2 {
+                self.ack.ato = self.ack.ato / 2 + ATO_MIN / 2;
+            } else if gap < self.ack.ato {
+                self.ack.ato = (self.ack.ato / 2 + gap).min(self.rtt.rto);
+            } else if gap > self.rtt.rto {
+                self.incr_quickack(QUICKACKS_MAX);
+            }
+        }
+        self.ack.last_rcv = now;
+        if len >= 128 {
+            self.grow_window(cx, len, truesize);
+        }
+    }
+
+    /// After data was taken: acknowledge now or later (`tcp_ack_snd_check`).
+    #[inline(always)]
+    pub fn ack_snd_check(&mut self, cx: &mut Cx) {
+        if !self.ack.scheduled {
+            return;
+        }
+        if self.ack_due_now() {
+            self.send_ack(cx);
+        } else {
+            self.send_delayed_ack(cx);
+        }
+    }
+
+    /// More than one full segment is unacknowledged and the window need not shrink; or the mode or a gap demands it.
+    #[inline(always)]
+    fn ack_due_now(&mut self) -> bool {
+        let owed = (self.rx.rcv_nxt - self.rx.rcv_wup).max(0) as u32;
+        (owed > u32::from(self.ack.rcv_mss)
+            && (self.readable() < self.rx.lowat || self.wanted_window() >= self.rx.rcv_wnd))
+            || self.ack.in_quickack_mode()
+            || self.ack.now
+            || !self.rx.ofo.is_empty()
+    }
+
+    /// Arms the delayed-ACK timer (`tcp_send_delayed_ack`).
+    pub fn send_delayed_ack(&mut self, cx: &mut Cx) {
+        let mut ato = self.ack.ato;
+        if ato > ATO_MIN {
+            let mut max = 500 * MS;
+            if self.ack.pingpong || self.ack.pushed {
+                max = DELACK_MAX;
+            }
+            if self.rtt.srtt != 0 {
+                max = max.min(self.rtt.srtt.max(ATO_MIN));
+            }
+            ato = ato.min(max);
+        }
+        let ato = ato.clamp(ATO_MIN, DELACK_MAX);
+        let mut timeout = cx.now + ato;
+        if self.timers.delack != Time::MAX {
+            if self.timers.delack <= cx.now + ato / 4 {
+                self.send_ack(cx);
+                return;
+            }
+            timeout = timeout.min(self.timers.delack);
+        }
+        self.timers.delack = timeout;
+    }
+
+    /// The delayed-ACK timer fired (`tcp_delack_timer_handler`).
+    pub fn delack_timer(&mut self, cx: &mut Cx) {
+        self.timers.delack = Time::MAX;
+        if matches!(self.state, State::Close | State::Listen) || !self.ack.scheduled {
+            return;
+        }
+        if self.ack.pingpong {
+            self.ack.pingpong = false;
+            self.ack.ato = ATO_MIN;
+        } else {
+            self.ack.ato = (self.ack.ato * 2).min(self.rtt.rto);
+        }
+        cx.count(Counter::TcpExtDelayedACKs);
+        self.send_ack(cx);
+    }
+
+    /// A segment with an ACK went out: nothing is owed any more (`tcp_event_ack_sent`).
+    #[inline(always)]
+    pub fn event_ack_sent(&mut self) {
+        if self.ack.quick > 0 {
+            self.ack.quick -= 1;
+            if self.ack.quick == 0 {
+                self.ack.ato = ATO_MIN;
+            }
+        }
+        self.ack.scheduled = false;
+        self.ack.now = false;
+        self.ack.pushed = false;
+        self.ack.pushed_twice = false;
+        self.timers.delack = Time::MAX;
+    }
+
+    /// After the application read `copied` bytes: true if an ACK or a window update is due (`tcp_cleanup_rbuf`).
+    pub fn ack_due_after_read(&mut self, copied: u32) -> bool {
+        if self.ack.scheduled {
+            let owed = (self.rx.rcv_nxt - self.rx.rcv_wup).max(0) as u32;
+            let emptied = copied > 0 && self.rx.rmem_alloc == 0;
+            let small = self.ack.pushed_twice || (self.ack.pushed && !self.ack.pingpong);
+            if owed > u32::from(self.ack.rcv_mss) || (emptied && small) {
+                return true;
+            }
+        }
+        if copied == 0 || self.user.rcv_shutdown {
+            return false;
+        }
+        let offered = self.rx.offered();
+        if u64::from(offered) * 2 > u64::from(self.rx.window_clamp) {
+            return false;
+        }
+        let window = self.wanted_window();
+        window > 0 && u64::from(window) >= 2 * u64::from(offered)
+    }
+
+    /// A pure ACK now (`tcp_send_ack`); its loss costs a delayed one.
+    pub fn send_ack(&mut self, cx: &mut Cx) {
+        if self.state == State::Close {
+            return;
+        }
+        if !self.transmit_ack(cx) {
+            // The pool is dry: try again with the delayed-ACK timer.
+            self.ack.scheduled = true;
+            self.ack.ato = ATO_MIN;
+            self.timers.delack = cx.now + DELACK_MAX;
+        }
+    }
+
+    /// Counts down the limit on ACKs that answer segments outside the window (`tcp_oow_rate_limited`): true if this
+    /// one must not be sent.
+    pub fn oow_rate_limited(&mut self, cx: &Cx, consumes_sequence: bool, syn: bool, counter: Counter) -> bool {
+        if consumes_sequence && !syn {
+            return false;
+        }
+        oow_rate_limited(&mut self.tx.last_oow_ack, cx, counter)
+    }
+
+    /// An immediate duplicate ACK that answers a segment outside the window (`tcp_send_dupack` without D-SACK).
+    pub fn send_dupack(&mut self, cx: &mut Cx, seq: rxpath_wire::SeqNum, end_seq: rxpath_wire::SeqNum) {
+        if end_seq != seq && seq.before(self.rx.rcv_nxt) {
+            cx.count(Counter::TcpExtDelayedACKLost);
+            self.enter_quickack_mode(QUICKACKS_MAX);
+        }
+        self.send_ack(cx);
+    }
+}
+
+/// `__tcp_oow_rate_limited`: at most one answer per `tcp_invalid_ratelimit`.
+pub(super) fn oow_rate_limited(last: &mut Option<Time>, cx: &Cx, counter: Counter) -> bool {
+    let limit = u64::from(cx.net.sysctl.tcp_invalid_ratelimit) * MS;
+    if last.is_some_and(|at| cx.now - at < limit) {
+        cx.count(counter);
+        return true;
+    }
+    *last = Some(cx.now);
+    false
+}

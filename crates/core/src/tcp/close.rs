@@ -1,0 +1,78 @@
+//! How the application ends a connection (`tcp_close`, `tcp_shutdown`).
+
+use rxpath_trace::{Counter, Time};
+
+use super::{State, TIMEWAIT_LEN, TcpSock};
+use crate::cx::Cx;
+
+impl TcpSock {
+    /// The application has written its last byte: our FIN follows what is queued.
+    pub fn shutdown_send(&mut self, cx: &mut Cx) {
+        if self.user.snd_shutdown && self.tx.fin {
+            return;
+        }
+        self.user.snd_shutdown = true;
+        match self.state {
+            State::Established => self.queue_fin(cx, State::FinWait1),
+            State::CloseWait => self.queue_fin(cx, State::LastAck),
+            State::SynRecv => self.tx.fin = true,
+            State::SynSent => self.tx.fin = true,
+            _ => {}
+        }
+    }
+
+    fn queue_fin(&mut self, cx: &mut Cx, next: State) {
+        self.tx.fin = true;
+        self.set_state(cx, next);
+        self.push(cx);
+    }
+
+    /// The application lets go: unread data or a zero linger resets the peer, otherwise our FIN goes out and the
+    /// connection ends on its own.
+    pub fn close(&mut self, cx: &mut Cx) {
+        let unread = self.readable() > 0;
+        self.user.orphan = true;
+        self.user.wait_recv = false;
+        self.user.wait_send = false;
+        self.user.rcv_shutdown = true;
+        self.purge_receive_queue(cx);
+        match self.state {
+            State::Close => self.effects.closed = self.effects.timewait.is_none(),
+            State::SynSent => self.done(cx),
+            _ if unread => {
+                cx.count(Counter::TcpExtTCPAbortOnClose);
+                self.abort(cx);
+            }
+            _ if self.user.linger_reset => {
+                cx.count(Counter::TcpExtTCPAbortOnData);
+                self.abort(cx);
+            }
+            State::FinWait2 => self.orphan_fin_wait2(cx),
+            _ => self.shutdown_send(cx),
+        }
+    }
+
+    /// Resets the peer and ends the connection (`tcp_send_active_reset`, `tcp_done`).
+    pub fn abort(&mut self, cx: &mut Cx) {
+        if !matches!(self.state, State::Close | State::SynSent | State::Listen) {
+            self.send_active_reset(cx);
+        }
+        self.done(cx);
+    }
+
+    /// Our FIN is acknowledged and nobody waits for the peer's: a mini-socket does.
+    fn orphan_fin_wait2(&mut self, cx: &mut Cx) {
+        let len = self.fin_timeout(cx);
+        if len > TIMEWAIT_LEN {
+            self.timers.keepalive = Time(cx.now.0 + (len - TIMEWAIT_LEN));
+        } else {
+            self.time_wait(cx, State::FinWait2, len);
+        }
+    }
+
+    /// The stack goes down: the connection ends without a word to the peer, and with it what it holds.
+    pub fn stack_down(&mut self, cx: &mut Cx) {
+        self.purge_receive_queue(cx);
+        self.done(cx);
+    }
+}

@@ -1,0 +1,53 @@
+//! Active open (`tcp_v4_connect`, `tcp_connect`).
+
+use rxpath_trace::Counter;
+
+use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset};
+use super::window::select_initial_window;
+use super::{SentSegment, State, TcpSock};
+use crate::cx::Cx;
+
+impl TcpSock {
+    /// Begins the handshake: the first SYN goes out.
+    pub fn connect(&mut self, cx: &mut Cx) {
+        let sysctl = &cx.net.sysctl;
+        let iss = secure_tcp_seq(&cx.net, &self.tuple, cx.now);
+        let tx = &mut self.tx;
+        tx.iss = iss;
+        tx.snd_una = iss;
+        tx.snd_nxt = iss + 1;
+        tx.write_seq = iss + 1;
+        tx.buffer_seq = iss + 1;
+        tx.snd_sml = iss;
+        tx.last_sent = cx.now;
+        tx.advmss = self.route.mtu.saturating_sub(40);
+        tx.ts_offset = if sysctl.tcp_timestamps == 1 { secure_ts_offset(&cx.net, &self.tuple) } else { 0 };
+        tx.ip_id = first_ip_id(&cx.net, &self.tuple, cx.now);
+        let scale_space = sysctl.tcp_rmem.max.max(sysctl.rmem_max);
+        let space = self.rx.full_space();
+        let (window, clamp, scale) =
+            select_initial_window(space, self.tx.advmss, sysctl.tcp_window_scaling, scale_space);
+        self.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
+        self.rx.rcv_wnd = window;
+        self.rx.rcv_ssthresh = window;
+        self.rx.window_clamp = clamp;
+        self.opts.rcv_wscale = scale;
+        self.sync_mss(self.tx.advmss);
+        self.set_state(cx, State::SynSent);
+        cx.count(Counter::TcpActiveOpens);
+        let syn = SentSegment {
+            seq: iss,
+            end_seq: iss + 1,
+            sent_at: cx.now,
+            pcount: 1,
+            retransmitted: false,
+            lost: false,
+            syn: true,
+            fin: false,
+        };
+        self.tx.segments.push_back(syn);
+        self.cong.packets_out = 1;
+        self.send_syn(cx);
+        self.arm_for_output(cx);
+    }
+}

@@ -1,0 +1,298 @@
+//! Segments of an established connection: header prediction, and the checks that every other segment passes.
+
+use rxpath_mem::Skb;
+use rxpath_trace::{Consumed, Counter, DropReason, EventKind, SlowWhy};
+use rxpath_wire::{TcpFlags, TcpOptions};
+
+use super::ack::Acked;
+use super::{MS, Segment, State, TcpSock};
+use crate::cx::{Cx, End, Fate};
+
+/// Bits of the offset-flags-window word that header prediction ignores: PSH and the reserved bits.
+const PRED_IGNORED: u32 = 0x0f08_0000;
+/// Difference of timestamps that is still believed (`TCP_PAWS_WINDOW`).
+const PAWS_WINDOW: i32 = 1;
+
+impl TcpSock {
+    /// `tcp_rcv_established`: header prediction first, the full procedure otherwise.
+    #[inline(always)]
+    pub fn rcv_established(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        match self.predict(cx, &skb, seg) {
+            Ok(tsecr) if seg.len == 0 => self.fast_ack(cx, skb, seg, tsecr),
+            Ok(tsecr) => self.fast_data(cx, skb, seg, tsecr),
+            Err(why) => {
+                cx.event(&skb, EventKind::SlowPath, why as u32, seg.len);
+                self.slow_path(cx, skb, seg)
+            }
+        }
+    }
+
+    /// Header prediction: the timestamp echo (0 without timestamps) if the segment is the expected one.
+    #[inline(always)]
+    fn predict(&mut self, cx: &Cx, skb: &Skb, seg: &Segment) -> Result<u32, SlowWhy> {
+        if (seg.word & !PRED_IGNORED) != self.pred_flags {
+            return Err(if self.pred_flags == 0 { SlowWhy::Disabled } else { SlowWhy::Flags });
+        }
+        if seg.seq != self.rx.rcv_nxt || !seg.ack.between(self.tx.snd_una, self.tx.snd_nxt) {
+            return Err(SlowWhy::Sequence);
+        }
+        let mut echo = 0;
+        if self.opts.timestamps {
+            let stamps = TcpOptions::only_timestamps(seg.option_bytes(skb));
+            let Some((tsval, tsecr)) = stamps else { return Err(SlowWhy::Options) };
+            if (tsval.wrapping_sub(self.opts.ts_recent) as i32) < 0 {
+                return Err(SlowWhy::Timestamp);
+            }
+            if seg.len > 0 {
+                self.fast_data_fits(skb, seg)?;
+            }
+            if self.rx.rcv_nxt == self.rx.rcv_wup {
+                self.store_ts_recent(cx.now, tsval);
+            }
+            echo = tsecr;
+        } else if seg.len > 0 {
+            self.fast_data_fits(skb, seg)?;
+        }
+        Ok(echo)
+    }
+
+    /// Predicted data must also lie in the window and in memory that is already accounted.
+    #[inline(always)]
+    fn fast_data_fits(&self, skb: &Skb, seg: &Segment) -> Result<(), SlowWhy> {
+        if seg.end_seq.after(self.rx.right_edge()) {
+            return Err(SlowWhy::Window);
+        }
+        if i64::from(skb.truesize) > i64::from(self.rx.forward_alloc) {
+            return Err(SlowWhy::Memory);
+        }
+        Ok(())
+    }
+
+    /// A predicted pure ACK: for a sender of bulk data.
+    fn fast_ack(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, tsecr: u32) -> End {
+        cx.event(&skb, EventKind::FastPath, 0, 0);
+        let tsecr = self.opts.timestamps.then_some(tsecr);
+        if self.tcp_ack(cx, seg, tsecr, false).is_ok() {
+            cx.count(Counter::TcpExtTCPHPAcks);
+        }
+        self.data_snd_check(cx);
+        Fate::Consumed(skb, Consumed::AckOnly)
+    }
+
+    /// Predicted data: queue, then see to the ACKs of both directions.
+    #[inline(always)]
+    fn fast_data(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, tsecr: u32) -> End {
+        cx.event(&skb, EventKind::FastPath, seg.len, 0);
+        cx.count(Counter::TcpExtTCPHPHits);
+        if self.opts.timestamps {
+            self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
+        }
+        let (len, truesize) = (seg.len, skb.truesize);
+        let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
+        let end = self.queue_rcv(cx, skb, seg);
+        self.event_data_recv(cx, mss_len, seg.header_len, seg.flags.psh(), truesize);
+        if seg.ack != self.tx.snd_una {
+            let tsecr = self.opts.timestamps.then_some(tsecr);
+            let _ = self.tcp_ack(cx, seg, tsecr, false);
+            self.data_snd_check(cx);
+        } else {
+            self.tx.snd_wl1 = seg.seq;
+        }
+        self.ack_snd_check(cx);
+        self.data_ready(false);
+        end
+    }
+
+    /// Everything that was not predicted, in the kernel's order.
+    #[inline(never)]
+    fn slow_path(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        if !seg.flags.intersects(TcpFlags(TcpFlags::ACK.0 | TcpFlags::RST.0 | TcpFlags::SYN.0)) {
+            return Fate::Drop(skb, DropReason::TcpFlags);
+        }
+        let options = seg.options(&skb);
+        let stamps = if self.opts.timestamps { options.timestamps } else { None };
+        if let Err(refused) = self.validate_incoming(cx, seg, stamps) {
+            return refused.end(skb);
+        }
+        if !seg.flags.ack() {
+            return Fate::Drop(skb, DropReason::TcpFlags);
+        }
+        let pure_ack = seg.len == 0 && !seg.flags.fin() && !seg.flags.syn();
+        if let Some((tsval, _)) = stamps
+            && seg.ack.at_or_after(self.tx.snd_una)
+        {
+            self.replace_ts_recent(cx.now, tsval, seg.seq);
+        }
+        match self.tcp_ack(cx, seg, stamps.map(|(_, tsecr)| tsecr), true) {
+            Ok(Acked::Fine | Acked::Old) => {}
+            Err(reason) => {
+                self.send_challenge_ack(cx);
+                return Fate::Drop(skb, reason);
+            }
+        }
+        if pure_ack {
+            cx.count(Counter::TcpExtTCPPureAcks);
+        }
+        if let Some((_, tsecr)) = stamps {
+            self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
+        }
+        let end = self.data_queue(cx, skb, seg);
+        self.data_snd_check(cx);
+        self.ack_snd_check(cx);
+        end
+    }
+
+    /// `tcp_validate_incoming`: PAWS, sequence, RST, SYN. An error tells how the segment ends; what must be answered
+    /// has been answered.
+    pub(super) fn validate_incoming(
+        &mut self,
+        cx: &mut Cx,
+        seg: &Segment,
+        stamps: Option<(u32, u32)>,
+    ) -> Result<(), Refused> {
+        if let Some((tsval, _)) = stamps
+            && self.paws_rejects(cx, tsval)
+            && !seg.flags.rst()
+        {
+            self.paws_discard(cx, seg, tsval)?;
+        }
+        if let Some(reason) = self.sequence_rejects(cx, seg) {
+            return Err(self.sequence_discard(cx, seg, reason));
+        }
+        if seg.flags.rst() {
+            // RFC 5961 section 3.2: only the exact sequence number resets.
+            if self.reset_is_exact(seg) {
+                self.reset(cx);
+                return Err(Refused::Reset);
+            }
+            self.send_challenge_ack(cx);
+            return Err(Refused::Because(DropReason::TcpReset));
+        }
+        if seg.flags.syn() {
+            // RFC 5961 section 4.2.
+            return Err(self.syn_challenge(cx));
+        }
+        Ok(())
+    }
+
+    fn syn_challenge(&mut self, cx: &mut Cx) -> Refused {
+        if self.state == State::Established {
+            cx.count(Counter::TcpInErrs);
+        }
+        cx.count(Counter::TcpExtTCPSYNChallenge);
+        self.send_challenge_ack(cx);
+        Refused::Because(DropReason::TcpInvalidSyn)
+    }
+
+    /// RFC 7323 section 5.3, R1.
+    fn paws_rejects(&self, cx: &Cx, tsval: u32) -> bool {
+        self.opts.ts_recent.wrapping_sub(tsval) as i32 > PAWS_WINDOW
+            && self.opts.ts_recent != 0
+            && !self.ts_recent_expired(cx.now)
+            && self.opts.ts_recent_stamp != 0
+    }
+
+    /// An old timestamp: forgiven for a pure duplicate ACK that overtook, otherwise dropped (`tcp_disordered_ack`).
+    fn paws_discard(&mut self, cx: &mut Cx, seg: &Segment, tsval: u32) -> Result<(), Refused> {
+        let pure_ack = seg.flags.ack() && seg.seq == seg.end_seq;
+        if pure_ack && seg.seq.before(self.rx.rcv_nxt) {
+            cx.count(Counter::TcpExtPAWSOldAck);
+            return Err(Refused::Because(DropReason::TcpRfc7323PawsAck));
+        }
+        let window = u32::from(seg.window) << self.opts.snd_wscale;
+        let lag_ms = u64::from(self.opts.ts_recent.wrapping_sub(tsval));
+        let harmless = pure_ack
+            && seg.seq == self.rx.rcv_nxt
+            && seg.ack == self.tx.snd_una
+            && window == self.tx.snd_wnd
+            && lag_ms <= self.rtt.rto * 12 / (10 * MS);
+        if harmless {
+            return Ok(());
+        }
+        cx.count(Counter::TcpExtPAWSEstab);
+        if !self.oow_rate_limited(cx, seg.len > 0 || seg.flags.fin(), seg.flags.syn(), Counter::TcpExtTCPACKSkippedPAWS) {
+            self.send_dupack(cx, seg.seq, seg.end_seq);
+        }
+        Err(Refused::Because(DropReason::TcpRfc7323Paws))
+    }
+
+    /// RFC 9293 section 3.10.7.4, first check, as current kernels apply it (`tcp_sequence`).
+    fn sequence_rejects(&self, cx: &Cx, seg: &Segment) -> Option<DropReason> {
+        if seg.end_seq.before(self.rx.rcv_wup) {
+            return Some(DropReason::TcpOldSequence);
+        }
+        let edge = self.rx.right_edge();
+        if !seg.end_seq.after(edge) {
+            return None;
+        }
+        if seg.seq.after(edge) {
+            cx.count(Counter::TcpExtBeyondWindow);
+            return Some(DropReason::TcpInvalidSequence);
+        }
+        if self.rx.queue.is_empty() {
+            return None;
+        }
+        cx.count(Counter::TcpExtBeyondWindow);
+        Some(DropReason::TcpInvalidEndSequence)
+    }
+
+    fn sequence_discard(&mut self, cx: &mut Cx, seg: &Segment, reason: DropReason) -> Refused {
+        if seg.flags.rst() {
+            if self.reset_is_exact(seg) {
+                self.reset(cx);
+                return Refused::Reset;
+            }
+        } else if seg.flags.syn() {
+            return self.syn_challenge(cx);
+        } else if !self.oow_rate_limited(cx, seg.len > 0 || seg.flags.fin(), false, Counter::TcpExtTCPACKSkippedSeq) {
+            self.send_dupack(cx, seg.seq, seg.end_seq);
+        }
+        Refused::Because(reason)
+    }
+
+    /// RST at exactly the next sequence number, or one before it after a FIN (`tcp_reset_check`).
+    fn reset_is_exact(&self, seg: &Segment) -> bool {
+        let after_fin = matches!(self.state, State::CloseWait | State::LastAck | State::Closing);
+        seg.seq == self.rx.rcv_nxt || (after_fin && seg.seq == self.rx.rcv_nxt - 1)
+    }
+
+    /// RFC 5961 section 7: at most one per `tcp_invalid_ratelimit` and connection (`tcp_send_challenge_ack`).
+    pub(super) fn send_challenge_ack(&mut self, cx: &mut Cx) {
+        if super::ack_policy::oow_rate_limited(&mut self.tx.last_oow_ack, cx, Counter::TcpExtTCPACKSkippedChallenge) {
+            return;
+        }
+        cx.count(Counter::TcpExtTCPChallengeACK);
+        self.send_ack(cx);
+    }
+
+    /// After an ACK: send what it allows, and see to the writer (`tcp_data_snd_check`).
+    #[inline]
+    pub(super) fn data_snd_check(&mut self, cx: &mut Cx) {
+        if self.send_end().after(self.tx.snd_nxt) {
+            self.push(cx);
+        }
+        if self.user.wait_send {
+            self.expand_sndbuf(cx.net.sysctl.tcp_wmem.max);
+            self.write_space();
+        }
+    }
+}
+
+/// How a segment that was not accepted ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Dropped for this reason.
+    Because(DropReason),
+    /// It reset the connection.
+    Reset,
+}
+
+impl Refused {
+    /// The end of the segment.
+    pub(super) fn end(self, skb: Skb) -> End {
+        match self {
+            Refused::Because(reason) => Fate::Drop(skb, reason),
+            Refused::Reset => Fate::Consumed(skb, Consumed::Reset),
+        }
+    }
+}

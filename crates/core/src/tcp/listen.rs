@@ -1,0 +1,357 @@
+//! Passive open: a SYN for a listener becomes a request, the third segment of the handshake makes it a socket.
+
+use std::sync::Arc;
+
+use rxpath_mem::Skb;
+use rxpath_trace::{Consumed, Counter, DropReason, Time};
+use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
+
+use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
+use super::reply::{self, Bare};
+use super::window::select_initial_window;
+use super::{MS, MSS_DEFAULT, RTO_INITIAL, Segment, State, TSTAMP_ALIGNED, TcpSock};
+use crate::cx::{Cx, End, Fate};
+use crate::route::{self, Route};
+use crate::socket::Listener;
+
+/// Window within which the third segment may lie: what the SYN-ACK offered.
+const PAWS_WINDOW: i32 = 1;
+
+/// A connection request: what must be remembered between SYN and the third segment, and no more.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Addresses and ports.
+    pub tuple: Tuple,
+    /// The listener that answers.
+    pub listener: Arc<Listener>,
+    /// The peer's initial sequence number.
+    pub rcv_isn: SeqNum,
+    /// Ours.
+    pub snt_isn: SeqNum,
+    /// The peer's MSS.
+    pub mss: u16,
+    /// MSS that we announced.
+    pub advmss: u16,
+    /// Window that the SYN-ACK offers.
+    pub rcv_wnd: u32,
+    /// Largest window that may be offered.
+    pub window_clamp: u32,
+    /// Shifts for the windows that we receive and send; None without scaling.
+    pub wscale: Option<(u8, u8)>,
+    /// The peer's latest timestamp; None without timestamps.
+    pub ts_recent: Option<u32>,
+    /// Offset of our timestamps.
+    pub ts_offset: u32,
+    /// Timestamps of our first and latest SYN-ACK.
+    pub tsval_sent: (u32, u32),
+    /// When the first SYN-ACK went out.
+    pub sent_at: Time,
+    /// SYN-ACKs sent again on time-out.
+    pub retransmits: u8,
+    /// When the SYN-ACK is sent again.
+    pub deadline: Time,
+    /// When the last rate-limited answer went out.
+    pub last_oow_ack: Option<Time>,
+}
+
+/// A segment for a listener (`tcp_v4_do_rcv`, LISTEN): None if it must be dropped for the reason given, or a request.
+pub(super) fn rcv(
+    cx: &mut Cx,
+    skb: Skb,
+    seg: &Segment,
+    tuple: Tuple,
+    listener: &Arc<Listener>,
+) -> Result<(Skb, Request), End> {
+    if seg.flags.ack() {
+        // It could only have been a SYN cookie.
+        reply::reset(cx, &skb, seg);
+        return Err(Fate::Drop(skb, DropReason::TcpFlags));
+    }
+    if seg.flags.rst() {
+        return Err(Fate::Drop(skb, DropReason::TcpReset));
+    }
+    if !seg.flags.syn() || seg.flags.fin() {
+        return Err(Fate::Drop(skb, DropReason::TcpFlags));
+    }
+    conn_request(cx, skb, seg, tuple, listener, None)
+}
+
+/// `tcp_conn_request`: the limits, then the request. `isn` is given when TIME-WAIT made way; that passes the limits.
+pub(super) fn conn_request(
+    cx: &mut Cx,
+    skb: Skb,
+    seg: &Segment,
+    tuple: Tuple,
+    listener: &Arc<Listener>,
+    isn: Option<SeqNum>,
+) -> Result<(Skb, Request), End> {
+    if isn.is_none() && over_limits(cx, listener) {
+        cx.count(Counter::TcpExtListenDrops);
+        return Err(Fate::Drop(skb, DropReason::TcpListenOverflow));
+    }
+    if listener.accept_queue_full() {
+        cx.count(Counter::TcpExtListenOverflows);
+        cx.count(Counter::TcpExtListenDrops);
+        return Err(Fate::Drop(skb, DropReason::TcpListenOverflow));
+    }
+    let Ok(route) = route::output(&cx.net, tuple.remote, Some(tuple.local)) else {
+        cx.count(Counter::TcpExtListenDrops);
+        return Err(Fate::Drop(skb, DropReason::IpOutnoroutes));
+    };
+    let options = seg.options(&skb);
+    let request = new_request(cx, seg, &options, tuple, listener, &route, isn);
+    Ok((skb, request))
+}
+
+/// The request queue is full, or, without cookies to fall back on, so nearly full that the rest is kept for peers that
+/// are known.
+fn over_limits(cx: &Cx, listener: &Listener) -> bool {
+    if listener.request_queue_full() {
+        cx.count(Counter::TcpExtTCPReqQFullDrop);
+        return true;
+    }
+    let max = cx.net.sysctl.tcp_max_syn_backlog;
+    max.saturating_sub(listener.requests()) < max / 4
+}
+
+fn new_request(
+    cx: &Cx,
+    seg: &Segment,
+    options: &TcpOptions,
+    tuple: Tuple,
+    listener: &Arc<Listener>,
+    route: &Route,
+    isn: Option<SeqNum>,
+) -> Request {
+    let sysctl = &cx.net.sysctl;
+    let ts_recent = options.timestamps.filter(|_| sysctl.tcp_timestamps != 0).map(|(tsval, _)| tsval);
+    let snd_wscale = options.wscale.filter(|_| sysctl.tcp_window_scaling);
+    let advmss = route.mtu.saturating_sub(40);
+    let stamps = if ts_recent.is_some() { u16::from(TSTAMP_ALIGNED) } else { 0 };
+    let space = listener.rcvbuf / 2;
+    let scale_space = sysctl.tcp_rmem.max.max(sysctl.rmem_max);
+    let (rcv_wnd, window_clamp, rcv_wscale) =
+        select_initial_window(space, advmss - stamps, snd_wscale.is_some(), scale_space);
+    let ts_offset = if sysctl.tcp_timestamps == 1 { secure_ts_offset(&cx.net, &tuple) } else { 0 };
+    let now_ts = tsval(cx.now, ts_offset);
+    Request {
+        tuple,
+        listener: Arc::clone(listener),
+        rcv_isn: seg.seq,
+        snt_isn: isn.unwrap_or_else(|| secure_tcp_seq(&cx.net, &tuple, cx.now)),
+        mss: options.mss.filter(|&mss| mss != 0).unwrap_or(MSS_DEFAULT),
+        advmss,
+        rcv_wnd,
+        window_clamp,
+        wscale: snd_wscale.map(|snd| (snd, rcv_wscale)),
+        ts_recent,
+        ts_offset,
+        tsval_sent: (now_ts, now_ts),
+        sent_at: cx.now,
+        retransmits: 0,
+        deadline: cx.now + RTO_INITIAL,
+        last_oow_ack: None,
+    }
+}
+
+/// What the third segment of a handshake does to a request.
+pub(super) enum Checked {
+    /// The segment ends; the request stays.
+    Stay(End),
+    /// The segment ends and the request with it.
+    Remove(End),
+    /// The handshake is complete: the segment goes on to the new socket.
+    Child(Skb),
+}
+
+impl Request {
+    /// Sends the SYN-ACK (`tcp_make_synack`): options in the order MSS, timestamps, window scale.
+    pub(super) fn send_synack(&mut self, cx: &mut Cx) {
+        let now_ts = tsval(cx.now, self.ts_offset);
+        self.tsval_sent.1 = now_ts;
+        let bare = Bare {
+            seq: self.snt_isn,
+            ack: self.rcv_isn + 1,
+            flags: TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0),
+            window: self.rcv_wnd.min(65_535) as u16,
+            options: TcpOptions {
+                mss: Some(self.advmss),
+                wscale: self.wscale.map(|(_, rcv)| rcv),
+                timestamps: self.ts_recent.map(|recent| (now_ts, recent)),
+                ..TcpOptions::default()
+            },
+        };
+        reply::send(cx, &self.tuple, 0, bare);
+    }
+
+    /// `tcp_check_req`, in its order.
+    pub(super) fn check(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> Checked {
+        let stamps = self.ts_recent.and_then(|recent| seg.options(&skb).timestamps.map(|stamps| (recent, stamps)));
+        let paws = stamps.is_some_and(|(recent, (tsval, _))| recent.wrapping_sub(tsval) as i32 > PAWS_WINDOW);
+        let only_syn = seg.flags.syn() && !seg.flags.ack() && !seg.flags.rst();
+        if only_syn && seg.seq == self.rcv_isn && !paws {
+            return self.retransmitted_syn(cx, skb);
+        }
+        if seg.flags.ack() && !seg.flags.rst() && seg.ack != self.snt_isn + 1 {
+            reply::reset(cx, &skb, seg);
+            return Checked::Stay(Fate::Drop(skb, DropReason::TcpFlags));
+        }
+        let echo_wrong = seg.flags.ack() && stamps.is_some_and(|(_, (_, tsecr))| self.echo_wrong(tsecr));
+        if paws || echo_wrong || !self.in_window(seg) {
+            return Checked::Stay(self.out_of_window(cx, skb, seg, paws, echo_wrong));
+        }
+        if let Some((_, (tsval, _))) = stamps
+            && !seg.seq.after(self.rcv_isn + 1)
+        {
+            self.ts_recent = Some(tsval);
+        }
+        // A SYN at the very start lies below the window: ignored.
+        let syn = seg.flags.syn() && seg.seq != self.rcv_isn;
+        if seg.flags.rst() && seg.seq != self.rcv_isn + 1 {
+            if !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedChallenge) {
+                cx.count(Counter::TcpExtTCPChallengeACK);
+                self.ack(cx);
+            }
+            return Checked::Stay(Fate::Drop(skb, DropReason::TcpReset));
+        }
+        if seg.flags.rst() || syn {
+            cx.count(Counter::TcpAttemptFails);
+            cx.count(Counter::TcpExtEmbryonicRsts);
+            if syn {
+                reply::reset(cx, &skb, seg);
+            }
+            return Checked::Remove(Fate::Consumed(skb, Consumed::Handshake));
+        }
+        if !seg.flags.ack() {
+            return Checked::Stay(Fate::Drop(skb, DropReason::TcpFlags));
+        }
+        if self.listener.accept_queue_full() {
+            cx.count(Counter::TcpExtListenOverflows);
+            cx.count(Counter::TcpExtListenDrops);
+            if cx.net.sysctl.tcp_abort_on_overflow {
+                reply::reset(cx, &skb, seg);
+                cx.count(Counter::TcpExtEmbryonicRsts);
+                return Checked::Remove(Fate::Drop(skb, DropReason::TcpListenOverflow));
+            }
+            return Checked::Stay(Fate::Drop(skb, DropReason::TcpListenOverflow));
+        }
+        Checked::Child(skb)
+    }
+
+    fn retransmitted_syn(&mut self, cx: &mut Cx, skb: Skb) -> Checked {
+        if !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv) {
+            cx.count(Counter::TcpRetransSegs);
+            cx.count(Counter::TcpExtTCPSynRetrans);
+            self.send_synack(cx);
+            self.deadline = cx.now + (RTO_INITIAL << self.retransmits.min(7));
+        }
+        Checked::Stay(Fate::Consumed(skb, Consumed::Handshake))
+    }
+
+    fn echo_wrong(&self, tsecr: u32) -> bool {
+        let (first, last) = self.tsval_sent;
+        (tsecr.wrapping_sub(first) as i32) < 0 || (tsecr.wrapping_sub(last) as i32) > 0
+    }
+
+    fn in_window(&self, seg: &Segment) -> bool {
+        let (start, end) = (self.rcv_isn + 1, self.rcv_isn + 1 + self.rcv_wnd);
+        seg.seq == start
+            || (seg.end_seq.after(start) && seg.seq.before(end))
+            || (seg.seq == end && seg.seq == seg.end_seq)
+    }
+
+    fn out_of_window(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, paws: bool, echo_wrong: bool) -> End {
+        if !seg.flags.rst() && !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv) {
+            self.ack(cx);
+        }
+        if paws {
+            cx.count(Counter::TcpExtPAWSEstab);
+            return Fate::Drop(skb, DropReason::TcpRfc7323Paws);
+        }
+        if echo_wrong {
+            cx.count(Counter::TcpExtTSEcrRejected);
+            return Fate::Drop(skb, DropReason::TcpRfc7323Tsecr);
+        }
+        Fate::Drop(skb, DropReason::TcpOverwindow)
+    }
+
+    fn rate_limited(&mut self, cx: &Cx, counter: Counter) -> bool {
+        super::ack_policy::oow_rate_limited(&mut self.last_oow_ack, cx, counter)
+    }
+
+    /// An ACK for the request as it stands (`tcp_v4_reqsk_send_ack`).
+    fn ack(&mut self, cx: &mut Cx) {
+        let scale = self.wscale.map_or(0, |(_, rcv)| rcv);
+        let bare = Bare {
+            seq: self.snt_isn + 1,
+            ack: self.rcv_isn + 1,
+            flags: TcpFlags::ACK,
+            window: (self.rcv_wnd >> scale).min(65_535) as u16,
+            options: TcpOptions {
+                timestamps: self.ts_recent.map(|recent| (tsval(cx.now, self.ts_offset), recent)),
+                ..TcpOptions::default()
+            },
+        };
+        reply::send(cx, &self.tuple, 0, bare);
+    }
+
+    /// The SYN-ACK was not answered in time: again after 1, 2, 4, 8, 16 seconds; false when it is given up
+    /// (`reqsk_timer_handler`).
+    pub(super) fn timer(&mut self, cx: &mut Cx) -> bool {
+        if self.listener.is_closed() || self.retransmits >= cx.net.sysctl.tcp_synack_retries {
+            return false;
+        }
+        self.retransmits += 1;
+        cx.count(Counter::TcpExtTCPTimeouts);
+        cx.count(Counter::TcpExtTCPSynRetrans);
+        cx.count(Counter::TcpRetransSegs);
+        self.send_synack(cx);
+        self.deadline = cx.now + (RTO_INITIAL << self.retransmits.min(7));
+        true
+    }
+
+    /// The socket that the completed handshake makes (`tcp_v4_syn_recv_sock`, `tcp_create_openreq_child`), in SYN-RECV.
+    pub(super) fn child(&self, cx: &mut Cx) -> Option<TcpSock> {
+        let route = route::output(&cx.net, self.tuple.remote, Some(self.tuple.local)).ok()?;
+        let sysctl = &cx.net.sysctl;
+        let sndbuf = sysctl.tcp_wmem.default as usize;
+        let mut sk = TcpSock::new(State::SynRecv, self.tuple, route, self.listener.rcvbuf, sndbuf);
+        sk.opts.timestamps = self.ts_recent.is_some();
+        sk.opts.wscale = self.wscale.is_some();
+        (sk.opts.snd_wscale, sk.opts.rcv_wscale) = self.wscale.unwrap_or((0, 0));
+        if let Some(recent) = self.ts_recent {
+            sk.store_ts_recent(cx.now, recent);
+        }
+        let start = self.rcv_isn + 1;
+        sk.rx.rcv_nxt = start;
+        sk.rx.rcv_wup = start;
+        sk.rx.copied_seq = start;
+        sk.rx.rcv_wnd = self.rcv_wnd;
+        sk.rx.rcv_ssthresh = self.rcv_wnd;
+        sk.rx.window_clamp = self.window_clamp;
+        let first = self.snt_isn + 1;
+        sk.tx.iss = self.snt_isn;
+        sk.tx.snd_una = self.snt_isn;
+        sk.tx.snd_nxt = first;
+        sk.tx.write_seq = first;
+        sk.tx.buffer_seq = first;
+        sk.tx.snd_sml = first;
+        sk.tx.advmss = self.advmss;
+        sk.tx.ts_offset = self.ts_offset;
+        sk.tx.ip_id = first_ip_id(&cx.net, &self.tuple, cx.now);
+        sk.tx.last_sent = cx.now;
+        sk.tx.last_oow_ack = self.last_oow_ack;
+        sk.ack.last_rcv = cx.now;
+        sk.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
+        sk.sync_mss(self.mss);
+        if self.retransmits == 0 {
+            let rtt = cx.now - self.sent_at;
+            sk.rtt.sample(rtt, sk.tx.snd_una, sk.tx.snd_nxt);
+        } else {
+            // RFC 6298 section 5.7: without a sample after a retransmitted SYN the timeout is three seconds.
+            sk.rtt.rto = 3_000 * MS;
+        }
+        cx.count(Counter::TcpPassiveOpens);
+        Some(sk)
+    }
+}

@@ -1,0 +1,145 @@
+//! Phases 6 and 7: TCP.
+//!
+//! The way of a segment: [`v4_rcv`] validates it, [`deliver`] finds its socket and either runs the state machine under
+//! the socket's lock or leaves the segment on the backlog. The state machine takes a parsed [`Segment`], the socket's
+//! locked state [`TcpSock`] and the context; it knows neither devices nor locks.
+//!
+//! | file | kernel functions |
+//! |---|---|
+//! | `receive` | `tcp_v4_rcv`, `tcp_v4_do_rcv`, `tcp_v4_early_demux` |
+//! | `backlog` | `tcp_add_backlog`, `release_sock` |
+//! | `reply` | `tcp_v4_send_reset`, `tcp_v4_send_ack` |
+//! | `isn` | `secure_tcp_seq`, `secure_tcp_ts_off` |
+//! | `listen` | `tcp_conn_request`, `tcp_check_req`, `tcp_v4_syn_recv_sock` |
+//! | `timewait` | `tcp_timewait_state_process`, `tcp_time_wait` |
+//! | `established` | `tcp_rcv_established` (header prediction), `tcp_validate_incoming` |
+//! | `states` | `tcp_rcv_state_process`, `tcp_rcv_synsent_state_process`, `tcp_fin`, `tcp_reset` |
+//! | `ack` | `tcp_ack`, `tcp_clean_rtx_queue`, `tcp_ack_update_window` |
+//! | `queue` | `tcp_data_queue`, `tcp_queue_rcv`, `tcp_try_coalesce`, `tcp_data_queue_ofo`, `tcp_ofo_queue` |
+//! | `window` | `__tcp_select_window`, `tcp_grow_window`, `tcp_rcv_space_adjust`, `tcp_measure_rcv_mss` |
+//! | `ack_policy` | `__tcp_ack_snd_check`, `tcp_send_delayed_ack`, `tcp_event_data_recv`, `tcp_cleanup_rbuf` |
+//! | `output` | `tcp_write_xmit`, `__tcp_transmit_skb`, `tcp_send_ack`, `tcp_make_synack` |
+//! | `recovery` | `tcp_fastretrans_alert` for Reno, `tcp_enter_loss`, `tcp_retransmit_skb` |
+//! | `rtt` | `tcp_rtt_estimator`, `tcp_set_rto` |
+//! | `timers` | `tcp_retransmit_timer`, `tcp_delack_timer_handler`, `tcp_probe_timer`, `tcp_keepalive_timer` |
+//! | `connect` | `tcp_v4_connect`, `tcp_connect` |
+//! | `close` | `tcp_close`, `tcp_shutdown`, `tcp_done` |
+//!
+//! Nothing here panics on what the wire brings.
+
+mod ack;
+mod ack_policy;
+mod backlog;
+mod close;
+mod connect;
+mod established;
+mod isn;
+mod listen;
+mod output;
+mod queue;
+mod receive;
+mod recovery;
+mod reply;
+mod rtt;
+mod segment;
+mod send_buffer;
+mod sock;
+mod states;
+mod timers;
+mod timewait;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use ack_policy::AckPolicy;
+pub use listen::Request;
+pub(crate) use receive::let_go;
+pub use receive::{FlowKey, Incoming, Run, deliver, early_demux, serve, timer_fired, v4_rcv};
+pub use recovery::Congestion;
+pub use rtt::RttEstimator;
+pub use segment::Segment;
+pub use send_buffer::SendBuffer;
+pub use sock::{Deadlines, Effects, Receiver, Sender, SentSegment, SockError, TcpSock, UserSide};
+pub use timewait::TimeWait;
+
+/// The states of RFC 9293 section 3.3.2, with the numbers that `/proc/net/tcp` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Data flows both ways.
+    Established = 1,
+    /// We sent a SYN.
+    SynSent = 2,
+    /// We answered a SYN (simultaneous open, or a child whose handshake is being finished).
+    SynRecv = 3,
+    /// We sent our FIN.
+    FinWait1 = 4,
+    /// Our FIN was acknowledged.
+    FinWait2 = 5,
+    /// Both sides are done; old segments die out.
+    TimeWait = 6,
+    /// No connection.
+    Close = 7,
+    /// The peer sent its FIN.
+    CloseWait = 8,
+    /// The peer's FIN came first, ours is out.
+    LastAck = 9,
+    /// Waiting for connections.
+    Listen = 10,
+    /// Both FINs crossed.
+    Closing = 11,
+    /// A connection request that has no socket yet.
+    NewSynRecv = 12,
+}
+
+impl State {
+    /// True in a state in which our FIN has not been asked for and the handshake is done.
+    pub fn can_send(self) -> bool {
+        matches!(self, State::Established | State::CloseWait)
+    }
+
+    /// The name as `ss` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Established => "ESTAB",
+            State::SynSent => "SYN-SENT",
+            State::SynRecv | State::NewSynRecv => "SYN-RECV",
+            State::FinWait1 => "FIN-WAIT-1",
+            State::FinWait2 => "FIN-WAIT-2",
+            State::TimeWait => "TIME-WAIT",
+            State::Close => "UNCONN",
+            State::CloseWait => "CLOSE-WAIT",
+            State::LastAck => "LAST-ACK",
+            State::Listen => "LISTEN",
+            State::Closing => "CLOSING",
+        }
+    }
+}
+
+/// Nanoseconds in a millisecond.
+pub(crate) const MS: u64 = 1_000_000;
+/// Smallest delayed-ACK timeout (`TCP_DELACK_MIN`, `TCP_ATO_MIN`).
+pub(crate) const ATO_MIN: u64 = 40 * MS;
+/// Largest delayed-ACK timeout (`TCP_DELACK_MAX`).
+pub(crate) const DELACK_MAX: u64 = 200 * MS;
+/// Initial retransmission timeout (RFC 6298 section 2.1).
+pub(crate) const RTO_INITIAL: u64 = 1_000 * MS;
+/// Largest retransmission timeout.
+pub(crate) const RTO_MAX: u64 = 120_000 * MS;
+/// How long TIME-WAIT lasts.
+pub(crate) const TIMEWAIT_LEN: u64 = 60_000 * MS;
+/// Largest window scale (RFC 7323 section 2.3).
+pub(crate) const MAX_WSCALE: u8 = 14;
+/// MSS assumed when the peer names none (RFC 9293 section 3.7.1).
+pub(crate) const MSS_DEFAULT: u16 = 536;
+/// Smallest MSS believed.
+pub(crate) const MSS_MIN: u16 = 88;
+/// Longest TCP header: 20 bytes and 40 of options.
+pub(crate) const HEADER_MAX: usize = 60;
+/// Length of the timestamp option with its padding.
+pub(crate) const TSTAMP_ALIGNED: u8 = 12;
+/// Largest number of quick ACKs in a row.
+pub(crate) const QUICKACKS_MAX: u8 = 16;
+/// Smallest receive buffer (`SOCK_MIN_RCVBUF`).
+pub(crate) const RCVBUF_MIN: u32 = 2_304;

@@ -1,0 +1,298 @@
+//! Segments that leave a socket: data, ACKs, FIN, probes.
+
+use rxpath_mem::{IpSummed, Skb};
+use rxpath_trace::{Counter, OutputWhat, Time};
+use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, tcp as wire_tcp};
+
+use super::isn::tsval;
+use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock};
+use crate::cx::Cx;
+use crate::route::Route;
+use crate::tx::{self, IpFlow};
+
+/// Largest payload of one super-frame: below 64 KiB with every header.
+const GSO_MAX: u32 = 65_535 - 20 - HEADER_MAX as u32;
+
+/// Finishes a segment whose payload lies in `skb`: header, checksum, then down to IP.
+///
+/// `repr.sport`/`dport` are taken as given. Without a checksum offload the checksum is filled in here.
+pub(super) fn transmit_segment(cx: &mut Cx, mut skb: Skb, repr: TcpRepr, route: &mut Route, flow: IpFlow) {
+    let payload = skb.len();
+    let header_len = repr.header_len();
+    let header = skb.push(header_len);
+    wire_tcp::emit(header, repr);
+    skb.set_transport_header_here();
+    skb.seq = repr.seq.0;
+    skb.tcp_flags = repr.flags.0;
+    let segments = if skb.gso_size > 0 { u64::from(skb.gso_segs) } else { 1 };
+    let (src, dst): (Addr, Addr) = (flow.src, flow.dst);
+    if route.features.tx_csum || skb.gso_size > 0 {
+        skb.ip_summed = IpSummed::Partial;
+        wire_tcp::fill_pseudo(src, dst, skb.data_mut(), header_len + payload);
+    } else {
+        wire_tcp::fill_checksum(src, dst, skb.data_mut());
+    }
+    cx.count_n(Counter::TcpOutSegs, segments);
+    if repr.flags.contains(TcpFlags::RST) {
+        cx.count(Counter::TcpOutRsts);
+    }
+    tx::ip_queue_xmit(cx, skb, &flow, route);
+}
+
+impl TcpSock {
+    /// Options of every segment after the handshake.
+    fn established_options(&self, now: Time) -> TcpOptions {
+        let timestamps = self.opts.timestamps.then(|| (tsval(now, self.tx.ts_offset), self.opts.ts_recent));
+        TcpOptions { timestamps, ..TcpOptions::default() }
+    }
+
+    /// The IP side of a segment of this socket; `segments` packets take that many identifications.
+    fn ip_flow(&mut self, cx: &Cx, segments: u16) -> IpFlow {
+        let ident = self.tx.ip_id;
+        self.tx.ip_id = ident.wrapping_add(segments.max(1));
+        IpFlow {
+            src: self.tuple.local,
+            dst: self.tuple.remote,
+            protocol: rxpath_wire::IpProto::TCP,
+            ttl: cx.net.sysctl.ip_default_ttl,
+            tos: 0,
+            dont_fragment: true,
+            ident,
+        }
+    }
+
+    /// Sends what `skb` holds as the segment at `seq` (`__tcp_transmit_skb`).
+    fn transmit(&mut self, cx: &mut Cx, skb: Skb, seq: SeqNum, flags: TcpFlags, options: TcpOptions) {
+        let window = if flags.contains(TcpFlags::SYN) {
+            self.rx.rcv_wnd.min(65_535) as u16
+        } else {
+            self.select_window(cx)
+        };
+        let acks = flags.contains(TcpFlags::ACK);
+        let repr = TcpRepr {
+            sport: self.tuple.local_port,
+            dport: self.tuple.remote_port,
+            seq,
+            ack: if acks { self.rx.rcv_nxt } else { SeqNum(0) },
+            flags,
+            window,
+            urgent: 0,
+            options,
+        };
+        if acks {
+            self.event_ack_sent();
+        }
+        let flow = self.ip_flow(cx, skb.gso_segs);
+        let mut route = self.route;
+        transmit_segment(cx, skb, repr, &mut route, flow);
+        self.route = route;
+    }
+
+    /// Sends a pure ACK; false if the pool had no slot for it.
+    pub(super) fn transmit_ack(&mut self, cx: &mut Cx) -> bool {
+        let Some(skb) = cx.alloc_output(OutputWhat::TcpAck, 0, true) else { return false };
+        let seq = self.acceptable_seq();
+        let options = self.established_options(cx.now);
+        self.transmit(cx, skb, seq, TcpFlags::ACK, options);
+        true
+    }
+
+    /// Sequence number of a segment without data: the peer must find it in its window (`tcp_acceptable_seq`).
+    fn acceptable_seq(&self) -> SeqNum {
+        let end = self.tx.snd_una + self.tx.snd_wnd;
+        let unit = 1i32 << self.opts.rcv_wscale;
+        if end.before(self.tx.snd_nxt) && (self.tx.snd_nxt - end) >= unit { end } else { self.tx.snd_nxt }
+    }
+
+    /// Aborts towards the peer (`tcp_send_active_reset`).
+    pub(super) fn send_active_reset(&mut self, cx: &mut Cx) {
+        let Some(skb) = cx.alloc_output(OutputWhat::TcpRst, 0, true) else { return };
+        let seq = self.acceptable_seq();
+        let options = self.established_options(cx.now);
+        self.transmit(cx, skb, seq, TcpFlags(TcpFlags::RST.0 | TcpFlags::ACK.0), options);
+    }
+
+    /// Options of our SYN or, with `ack`, of the SYN-ACK of a simultaneous open, in the kernel's order.
+    fn syn_options(&self, cx: &Cx, ack: bool) -> TcpOptions {
+        let sysctl = &cx.net.sysctl;
+        let stamps = if ack { self.opts.timestamps } else { sysctl.tcp_timestamps != 0 };
+        let scale = if ack { self.opts.wscale } else { sysctl.tcp_window_scaling };
+        TcpOptions {
+            mss: Some(self.tx.advmss),
+            wscale: scale.then_some(self.opts.rcv_wscale),
+            timestamps: stamps.then(|| (tsval(cx.now, self.tx.ts_offset), self.opts.ts_recent)),
+            ..TcpOptions::default()
+        }
+    }
+
+    /// Sends our SYN (or SYN-ACK in SYN-RECV), for the first time or again.
+    pub(super) fn send_syn(&mut self, cx: &mut Cx) {
+        let ack = self.state == State::SynRecv;
+        let what = if ack { OutputWhat::TcpSynAck } else { OutputWhat::TcpSyn };
+        let Some(skb) = cx.alloc_output(what, 0, true) else { return };
+        let options = self.syn_options(cx, ack);
+        let flags = if ack { TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0) } else { TcpFlags::SYN };
+        let seq = self.tx.iss;
+        self.transmit(cx, skb, seq, flags, options);
+    }
+
+    /// Sends what window, congestion window and Nagle's algorithm allow (`tcp_write_xmit`, `tcp_push_pending_frames`).
+    pub fn push(&mut self, cx: &mut Cx) {
+        if !self.may_transmit_data() {
+            return;
+        }
+        while let Some((len, fin)) = self.next_to_send() {
+            if !self.send_new(cx, len, fin) {
+                break;
+            }
+        }
+        self.arm_for_output(cx);
+    }
+
+    fn may_transmit_data(&self) -> bool {
+        !matches!(self.state, State::SynSent | State::SynRecv | State::Close | State::Listen | State::TimeWait)
+    }
+
+    /// Payload length of the next segment and whether it carries the FIN; None if nothing may go now.
+    fn next_to_send(&self) -> Option<(u32, bool)> {
+        let tx = &self.tx;
+        let mss = u32::from(tx.mss);
+        let unsent = (tx.write_seq - tx.snd_nxt).max(0) as u32;
+        let fin_unsent = tx.fin && tx.snd_nxt.at_or_before(tx.write_seq);
+        if unsent == 0 && !fin_unsent {
+            return None;
+        }
+        let quota = self.cong.quota();
+        if quota == 0 {
+            return None;
+        }
+        let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
+        let limit = if self.route.features.tso { (GSO_MAX / mss).min(quota) * mss } else { mss };
+        let mut len = unsent.min(limit);
+        if len > window {
+            // Whole segments only: a window smaller than one waits for the probe (RFC 9293 section 3.8.6.2.1).
+            len = window - window % mss;
+            if len == 0 {
+                return None;
+            }
+        }
+        if len > mss && len < unsent {
+            len -= len % mss;
+        }
+        let last = len == unsent;
+        if len < mss && last && self.nagle_holds(len) {
+            return None;
+        }
+        let fin = last && fin_unsent && window > len;
+        if len == 0 && !fin {
+            return None;
+        }
+        Some((len, fin))
+    }
+
+    /// Nagle's algorithm in Minshall's variant: one small segment at a time, unless the sender is done.
+    fn nagle_holds(&self, len: u32) -> bool {
+        let tx = &self.tx;
+        let small_in_flight = tx.snd_sml.after(tx.snd_una) && tx.snd_sml.at_or_before(tx.snd_nxt);
+        len > 0 && !self.user.nodelay && !tx.fin && small_in_flight
+    }
+
+    /// Sends `len` new bytes (and the FIN); false if the pool is dry.
+    fn send_new(&mut self, cx: &mut Cx, len: u32, fin: bool) -> bool {
+        let seq = self.tx.snd_nxt;
+        if !self.send_range(cx, seq, len, fin) {
+            return false;
+        }
+        let end_seq = seq + (len + u32::from(fin));
+        let pcount = len.div_ceil(u32::from(self.tx.mss)).max(1) as u16;
+        if len % u32::from(self.tx.mss) != 0 {
+            self.tx.snd_sml = end_seq;
+        }
+        let sent = SentSegment { seq, end_seq, sent_at: cx.now, pcount, retransmitted: false, lost: false, syn: false, fin };
+        self.tx.segments.push_back(sent);
+        self.cong.packets_out += u32::from(pcount);
+        self.tx.snd_nxt = end_seq;
+        cx.count_n(Counter::TcpExtTCPOrigDataSent, u64::from(pcount));
+        true
+    }
+
+    /// Puts the bytes `seq..seq+len` into a packet and sends it.
+    pub(super) fn send_range(&mut self, cx: &mut Cx, seq: SeqNum, len: u32, fin: bool) -> bool {
+        let Some(mut skb) = cx.alloc_output(if len > 0 { OutputWhat::TcpData } else { OutputWhat::TcpFin }, len as usize, false) else { return false };
+        let offset = (seq - self.tx.buffer_seq).max(0) as usize;
+        if len > 0 && !self.tx.buffer.copy_to(offset, skb.put(len as usize)) {
+            // The bytes were acknowledged meanwhile: nothing to send.
+            cx.drop_skb(skb, rxpath_trace::DropReason::TxError);
+            return false;
+        }
+        let mss = u32::from(self.tx.mss);
+        if len > mss {
+            skb.gso_size = self.tx.mss;
+            skb.gso_segs = len.div_ceil(mss) as u16;
+        }
+        let mut flags = TcpFlags::ACK;
+        if seq + len == self.tx.write_seq && len > 0 {
+            flags = TcpFlags(flags.0 | TcpFlags::PSH.0);
+        }
+        if fin {
+            flags = TcpFlags(flags.0 | TcpFlags::FIN.0);
+        }
+        self.event_data_sent(cx.now, len);
+        let options = self.established_options(cx.now);
+        self.transmit(cx, skb, seq, flags, options);
+        true
+    }
+
+    /// Data leaves: if it answers what just came, the connection is interactive (`tcp_event_data_sent`).
+    fn event_data_sent(&mut self, now: Time, len: u32) {
+        if len == 0 {
+            return;
+        }
+        if self.nothing_in_flight() {
+            self.cong.restart_after_idle(now - self.tx.last_sent, self.rtt.rto);
+        }
+        self.tx.last_sent = now;
+        if now - self.ack.last_rcv < self.ack.ato {
+            self.ack.pingpong = true;
+        }
+    }
+
+    /// Arms the retransmission timer for what is in flight, or the probe timer for what a zero window holds back.
+    pub(super) fn arm_for_output(&mut self, cx: &Cx) {
+        if self.timers.retransmit != Time::MAX {
+            return;
+        }
+        if !self.tx.segments.is_empty() {
+            self.timers.probing = false;
+            self.timers.retransmit = cx.now + self.rtt.backed_off();
+        } else if self.send_end().after(self.tx.snd_nxt) && self.may_transmit_data() {
+            self.timers.probing = true;
+            self.timers.retransmit = cx.now + self.rtt.backed_off().max(self.rtt.rto_min);
+        }
+    }
+
+    /// A probe of a closed window: one byte before what the peer expects, or, when it has room, the next bytes
+    /// (`tcp_write_wakeup`).
+    pub(super) fn write_wakeup(&mut self, cx: &mut Cx) {
+        let tx = &self.tx;
+        let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
+        let unsent = (tx.write_seq - tx.snd_nxt).max(0) as u32;
+        let len = unsent.min(window).min(u32::from(tx.mss));
+        if len > 0 {
+            self.send_new(cx, len, false);
+            return;
+        }
+        cx.count(Counter::TcpExtTCPWinProbe);
+        let Some(skb) = cx.alloc_output(OutputWhat::TcpProbe, 0, true) else { return };
+        let seq = self.tx.snd_una - 1;
+        let options = self.established_options(cx.now);
+        self.transmit(cx, skb, seq, TcpFlags::ACK, options);
+    }
+
+    /// Segment size towards the peer: what it announced, what the path carries, less our options (`tcp_sync_mss`).
+    pub(super) fn sync_mss(&mut self, peer_mss: u16) {
+        let path = self.route.mtu.saturating_sub(40);
+        let options = if self.opts.timestamps { u16::from(TSTAMP_ALIGNED) } else { 0 };
+        self.tx.mss = peer_mss.min(path).max(super::MSS_MIN).saturating_sub(options).max(1);
+    }
+}

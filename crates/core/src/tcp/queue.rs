@@ -1,0 +1,425 @@
+//! Payload into the receive queue: in order, coalesced where the kernel coalesces; out of order, kept by sequence
+//! number; charged by truesize either way.
+
+use std::cmp::Ordering;
+
+use rxpath_mem::Skb;
+use rxpath_trace::{Consumed, Counter, DropReason, EventKind, Holder};
+use rxpath_wire::{SeqNum, TcpFlags};
+
+use super::{QUICKACKS_MAX, Segment, TcpSock};
+use crate::cx::{Cx, End, Fate};
+use crate::nic::Joins;
+
+/// Sequence number as a key of the out-of-order queue. The order is the serial one: total here, because everything in
+/// the queue lies within one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfoKey(pub SeqNum);
+
+impl Ord for OfoKey {
+    fn cmp(&self, other: &OfoKey) -> Ordering {
+        (self.0 - other.0).cmp(&0)
+    }
+}
+
+impl PartialOrd for OfoKey {
+    fn partial_cmp(&self, other: &OfoKey) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// If `skb` continues `tail` and the charge model lets it join: the charge that is left and what may join after it.
+#[inline(always)]
+fn joined(tail: &Skb, skb: &Skb) -> Option<(u32, Joins)> {
+    if tail.end_seq != skb.seq || skb.scratch == u8::MAX || !tail.same_pool(skb) {
+        return None;
+    }
+    Joins(tail.scratch).join(skb.len() as u32, skb.truesize)
+}
+
+/// Payload up to this size is copied when the pool runs low, so that its slot is free again.
+const DENSE_MAX: usize = 192;
+
+impl TcpSock {
+    /// `tcp_data_queue`: a segment whose sequence numbers and ACK were accepted; `skb` holds the payload.
+    pub fn data_queue(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
+        if seg.seq == seg.end_seq {
+            return Fate::Consumed(skb, Consumed::AckOnly);
+        }
+        let nxt = self.rx.rcv_nxt;
+        if seg.seq == nxt {
+            if self.rx.offered() == 0 && !(seg.len == 0 && seg.has(TcpFlags::FIN)) {
+                cx.count(Counter::TcpExtTCPZeroWindowDrop);
+                return self.out_of_window(skb, DropReason::TcpZerowindow);
+            }
+            return self.queue_in_order(cx, skb, seg);
+        }
+        if seg.end_seq.at_or_before(nxt) {
+            cx.count(Counter::TcpExtDelayedACKLost);
+            return self.out_of_window(skb, DropReason::TcpOldData);
+        }
+        if seg.seq.at_or_after(self.rx.right_edge()) {
+            return self.out_of_window(skb, DropReason::TcpOverwindow);
+        }
+        if seg.seq.before(nxt) {
+            if self.rx.offered() == 0 {
+                return self.out_of_window(skb, DropReason::TcpZerowindow);
+            }
+            // The head was received before; only the rest is new.
+            skb.consume_front((nxt - seg.seq) as usize);
+            let rest = Segment { seq: nxt, len: skb.len() as u32, ..*seg };
+            skb.scratch = u8::MAX;
+            return self.queue_in_order(cx, skb, &rest);
+        }
+        self.data_queue_ofo(cx, skb, seg)
+    }
+
+    /// Not to be queued: the peer is told at once where we are.
+    fn out_of_window(&mut self, skb: Skb, reason: DropReason) -> End {
+        self.enter_quickack_mode(QUICKACKS_MAX);
+        self.ack.scheduled = true;
+        Fate::Drop(skb, reason)
+    }
+
+    /// The next bytes: queue, wake, and see what of the out-of-order queue follows.
+    fn queue_in_order(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        if !self.try_rmem_schedule(cx, seg) {
+            self.rx.nomem = true;
+            self.ack.now = true;
+            self.ack.scheduled = true;
+            self.data_ready(true);
+            if !self.rx.queue.is_empty() && seg.len > 0 {
+                cx.count(Counter::TcpExtTCPRcvQDrop);
+                return Fate::Drop(skb, DropReason::ProtoMem);
+            }
+        }
+        let (len, header_len, truesize) = (seg.len, seg.header_len, skb.truesize);
+        let pushed = seg.has(TcpFlags::PSH) || seg.has(TcpFlags::FIN);
+        let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
+        let end = self.queue_rcv(cx, skb, seg);
+        if len > 0 {
+            self.event_data_recv(cx, mss_len, header_len, pushed, truesize);
+        }
+        if seg.has(TcpFlags::FIN) {
+            self.fin_received(cx);
+        }
+        if !self.rx.ofo.is_empty() {
+            self.ofo_queue(cx);
+            if self.rx.ofo.is_empty() {
+                self.ack.now = true;
+            }
+        }
+        self.fast_path_check();
+        self.data_ready(false);
+        end
+    }
+
+    /// Appends to the receive queue, or joins its tail (`tcp_queue_rcv`, `tcp_try_coalesce`).
+    #[inline(always)]
+    pub fn queue_rcv(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
+        self.rx.rcv_nxt = seg.end_seq;
+        if seg.len == 0 {
+            return Fate::Consumed(skb, Consumed::Fin);
+        }
+        skb.seq = seg.seq.0;
+        skb.end_seq = (seg.seq + seg.len).0;
+        match self.rx.queue.back().and_then(|tail| joined(tail, &skb)) {
+            Some((charge, joins)) => self.coalesce(cx, skb, charge, joins),
+            None => self.append(cx, skb),
+        }
+    }
+
+    /// A packet of its own at the end of the receive queue.
+    #[inline(always)]
+    fn append(&mut self, cx: &mut Cx, skb: Skb) -> End {
+        self.rx.charge(skb.truesize);
+        cx.event(&skb, EventKind::Queued, skb.len() as u32, self.rx.rmem_alloc);
+        let skb = cx.compact(skb, DENSE_MAX);
+        cx.hold(Holder::ReceiveQueue);
+        self.rx.queue.push_back(skb);
+        Fate::Held
+    }
+
+    /// Joins the segment to the tail of the receive queue: its slot is chained behind the tail, or, when the pool runs
+    /// low, its bytes are copied and the slot is free.
+    #[inline(always)]
+    fn coalesce(&mut self, cx: &mut Cx, skb: Skb, charge: u32, joins: Joins) -> End {
+        let Some(mut tail) = self.rx.queue.back_mut() else { return Fate::Drop(skb, DropReason::NotSpecified) };
+        let (len, end_seq, truesize) = (skb.len() as u32, skb.end_seq, tail.truesize + charge);
+        let (traced, id, into) = (skb.traced(), skb.id, tail.id);
+        let copied = cx.pool_is_low() && skb.data_len() == 0 && skb.len() <= DENSE_MAX && tail.append_bytes(skb.data());
+        let chained = if copied { Err(skb) } else { tail.add_frag(skb) };
+        match chained {
+            Ok(()) => {
+                cx.ledger.consumed(Consumed::Coalesced, 1);
+                if traced {
+                    cx.record(id, EventKind::Coalesced, len, self.rx.rmem_alloc + charge, into);
+                }
+            }
+            Err(skb) if copied => {
+                cx.ledger.consumed(Consumed::Coalesced, 1);
+                cx.event_with(&skb, EventKind::Coalesced, len, self.rx.rmem_alloc + charge, into);
+                cx.pool.free(skb);
+            }
+            Err(skb) => {
+                drop(tail);
+                return self.append(cx, skb);
+            }
+        }
+        tail.truesize = truesize;
+        tail.end_seq = end_seq;
+        tail.scratch = joins.0;
+        drop(tail);
+        self.rx.charge(charge);
+        cx.count(Counter::TcpExtTCPRcvCoalesce);
+        Fate::Held
+    }
+
+    /// Whether the segment may be charged (`tcp_try_rmem_schedule`): the socket's buffer, then the stack's memory.
+    #[inline(always)]
+    fn try_rmem_schedule(&mut self, cx: &mut Cx, seg: &Segment) -> bool {
+        (self.rx.rmem_alloc + seg.len <= self.rx.rcvbuf && !cx.pool_is_short()) || self.prune(cx, seg)
+    }
+
+    /// Makes room (`tcp_prune_queue`): raise the buffer within `tcp_rmem`, then give up what lies out of order, highest
+    /// first, and never what the incoming segment would complete.
+    #[cold]
+    fn prune(&mut self, cx: &mut Cx, seg: &Segment) -> bool {
+        cx.count(Counter::TcpExtPruneCalled);
+        let short = cx.pool_is_short();
+        if !short && self.rx.rmem_alloc >= self.rx.rcvbuf {
+            let rmem_max = cx.net.sysctl.tcp_rmem.max;
+            self.rx.rcvbuf = self.rx.rcvbuf.max(self.rx.rmem_alloc.min(rmem_max));
+        }
+        let fits = |sk: &TcpSock| sk.rx.rmem_alloc + seg.len <= sk.rx.rcvbuf;
+        if !short && fits(self) {
+            return true;
+        }
+        self.prune_ofo(cx, seg.seq);
+        if short {
+            // Under pressure a socket that holds little may still receive, so that new connections stay alive.
+            return self.rx.rmem_alloc < cx.net.sysctl.tcp_rmem.min && !cx.pool_is_dry();
+        }
+        if fits(self) {
+            return true;
+        }
+        cx.count(Counter::TcpExtRcvPruned);
+        self.pred_flags = 0;
+        false
+    }
+
+    /// Drops out-of-order data above `seq`, an eighth of the buffer at a time (`tcp_prune_ofo_queue`).
+    fn prune_ofo(&mut self, cx: &mut Cx, seq: SeqNum) {
+        let mut pruned = false;
+        let goal = self.rx.rcvbuf - self.rx.rcvbuf / 8;
+        while let Some(last) = self.rx.ofo.last_entry() {
+            if last.key().0.at_or_before(seq) || (pruned && self.rx.rmem_alloc <= goal) {
+                break;
+            }
+            let skb = last.remove();
+            self.rx.uncharge(skb.truesize);
+            cx.release(Holder::OutOfOrder);
+            cx.drop_skb(skb, DropReason::TcpOfoQueuePrune);
+            pruned = true;
+        }
+        if pruned {
+            cx.count(Counter::TcpExtOfoPruned);
+        }
+    }
+
+    /// A segment beyond the next byte (`tcp_data_queue_ofo`).
+    fn data_queue_ofo(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
+        if !self.try_rmem_schedule(cx, seg) {
+            cx.count(Counter::TcpExtTCPOFODrop);
+            self.ack.scheduled = true;
+            return Fate::Drop(skb, DropReason::ProtoMem);
+        }
+        self.pred_flags = 0;
+        self.ack.scheduled = true;
+        cx.count(Counter::TcpExtTCPOFOQueue);
+        let (mut seq, end_seq) = (seg.seq, seg.end_seq);
+        if let Some((_, before)) = self.rx.ofo.range(..=OfoKey(seq)).next_back() {
+            let before_end = SeqNum(before.end_seq);
+            if end_seq.at_or_before(before_end) {
+                cx.count(Counter::TcpExtTCPOFOMerge);
+                return Fate::Drop(skb, DropReason::TcpOfomerge);
+            }
+            if seq == before_end && !seg.flags.fin() {
+                skb.seq = seq.0;
+                skb.end_seq = end_seq.0;
+                if let Some((charge, joins)) = joined(before, &skb) {
+                    return self.coalesce_ofo(cx, skb, charge, joins);
+                }
+            }
+            if seq.before(before_end) {
+                skb.consume_front((before_end - seq) as usize);
+                seq = before_end;
+            }
+        }
+        self.drop_covered(cx, seq, end_seq);
+        skb.seq = seq.0;
+        skb.end_seq = end_seq.0;
+        skb.tcp_flags = seg.flags.0;
+        if seg.len >= 128 {
+            self.grow_window(cx, seg.len, skb.truesize);
+        }
+        self.rx.charge(skb.truesize);
+        cx.event(&skb, EventKind::OutOfOrder, seq.0, skb.len() as u32);
+        let skb = cx.compact(skb, DENSE_MAX);
+        cx.hold(Holder::OutOfOrder);
+        if let Some(replaced) = self.rx.ofo.insert(OfoKey(seq), skb) {
+            self.end_covered(cx, replaced);
+        }
+        Fate::Held
+    }
+
+    /// Joins a segment to the out-of-order packet that it continues (`tcp_ooo_try_coalesce`).
+    fn coalesce_ofo(&mut self, cx: &mut Cx, skb: Skb, charge: u32, joins: Joins) -> End {
+        let (seq, end_seq) = (SeqNum(skb.seq), SeqNum(skb.end_seq));
+        let (len, truesize) = (skb.len() as u32, skb.truesize);
+        if len >= 128 {
+            self.grow_window(cx, len, truesize);
+        }
+        self.drop_covered(cx, seq, end_seq);
+        let (traced, id) = (skb.traced(), skb.id);
+        let Some((_, before)) = self.rx.ofo.range_mut(..OfoKey(seq)).next_back() else {
+            return Fate::Drop(skb, DropReason::NotSpecified);
+        };
+        let (sum, into) = (before.truesize + charge, before.id);
+        if let Err(skb) = before.add_frag(skb) {
+            return Fate::Drop(skb, DropReason::NotSpecified);
+        }
+        before.truesize = sum;
+        before.end_seq = end_seq.0;
+        before.scratch = joins.0;
+        cx.ledger.consumed(Consumed::OfoCoalesced, 1);
+        if traced {
+            cx.record(id, EventKind::Consumed, Consumed::OfoCoalesced as u32, 0, into);
+        }
+        self.rx.charge(charge);
+        cx.count(Counter::TcpExtTCPRcvCoalesce);
+        Fate::Held
+    }
+
+    /// Removes what the segment `seq..end_seq` covers, and cuts the tail off where it only overlaps.
+    fn drop_covered(&mut self, cx: &mut Cx, seq: SeqNum, end_seq: SeqNum) {
+        while let Some((&key, next)) = self.rx.ofo.range(OfoKey(seq)..).next() {
+            if key.0.at_or_after(end_seq) {
+                break;
+            }
+            let next_end = SeqNum(next.end_seq);
+            let Some(mut next) = self.rx.ofo.remove(&key) else { break };
+            if next_end.after(end_seq) {
+                next.consume_front((end_seq - key.0) as usize);
+                next.seq = end_seq.0;
+                if let Some(other) = self.rx.ofo.insert(OfoKey(end_seq), next) {
+                    self.end_covered(cx, other);
+                }
+                break;
+            }
+            self.end_covered(cx, next);
+        }
+    }
+
+    fn end_covered(&mut self, cx: &mut Cx, skb: Skb) {
+        self.rx.uncharge(skb.truesize);
+        cx.count(Counter::TcpExtTCPOFOMerge);
+        cx.release(Holder::OutOfOrder);
+        cx.drop_skb(skb, DropReason::TcpOfomerge);
+    }
+
+    /// Moves what has become in order to the receive queue (`tcp_ofo_queue`).
+    fn ofo_queue(&mut self, cx: &mut Cx) {
+        while let Some(first) = self.rx.ofo.first_entry() {
+            let seq = first.key().0;
+            if seq.after(self.rx.rcv_nxt) {
+                break;
+            }
+            let mut skb = first.remove();
+            let end_seq = SeqNum(skb.end_seq);
+            cx.release(Holder::OutOfOrder);
+            self.rx.uncharge(skb.truesize);
+            if end_seq.at_or_before(self.rx.rcv_nxt) {
+                cx.drop_skb(skb, DropReason::TcpOfoDrop);
+                continue;
+            }
+            let flags = TcpFlags(skb.tcp_flags);
+            let overlap = (self.rx.rcv_nxt - seq).max(0) as usize;
+            skb.consume_front(overlap);
+            cx.event(&skb, EventKind::OfoDrained, seq.0, skb.len() as u32);
+            let seg = Segment {
+                seq: seq + overlap as u32,
+                end_seq,
+                ack: SeqNum(0),
+                window: 0,
+                flags,
+                header_len: 20,
+                len: skb.len() as u32,
+                word: 0,
+            };
+            let end = self.queue_rcv(cx, skb, &seg);
+            cx.end(end);
+            if flags.contains(TcpFlags::FIN) {
+                self.fin_received(cx);
+                self.purge_ofo(cx);
+                break;
+            }
+        }
+    }
+
+    /// Ends everything that waits out of order: nothing of it can follow a FIN.
+    pub fn purge_ofo(&mut self, cx: &mut Cx) {
+        for (_, skb) in std::mem::take(&mut self.rx.ofo) {
+            self.rx.uncharge(skb.truesize);
+            cx.release(Holder::OutOfOrder);
+            cx.drop_skb(skb, DropReason::QueuePurge);
+        }
+    }
+
+    /// Ends everything that the application did not read.
+    pub fn purge_receive_queue(&mut self, cx: &mut Cx) {
+        while let Some(skb) = self.rx.queue.pop_front() {
+            self.rx.uncharge(skb.truesize);
+            cx.release(Holder::ReceiveQueue);
+            cx.drop_skb(skb, DropReason::QueuePurge);
+        }
+    }
+
+    /// `sk_data_ready`: wakes the reader once enough is readable, or when waiting longer would stall the peer.
+    #[inline(always)]
+    pub fn data_ready(&mut self, force: bool) {
+        if self.user.wait_recv && (force || self.worth_waking()) {
+            self.effects.wake_recv = true;
+        }
+    }
+
+    fn worth_waking(&self) -> bool {
+        let rx = &self.rx;
+        self.readable() >= rx.lowat
+            || rx.fin
+            || rx.rmem_alloc > rx.rcvbuf - rx.rcvbuf / 8
+            || rx.offered() <= u32::from(self.ack.rcv_mss)
+    }
+}
+
+/// Unit in which accounted memory is given to a socket.
+const PAGE: i32 = 4_096;
+
+impl super::Receiver {
+    /// Charges a packet, extending the accounted memory by whole pages where it does not suffice (`skb_set_owner_r`).
+    #[inline(always)]
+    pub fn charge(&mut self, truesize: u32) {
+        self.rmem_alloc += truesize;
+        self.forward_alloc -= truesize as i32;
+        if self.forward_alloc < 0 {
+            self.forward_alloc += (-self.forward_alloc + PAGE - 1) / PAGE * PAGE;
+        }
+    }
+
+    /// Gives a packet's charge back; whole pages return to the stack (`sock_rfree`).
+    #[inline(always)]
+    pub fn uncharge(&mut self, truesize: u32) {
+        self.rmem_alloc = self.rmem_alloc.saturating_sub(truesize);
+        self.forward_alloc = (self.forward_alloc + truesize as i32) % PAGE;
+    }
+}

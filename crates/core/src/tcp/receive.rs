@@ -1,0 +1,526 @@
+//! Phase 6: from IP to a socket (`tcp_v4_rcv`), and what happens when the socket is let go again.
+
+use std::sync::Arc;
+
+use rxpath_arch::csum;
+use rxpath_mem::{IpSummed, OwnedSoftirq, PktType, Skb, SkbQueue};
+use rxpath_trace::{Counter, DropReason, EventKind, LookupKind, Time};
+use rxpath_wire::frame::flow_of_ipv4;
+use rxpath_wire::{Addr, EtherType, FlowHasher, IpProto, Ipv4Header, TcpHeader, Tuple};
+
+use super::listen::{self, Checked};
+use super::timewait::Verdict;
+use super::{Effects, Segment, State, TcpSock, TimeWait, backlog, reply};
+use crate::cx::{Cx, Fate};
+use crate::socket::table::SockEntry;
+use crate::socket::{FlowEntry, FlowId, FlowTable, Sock};
+
+/// A validated segment and whom it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming {
+    /// The header.
+    pub seg: Segment,
+    /// Addresses and ports, ours first.
+    pub tuple: Tuple,
+}
+
+/// The checks of `tcp_v4_rcv`, in its order; `skb` starts at the TCP header and leaves at the payload.
+#[inline(always)]
+pub fn v4_rcv(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Incoming)> {
+    if skb.pkt_type != PktType::Host {
+        return Fate::Drop(skb, DropReason::NotSpecified);
+    }
+    cx.count(Counter::TcpInSegs);
+    let Some((header, _)) = TcpHeader::parse(skb.data()) else {
+        return Fate::Drop(skb, DropReason::PktTooSmall);
+    };
+    let header_len = header.header_len();
+    if header_len < TcpHeader::LEN {
+        cx.count(Counter::TcpInErrs);
+        return Fate::Drop(skb, DropReason::PktTooSmall);
+    }
+    if skb.headlen() < header_len {
+        return Fate::Drop(skb, DropReason::PktTooSmall);
+    }
+    let Some((ip, _)) = Ipv4Header::parse(skb.network_header()) else {
+        return Fate::Drop(skb, DropReason::PktTooSmall);
+    };
+    if skb.ip_summed == IpSummed::None && !checksum_verifies(ip, &skb) {
+        cx.count(Counter::TcpInCsumErrors);
+        cx.count(Counter::TcpInErrs);
+        return Fate::Drop(skb, DropReason::TcpCsum);
+    }
+    let tuple = Tuple {
+        local: ip.dst_addr(),
+        remote: ip.src_addr(),
+        local_port: header.dst_port(),
+        remote_port: header.src_port(),
+    };
+    skb.set_transport_header_here();
+    let pulled = skb.pull(header_len);
+    debug_assert!(pulled, "the header lies in the linear part");
+    let Some(seg) = Segment::of(&skb) else { return Fate::Drop(skb, DropReason::PktTooSmall) };
+    skb.seq = seg.seq.0;
+    skb.end_seq = seg.end_seq.0;
+    cx.event(&skb, EventKind::TcpV4Rcv, seg.seq.0, seg.len);
+    Fate::Pass((skb, Incoming { seg, tuple }))
+}
+
+/// The sum over pseudo-header, header and payload, fragments included, is all ones.
+#[inline]
+fn checksum_verifies(ip: &Ipv4Header, skb: &Skb) -> bool {
+    let mut sum = csum::sum_add(ip.pseudo_sum(skb.len()), csum::sum(skb.data()));
+    if skb.data_len() > 0 {
+        let mut odd = skb.headlen() % 2 == 1;
+        for fragment in skb.fragments().skip(1) {
+            sum = csum::combine(sum, csum::sum(fragment), odd);
+            odd ^= fragment.len() % 2 == 1;
+        }
+    }
+    sum == 0xffff
+}
+
+/// What names the flow of an IPv4 TCP packet, as it stands in the packet: cheap to read and to compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowKey {
+    /// Source and destination address.
+    addrs: [u8; 8],
+    /// Source and destination port.
+    ports: [u8; 4],
+}
+
+impl FlowKey {
+    /// The key of a packet whose data begins at the IP header; None for anything but an unfragmented TCP segment.
+    #[inline(always)]
+    pub fn of(skb: &Skb) -> Option<FlowKey> {
+        if skb.protocol != EtherType::IPV4 {
+            return None;
+        }
+        let data = skb.data();
+        let fixed = data.first_chunk::<24>()?;
+        let fragmented = (fixed[6] & 0x3f) | fixed[7] != 0;
+        if fixed[0] != 0x45 || fixed[9] != IpProto::TCP || fragmented {
+            return FlowKey::of_unusual(data);
+        }
+        let (addrs, ports) = (fixed[12..20].try_into().ok()?, fixed[20..24].try_into().ok()?);
+        Some(FlowKey { addrs, ports })
+    }
+
+    /// IP options in front of the ports.
+    #[cold]
+    fn of_unusual(packet: &[u8]) -> Option<FlowKey> {
+        let flow = flow_of_ipv4(packet).filter(|flow| flow.proto == IpProto::TCP && !flow.is_fragment)?;
+        let mut key = FlowKey::default();
+        key.addrs[..4].copy_from_slice(&flow.src.v4()?.octets());
+        key.addrs[4..].copy_from_slice(&flow.dst.v4()?.octets());
+        key.ports[..2].copy_from_slice(&flow.sport.to_be_bytes());
+        key.ports[2..].copy_from_slice(&flow.dport.to_be_bytes());
+        Some(key)
+    }
+
+    /// The keyed hash of the tuple that this key stands for.
+    #[inline]
+    pub fn hash(&self, hasher: &FlowHasher) -> u32 {
+        let [a, b, c, d, e, f, g, h] = self.addrs;
+        let [i, j, k, l] = self.ports;
+        hasher.hash(&Tuple {
+            local: Addr::from_v4([e, f, g, h]),
+            remote: Addr::from_v4([a, b, c, d]),
+            local_port: u16::from_be_bytes([k, l]),
+            remote_port: u16::from_be_bytes([i, j]),
+        })
+    }
+}
+
+/// Looks at a whole burst before its packets run: asks the cache for every bucket, then for every socket
+/// (`tcp_v4_early_demux`, fused over the burst).
+#[inline]
+pub fn early_demux(_cx: &Cx, flows: &FlowTable, burst: &SkbQueue) {
+    let mut flows_seen = 0u32;
+    let mut last = 0;
+    for skb in burst {
+        if skb.hash != last {
+            last = skb.hash;
+            flows_seen += 1;
+            flows.prefetch_bucket(skb.hash);
+        }
+    }
+    if flows_seen > 1 {
+        for skb in burst {
+            flows.prefetch_flow(skb.hash);
+        }
+        for skb in burst {
+            flows.prefetch_sock(skb.hash);
+        }
+    }
+}
+
+/// Consecutive packets of one flow: one look-up, one lock. Whoever starts a run must finish it.
+pub struct Run {
+    held: Option<OwnedSoftirq<Sock, TcpSock>>,
+    id: FlowId,
+    tuple: Tuple,
+}
+
+impl Run {
+    /// No socket is held.
+    pub fn none() -> Run {
+        let nobody = rxpath_wire::Addr::UNSPECIFIED_V6;
+        let tuple = Tuple { local: nobody, remote: nobody, local_port: 0, remote_port: 0 };
+        Run { held: None, id: FlowId { index: u32::MAX, generation: 0 }, tuple }
+    }
+
+    /// The socket, if the run is of this flow.
+    #[inline(always)]
+    fn of(&mut self, tuple: &Tuple) -> Option<&mut TcpSock> {
+        if self.tuple != *tuple {
+            return None;
+        }
+        self.held.as_deref_mut()
+    }
+
+    /// Lets the socket go and does what its packets asked for.
+    #[inline]
+    pub fn finish(&mut self, cx: &mut Cx, flows: &mut FlowTable) {
+        if let Some(held) = self.held.take() {
+            let_go(cx, flows, self.id, held);
+        }
+    }
+}
+
+/// Hands a validated segment to its socket, through the backlog if the application owns it.
+#[inline(always)]
+pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incoming: Incoming) {
+    if let Some(sk) = run.of(&incoming.tuple) {
+        let end = sk.do_rcv(cx, skb, &incoming.seg);
+        let over = sk.effects.closed || sk.effects.timewait.is_some();
+        cx.end(end);
+        if over {
+            run.finish(cx, flows);
+        }
+        return;
+    }
+    run.finish(cx, flows);
+    start_run(cx, flows, run, skb, incoming);
+}
+
+/// A segment of another flow than the last one.
+#[inline(never)]
+fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incoming: Incoming) {
+    let Incoming { seg, tuple } = incoming;
+    let hash = if skb.hash != 0 { skb.hash } else { cx.net.hasher.hash(&tuple) };
+    let Some(id) = flows.lookup(hash, &tuple) else {
+        return no_flow(cx, flows, hash, skb, incoming);
+    };
+    match flows.get_mut(id) {
+        Some(FlowEntry::Sock(entry)) => {
+            cx.event(&skb, EventKind::LookupHit, LookupKind::Established as u32, 0);
+            let Some(sock) = entry.sock.take() else { return cx.drop_skb(skb, DropReason::NoSocket) };
+            match OwnedSoftirq::lock(sock) {
+                Ok(mut sk) => {
+                    let mut sk_backlog = std::mem::take(&mut entry.backlog);
+                    entry.backlog_charge = 0;
+                    backlog::drain(cx, &mut sk, &mut sk_backlog);
+                    let end = sk.do_rcv(cx, skb, &seg);
+                    cx.end(end);
+                    *run = Run { held: Some(sk), id, tuple };
+                    if run.held.as_ref().is_some_and(|sk| sk.effects.closed || sk.effects.timewait.is_some()) {
+                        run.finish(cx, flows);
+                    }
+                }
+                Err(sock) => {
+                    let end = backlog::add(cx, &sock, entry, skb, &seg);
+                    entry.sock = Some(sock);
+                    cx.end(end);
+                }
+            }
+        }
+        Some(FlowEntry::Request(_)) => request(cx, flows, id, hash, skb, incoming),
+        Some(FlowEntry::TimeWait(_)) => time_wait(cx, flows, id, hash, skb, incoming),
+        None => cx.drop_skb(skb, DropReason::NoSocket),
+    }
+}
+
+/// No flow has this tuple: a listener, or nobody.
+fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: Incoming) {
+    let Incoming { seg, tuple } = incoming;
+    let Some(listener) = cx.listeners.lookup(tuple.local, tuple.local_port).cloned() else {
+        cx.event(&skb, EventKind::LookupMiss, 0, 0);
+        reply::reset(cx, &skb, &seg);
+        return cx.drop_skb(skb, DropReason::NoSocket);
+    };
+    cx.event(&skb, EventKind::LookupHit, LookupKind::Listener as u32, 0);
+    match listen::rcv(cx, skb, &seg, tuple, &listener) {
+        Ok((skb, request)) => open_request(cx, flows, hash, skb, request),
+        Err(end) => cx.end(end),
+    }
+}
+
+/// Remembers the request and answers with the SYN-ACK.
+fn open_request(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, mut request: listen::Request) {
+    request.listener.request_added();
+    request.send_synack(cx);
+    let (tuple, deadline) = (request.tuple, request.deadline);
+    let id = flows.insert(hash, tuple, FlowEntry::Request(Box::new(request)));
+    flows.arm(id, deadline);
+    cx.consume(skb, rxpath_trace::Consumed::Handshake);
+}
+
+/// A segment for a connection request.
+fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, incoming: Incoming) {
+    cx.event(&skb, EventKind::LookupHit, LookupKind::Request as u32, 0);
+    let Some(FlowEntry::Request(request)) = flows.get_mut(id) else { return };
+    if request.listener.is_closed() {
+        // The listener is gone: nobody will accept.
+        reply::reset(cx, &skb, &incoming.seg);
+        remove_request(flows, id);
+        return cx.drop_skb(skb, DropReason::NoSocket);
+    }
+    match request.check(cx, skb, &incoming.seg) {
+        Checked::Stay(end) => cx.end(end),
+        Checked::Remove(end) => {
+            remove_request(flows, id);
+            cx.end(end);
+        }
+        Checked::Child(skb) => {
+            let listener = Arc::clone(&request.listener);
+            let Some(child) = request.child(cx) else {
+                return cx.drop_skb(skb, DropReason::IpOutnoroutes);
+            };
+            listener.request_removed();
+            let sock = Arc::new(Sock::new(child, hash, cx.cpu, Some(listener)));
+            let entry = SockEntry::new(Arc::clone(&sock));
+            flows.replace(id, FlowEntry::Sock(entry));
+            process_child(cx, flows, id, sock, skb, &incoming.seg);
+        }
+    }
+}
+
+/// The third segment of the handshake is the first one that the new socket processes (`tcp_child_process`).
+fn process_child(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, sock: Arc<Sock>, skb: Skb, seg: &Segment) {
+    match OwnedSoftirq::lock(sock) {
+        Ok(mut sk) => {
+            let end = sk.do_rcv(cx, skb, seg);
+            cx.end(end);
+            let_go(cx, flows, id, sk);
+        }
+        // Nobody else knows the socket yet.
+        Err(_) => cx.drop_skb(skb, DropReason::SocketBacklog),
+    }
+}
+
+fn remove_request(flows: &mut FlowTable, id: FlowId) {
+    if let Some(FlowEntry::Request(request)) = flows.remove(id) {
+        request.listener.request_removed();
+    }
+}
+
+/// A segment for a mini-socket.
+fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, incoming: Incoming) {
+    let Incoming { seg, tuple } = incoming;
+    cx.event(&skb, EventKind::LookupHit, LookupKind::TimeWait as u32, 0);
+    let Some(FlowEntry::TimeWait(tw)) = flows.get_mut(id) else { return };
+    match tw.process(cx, skb, &seg) {
+        Verdict::Stay(end) => {
+            let deadline = tw.deadline;
+            cx.end(end);
+            flows.arm(id, deadline);
+        }
+        Verdict::Kill(end) => {
+            end_time_wait(cx, flows, id);
+            cx.end(end);
+        }
+        Verdict::Reopen(skb, isn) => {
+            let Some(listener) = cx.listeners.lookup(tuple.local, tuple.local_port).cloned() else {
+                let Some(FlowEntry::TimeWait(tw)) = flows.get_mut(id) else { return };
+                let end = tw.answer_syn(cx, skb, &seg);
+                return cx.end(end);
+            };
+            end_time_wait(cx, flows, id);
+            match listen::conn_request(cx, skb, &seg, tuple, &listener, Some(isn)) {
+                Ok((skb, request)) => open_request(cx, flows, hash, skb, request),
+                Err(end) => cx.end(end),
+            }
+        }
+    }
+}
+
+fn end_time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
+    if let Some(FlowEntry::TimeWait(tw)) = flows.remove(id) {
+        flows.time_waits -= 1;
+        cx.binds.disconnect(&tw.tuple);
+    }
+}
+
+/// Lets a socket go: frees the lock, puts the handle back, and does what the packets asked for: timers, wake-ups,
+/// accept queue, mini-socket, removal.
+pub(crate) fn let_go(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mut sk: OwnedSoftirq<Sock, TcpSock>) {
+    let effects = std::mem::take(&mut sk.effects);
+    let deadline = sk.timers.next();
+    let mini = effects.timewait.map(|(state, len)| TimeWait::of(&sk, state, cx.now + len));
+    if effects.wake_recv {
+        sk.user.wait_recv = false;
+    }
+    if effects.wake_send {
+        sk.user.wait_send = false;
+    }
+    if let Some(sock) = sk.owner() {
+        sock.publish_memory(&sk);
+        if !effects.is_empty() {
+            apply(cx, sock, &effects);
+        }
+    }
+    let sock = sk.release();
+    let known = match flows.sock_mut(id) {
+        Some(entry) => {
+            entry.sock = sock;
+            let earlier = deadline < entry.timer_at;
+            if earlier {
+                entry.timer_at = deadline;
+            }
+            if earlier && deadline != Time::MAX {
+                flows.arm(id, deadline);
+            }
+            true
+        }
+        None => false,
+    };
+    if known && (effects.closed || mini.is_some()) {
+        leave_table(cx, flows, id, mini);
+    }
+}
+
+/// Wake-ups and the accept queue.
+fn apply(cx: &mut Cx, sock: &Arc<Sock>, effects: &Effects) {
+    if effects.wake_recv {
+        cx.wakeups.reader(sock);
+    }
+    if effects.wake_send {
+        cx.wakeups.writer(sock);
+    }
+    if effects.established
+        && let Some(listener) = &sock.listener
+    {
+        match listener.push(Arc::clone(sock)) {
+            Ok(()) => cx.wakeups.acceptor(listener),
+            Err(sock) => cx.orphans.push(sock),
+        }
+    }
+}
+
+/// The socket is done: its place goes to the mini-socket, or is free.
+fn leave_table(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mini: Option<TimeWait>) {
+    let full = flows.time_waits >= cx.net.sysctl.tcp_max_tw_buckets as usize;
+    let old = match mini {
+        Some(mini) if !full => {
+            cx.count(Counter::TcpExtTW);
+            flows.time_waits += 1;
+            let deadline = mini.deadline;
+            let old = flows.replace(id, FlowEntry::TimeWait(Box::new(mini)));
+            flows.arm(id, deadline);
+            old
+        }
+        Some(_) => {
+            cx.count(Counter::TcpExtTCPTimeWaitOverflow);
+            flows.remove(id)
+        }
+        None => flows.remove(id),
+    };
+    let Some(FlowEntry::Sock(mut entry)) = old else { return };
+    backlog::purge(cx, &mut entry.backlog);
+    if !matches!(flows.get_mut(id), Some(FlowEntry::TimeWait(_)))
+        && let Some(sock) = &entry.sock
+        && sock.listener.is_none()
+    {
+        cx.binds.disconnect(&sock.tuple);
+    }
+}
+
+/// A deadline of the wheel has come.
+pub fn timer_fired(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
+    let now = cx.now;
+    match flows.get_mut(id) {
+        Some(FlowEntry::Sock(entry)) => {
+            entry.timer_at = Time::MAX;
+            let Some(sock) = entry.sock.take() else { return };
+            match OwnedSoftirq::lock(sock) {
+                Ok(mut sk) => {
+                    sk.run_timers(cx);
+                    let_go(cx, flows, id, sk);
+                }
+                Err(sock) => {
+                    // The application owns it: the timers run when it lets go.
+                    sock.defer(crate::socket::post::TIMER);
+                    entry.sock = Some(sock);
+                }
+            }
+        }
+        Some(FlowEntry::Request(request)) => {
+            if request.deadline > now {
+                let deadline = request.deadline;
+                flows.arm(id, deadline);
+            } else if request.timer(cx) {
+                let deadline = request.deadline;
+                flows.arm(id, deadline);
+            } else {
+                remove_request(flows, id);
+            }
+        }
+        Some(FlowEntry::TimeWait(tw)) => {
+            if tw.deadline > now {
+                let deadline = tw.deadline;
+                flows.arm(id, deadline);
+            } else {
+                end_time_wait(cx, flows, id);
+            }
+        }
+        None => {}
+    }
+}
+
+/// Carries out what other threads asked of a socket ([`crate::socket::post`]).
+pub fn serve(cx: &mut Cx, flows: &mut FlowTable, sock: Arc<Sock>) {
+    use crate::socket::post;
+    let bits = sock.take_posted() | sock.take_deferred();
+    if bits & post::CONNECT != 0 {
+        flows.insert(sock.hash, sock.tuple, FlowEntry::Sock(SockEntry::new(Arc::clone(&sock))));
+    }
+    let id = flows.lookup(sock.hash, &sock.tuple);
+    let id = id.filter(|&id| flows.sock_mut(id).and_then(|entry| entry.sock.as_ref()).is_some_and(|known| Arc::ptr_eq(known, &sock)));
+    let mut sk = match OwnedSoftirq::lock(sock) {
+        Ok(sk) => sk,
+        Err(sock) => return sock.defer(bits),
+    };
+    if let Some(entry) = id.and_then(|id| flows.sock_mut(id)) {
+        let mut waiting = std::mem::take(&mut entry.backlog);
+        entry.backlog_charge = 0;
+        backlog::drain(cx, &mut sk, &mut waiting);
+    }
+    carry_out(cx, &mut sk, bits);
+    match id {
+        Some(id) => let_go(cx, flows, id, sk),
+        None => let_go(cx, flows, FlowId { index: u32::MAX, generation: 0 }, sk),
+    }
+}
+
+fn carry_out(cx: &mut Cx, sk: &mut TcpSock, bits: u8) {
+    use crate::socket::post;
+    if bits & post::CONNECT != 0 {
+        sk.connect(cx);
+    }
+    if bits & post::TIMER != 0 {
+        sk.run_timers(cx);
+    }
+    if bits & post::PUSH != 0 {
+        sk.push(cx);
+    }
+    if bits & post::ACK != 0 && sk.state != State::Close {
+        sk.send_ack(cx);
+    }
+    if bits & post::SHUTDOWN != 0 {
+        sk.shutdown_send(cx);
+    }
+    if bits & post::CLOSE != 0 {
+        sk.close(cx);
+    }
+}

@@ -1,0 +1,281 @@
+//! Congestion window and loss recovery without SACK: NewReno (RFC 5681, RFC 6582).
+
+use rxpath_trace::Counter;
+use rxpath_wire::SeqNum;
+
+use super::TcpSock;
+use crate::cx::Cx;
+
+/// Initial window in segments (RFC 6928).
+const INITIAL_CWND: u32 = 10;
+/// Duplicate ACKs that mean a loss (RFC 5681 section 3.2).
+const DUPACK_THRESHOLD: u32 = 3;
+
+/// What the sender believes about the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaState {
+    /// Nothing unusual.
+    Open,
+    /// Duplicate ACKs, not yet enough.
+    Disorder,
+    /// Fast retransmit and recovery.
+    Recovery,
+    /// After a retransmission timeout.
+    Loss,
+}
+
+/// Congestion control state; windows in segments.
+#[derive(Clone, Debug)]
+pub struct Congestion {
+    /// State.
+    pub state: CaState,
+    /// Congestion window.
+    pub cwnd: u32,
+    /// Slow-start threshold; `u32::MAX` until the first loss.
+    pub ssthresh: u32,
+    /// Segments sent and not acknowledged.
+    pub packets_out: u32,
+    /// Segments that duplicate ACKs say have left the network.
+    pub sacked_out: u32,
+    /// Segments counted as lost and not sent again.
+    pub lost_out: u32,
+    /// `snd_nxt` when recovery began: it ends when this is acknowledged.
+    pub high_seq: SeqNum,
+    /// Segments acknowledged towards the next increase of the window.
+    acked: u32,
+}
+
+impl Default for Congestion {
+    fn default() -> Congestion {
+        Congestion::new()
+    }
+}
+
+impl Congestion {
+    /// The initial window, in slow start.
+    pub fn new() -> Congestion {
+        Congestion {
+            state: CaState::Open,
+            cwnd: INITIAL_CWND,
+            ssthresh: u32::MAX,
+            packets_out: 0,
+            sacked_out: 0,
+            lost_out: 0,
+            high_seq: SeqNum(0),
+            acked: 0,
+        }
+    }
+
+    /// Segments in the network.
+    pub fn in_flight(&self) -> u32 {
+        self.packets_out.saturating_sub(self.sacked_out + self.lost_out)
+    }
+
+    /// Segments that may be sent now.
+    pub fn quota(&self) -> u32 {
+        self.cwnd.saturating_sub(self.in_flight())
+    }
+
+    /// Slow start, then one segment per window (RFC 5681 section 3.1).
+    fn grow(&mut self, acked: u32) {
+        let mut acked = acked;
+        if self.cwnd < self.ssthresh {
+            let step = acked.min(self.ssthresh - self.cwnd);
+            self.cwnd += step;
+            acked -= step;
+        }
+        self.acked += acked;
+        if self.acked >= self.cwnd {
+            self.acked -= self.cwnd;
+            self.cwnd += 1;
+        }
+    }
+
+    /// After an idle time the window is no longer known to be right (RFC 2861): halved per timeout, not below the
+    /// initial one.
+    pub fn restart_after_idle(&mut self, idle: u64, rto: u64) {
+        let mut left = idle;
+        while left > rto && self.cwnd > INITIAL_CWND {
+            self.cwnd = (self.cwnd / 2).max(INITIAL_CWND);
+            left -= rto;
+        }
+    }
+
+    fn halve(&mut self) {
+        self.ssthresh = (self.cwnd / 2).max(2);
+    }
+}
+
+impl TcpSock {
+    /// The congestion side of an ACK (`tcp_fastretrans_alert`, `tcp_cong_control`). `acked` segments were newly
+    /// acknowledged; `dupack` tells a duplicate.
+    pub(super) fn congestion_on_ack(&mut self, cx: &mut Cx, acked: u32, dupack: bool, was_limited: bool) {
+        match self.cong.state {
+            CaState::Open | CaState::Disorder => {
+                if dupack {
+                    self.on_dupack(cx);
+                } else if acked > 0 {
+                    self.cong.sacked_out = 0;
+                    self.cong.state = CaState::Open;
+                    if was_limited {
+                        self.cong.grow(acked);
+                    }
+                }
+            }
+            CaState::Recovery => self.in_recovery(cx, acked, dupack),
+            CaState::Loss => self.in_loss(cx, acked),
+        }
+    }
+
+    fn on_dupack(&mut self, cx: &mut Cx) {
+        self.cong.state = CaState::Disorder;
+        self.cong.sacked_out = (self.cong.sacked_out + 1).min(self.cong.packets_out.saturating_sub(1));
+        if self.cong.sacked_out < DUPACK_THRESHOLD {
+            return;
+        }
+        cx.count(Counter::TcpExtTCPRenoRecovery);
+        self.cong.state = CaState::Recovery;
+        self.cong.high_seq = self.tx.snd_nxt;
+        self.cong.halve();
+        self.cong.cwnd = self.cong.ssthresh;
+        if self.retransmit_head(cx) {
+            cx.count(Counter::TcpExtTCPFastRetrans);
+        }
+    }
+
+    /// Fast recovery: a duplicate ACK frees a place, a partial one shows the next hole (RFC 6582 section 3.2).
+    fn in_recovery(&mut self, cx: &mut Cx, acked: u32, dupack: bool) {
+        if self.tx.snd_una.at_or_after(self.cong.high_seq) {
+            self.cong.state = CaState::Open;
+            self.cong.sacked_out = 0;
+            self.cong.cwnd = self.cong.ssthresh;
+        } else if acked > 0 {
+            self.cong.sacked_out = self.cong.sacked_out.saturating_sub(acked - 1);
+            if self.retransmit_head(cx) {
+                cx.count(Counter::TcpExtTCPFastRetrans);
+            }
+        } else if dupack {
+            self.cong.sacked_out = (self.cong.sacked_out + 1).min(self.cong.packets_out.saturating_sub(1));
+        }
+    }
+
+    /// After a timeout everything in flight was counted as lost; it is sent again in slow start.
+    fn in_loss(&mut self, cx: &mut Cx, acked: u32) {
+        self.cong.grow(acked);
+        if self.tx.snd_una.at_or_after(self.cong.high_seq) {
+            self.cong.state = CaState::Open;
+            self.cong.sacked_out = 0;
+        }
+        self.retransmit_lost(cx);
+    }
+
+    /// The retransmission timer fired (`tcp_enter_loss`).
+    pub(super) fn enter_loss(&mut self) {
+        if self.cong.state != CaState::Loss {
+            self.cong.halve();
+            self.cong.high_seq = self.tx.snd_nxt;
+        }
+        self.cong.state = CaState::Loss;
+        self.cong.cwnd = 1;
+        self.cong.sacked_out = 0;
+        self.cong.lost_out = 0;
+        for segment in &mut self.tx.segments {
+            segment.lost = true;
+            self.cong.lost_out += u32::from(segment.pcount);
+        }
+    }
+
+    /// Sends lost segments again as far as the window allows (`tcp_xmit_retransmit_queue`).
+    fn retransmit_lost(&mut self, cx: &mut Cx) {
+        let mut index = 0;
+        while index < self.tx.segments.len() {
+            if self.tx.segments[index].lost {
+                if self.cong.quota() == 0 || !self.retransmit(cx, index) {
+                    return;
+                }
+                cx.count(Counter::TcpExtTCPSlowStartRetrans);
+            }
+            index += 1;
+        }
+    }
+
+    /// Sends the oldest segment again; false if there is none or no slot.
+    pub(super) fn retransmit_head(&mut self, cx: &mut Cx) -> bool {
+        !self.tx.segments.is_empty() && self.retransmit(cx, 0)
+    }
+
+    /// Sends one MSS of a segment again, cutting the segment's record where it is longer (`__tcp_retransmit_skb`).
+    pub(super) fn retransmit(&mut self, cx: &mut Cx, index: usize) -> bool {
+        self.split_record(index);
+        let Some(segment) = self.tx.segments.get(index).copied() else { return false };
+        let control = u32::from(segment.syn) + u32::from(segment.fin);
+        let len = (segment.end_seq - segment.seq).max(0) as u32 - control;
+        if segment.syn {
+            self.send_syn(cx);
+        } else if !self.send_range(cx, segment.seq, len, segment.fin) {
+            return false;
+        }
+        cx.count(Counter::TcpRetransSegs);
+        let now = cx.now;
+        if let Some(record) = self.tx.segments.get_mut(index) {
+            record.retransmitted = true;
+            record.sent_at = now;
+            if std::mem::take(&mut record.lost) {
+                self.cong.lost_out = self.cong.lost_out.saturating_sub(u32::from(record.pcount));
+            }
+        }
+        true
+    }
+
+    /// Cuts a record longer than one MSS in two, so that only its head is sent again.
+    fn split_record(&mut self, index: usize) {
+        let mss = u32::from(self.tx.mss);
+        let Some(segment) = self.tx.segments.get_mut(index) else { return };
+        let len = (segment.end_seq - segment.seq).max(0) as u32 - u32::from(segment.fin) - u32::from(segment.syn);
+        if len <= mss {
+            return;
+        }
+        let mut rest = *segment;
+        segment.end_seq = segment.seq + mss;
+        segment.fin = false;
+        let before = u32::from(segment.pcount);
+        segment.pcount = 1;
+        rest.seq = segment.end_seq;
+        rest.pcount = (len - mss).div_ceil(mss).max(1) as u16;
+        // The MSS may have changed since: keep the sums right.
+        let after = 1 + u32::from(rest.pcount);
+        self.cong.packets_out = self.cong.packets_out + after - before;
+        if rest.lost {
+            self.cong.lost_out = self.cong.lost_out + after - before;
+        }
+        self.tx.segments.insert(index + 1, rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_doubles_per_round_trip_and_then_grows_by_one() {
+        let mut cong = Congestion::new();
+        cong.ssthresh = 20;
+        cong.grow(10);
+        assert_eq!(cong.cwnd, 20);
+        cong.grow(20);
+        assert_eq!(cong.cwnd, 21);
+        cong.grow(10);
+        assert_eq!(cong.cwnd, 21);
+        cong.grow(11);
+        assert_eq!(cong.cwnd, 22);
+    }
+
+    #[test]
+    fn idleness_halves_the_window_down_to_the_initial_one() {
+        let mut cong = Congestion { cwnd: 100, ..Congestion::new() };
+        cong.restart_after_idle(250, 100);
+        assert_eq!(cong.cwnd, 25);
+        cong.restart_after_idle(10_000, 100);
+        assert_eq!(cong.cwnd, INITIAL_CWND);
+    }
+}

@@ -1,0 +1,407 @@
+//! The locked state of a TCP socket, split by whose business it is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+use rxpath_mem::{Skb, SkbQueue};
+use rxpath_trace::Time;
+use rxpath_wire::{SeqNum, Tuple};
+
+use super::queue::OfoKey;
+use super::{AckPolicy, Congestion, MSS_DEFAULT, RttEstimator, SendBuffer, State};
+use crate::route::Route;
+
+/// Everything that the socket lock guards.
+pub struct TcpSock {
+    /// State of the connection.
+    pub state: State,
+    /// What header prediction expects in the word of offset, flags and window; 0 sends every segment the slow way.
+    pub pred_flags: u32,
+    /// Receive side.
+    pub rx: Receiver,
+    /// When and how to acknowledge.
+    pub ack: AckPolicy,
+    /// Send side.
+    pub tx: Sender,
+    /// What was agreed in the handshake.
+    pub opts: Negotiated,
+    /// Round-trip time and retransmission timeout.
+    pub rtt: RttEstimator,
+    /// Congestion window and loss recovery.
+    pub cong: Congestion,
+    /// When which timer is due.
+    pub timers: Deadlines,
+    /// What the application asked for and must be told.
+    pub user: UserSide,
+    /// What the Cpu has to do when it lets go of the lock.
+    pub effects: Effects,
+    /// Addresses and ports.
+    pub tuple: Tuple,
+    /// The way to the peer, cached.
+    pub route: Route,
+}
+
+/// Receive variables (RFC 9293 section 3.3.1) and the memory that received data is charged to.
+pub struct Receiver {
+    /// Next sequence number expected.
+    pub rcv_nxt: SeqNum,
+    /// First byte that the application has not read.
+    pub copied_seq: SeqNum,
+    /// `rcv_nxt` when the last window was advertised.
+    pub rcv_wup: SeqNum,
+    /// Window advertised at `rcv_wup`, in bytes.
+    pub rcv_wnd: u32,
+    /// Current ceiling of the advertised window.
+    pub rcv_ssthresh: u32,
+    /// Largest window ever to be advertised.
+    pub window_clamp: u32,
+    /// Limit of charged memory.
+    pub rcvbuf: u32,
+    /// Charged memory (truesize of what is queued).
+    pub rmem_alloc: u32,
+    /// Accounted memory that is already the socket's and not yet charged (`sk_forward_alloc`): extended by whole pages.
+    pub forward_alloc: i32,
+    /// Bytes of the backlog, as far as the free space is concerned.
+    pub backlog_len: u32,
+    /// Payload per 256 bytes of truesize, as measured.
+    pub scaling_ratio: u8,
+    /// In-order data.
+    pub queue: SkbQueue,
+    /// Out-of-order data, by sequence number.
+    pub ofo: BTreeMap<OfoKey, Skb>,
+    /// Set when a zero window must be advertised because memory ran out (`ICSK_ACK_NOMEM`).
+    pub nomem: bool,
+    /// The peer's FIN was taken.
+    pub fin: bool,
+    /// Lowest number of readable bytes worth a wake-up (`SO_RCVLOWAT`).
+    pub lowat: u32,
+    /// Receiver-side round-trip estimate, microseconds times 8.
+    pub rtt_us8: u32,
+    /// Sequence number and time of the running receiver round-trip measurement.
+    pub rtt_seq: SeqNum,
+    /// When that measurement began.
+    pub rtt_time: Time,
+    /// Last timestamp echo that was used as a sample.
+    pub rtt_last_tsecr: u32,
+    /// Bytes that the reader took in the last measured round trip (`rcvq_space.space`).
+    pub space: u32,
+    /// `copied_seq` when the current round trip began.
+    pub space_seq: SeqNum,
+    /// When the current round trip began.
+    pub space_time: Time,
+}
+
+/// Send variables (RFC 9293 section 3.3.1) and the bytes that wait.
+pub struct Sender {
+    /// Initial sequence number.
+    pub iss: SeqNum,
+    /// Oldest unacknowledged.
+    pub snd_una: SeqNum,
+    /// Next to be sent.
+    pub snd_nxt: SeqNum,
+    /// End of what the application wrote (without the FIN).
+    pub write_seq: SeqNum,
+    /// Window of the peer, scaled.
+    pub snd_wnd: u32,
+    /// Segment that last updated the window.
+    pub snd_wl1: SeqNum,
+    /// Largest window seen.
+    pub max_window: u32,
+    /// Payload bytes per segment towards the peer.
+    pub mss: u16,
+    /// MSS that we announce.
+    pub advmss: u16,
+    /// Unacknowledged and unsent bytes.
+    pub buffer: SendBuffer,
+    /// Sequence number of the first byte of `buffer`.
+    pub buffer_seq: SeqNum,
+    /// Limit of `buffer`, in bytes.
+    pub sndbuf: usize,
+    /// Segments in flight.
+    pub segments: VecDeque<SentSegment>,
+    /// End of the last segment smaller than the MSS that was sent (Minshall's variant of Nagle's algorithm).
+    pub snd_sml: SeqNum,
+    /// Our FIN was asked for; it follows `write_seq`.
+    pub fin: bool,
+    /// Time of the last data segment.
+    pub last_sent: Time,
+    /// Echo value of the timestamps we send is masked by this offset.
+    pub ts_offset: u32,
+    /// IP identification of the next packet.
+    pub ip_id: u16,
+    /// When the last rate-limited duplicate ACK went out (`tcp_invalid_ratelimit`).
+    pub last_oow_ack: Option<Time>,
+}
+
+/// One segment in flight.
+#[derive(Clone, Copy, Debug)]
+pub struct SentSegment {
+    /// First sequence number.
+    pub seq: SeqNum,
+    /// Behind the last (SYN and FIN counted).
+    pub end_seq: SeqNum,
+    /// When it was last sent.
+    pub sent_at: Time,
+    /// Packets that it takes.
+    pub pcount: u16,
+    /// It was sent more than once (Karn's rule).
+    pub retransmitted: bool,
+    /// It is counted as lost and must be sent again.
+    pub lost: bool,
+    /// Carries our SYN.
+    pub syn: bool,
+    /// Carries our FIN.
+    pub fin: bool,
+}
+
+/// Options agreed in the handshake.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Negotiated {
+    /// Timestamps are in use (RFC 7323 section 3).
+    pub timestamps: bool,
+    /// Window scaling is in use (RFC 7323 section 2).
+    pub wscale: bool,
+    /// Shift for the windows that we receive.
+    pub snd_wscale: u8,
+    /// Shift for the windows that we send.
+    pub rcv_wscale: u8,
+    /// Most recent timestamp of the peer that may be echoed.
+    pub ts_recent: u32,
+    /// When `ts_recent` was taken, in seconds of the stack's clock plus one; 0 = never.
+    pub ts_recent_stamp: u64,
+}
+
+/// Timer deadlines; `Time::MAX` is "not armed". The wheel's entries recheck these.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Retransmission, or the zero-window probe while `probing`.
+    pub retransmit: Time,
+    /// The retransmission deadline is a window probe.
+    pub probing: bool,
+    /// Delayed ACK.
+    pub delack: Time,
+    /// Keepalive, or the end of an orphan's FIN-WAIT-2.
+    pub keepalive: Time,
+}
+
+impl Default for Deadlines {
+    fn default() -> Deadlines {
+        Deadlines { retransmit: Time::MAX, probing: false, delack: Time::MAX, keepalive: Time::MAX }
+    }
+}
+
+impl Deadlines {
+    /// The earliest of them.
+    #[inline(always)]
+    pub fn next(&self) -> Time {
+        Time(self.retransmit.0.min(self.delack.0).min(self.keepalive.0))
+    }
+
+    /// Disarms all.
+    pub fn clear(&mut self) {
+        *self = Deadlines::default();
+    }
+}
+
+/// Why a connection ended against the application's will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SockError {
+    /// Reset by the peer (`ECONNRESET`).
+    Reset,
+    /// Nobody listens there (`ECONNREFUSED`).
+    Refused,
+    /// Reset after the peer's FIN (`EPIPE`).
+    BrokenPipe,
+    /// No answer in time (`ETIMEDOUT`).
+    TimedOut,
+    /// No route to the peer (`EHOSTUNREACH`).
+    Unreachable,
+    /// The connection was aborted here (`ECONNABORTED`).
+    Aborted,
+}
+
+impl SockError {
+    /// As std's networking gives it.
+    pub fn kind(self) -> io::ErrorKind {
+        match self {
+            SockError::Reset => io::ErrorKind::ConnectionReset,
+            SockError::Refused => io::ErrorKind::ConnectionRefused,
+            SockError::BrokenPipe => io::ErrorKind::BrokenPipe,
+            SockError::TimedOut => io::ErrorKind::TimedOut,
+            SockError::Unreachable => io::ErrorKind::HostUnreachable,
+            SockError::Aborted => io::ErrorKind::ConnectionAborted,
+        }
+    }
+}
+
+/// The application's side.
+#[derive(Debug, Default)]
+pub struct UserSide {
+    /// Somebody waits for bytes, a FIN or an error.
+    pub wait_recv: bool,
+    /// Somebody waits for room or for the handshake.
+    pub wait_send: bool,
+    /// Reading is over (`RCV_SHUTDOWN`).
+    pub rcv_shutdown: bool,
+    /// Writing is over (`SEND_SHUTDOWN`).
+    pub snd_shutdown: bool,
+    /// An error that the next call reports, once.
+    pub error: Option<SockError>,
+    /// The connection is over for the reader: 0 from now on, errors hidden (`SOCK_DONE`).
+    pub done: bool,
+    /// The application has let go (`SOCK_DEAD`).
+    pub orphan: bool,
+    /// Nagle's algorithm is off.
+    pub nodelay: bool,
+    /// `SO_LINGER` with zero time: close resets.
+    pub linger_reset: bool,
+    /// Keepalive probes are on.
+    pub keepalive: bool,
+    /// Bytes that were delivered to the application in all.
+    pub delivered: u64,
+}
+
+/// What the Cpu does when it lets go of the lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Wake readers.
+    pub wake_recv: bool,
+    /// Wake writers and connectors.
+    pub wake_send: bool,
+    /// The handshake of a passive connection is done: put it on the accept queue.
+    pub established: bool,
+    /// Go into TIME-WAIT (or an orphan's FIN-WAIT-2) with a mini-socket: the state that it starts in, and for how long.
+    pub timewait: Option<(State, u64)>,
+    /// The connection is over: take it out of the tables.
+    pub closed: bool,
+}
+
+impl Effects {
+    /// True if there is nothing to do.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        !(self.wake_recv | self.wake_send | self.established | self.closed) && self.timewait.is_none()
+    }
+}
+
+impl TcpSock {
+    /// A socket in `state` with nothing negotiated yet.
+    pub fn new(state: State, tuple: Tuple, route: Route, rcvbuf: u32, sndbuf: usize) -> TcpSock {
+        TcpSock {
+            state,
+            pred_flags: 0,
+            rx: Receiver::new(rcvbuf),
+            ack: AckPolicy::new(),
+            tx: Sender::new(sndbuf),
+            opts: Negotiated::default(),
+            rtt: RttEstimator::new(),
+            cong: Congestion::new(),
+            timers: Deadlines::default(),
+            user: UserSide::default(),
+            effects: Effects::default(),
+            tuple,
+            route,
+        }
+    }
+
+    /// Bytes that the application could read now.
+    #[inline(always)]
+    pub fn readable(&self) -> u32 {
+        (self.rx.rcv_nxt - self.rx.copied_seq) as u32 - u32::from(self.rx.fin)
+    }
+
+    /// Bytes (and FIN) that are not acknowledged or not sent: what `/proc/net/tcp` prints as `tx_queue`.
+    pub fn unacknowledged(&self) -> u32 {
+        (self.tx.write_seq - self.tx.snd_una).max(0) as u32
+    }
+
+    /// The end of what is to be sent, our FIN counted.
+    #[inline]
+    pub fn send_end(&self) -> SeqNum {
+        self.tx.write_seq + u32::from(self.tx.fin)
+    }
+
+    /// Room for the application's bytes.
+    pub fn send_room(&self) -> usize {
+        self.tx.sndbuf.saturating_sub(self.tx.buffer.len())
+    }
+
+    /// True while nothing is in flight.
+    #[inline]
+    pub fn nothing_in_flight(&self) -> bool {
+        self.tx.snd_una == self.tx.snd_nxt
+    }
+
+    /// Sets what header prediction expects (`__tcp_fast_path_on`).
+    #[inline]
+    pub fn fast_path_on(&mut self) {
+        let header_len = 20 + if self.opts.timestamps { u32::from(super::TSTAMP_ALIGNED) } else { 0 };
+        let window = (self.tx.snd_wnd >> self.opts.snd_wscale) & 0xffff;
+        self.pred_flags = (header_len << 26) | 0x0010_0000 | window;
+    }
+
+    /// Turns header prediction on if nothing speaks against it (`tcp_fast_path_check`).
+    #[inline]
+    pub fn fast_path_check(&mut self) {
+        let rx = &self.rx;
+        if rx.ofo.is_empty() && rx.rcv_wnd != 0 && rx.rmem_alloc < rx.rcvbuf {
+            self.fast_path_on();
+        }
+    }
+}
+
+impl Receiver {
+    fn new(rcvbuf: u32) -> Receiver {
+        Receiver {
+            rcv_nxt: SeqNum(0),
+            copied_seq: SeqNum(0),
+            rcv_wup: SeqNum(0),
+            rcv_wnd: 0,
+            rcv_ssthresh: 0,
+            window_clamp: u32::MAX,
+            rcvbuf,
+            rmem_alloc: 0,
+            forward_alloc: 0,
+            backlog_len: 0,
+            scaling_ratio: 128,
+            queue: SkbQueue::new(),
+            ofo: BTreeMap::new(),
+            nomem: false,
+            fin: false,
+            lowat: 1,
+            rtt_us8: 0,
+            rtt_seq: SeqNum(0),
+            rtt_time: Time::ZERO,
+            rtt_last_tsecr: 0,
+            space: 0,
+            space_seq: SeqNum(0),
+            space_time: Time::ZERO,
+        }
+    }
+}
+
+impl Sender {
+    fn new(sndbuf: usize) -> Sender {
+        Sender {
+            iss: SeqNum(0),
+            snd_una: SeqNum(0),
+            snd_nxt: SeqNum(0),
+            write_seq: SeqNum(0),
+            snd_wnd: 0,
+            snd_wl1: SeqNum(0),
+            max_window: 0,
+            mss: MSS_DEFAULT,
+            advmss: MSS_DEFAULT,
+            buffer: SendBuffer::default(),
+            buffer_seq: SeqNum(0),
+            sndbuf,
+            segments: VecDeque::new(),
+            snd_sml: SeqNum(0),
+            fin: false,
+            last_sent: Time::ZERO,
+            ts_offset: 0,
+            ip_id: 0,
+            last_oow_ack: None,
+        }
+    }
+}

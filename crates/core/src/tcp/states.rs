@@ -1,0 +1,393 @@
+//! The state machine beyond ESTABLISHED: handshakes, FIN, RST (`tcp_rcv_state_process`).
+
+use rxpath_mem::Skb;
+use rxpath_trace::{Consumed, Counter, DropReason, Time};
+use rxpath_wire::TcpFlags;
+
+use super::ack::Acked;
+use super::{MSS_DEFAULT, Segment, SockError, State, TIMEWAIT_LEN, TcpSock, reply};
+use crate::cx::{Cx, End, Fate};
+
+impl TcpSock {
+    /// One segment for a socket in any state; the caller holds the lock.
+    #[inline(always)]
+    pub fn do_rcv(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        if self.state == State::Established {
+            return self.rcv_established(cx, skb, seg);
+        }
+        self.rcv_state_process(cx, skb, seg)
+    }
+
+    fn rcv_state_process(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        match self.state {
+            State::Close => return Fate::Drop(skb, DropReason::TcpClose),
+            State::SynSent => return self.rcv_synsent(cx, skb, seg),
+            _ => {}
+        }
+        if !seg.flags.intersects(TcpFlags(TcpFlags::ACK.0 | TcpFlags::RST.0 | TcpFlags::SYN.0)) {
+            return Fate::Drop(skb, DropReason::TcpFlags);
+        }
+        let options = seg.options(&skb);
+        let stamps = if self.opts.timestamps { options.timestamps } else { None };
+        if let Err(refused) = self.validate_incoming(cx, seg, stamps) {
+            return refused.end(skb);
+        }
+        if !seg.flags.ack() {
+            return Fate::Drop(skb, DropReason::TcpFlags);
+        }
+        if let Some((tsval, _)) = stamps {
+            self.replace_ts_recent(cx.now, tsval, seg.seq);
+        }
+        let outcome = self.tcp_ack(cx, seg, stamps.map(|(_, tsecr)| tsecr), true);
+        if self.state == State::SynRecv && !matches!(outcome, Ok(Acked::Fine)) {
+            // RFC 9293 section 3.10.7.4, fifth check: an unacceptable ACK in SYN-RECEIVED is answered by RST.
+            reply::reset(cx, &skb, seg);
+            return Fate::Drop(skb, outcome.err().unwrap_or(DropReason::TcpOldAck));
+        }
+        if let Err(reason) = outcome {
+            self.send_challenge_ack(cx);
+            return Fate::Drop(skb, reason);
+        }
+        if let Err(end) = self.advance_state(cx, seg) {
+            return end.end(cx, self, skb, seg);
+        }
+        self.state_data(cx, skb, seg)
+    }
+
+    /// What the acknowledgement does to the state.
+    fn advance_state(&mut self, cx: &mut Cx, seg: &Segment) -> Result<(), Ended> {
+        let fin_acked = self.tx.fin && self.tx.snd_una == self.send_end();
+        match self.state {
+            State::SynRecv => self.finish_handshake(cx, seg),
+            State::FinWait1 if fin_acked => return self.enter_fin_wait2(cx, seg),
+            State::Closing if fin_acked => {
+                self.time_wait(cx, State::TimeWait, TIMEWAIT_LEN);
+                return Err(Ended::Absorbed);
+            }
+            State::LastAck if fin_acked => {
+                self.done(cx);
+                return Err(Ended::Absorbed);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// SYN-RECV is over.
+    fn finish_handshake(&mut self, cx: &mut Cx, seg: &Segment) {
+        self.set_state(cx, State::Established);
+        self.effects.established = true;
+        self.effects.wake_send = true;
+        self.tx.snd_wnd = u32::from(seg.window) << self.opts.snd_wscale;
+        self.tx.max_window = self.tx.max_window.max(self.tx.snd_wnd);
+        self.tx.snd_wl1 = seg.seq;
+        self.init_transfer(cx.now);
+        self.fast_path_on();
+        // The application may have closed its side while the handshake was under way.
+        if self.tx.fin {
+            self.set_state(cx, State::FinWait1);
+            self.push(cx);
+        }
+    }
+
+    /// Our FIN is acknowledged; an orphan goes on as a mini-socket.
+    fn enter_fin_wait2(&mut self, cx: &mut Cx, seg: &Segment) -> Result<(), Ended> {
+        self.set_state(cx, State::FinWait2);
+        self.user.snd_shutdown = true;
+        if !self.user.orphan {
+            self.effects.wake_send = true;
+            return Ok(());
+        }
+        let new_data = seg.len > 0 && (seg.end_seq - u32::from(seg.flags.fin())).after(self.rx.rcv_nxt);
+        if new_data {
+            // Nobody will read it.
+            cx.count(Counter::TcpExtTCPAbortOnData);
+            return Err(Ended::AbortOnData);
+        }
+        let len = self.fin_timeout(cx);
+        if seg.flags.fin() || len > TIMEWAIT_LEN {
+            self.timers.keepalive = cx.now + len;
+            return Ok(());
+        }
+        self.time_wait(cx, State::FinWait2, len);
+        Err(Ended::Absorbed)
+    }
+
+    /// How long an orphan waits for the peer's FIN (`tcp_fin_time`).
+    pub(super) fn fin_timeout(&self, cx: &Cx) -> u64 {
+        let configured = u64::from(cx.net.sysctl.tcp_fin_timeout) * 1_000_000_000;
+        configured.max(self.rtt.rto * 7 / 2)
+    }
+
+    /// The sixth to eighth step: data in the states that take it.
+    fn state_data(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        match self.state {
+            State::CloseWait | State::Closing | State::LastAck => {
+                if seg.seq.at_or_after(self.rx.rcv_nxt) {
+                    // Nothing can follow the FIN that was taken: ignored without an answer.
+                    let end = if seg.len > 0 || seg.flags.fin() {
+                        Fate::Drop(skb, DropReason::NotSpecified)
+                    } else {
+                        Fate::Consumed(skb, Consumed::AckOnly)
+                    };
+                    self.data_snd_check(cx);
+                    return end;
+                }
+            }
+            State::FinWait1 | State::FinWait2 if self.user.rcv_shutdown => {
+                let beyond = (seg.end_seq - u32::from(seg.flags.fin())).after(self.rx.rcv_nxt);
+                if seg.len > 0 && beyond {
+                    cx.count(Counter::TcpExtTCPAbortOnData);
+                    return Ended::AbortOnData.end(cx, self, skb, seg);
+                }
+            }
+            _ => {}
+        }
+        if let Some((_, tsecr)) = self.opts.timestamps.then(|| seg.options(&skb).timestamps).flatten() {
+            self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
+        }
+        let end = self.data_queue(cx, skb, seg);
+        if self.state != State::Close {
+            self.data_snd_check(cx);
+            self.ack_snd_check(cx);
+        }
+        end
+    }
+
+    /// SYN-SENT (RFC 9293 section 3.10.7.3, `tcp_rcv_synsent_state_process`).
+    fn rcv_synsent(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        let options = seg.options(&skb);
+        let stamps = options.timestamps.filter(|_| cx.net.sysctl.tcp_timestamps != 0);
+        if seg.flags.ack() {
+            if !seg.ack.after(self.tx.snd_una) || seg.ack.after(self.tx.snd_nxt) {
+                // The peer remembers another connection: reset it and try again soon.
+                if seg.ack.at_or_before(self.tx.snd_una) && !seg.flags.rst() {
+                    self.timers.retransmit = cx.now + 8 * super::MS;
+                }
+                if !seg.flags.rst() {
+                    reply::reset(cx, &skb, seg);
+                }
+                return Fate::Drop(skb, DropReason::TcpInvalidAckSequence);
+            }
+            if let Some((_, tsecr)) = stamps
+                && tsecr != 0
+                && tsecr != super::isn::tsval(self.tx.last_sent, self.tx.ts_offset)
+                && !self.echo_plausible(cx.now, tsecr)
+            {
+                cx.count(Counter::TcpExtPAWSActive);
+                reply::reset(cx, &skb, seg);
+                return Fate::Drop(skb, DropReason::TcpRfc7323Paws);
+            }
+            if seg.flags.rst() {
+                self.reset(cx);
+                return Fate::Consumed(skb, Consumed::Reset);
+            }
+            if !seg.flags.syn() {
+                return Fate::Drop(skb, DropReason::TcpFlags);
+            }
+            return self.synsent_synack(cx, skb, seg, &options);
+        }
+        if seg.flags.rst() {
+            return Fate::Drop(skb, DropReason::TcpReset);
+        }
+        if seg.flags.syn() {
+            return self.synsent_crossed(cx, skb, seg, &options);
+        }
+        Fate::Drop(skb, DropReason::TcpFlags)
+    }
+
+    /// The echo must lie between the first SYN and now.
+    fn echo_plausible(&self, now: Time, tsecr: u32) -> bool {
+        let newest = super::isn::tsval(now, self.tx.ts_offset);
+        newest.wrapping_sub(tsecr) < 200_000
+    }
+
+    /// The SYN-ACK: the connection is established.
+    fn synsent_synack(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, options: &rxpath_wire::TcpOptions) -> End {
+        self.take_syn_options(cx, options);
+        self.set_state(cx, State::Established);
+        let stamps = if self.opts.timestamps { options.timestamps } else { None };
+        self.rx.rcv_nxt = seg.seq + 1;
+        self.rx.rcv_wup = seg.seq + 1;
+        self.rx.copied_seq = self.rx.rcv_nxt;
+        self.tx.snd_wl1 = seg.seq;
+        let _ = self.tcp_ack(cx, seg, stamps.map(|(_, tsecr)| tsecr), true);
+        self.tx.snd_wnd = u32::from(seg.window);
+        self.tx.max_window = self.tx.snd_wnd;
+        if let Some((tsval, _)) = stamps {
+            self.store_ts_recent(cx.now, tsval);
+        }
+        self.init_transfer(cx.now);
+        self.fast_path_on();
+        self.effects.wake_send = true;
+        if self.tx.fin {
+            self.set_state(cx, State::FinWait1);
+        }
+        if self.send_end().after(self.tx.snd_nxt) {
+            // Data waits: it will carry the ACK.
+            self.push(cx);
+        }
+        if self.tx.segments.is_empty() {
+            self.send_ack(cx);
+        }
+        Fate::Consumed(skb, Consumed::Handshake)
+    }
+
+    /// A SYN in SYN-SENT: simultaneous open.
+    fn synsent_crossed(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, options: &rxpath_wire::TcpOptions) -> End {
+        self.set_state(cx, State::SynRecv);
+        self.take_syn_options(cx, options);
+        if let (true, Some((tsval, _))) = (self.opts.timestamps, options.timestamps) {
+            self.store_ts_recent(cx.now, tsval);
+        }
+        self.rx.rcv_nxt = seg.seq + 1;
+        self.rx.copied_seq = self.rx.rcv_nxt;
+        self.rx.rcv_wup = seg.seq + 1;
+        self.tx.snd_wnd = u32::from(seg.window);
+        self.tx.snd_wl1 = seg.seq;
+        self.tx.max_window = self.tx.snd_wnd;
+        self.send_syn(cx);
+        Fate::Consumed(skb, Consumed::Handshake)
+    }
+
+    /// What the peer's SYN offers of what ours offered.
+    fn take_syn_options(&mut self, cx: &Cx, options: &rxpath_wire::TcpOptions) {
+        let sysctl = &cx.net.sysctl;
+        self.opts.timestamps = options.timestamps.is_some() && sysctl.tcp_timestamps != 0;
+        self.opts.wscale = options.wscale.is_some() && sysctl.tcp_window_scaling;
+        if self.opts.wscale {
+            self.opts.snd_wscale = options.wscale.unwrap_or(0);
+        } else {
+            self.opts.snd_wscale = 0;
+            self.opts.rcv_wscale = 0;
+            self.rx.window_clamp = self.rx.window_clamp.min(65_535);
+        }
+        self.sync_mss(options.mss.filter(|&mss| mss != 0).unwrap_or(MSS_DEFAULT));
+    }
+
+    /// Both directions are open: estimates that need a peer begin (`tcp_init_transfer`).
+    pub(super) fn init_transfer(&mut self, now: Time) {
+        if self.opts.timestamps {
+            self.tx.advmss -= u16::from(super::TSTAMP_ALIGNED);
+        }
+        self.init_buffer_space();
+        self.ack.rcv_mss = self.initial_rcv_mss();
+        self.rx.space_time = now;
+        self.rx.space_seq = self.rx.copied_seq;
+        self.rx.space = self.rx.rcv_wnd.min(10 * u32::from(self.tx.advmss));
+        self.tx.sndbuf = self.tx.sndbuf.max(self.cong.cwnd as usize * usize::from(self.tx.mss) * 2);
+    }
+
+    /// First guess of the peer's segment size (`tcp_initialize_rcv_mss`).
+    fn initial_rcv_mss(&self) -> u16 {
+        let hint = u32::from(self.tx.advmss.min(self.tx.mss)).min(self.rx.rcv_wnd / 2);
+        hint.min(u32::from(MSS_DEFAULT)).max(u32::from(super::MSS_MIN)) as u16
+    }
+
+    /// The peer's FIN, in order (`tcp_fin`). Its sequence number has been counted into `rcv_nxt`.
+    pub(super) fn fin_received(&mut self, cx: &mut Cx) {
+        self.ack.scheduled = true;
+        self.user.rcv_shutdown = true;
+        self.user.done = true;
+        self.rx.fin = true;
+        match self.state {
+            State::SynRecv | State::Established => {
+                self.set_state(cx, State::CloseWait);
+                self.ack.pingpong = true;
+            }
+            State::FinWait1 => {
+                self.send_ack(cx);
+                self.set_state(cx, State::Closing);
+            }
+            State::FinWait2 => {
+                self.send_ack(cx);
+                self.time_wait(cx, State::TimeWait, TIMEWAIT_LEN);
+            }
+            _ => {}
+        }
+        self.purge_ofo(cx);
+        self.effects.wake_recv |= self.user.wait_recv;
+        self.effects.wake_send |= self.user.wait_send;
+    }
+
+    /// An acceptable RST (`tcp_reset`).
+    pub(super) fn reset(&mut self, cx: &mut Cx) {
+        let error = match self.state {
+            State::SynSent => SockError::Refused,
+            State::CloseWait => SockError::BrokenPipe,
+            State::Close => return,
+            _ => SockError::Reset,
+        };
+        self.user.error = Some(error);
+        self.done(cx);
+    }
+
+    /// The one place where the state changes (`tcp_set_state`): the gauge of established connections follows.
+    pub(super) fn set_state(&mut self, cx: &Cx, state: State) {
+        let counted = |state| matches!(state, State::Established | State::CloseWait);
+        match (counted(self.state), counted(state)) {
+            (false, true) => cx.count(Counter::TcpCurrEstab),
+            (true, false) => {
+                cx.mib.sub(Counter::TcpCurrEstab, 1);
+                if state == State::Close {
+                    cx.count(Counter::TcpEstabResets);
+                }
+            }
+            _ => {}
+        }
+        if state == State::Close && matches!(self.state, State::SynSent | State::SynRecv) {
+            cx.count(Counter::TcpAttemptFails);
+        }
+        self.state = state;
+    }
+
+    /// The connection is over: timers off, everybody woken (`tcp_done`).
+    pub(super) fn done(&mut self, cx: &mut Cx) {
+        self.leave(cx);
+        self.effects.closed = true;
+    }
+
+    /// The socket's part is done; a mini-socket answers the peer from now on (`tcp_time_wait`).
+    pub(super) fn time_wait(&mut self, cx: &mut Cx, state: State, len: u64) {
+        self.leave(cx);
+        self.effects.timewait = Some((state, len));
+    }
+
+    fn leave(&mut self, cx: &mut Cx) {
+        self.set_state(cx, State::Close);
+        self.timers.clear();
+        self.purge_ofo(cx);
+        self.user.rcv_shutdown = true;
+        self.user.snd_shutdown = true;
+        self.effects.wake_recv = true;
+        self.effects.wake_send = true;
+        self.tx.segments.clear();
+        self.tx.buffer.clear();
+        self.cong.packets_out = 0;
+        if self.user.orphan {
+            self.purge_receive_queue(cx);
+        }
+    }
+}
+
+/// Why the processing of a segment ends before its data is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It did its work.
+    Absorbed,
+    /// Data for an application that has gone: the peer is reset.
+    AbortOnData,
+}
+
+impl Ended {
+    fn end(self, cx: &mut Cx, sk: &mut TcpSock, skb: Skb, seg: &Segment) -> End {
+        match self {
+            Ended::Absorbed => Fate::Consumed(skb, Consumed::AckOnly),
+            Ended::AbortOnData => {
+                reply::reset(cx, &skb, seg);
+                sk.done(cx);
+                Fate::Drop(skb, DropReason::TcpAbortOnData)
+            }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! A stack with one interface whose far end is the test: frames go in through the descriptor ring, frames come out of
+//! the device, time is a number. Every lab checks at its end that the ledger balances and that nothing ended unnamed.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use rxpath_mem::{PagePool, RxDesc, RxDma, Skb};
+use rxpath_trace::{Counter, DropReason, Snapshot, Time};
+use rxpath_wire::{
+    Addr, EtherType, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum, TcpFlags, TcpHeader, TcpOptions,
+    TcpRepr, arp, ethernet, ipv4, tcp as wire_tcp,
+};
+
+use crate::netns::IfAddr;
+use crate::nic::{Device, DeviceInfo, DeviceQueue, Features, IrqLine, RxAttach, Steering, TruesizeModel, Xmit};
+use crate::socket::{Listener, Sock, WriteStep};
+use crate::stack::{InterfaceConfig, RecvError, Stack, StackConfig};
+use crate::tcp::State;
+
+pub const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub const OUR_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub const PEER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub const MS: u64 = 1_000_000;
+
+pub const SYN: TcpFlags = TcpFlags::SYN;
+pub const ACK: TcpFlags = TcpFlags::ACK;
+pub const PSH_ACK: TcpFlags = TcpFlags(TcpFlags::PSH.0 | TcpFlags::ACK.0);
+pub const FIN_ACK: TcpFlags = TcpFlags(TcpFlags::FIN.0 | TcpFlags::ACK.0);
+pub const SYN_ACK: TcpFlags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0);
+
+type Emitted = Arc<Mutex<VecDeque<Vec<u8>>>>;
+type Ring = Arc<Mutex<Option<(RxDma, IrqLine)>>>;
+
+struct Cable {
+    emitted: Emitted,
+    ring: Ring,
+}
+
+struct CableQueue(Emitted);
+
+impl Device for Cable {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo {
+            name: "lab0".to_owned(),
+            mac: OUR_MAC,
+            mtu: 1_500,
+            queues: 1,
+            features: Features::default(),
+            truesize: TruesizeModel::Kernel,
+        }
+    }
+
+    fn open(self: Box<Self>, queues: Vec<RxAttach>, _: Steering) -> io::Result<Vec<Box<dyn DeviceQueue>>> {
+        for RxAttach { dma, irq } in queues {
+            *self.ring.lock().unwrap() = Some((dma, irq));
+        }
+        Ok(vec![Box::new(CableQueue(self.emitted))])
+    }
+}
+
+impl DeviceQueue for CableQueue {
+    fn dma(&mut self, _: Time, _: &mut PagePool, _: usize) -> usize {
+        0
+    }
+
+    fn xmit(&mut self, _: Time, skb: &Skb) -> Xmit {
+        self.0.lock().unwrap().push_back(skb.fragments().flatten().copied().collect());
+        Xmit::Sent
+    }
+
+    fn flush(&mut self, _: Time) {}
+}
+
+/// A segment that the stack sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub sport: u16,
+    pub dport: u16,
+    pub seq: SeqNum,
+    pub ack: SeqNum,
+    pub flags: TcpFlags,
+    pub window: u16,
+    pub options: TcpOptions,
+    pub payload: Vec<u8>,
+}
+
+pub struct Lab {
+    pub stack: Stack,
+    pub now: Time,
+    emitted: Emitted,
+    ring: Ring,
+    ip_id: u16,
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        Lab::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut StackConfig)) -> Lab {
+        let (emitted, ring) = (Emitted::default(), Ring::default());
+        let device = Cable { emitted: Arc::clone(&emitted), ring: Arc::clone(&ring) };
+        let mut interface = InterfaceConfig::new(Box::new(device));
+        interface.addresses.push(IfAddr { addr: Addr::from(US), prefix: 24 });
+        let mut config = StackConfig { interfaces: vec![interface], seed: 7, ..StackConfig::default() };
+        change(&mut config);
+        let stack = Stack::new(config).expect("the configuration is sound");
+        let mut lab = Lab { stack, now: Time::from_millis(1_000), emitted, ring, ip_id: 0 };
+        lab.introduce_peer();
+        lab
+    }
+
+    /// The peer asks for our address, so that we know its own.
+    fn introduce_peer(&mut self) {
+        let mut frame = vec![0; 42];
+        ethernet::emit(&mut frame, EthernetRepr { dst: MacAddr::BROADCAST, src: PEER_MAC, ethertype: EtherType::ARP });
+        let repr = rxpath_wire::ArpRepr {
+            operation: arp::REQUEST,
+            sender_mac: PEER_MAC,
+            sender_ip: PEER,
+            target_mac: MacAddr::ZERO,
+            target_ip: US,
+        };
+        arp::emit(&mut frame[14..], repr);
+        self.put(&frame);
+        self.run();
+        assert_eq!(self.emitted.lock().unwrap().drain(..).count(), 1, "the ARP reply");
+    }
+
+    /// Writes a frame into the ring and raises the interrupt.
+    pub fn put(&mut self, frame: &[u8]) {
+        let mut ring = self.ring.lock().unwrap();
+        let (dma, irq) = ring.as_mut().expect("the device is open");
+        dma.write_frame(frame, RxDesc { at: self.now, ..RxDesc::default() }).expect("a posted slot");
+        irq.raise(self.now, 1);
+    }
+
+    /// Runs softirqs until nothing is left to do now.
+    pub fn run(&mut self) {
+        for _ in 0..1_000 {
+            let polled = self.stack.poll(self.now);
+            if polled.next != Some(self.now) {
+                return;
+            }
+        }
+        panic!("the stack does not come to rest");
+    }
+
+    /// Lets time pass, running every timer on its way.
+    pub fn wait(&mut self, ms: u64) {
+        let until = self.now + ms * MS;
+        while let Some(next) = self.stack.next_deadline().filter(|&at| at <= until) {
+            self.now = self.now.max(next);
+            self.run();
+        }
+        self.now = until;
+        self.run();
+    }
+
+    /// A segment from the peer, delivered and processed.
+    pub fn segment(&mut self, repr: TcpRepr, payload: &[u8]) {
+        let frame = self.frame(repr, payload);
+        self.put(&frame);
+        self.run();
+    }
+
+    pub fn frame(&mut self, repr: TcpRepr, payload: &[u8]) -> Vec<u8> {
+        let header = repr.header_len();
+        let total = 20 + header + payload.len();
+        let mut frame = vec![0; 14 + total];
+        self.ip_id = self.ip_id.wrapping_add(1);
+        ethernet::emit(&mut frame, EthernetRepr { dst: OUR_MAC, src: PEER_MAC, ethertype: EtherType::IPV4 });
+        let ip = Ipv4Repr {
+            src: PEER,
+            dst: US,
+            proto: IpProto::TCP,
+            ttl: 64,
+            tos: 0,
+            id: self.ip_id,
+            df: true,
+            total_len: total as u16,
+        };
+        ipv4::emit(&mut frame[14..], ip);
+        wire_tcp::emit(&mut frame[34..], repr);
+        frame[34 + header..].copy_from_slice(payload);
+        wire_tcp::fill_checksum(Addr::from(PEER), Addr::from(US), &mut frame[34..]);
+        frame
+    }
+
+    /// The next segment that the stack sent.
+    pub fn sent(&mut self) -> Option<Sent> {
+        let frame = loop {
+            let frame = self.emitted.lock().unwrap().pop_front()?;
+            if frame[12..14] == EtherType::IPV4.to_be_bytes() {
+                break frame;
+            }
+        };
+        let (ip, _) = Ipv4Header::parse(&frame[14..]).expect("an IP header");
+        let total = usize::from(ip.total_len());
+        assert!(ipv4::verify(&frame[14..34]), "the IP checksum verifies");
+        assert!(wire_tcp::verify(ip.src_addr(), ip.dst_addr(), &frame[34..14 + total]), "the TCP checksum verifies");
+        let (header, options, payload) = TcpHeader::split(&frame[34..14 + total]).expect("a TCP header");
+        Some(Sent {
+            sport: header.src_port(),
+            dport: header.dst_port(),
+            seq: header.seq(),
+            ack: header.ack(),
+            flags: header.flags(),
+            window: header.window(),
+            options: TcpOptions::parse(options),
+            payload: payload.to_vec(),
+        })
+    }
+
+    pub fn expect(&mut self, flags: TcpFlags) -> Sent {
+        let sent = self.sent().unwrap_or_else(|| panic!("nothing was sent where {flags:?} was expected"));
+        assert_eq!(sent.flags, flags, "{sent:?}");
+        sent
+    }
+
+    pub fn expect_nothing(&mut self) {
+        assert_eq!(self.sent(), None);
+    }
+
+    pub fn counters(&self) -> Snapshot {
+        self.stack.snapshot()
+    }
+
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.stack.snapshot()[counter]
+    }
+
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.stack.ledger().dropped_for(reason)
+    }
+
+    pub fn listen(&mut self, port: u16, backlog: u32) -> Arc<Listener> {
+        self.stack.listen(SocketAddr::new(IpAddr::V4(US), port), backlog).expect("the port is free")
+    }
+
+    pub fn recv(&mut self, sock: &Arc<Sock>, len: usize) -> Result<Vec<u8>, RecvError> {
+        let mut buf = vec![0; len];
+        let got = self.stack.recv(sock, &mut buf, false, self.now)?;
+        buf.truncate(got);
+        self.run();
+        Ok(buf)
+    }
+
+    pub fn send(&mut self, sock: &Arc<Sock>, data: &[u8]) -> usize {
+        let step = self.stack.send(sock, data, false, self.now);
+        self.run();
+        match step {
+            WriteStep::Taken(n) => n,
+            _ => 0,
+        }
+    }
+
+    pub fn close(&mut self, sock: &Arc<Sock>) {
+        self.stack.close(sock, self.now);
+        self.run();
+    }
+
+    pub fn state(&self, sock: &Sock) -> State {
+        sock.lock.user().state
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let ledger = self.stack.ledger();
+        ledger.check().unwrap_or_else(|imbalance| panic!("{imbalance}\n{}", ledger.details()));
+        self.stack.shutdown();
+        let ledger = self.stack.ledger();
+        ledger.check().unwrap_or_else(|imbalance| panic!("after shutdown: {imbalance}\n{}", ledger.details()));
+    }
+}
+
+/// The peer's end of one connection.
+pub struct Peer {
+    pub sport: u16,
+    pub dport: u16,
+    pub seq: SeqNum,
+    pub ack: SeqNum,
+    pub window: u16,
+    /// TSval of the next segment and the echo; None without timestamps.
+    pub stamps: Option<(u32, u32)>,
+}
+
+impl Peer {
+    /// A peer that has not said anything yet.
+    pub fn new(sport: u16, dport: u16) -> Peer {
+        Peer { sport, dport, seq: SeqNum(1_000), ack: SeqNum(0), window: 64_240, stamps: None }
+    }
+
+    pub fn repr(&self, flags: TcpFlags) -> TcpRepr {
+        TcpRepr {
+            sport: self.sport,
+            dport: self.dport,
+            seq: self.seq,
+            ack: if flags.ack() { self.ack } else { SeqNum(0) },
+            flags,
+            window: self.window,
+            urgent: 0,
+            options: TcpOptions { timestamps: self.stamps, ..TcpOptions::default() },
+        }
+    }
+
+    /// Opens a connection with the usual options and gives the accepted socket.
+    pub fn connect(&mut self, lab: &mut Lab, listener: &Arc<Listener>) -> Arc<Sock> {
+        let mut syn = self.repr(SYN);
+        syn.options = TcpOptions {
+            mss: Some(1_460),
+            wscale: Some(7),
+            timestamps: self.stamps,
+            ..TcpOptions::default()
+        };
+        lab.segment(syn, &[]);
+        let answer = lab.expect(SYN_ACK);
+        assert_eq!(answer.ack, self.seq + 1);
+        self.seq = self.seq + 1;
+        self.ack = answer.seq + 1;
+        self.note(&answer);
+        lab.segment(self.repr(ACK), &[]);
+        lab.stack.accept(listener).expect("the handshake is complete")
+    }
+
+    /// Takes the echo from a segment of the stack.
+    pub fn note(&mut self, sent: &Sent) {
+        if let (Some((_, echo)), Some((tsval, _))) = (&mut self.stamps, sent.options.timestamps) {
+            *echo = tsval;
+        }
+    }
+
+    /// Sends in-order data.
+    pub fn data(&mut self, lab: &mut Lab, payload: &[u8]) {
+        lab.segment(self.repr(PSH_ACK), payload);
+        self.seq = self.seq + payload.len() as u32;
+    }
+
+    /// Sends data `offset` bytes ahead of the next.
+    pub fn data_at(&mut self, lab: &mut Lab, offset: i32, payload: &[u8]) {
+        let mut repr = self.repr(ACK);
+        repr.seq = SeqNum(repr.seq.0.wrapping_add_signed(offset));
+        lab.segment(repr, payload);
+    }
+}

@@ -1,0 +1,126 @@
+//! What the timers of a socket do when their deadline has come.
+
+use rxpath_trace::{Counter, Time};
+
+use super::{RTO_MAX, SockError, State, TIMEWAIT_LEN, TcpSock};
+use crate::cx::Cx;
+
+/// Retransmissions of an orphan's data before it is given up (`tcp_orphan_retries` 0 means 8).
+const ORPHAN_RETRIES: u8 = 8;
+
+/// SYNs that are sent again without doubling the timeout.
+const SYN_LINEAR_TIMEOUTS: u8 = 4;
+
+impl TcpSock {
+    /// Runs every timer whose deadline has come. The caller holds the lock and rearms the wheel afterwards.
+    pub fn run_timers(&mut self, cx: &mut Cx) {
+        if self.timers.delack <= cx.now {
+            self.delack_timer(cx);
+        }
+        if self.timers.retransmit <= cx.now {
+            self.timers.retransmit = Time::MAX;
+            if self.timers.probing {
+                self.probe_timer(cx);
+            } else {
+                self.retransmit_timer(cx);
+            }
+        }
+        if self.timers.keepalive <= cx.now {
+            self.timers.keepalive = Time::MAX;
+            self.keepalive_timer(cx);
+        }
+    }
+
+    /// `tcp_retransmit_timer`: RFC 6298 section 5.4 to 5.6.
+    fn retransmit_timer(&mut self, cx: &mut Cx) {
+        if self.tx.segments.is_empty() || self.state == State::Close {
+            return;
+        }
+        if self.tx.snd_wnd == 0 && !matches!(self.state, State::SynSent | State::SynRecv) && !self.user.orphan {
+            self.retransmit_into_zero_window(cx);
+            return;
+        }
+        if self.rtt.backoff >= self.retries(cx) {
+            self.give_up(cx);
+            return;
+        }
+        cx.count(Counter::TcpExtTCPTimeouts);
+        if self.state == State::SynSent {
+            cx.count(Counter::TcpExtTCPSynRetrans);
+        }
+        self.enter_loss();
+        self.retransmit_head(cx);
+        self.rtt.backoff = self.rtt.backoff.saturating_add(1);
+        self.timers.probing = false;
+        let timeout = if self.state == State::SynSent { self.syn_timeout() } else { self.rtt.backed_off() };
+        self.timers.retransmit = cx.now + timeout;
+    }
+
+    /// The first SYNs follow each other at the initial timeout, then the distance doubles (`tcp_syn_linear_timeouts`).
+    fn syn_timeout(&self) -> u64 {
+        let doublings = self.rtt.backoff.saturating_sub(SYN_LINEAR_TIMEOUTS);
+        (self.rtt.rto << doublings.min(7)).min(RTO_MAX)
+    }
+
+    /// The peer shrank its window under data in flight: the head is sent as a probe, for as long as the peer answers.
+    fn retransmit_into_zero_window(&mut self, cx: &mut Cx) {
+        let silent = cx.now - self.ack.last_rcv.max(self.tx.last_sent);
+        if self.rtt.backoff > 0 && silent > RTO_MAX {
+            self.give_up(cx);
+            return;
+        }
+        self.enter_loss();
+        self.retransmit_head(cx);
+        self.rtt.backoff = self.rtt.backoff.saturating_add(1);
+        self.timers.retransmit = cx.now + self.rtt.backed_off();
+    }
+
+    /// How often the state allows to retransmit.
+    fn retries(&self, cx: &Cx) -> u8 {
+        match self.state {
+            State::SynSent => cx.net.sysctl.tcp_syn_retries.saturating_add(SYN_LINEAR_TIMEOUTS),
+            State::SynRecv => cx.net.sysctl.tcp_synack_retries,
+            _ if self.user.orphan => ORPHAN_RETRIES,
+            _ => cx.net.sysctl.tcp_retries2,
+        }
+    }
+
+    fn give_up(&mut self, cx: &mut Cx) {
+        cx.count(Counter::TcpExtTCPAbortOnTimeout);
+        self.user.error = Some(SockError::TimedOut);
+        self.done(cx);
+    }
+
+    /// `tcp_probe_timer`: RFC 9293 section 3.8.6.1.
+    fn probe_timer(&mut self, cx: &mut Cx) {
+        if !self.tx.segments.is_empty() || !self.send_end().after(self.tx.snd_nxt) {
+            self.timers.probing = false;
+            self.arm_for_output(cx);
+            return;
+        }
+        if self.user.orphan && self.rtt.backoff >= ORPHAN_RETRIES {
+            self.give_up(cx);
+            return;
+        }
+        self.write_wakeup(cx);
+        self.rtt.backoff = self.rtt.backoff.saturating_add(1);
+        if self.tx.segments.is_empty() {
+            self.timers.probing = true;
+        } else {
+            self.timers.probing = false;
+        }
+        self.timers.retransmit = cx.now + self.rtt.backed_off().max(self.rtt.rto_min);
+    }
+
+    /// The end of an orphan's FIN-WAIT-2 (`tcp_keepalive_timer`).
+    fn keepalive_timer(&mut self, cx: &mut Cx) {
+        if self.state == State::FinWait2 && self.user.orphan {
+            let left = self.fin_timeout(cx);
+            if left > TIMEWAIT_LEN {
+                self.time_wait(cx, State::FinWait2, left - TIMEWAIT_LEN);
+            } else {
+                self.time_wait(cx, State::FinWait2, left);
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The way out: an IP header, the hooks, the next hop's address, the device.
+//!
+//! | file | kernel functions |
+//! |---|---|
+//! | `output` | `ip_queue_xmit`, `ip_local_out`, `ip_output`, `ip_finish_output2`, `neigh_hh_output` |
+//! | `outbox` | `dev_queue_xmit`, `pfifo_enqueue`, `sch_direct_xmit`, `dev_hard_start_xmit` |
+//!
+//! Frames gather in the [`Outbox`] of the Cpu, one queue per device, until [`flush`] at the end of the poll.
+//!
+//! Not supported: fragmentation. A packet that is larger than the interface allows and not to be segmented by the device
+//! is dropped as `PKT_TOO_BIG`.
+//!
+//! Neighbours: [`crate::tcp`], [`crate::icmp`] and [`crate::neigh`] send; [`crate::nic`]'s devices take. Nothing here
+//! panics on what it is given to send.
+
+mod outbox;
+mod output;
+#[cfg(test)]
+mod tests;
+
+pub use self::outbox::{Devices, Outbox, TX_QUEUE_LEN, dev_queue_xmit, flush};
+pub use self::output::{IpFlow, ip_queue_xmit};
+pub(crate) use self::output::{ip_build_and_send, push_ethernet};

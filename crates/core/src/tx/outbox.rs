@@ -1,0 +1,153 @@
+//! The transmit queues, and their way into the devices.
+
+use rxpath_mem::{Skb, SkbQueue};
+use rxpath_trace::{DropReason, Holder};
+
+use crate::cx::Cx;
+use crate::demux::stats::DevStat;
+use crate::demux::tap;
+use crate::nic::{DeviceQueue, Xmit};
+
+/// Frames that may wait for one device (`txqueuelen`).
+pub const TX_QUEUE_LEN: usize = 1_000;
+
+/// Frames of one Cpu that wait for their device, complete with their Ethernet header.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// By index of the interface, from 1. Grows to the highest index that was used.
+    queues: Vec<SkbQueue>,
+    /// Frames in all queues.
+    waiting: usize,
+}
+
+impl Outbox {
+    /// An empty one.
+    pub fn new() -> Outbox {
+        Outbox::default()
+    }
+
+    /// Frames that wait, for whatever device.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// True if no frame waits.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Frames that wait for the device of one interface, 0 to [`TX_QUEUE_LEN`].
+    pub fn len_of(&self, ifindex: u16) -> usize {
+        self.queues.get(usize::from(ifindex)).map_or(0, SkbQueue::len)
+    }
+
+    #[inline(always)]
+    fn queue(&mut self, ifindex: u16) -> &mut SkbQueue {
+        let place = usize::from(ifindex);
+        if place >= self.queues.len() {
+            self.grow(place);
+        }
+        &mut self.queues[place]
+    }
+
+    #[cold]
+    fn grow(&mut self, place: usize) {
+        self.queues.resize_with(place + 1, SkbQueue::default);
+    }
+
+    /// Takes the frame that waits longest for a device, with the queue's part of the bookkeeping undone.
+    pub(super) fn pop(&mut self, ifindex: u16) -> Option<Skb> {
+        let skb = self.queues.get_mut(usize::from(ifindex))?.pop_front()?;
+        self.waiting -= 1;
+        Some(skb)
+    }
+}
+
+/// Where the devices of a Cpu are to be found, by interface.
+pub trait Devices {
+    /// This Cpu's queue of the interface's device; None if the device is not there (any more).
+    fn device(&mut self, ifindex: u16) -> Option<&mut dyn DeviceQueue>;
+}
+
+/// `dev_queue_xmit`: a frame, Ethernet header first, waits for the device of `ifindex`. A full queue drops it.
+#[inline]
+pub fn dev_queue_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
+    skb.ifindex = ifindex;
+    if cx.outbox.queue(ifindex).len() >= TX_QUEUE_LEN {
+        return overflow(cx, skb, ifindex);
+    }
+    if cx.net.ptypes.has_taps() {
+        tap::deliver_outgoing(cx, &skb);
+    }
+    cx.hold(Holder::TxQueue);
+    cx.outbox.queue(ifindex).push_back(skb);
+    cx.outbox.waiting += 1;
+}
+
+#[cold]
+fn overflow(cx: &mut Cx, skb: Skb, ifindex: u16) {
+    cx.dev.add(ifindex, DevStat::TxDropped, 1);
+    cx.drop_skb(skb, DropReason::TxRingFull);
+}
+
+/// Hands what waits to the devices (`__qdisc_run`), at the end of a poll. What a busy device leaves goes first the next
+/// time.
+#[inline]
+pub fn flush<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D) {
+    if cx.outbox.is_empty() {
+        return;
+    }
+    for place in 0..cx.outbox.queues.len() {
+        if !cx.outbox.queues[place].is_empty() {
+            flush_one(cx, devices, place as u16);
+        }
+    }
+}
+
+fn flush_one<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
+    let Some(device) = devices.device(ifindex) else { return purge_one(cx, ifindex, DropReason::DevReady) };
+    let (mut sent, mut bytes) = (0, 0);
+    while let Some(front) = cx.outbox.queues[usize::from(ifindex)].front() {
+        match device.xmit(cx.now, front) {
+            Xmit::Busy => break,
+            Xmit::Sent => {
+                let Some(skb) = cx.outbox.pop(ifindex) else { break };
+                cx.release(Holder::TxQueue);
+                sent += 1;
+                bytes += skb.len() as u64;
+                cx.transmitted(skb, ifindex);
+            }
+            Xmit::Failed => {
+                let Some(skb) = cx.outbox.pop(ifindex) else { break };
+                cx.release(Holder::TxQueue);
+                cx.dev.add(ifindex, DevStat::TxErrors, 1);
+                cx.drop_skb(skb, DropReason::TxError);
+            }
+        }
+    }
+    if sent > 0 {
+        cx.dev.transmitted(ifindex, sent, bytes);
+        device.flush(cx.now);
+    }
+}
+
+/// Drops what waits for a device that is not there.
+#[cold]
+fn purge_one(cx: &mut Cx, ifindex: u16, reason: DropReason) {
+    while let Some(skb) = cx.outbox.pop(ifindex) {
+        cx.release(Holder::TxQueue);
+        cx.dev.add(ifindex, DevStat::TxDropped, 1);
+        cx.drop_skb(skb, reason);
+    }
+}
+
+impl Outbox {
+    /// Drops all that waits, for `reason`: when the stack goes.
+    pub fn purge(cx: &mut Cx, reason: DropReason) {
+        for place in 0..cx.outbox.queues.len() {
+            purge_one(cx, place as u16, reason);
+        }
+    }
+}

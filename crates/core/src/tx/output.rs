@@ -1,0 +1,155 @@
+//! From a transport segment to a frame.
+
+use std::net::Ipv4Addr;
+
+use rxpath_mem::Skb;
+use rxpath_trace::{Counter, DropReason};
+use rxpath_wire::{Addr, EtherType, EthernetHeader, EthernetRepr, Ipv4Header, Ipv4Repr, MacAddr, ethernet, ipv4};
+
+use super::outbox::dev_queue_xmit;
+use crate::cx::{Cx, Fate};
+use crate::neigh;
+use crate::netfilter::{self, HookPoint};
+use crate::route::{self, Route};
+
+/// What the IP header of a packet says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpFlow {
+    /// Source address.
+    pub src: Addr,
+    /// Destination address.
+    pub dst: Addr,
+    /// Transport protocol, of [`rxpath_wire::IpProto`].
+    pub protocol: u8,
+    /// Time to live, in hops.
+    pub ttl: u8,
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// Routers may not cut the packet.
+    pub dont_fragment: bool,
+    /// Identification; of a packet that the device cuts, that of the first segment.
+    pub ident: u16,
+}
+
+/// `ip_queue_xmit`: sends a segment whose data starts at its transport header, checksum filled in or `Partial`, by a route
+/// that was found before. A route that is not current any more is looked up again; without one the segment is dropped.
+#[inline]
+pub fn ip_queue_xmit(cx: &mut Cx, skb: Skb, flow: &IpFlow, route: &mut Route) {
+    ip_build_and_send(cx, skb, flow, &[], route);
+}
+
+/// [`ip_queue_xmit`] with IP options, at most 40 bytes in whole words.
+#[inline(always)]
+pub(crate) fn ip_build_and_send(cx: &mut Cx, mut skb: Skb, flow: &IpFlow, options: &[u8], route: &mut Route) {
+    if !route.is_current(&cx.net) && !reroute(cx, flow, route) {
+        return no_route(cx, skb);
+    }
+    let (Some(src), Some(dst)) = (flow.src.v4(), flow.dst.v4()) else { return no_route(cx, skb) };
+    let header_len = Ipv4Header::LEN + options.len();
+    let Ok(total_len) = u16::try_from(skb.len() + header_len) else { return too_big(cx, skb) };
+    skb.set_transport_header_here();
+    push_header(&mut skb, flow, (src, dst), options, total_len);
+    skb.set_network_header_here();
+    skb.protocol = EtherType::IPV4;
+    skb.ifindex = route.ifindex;
+    cx.count(Counter::IpOutRequests);
+    ip_local_out(cx, skb, route);
+}
+
+#[inline(always)]
+fn push_header(skb: &mut Skb, flow: &IpFlow, (src, dst): (Ipv4Addr, Ipv4Addr), options: &[u8], total_len: u16) {
+    let repr = Ipv4Repr {
+        src,
+        dst,
+        proto: flow.protocol,
+        ttl: flow.ttl,
+        tos: flow.tos,
+        id: flow.ident,
+        df: flow.dont_fragment,
+        total_len,
+    };
+    let header = skb.push(Ipv4Header::LEN + options.len());
+    ipv4::emit(header, repr);
+    if !options.is_empty() {
+        header[0] = 0x40 | (header.len() / 4) as u8;
+        header[Ipv4Header::LEN..].copy_from_slice(options);
+        ipv4::fill_checksum(header);
+    }
+}
+
+/// Looks the way up again after the configuration changed; what was kept of the next hop goes with the old way.
+#[cold]
+fn reroute(cx: &Cx, flow: &IpFlow, route: &mut Route) -> bool {
+    match route::output(&cx.net, flow.dst, Some(flow.src)) {
+        Ok(found) => {
+            *route = found;
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+#[cold]
+fn no_route(cx: &mut Cx, skb: Skb) {
+    cx.count(Counter::IpOutNoRoutes);
+    cx.drop_skb(skb, DropReason::IpOutnoroutes);
+}
+
+#[cold]
+fn too_big(cx: &mut Cx, skb: Skb) {
+    cx.count(Counter::IpFragFails);
+    cx.drop_skb(skb, DropReason::PktTooBig);
+}
+
+/// `ip_local_out` and `ip_output`: the OUTPUT and POSTROUTING hooks, then the link.
+#[inline(always)]
+fn ip_local_out(cx: &mut Cx, skb: Skb, route: &mut Route) {
+    let skb = match pass_hook(cx, HookPoint::LocalOut, skb) {
+        Some(skb) => skb,
+        None => return,
+    };
+    let skb = match pass_hook(cx, HookPoint::PostRouting, skb) {
+        Some(skb) => skb,
+        None => return,
+    };
+    if skb.len() > usize::from(route.mtu) && skb.gso_size == 0 {
+        return too_big(cx, skb);
+    }
+    cx.count(Counter::IpOutTransmits);
+    cx.count_n(Counter::IpExtOutOctets, skb.len() as u64);
+    ip_finish_output2(cx, skb, route);
+}
+
+/// The packet, if the hooks of the point let it go on; else it has ended or is held.
+#[inline(always)]
+fn pass_hook(cx: &mut Cx, point: HookPoint, skb: Skb) -> Option<Skb> {
+    match netfilter::hook(cx, point, skb) {
+        Fate::Pass(skb) => Some(skb),
+        ended => {
+            if let Err(end) = ended.split() {
+                cx.end(end);
+            }
+            None
+        }
+    }
+}
+
+/// `ip_finish_output2`: the Ethernet header, from the route if it has it, else by way of the neighbour table.
+#[inline(always)]
+fn ip_finish_output2(cx: &mut Cx, mut skb: Skb, route: &mut Route) {
+    if let Some((mac, generation)) = route.mac
+        && generation == cx.neigh.generation()
+    {
+        push_ethernet(cx, &mut skb, route.ifindex, mac, EtherType::IPV4);
+        return dev_queue_xmit(cx, skb, route.ifindex);
+    }
+    let confirm = std::mem::take(&mut route.confirm);
+    route.mac = neigh::resolve_output(cx, skb, route.ifindex, route.nexthop, confirm);
+}
+
+/// Puts the Ethernet header in front of what an interface is to send.
+#[inline(always)]
+pub(crate) fn push_ethernet(cx: &Cx, skb: &mut Skb, ifindex: u16, dst: MacAddr, ethertype: u16) {
+    let src = cx.net.interface(ifindex).map_or(MacAddr::ZERO, |interface| interface.mac);
+    ethernet::emit(skb.push(EthernetHeader::LEN), EthernetRepr { dst, src, ethertype });
+}

@@ -1,0 +1,339 @@
+//! The driver's side of the ring.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rxpath_trace::{PacketId, Time};
+
+use super::core::Driver;
+use super::missed::{MissedFrame, RingStats};
+use super::{EOP, EXTRA, Report, RxDesc, RxErrors, Side, take_extra};
+use crate::pool::PagePool;
+use crate::returns::{Returns, give_slot_back};
+use crate::skb::Skb;
+use crate::slot::{RX_HEADROOM, SkbMeta, SlotClass, SlotPtr};
+
+/// Slots posted at a time, at the least (less in small rings): posting is cheap in batches.
+const REFILL_BATCH: usize = 16;
+
+/// The driver's side of a descriptor ring: posts slots, takes frames.
+pub struct RxRing {
+    driver: Driver<SlotPtr, Report>,
+    side: Arc<Side>,
+    /// Slots whose frames were used in place: posted again first.
+    reuse: Vec<SlotPtr>,
+    /// The pool that the posted slots are from.
+    pool: usize,
+    missed: Vec<MissedFrame>,
+    /// What `take_slow` gives besides the packet.
+    slow_desc: RxDesc,
+    /// Frames taken so far.
+    harvested: u64,
+    stats: Arc<RingStats>,
+}
+
+/// A frame that lies in the ring, looked at without taking it.
+#[derive(Clone, Copy, Debug)]
+pub struct Peek<'a> {
+    /// The frame, from its link header on.
+    pub bytes: &'a [u8],
+    /// What the device reported.
+    pub desc: RxDesc,
+    /// Its identity.
+    pub id: PacketId,
+}
+
+/// A frame taken from the ring.
+#[derive(Debug)]
+#[must_use = "holds a packet that must be ended"]
+pub enum Harvest {
+    /// A frame as a packet: id, hash, checksum state and gso fields are filled in from the descriptor, the data begins
+    /// at the link header.
+    Frame(Skb, RxDesc),
+    /// A frame with something wrong (`desc.errors`).
+    Error {
+        /// Its identity.
+        id: PacketId,
+        /// What the device reported.
+        desc: RxDesc,
+        /// What there is of it.
+        skb: Skb,
+    },
+}
+
+impl RxRing {
+    pub(super) fn new(driver: Driver<SlotPtr, Report>, side: Arc<Side>) -> RxRing {
+        let size = driver.size();
+        let stats = side.stats.clone();
+        RxRing {
+            driver,
+            side,
+            reuse: Vec::with_capacity(size),
+            pool: 0,
+            missed: Vec::new(),
+            slow_desc: RxDesc::default(),
+            harvested: 0,
+            stats,
+        }
+    }
+
+    /// Posts slots, if enough places are free to be worth it (16, or a quarter of a small ring); gives how many. Takes
+    /// in what other threads returned to the pool first.
+    ///
+    /// # Panics
+    /// If slots of another pool are still in the ring: a ring has one pool at a time.
+    #[inline]
+    pub fn refill(&mut self, pool: &mut PagePool) -> usize {
+        if self.driver.room() < REFILL_BATCH.min(self.driver.size() / 4).max(1) {
+            return 0;
+        }
+        self.refill_now(pool)
+    }
+
+    fn refill_now(&mut self, pool: &mut PagePool) -> usize {
+        if self.pool != pool.id() {
+            assert!(self.driver.in_use() == 0 && self.reuse.is_empty(), "a ring has one pool at a time");
+            self.pool = pool.id();
+        }
+        pool.drain();
+        let room = self.driver.room();
+        let again = self.reuse.len().min(room);
+        for slot in self.reuse.drain(self.reuse.len() - again..) {
+            self.driver.post(slot);
+        }
+        let fresh = pool.pop_frames(room - again, |slot| self.driver.post(slot));
+        let posted = again + fresh;
+        self.driver.publish();
+        let starved = posted < room;
+        if starved {
+            pool.count_empty();
+            self.stats.refill_failed();
+        }
+        if self.side.starved.load(Ordering::Relaxed) != starved {
+            self.side.starved.store(starved, Ordering::Relaxed);
+        }
+        posted
+    }
+
+    /// The next frame, if it lies whole in one slot and nothing is wrong with it, without taking it.
+    #[inline(always)]
+    pub fn peek(&mut self) -> Option<Peek<'_>> {
+        self.peek_at(0)
+    }
+
+    /// As [`RxRing::peek`], for the frame `n` places further on: for prefetching and for looking at a burst as a whole.
+    /// None also if that place is not a frame of one slot.
+    #[inline(always)]
+    pub fn peek_at(&mut self, n: usize) -> Option<Peek<'_>> {
+        let (slot, report) = self.look(n)?;
+        if !report.is_plain() {
+            return None;
+        }
+        // SAFETY: the place is completed, so the slot belongs to the driver, and `self` is borrowed as long as the bytes.
+        let bytes = unsafe { frame(slot, report.len) };
+        Some(Peek { bytes, desc: report.desc(u32::from(report.len)), id: report.id })
+    }
+
+    /// The flow hash of the place `n` further on, without looking at the frame.
+    #[inline(always)]
+    pub fn hash_at(&mut self, n: usize) -> Option<u32> {
+        self.look(n).map(|(_, report)| report.hash)
+    }
+
+    /// The place `n` further on, if it is completed.
+    #[inline(always)]
+    fn look(&mut self, n: usize) -> Option<(SlotPtr, &Report)> {
+        if !self.driver.is_completed(n) {
+            return None;
+        }
+        self.driver.completed(n)
+    }
+
+    /// Ends the frame that [`RxRing::peek`] shows: its slot is posted again at the next refill. False, and nothing done,
+    /// if `peek` would show none.
+    #[inline(always)]
+    pub fn recycle_peeked(&mut self) -> bool {
+        match self.look(0) {
+            Some((slot, report)) if report.is_plain() => {
+                self.driver.take(1);
+                self.reuse.push(slot);
+                self.count_harvested();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the next frame.
+    #[inline(always)]
+    pub fn take(&mut self) -> Option<Harvest> {
+        let (slot, report) = self.look(0)?;
+        let (skb, desc) = if report.is_plain() {
+            let desc = report.desc(u32::from(report.len));
+            // SAFETY: the place is completed, and is taken in the next line: the slot is this function's.
+            let skb = unsafe { packet(slot, report) };
+            self.driver.take(1);
+            (skb, desc)
+        } else {
+            // In two pieces, of which one is a number: a result that comes back through memory would be in memory on
+            // the plain way too.
+            (self.take_slow()?, self.slow_desc)
+        };
+        self.count_harvested();
+        if desc.errors.is_empty() {
+            Some(Harvest::Frame(skb, desc))
+        } else {
+            Some(Harvest::Error { id: skb.id, desc, skb })
+        }
+    }
+
+    /// A frame with errors, of several places, or with a large slot; its descriptor in `slow_desc`.
+    #[inline(never)]
+    fn take_slow(&mut self) -> Option<Skb> {
+        let (mut skb, first) = self.take_place()?;
+        let mut end = first.flags & EOP != 0;
+        let mut errors = first.errors;
+        // Frames are handed over whole, so the places up to the end are there.
+        while !end && let Some((part, report)) = self.take_place() {
+            end = report.flags & EOP != 0;
+            errors |= report.errors;
+            if let Err(part) = skb.add_frag(part) {
+                Returns::new().push(part);
+                errors |= RxErrors::FIFO;
+            }
+        }
+        self.slow_desc = RxDesc { errors, ..first.desc(skb.len() as u32) };
+        Some(skb)
+    }
+
+    /// Takes one place as a packet of its own.
+    fn take_place(&mut self) -> Option<(Skb, Report)> {
+        let (slot, report) = self.look(0)?;
+        let mut report = *report;
+        self.driver.take(1);
+        // SAFETY: the place was completed and has been taken: the slot is this function's; the flag says what is there.
+        let extra = (report.flags & EXTRA != 0).then(|| unsafe { take_extra(slot) });
+        // SAFETY: as above.
+        let mut skb = unsafe { packet(slot, &report) };
+        if let Some(Err(extra)) = extra.map(|extra| skb.add_frag(extra)) {
+            Returns::new().push(extra);
+            report.errors |= RxErrors::FIFO;
+        }
+        Some((skb, report))
+    }
+
+    #[inline(always)]
+    fn count_harvested(&mut self) {
+        self.harvested += 1;
+        self.stats.harvested_so_far(self.harvested);
+    }
+
+    /// Places done and not taken, as far as last seen: costs nothing.
+    #[inline(always)]
+    pub fn done_count_hint(&self) -> usize {
+        self.driver.ready_hint()
+    }
+
+    /// Places done and not taken, as of now: for the check that closes a poll.
+    #[inline]
+    pub fn pending(&self) -> usize {
+        self.driver.ready_now()
+    }
+
+    /// Slots posted and not taken, done or not.
+    #[inline]
+    pub fn posted(&self) -> usize {
+        self.driver.in_use()
+    }
+
+    /// Places in the ring; one less can be posted.
+    pub fn size(&self) -> usize {
+        self.driver.size()
+    }
+
+    /// Refills that found the pool dry.
+    pub fn alloc_failed(&self) -> u64 {
+        self.stats.alloc_failed()
+    }
+
+    /// Hands every frame that found no descriptor since the last call to `f`: identity, time, length. Gives the number
+    /// of further such frames, of which there is no record because there were too many (more than 256 since the last
+    /// call).
+    #[inline]
+    pub fn drain_missed(&mut self, mut f: impl FnMut(PacketId, Time, u32)) -> u64 {
+        self.drain_missed_frames(|frame| f(frame.id, frame.at, frame.len))
+    }
+
+    /// As [`RxRing::drain_missed`], with all that is known of a frame.
+    #[inline]
+    pub fn drain_missed_frames(&mut self, f: impl FnMut(MissedFrame)) -> u64 {
+        self.side.missed.drain(&mut self.missed, f)
+    }
+
+    /// Counters of the ring.
+    pub fn stats(&self) -> Arc<RingStats> {
+        self.stats.clone()
+    }
+}
+
+impl Drop for RxRing {
+    fn drop(&mut self) {
+        for slot in self.reuse.drain(..) {
+            // SAFETY: slots on the list belong to the driver: 2 KiB slots.
+            unsafe { give_slot_back(slot, SlotClass::Frame) };
+        }
+    }
+}
+
+impl std::fmt::Debug for RxRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RxRing")
+            .field("size", &self.size())
+            .field("posted", &self.posted())
+            .field("pending", &self.pending())
+            .field("stats", &self.stats)
+            .finish()
+    }
+}
+
+/// The frame in a slot of the ring.
+///
+/// # Safety
+/// The caller owns the slot for `'a`, and does not write to it.
+#[inline(always)]
+unsafe fn frame<'a>(slot: SlotPtr, len: u16) -> &'a [u8] {
+    let start = slot.buffer().wrapping_add(RX_HEADROOM);
+    // SAFETY: reports never exceed the room of a slot; initialised memory.
+    unsafe { std::slice::from_raw_parts(start, usize::from(len)) }
+}
+
+/// Makes a packet of a slot from the ring: writes its one line.
+///
+/// # Safety
+/// The caller owns the slot and passes it on.
+#[inline(always)]
+unsafe fn packet(slot: SlotPtr, report: &Report) -> Skb {
+    // SAFETY: the slot is the caller's, and no reference to its line lives.
+    unsafe { slot.init_fresh(SlotClass::Frame) };
+    // SAFETY: as above; initialised.
+    let mut skb = unsafe { Skb::from_slot(slot) };
+    let from: *const Report = report;
+    let to: *mut SkbMeta = &mut *skb;
+    // SAFETY: both begin with the same fields of the same types, with no padding between (asserted below), and a
+    // report in the ring never overlaps a line.
+    unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), to.cast(), COMMON) };
+    skb.ip_summed = report.csum;
+    skb.link_mut().len = report.len;
+    skb
+}
+
+/// Bytes of the fields that [`Report`] and [`SkbMeta`] begin with: id, hash, gso_size, gso_segs.
+const COMMON: usize = 16;
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(Report, id) == 0 && offset_of!(SkbMeta, id) == 0);
+    assert!(offset_of!(Report, hash) == 8 && offset_of!(SkbMeta, hash) == 8);
+    assert!(offset_of!(Report, gso_size) == 12 && offset_of!(SkbMeta, gso_size) == 12);
+    assert!(offset_of!(Report, gso_segs) == 14 && offset_of!(SkbMeta, gso_segs) == 14);
+};

@@ -1,0 +1,315 @@
+//! From entries to a configuration: what shows only when values are seen together.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::path::PathBuf;
+
+use rxpath_trace::Selector;
+use rxpath_wire::MacAddr;
+
+use super::cidr::Cidr;
+use super::error::Finding;
+use super::keys::{INTERFACE, LIFE, ROUTE, SERVICE, STACK};
+use super::read::{Document, Entry};
+use super::values::Value;
+use super::{
+    App, Driver, FaultsConfig, HostConfig, InterfaceConfig, LifeConfig, RouteConfig, ServiceConfig, StackConfig,
+};
+
+/// The first bytes of hardware addresses that are not given: locally administered, then `rx`.
+const MAC_PREFIX: [u8; 4] = [0x02, b'r', b'x', 0];
+
+/// Makes the configuration of a document whose keys were all read.
+pub(super) fn host(document: Document) -> Result<HostConfig, Vec<Finding>> {
+    let mut checker = Checker { findings: Vec::new(), networks: Vec::new() };
+    let entries = document.all(&INTERFACE);
+    let interfaces: Vec<InterfaceConfig> =
+        entries.iter().enumerate().filter_map(|(index, entry)| interface(index, entry)).collect();
+    checker.interfaces(&interfaces, entries);
+    let routes = checker.routes(document.all(&ROUTE), &interfaces);
+    let services = checker.services(document.all(&SERVICE), &interfaces);
+    let life = document.all(&LIFE).first().and_then(life);
+    let stack = document.all(&STACK).first().and_then(stack);
+    match (life, stack) {
+        (Some(life), Some(stack)) if checker.findings.is_empty() => {
+            Ok(HostConfig { interfaces, routes, sysctls: document.sysctls, services, life, stack })
+        }
+        _ => Err(checker.findings),
+    }
+}
+
+/// Typed access to an entry: nothing where the key was not given and has no default.
+impl Entry {
+    fn text(&self, key: &str) -> Option<String> {
+        match self.value(key)? {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    fn number<T: TryFrom<u64>>(&self, key: &str) -> Option<T> {
+        match self.value(key)? {
+            Value::Number(number) => T::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+
+    fn share(&self, key: &str) -> Option<f64> {
+        match self.value(key)? {
+            Value::Share(share) => Some(*share),
+            _ => None,
+        }
+    }
+
+    fn switch(&self, key: &str) -> Option<bool> {
+        match self.value(key)? {
+            Value::Switch(switch) => Some(*switch),
+            _ => None,
+        }
+    }
+
+    fn mac(&self, key: &str) -> Option<MacAddr> {
+        match self.value(key)? {
+            Value::Mac(mac) => Some(*mac),
+            _ => None,
+        }
+    }
+
+    fn cidrs(&self, key: &str) -> Option<&[(Cidr, Range<usize>)]> {
+        match self.value(key)? {
+            Value::Cidrs(cidrs) => Some(cidrs),
+            _ => None,
+        }
+    }
+
+    fn network(&self, key: &str) -> Option<Cidr> {
+        match self.value(key)? {
+            Value::Network(network) => Some(*network),
+            _ => None,
+        }
+    }
+
+    fn address(&self, key: &str) -> Option<IpAddr> {
+        match self.value(key)? {
+            Value::Address(addr) => Some(*addr),
+            _ => None,
+        }
+    }
+
+    fn listen(&self, key: &str) -> Option<SocketAddr> {
+        match self.value(key)? {
+            Value::Listen(addr) => Some(*addr),
+            _ => None,
+        }
+    }
+
+    fn selector(&self, key: &str) -> Option<Selector> {
+        match self.value(key)? {
+            Value::Selector(selector) => Some(selector.clone()),
+            _ => None,
+        }
+    }
+}
+
+fn interface(index: usize, entry: &Entry) -> Option<InterfaceConfig> {
+    Some(InterfaceConfig {
+        name: entry.text("name")?,
+        driver: match entry.text("driver")?.as_str() {
+            "wire" => Driver::Wire,
+            _ => Driver::Tap,
+        },
+        mac: entry.mac("mac").unwrap_or_else(|| default_mac(index)),
+        addresses: entry.cidrs("addresses")?.iter().map(|(cidr, _)| *cidr).collect(),
+        mtu: entry.number("mtu")?,
+        queues: entry.number("queues")?,
+        rx_usecs: entry.number("rx_usecs")?,
+        rx_frames: entry.number("rx_frames")?,
+        gro: entry.switch("gro")?,
+        ring: entry.number("ring")?,
+        faults: faults(entry.table("faults")?)?,
+    })
+}
+
+fn default_mac(index: usize) -> MacAddr {
+    let [high, low] = (index as u16).wrapping_add(1).to_be_bytes();
+    let [a, b, c, d] = MAC_PREFIX;
+    MacAddr::from([a, b, c, d, high, low])
+}
+
+fn faults(entry: &Entry) -> Option<FaultsConfig> {
+    Some(FaultsConfig {
+        loss: entry.share("loss")?,
+        duplicate: entry.share("duplicate")?,
+        reorder: entry.share("reorder")?,
+        corrupt: entry.share("corrupt")?,
+        delay_ms: entry.number("delay_ms")?,
+        rate: entry.number("rate")?,
+    })
+}
+
+fn service(entry: &Entry) -> Option<ServiceConfig> {
+    let app = match entry.text("app")?.as_str() {
+        "http" => App::Http,
+        "echo" => App::Echo,
+        "discard" => App::Discard,
+        _ => App::Chargen,
+    };
+    Some(ServiceConfig { listen: entry.listen("listen")?, app })
+}
+
+fn life(entry: &Entry) -> Option<LifeConfig> {
+    Some(LifeConfig { select: entry.selector("select")? })
+}
+
+fn stack(entry: &Entry) -> Option<StackConfig> {
+    Some(StackConfig {
+        cpus: entry.number("cpus")?,
+        seed: entry.number("seed"),
+        control: entry.text("control").map(PathBuf::from),
+    })
+}
+
+struct Checker {
+    findings: Vec<Finding>,
+    /// Every address so far with its interface.
+    networks: Vec<(Cidr, String)>,
+}
+
+impl Checker {
+    fn find(&mut self, span: Range<usize>, what: String) {
+        self.findings.push(Finding { span, what });
+    }
+
+    fn interfaces(&mut self, interfaces: &[InterfaceConfig], entries: &[Entry]) {
+        if interfaces.is_empty() {
+            let what = format!("no {}; a stack without one receives nothing", INTERFACE.header);
+            self.find(0..0, what);
+        }
+        for (index, (interface, entry)) in interfaces.iter().zip(entries).enumerate() {
+            let earlier = &interfaces[..index];
+            if earlier.iter().any(|other| other.name == interface.name) {
+                let what = format!("a second interface is named {:?}; give each its own name", interface.name);
+                self.find(entry.span_of("name"), what);
+            }
+            if let Some(other) = earlier.iter().find(|other| other.mac == interface.mac) {
+                let what = format!("{:?} has the address {} already; give each its own", other.name, interface.mac);
+                self.find(entry.span_of("mac"), what);
+            }
+            self.moderation(interface, entry);
+            for (cidr, span) in entry.cidrs("addresses").unwrap_or_default() {
+                self.address(*cidr, span, &interface.name);
+            }
+        }
+    }
+
+    fn moderation(&mut self, interface: &InterfaceConfig, entry: &Entry) {
+        let InterfaceConfig { rx_frames, rx_usecs, ring, .. } = *interface;
+        if rx_frames >= u32::from(ring) {
+            let what = format!(
+                "rx_frames = {rx_frames} is never reached in a ring of {ring}; make it smaller, or the ring larger"
+            );
+            self.find(entry.span_of("rx_frames"), what);
+        } else if rx_frames > 1 && rx_usecs == 0 {
+            let what = format!(
+                "rx_frames = {rx_frames} without rx_usecs leaves the last frames waiting for ever; add rx_usecs = 50"
+            );
+            self.find(entry.span_of("rx_frames"), what);
+        }
+    }
+
+    /// No address is given twice, and no two interfaces have networks in common: a packet would not know its way.
+    fn address(&mut self, cidr: Cidr, span: &Range<usize>, interface: &str) {
+        let same = |(other, _): &&(Cidr, String)| other.addr() == cidr.addr();
+        let common = |(other, name): &&(Cidr, String)| name != interface && other.overlaps(&cidr);
+        let what = if let Some((_, name)) = self.networks.iter().find(same) {
+            Some(format!("{} is given a second time (first to {name:?}); remove one", cidr.addr()))
+        } else if let Some((other, name)) = self.networks.iter().find(common) {
+            Some(format!("{cidr} overlaps {other} of {name:?}; give the two interfaces different networks"))
+        } else {
+            None
+        };
+        if let Some(what) = what {
+            self.find(span.clone(), what);
+        }
+        self.networks.push((cidr, interface.to_owned()));
+    }
+
+    fn routes(&mut self, entries: &[Entry], interfaces: &[InterfaceConfig]) -> Vec<RouteConfig> {
+        let mut routes: Vec<RouteConfig> = Vec::new();
+        for entry in entries {
+            let dev = match self.dev(entry, interfaces) {
+                Ok(dev) => dev,
+                Err((key, what)) => {
+                    self.find(entry.span_of(key), what);
+                    continue;
+                }
+            };
+            let (Some(to), Some(metric)) = (entry.network("to"), entry.number("metric")) else { continue };
+            if routes.iter().any(|other| other.to == to && other.metric == metric) {
+                let what = format!("a second route to {to} has metric {metric}; give it another metric, or remove it");
+                self.find(entry.span_of("to"), what);
+            }
+            routes.push(RouteConfig { to, via: entry.address("via"), dev, metric });
+        }
+        routes
+    }
+
+    /// The interface that a route leaves by; an error names the key to blame.
+    fn dev(&self, entry: &Entry, interfaces: &[InterfaceConfig]) -> Result<String, (&'static str, String)> {
+        let dev = entry.text("dev");
+        if let Some(dev) = &dev
+            && !interfaces.iter().any(|interface| interface.name == *dev)
+        {
+            let names: Vec<String> = interfaces.iter().map(|interface| format!("{:?}", interface.name)).collect();
+            return Err(("dev", format!("no interface is named {dev:?}; there is {}", names.join(", "))));
+        }
+        let Some(via) = entry.address("via") else {
+            let mend =
+                format!("this {} has neither via nor dev; add a line such as via = \"10.9.0.254\"", ROUTE.header);
+            return dev.ok_or(("via", mend));
+        };
+        if self.networks.iter().any(|(cidr, _)| cidr.addr() == via) {
+            return Err(("via", format!("{via} is this host's own address; name the gateway's")));
+        }
+        let on_link = |(cidr, name): &&(Cidr, String)| cidr.contains(via) && dev.as_ref().is_none_or(|dev| dev == name);
+        let end = |cidr: &Cidr| {
+            cidr.broadcast().map(IpAddr::V4) == Some(via) || (cidr.prefix() <= 30 && cidr.network().addr() == via)
+        };
+        match self.networks.iter().find(on_link) {
+            Some((cidr, _)) if end(cidr) => {
+                Err(("via", format!("{via} is no host's address within {}; name the gateway's", cidr.network())))
+            }
+            Some((_, name)) => Ok(name.clone()),
+            None => {
+                let of = dev.as_ref().map_or("any interface".to_owned(), |dev| format!("{dev:?}"));
+                Err(("via", format!("{via} is not on a network of {of}; a gateway must be in reach without a route")))
+            }
+        }
+    }
+
+    fn services(&mut self, entries: &[Entry], interfaces: &[InterfaceConfig]) -> Vec<ServiceConfig> {
+        let own =
+            |addr: IpAddr| interfaces.iter().flat_map(|interface| &interface.addresses).any(|cidr| cidr.addr() == addr);
+        let mut services: Vec<ServiceConfig> = Vec::new();
+        for entry in entries {
+            let Some(service) = service(entry) else { continue };
+            let ServiceConfig { listen, .. } = service;
+            if !listen.ip().is_unspecified() && !own(listen.ip()) {
+                let what =
+                    format!("{} is not an address of this host; listen on one of its own, or on 0.0.0.0", listen.ip());
+                self.find(entry.span_of("listen"), what);
+            }
+            if let Some(other) = services.iter().find(|other| collide(other.listen, listen)) {
+                let what = format!("{listen} is taken by the service on {}; choose another port", other.listen);
+                self.find(entry.span_of("listen"), what);
+            }
+            services.push(service);
+        }
+        services
+    }
+}
+
+/// Whether two listeners would both be due the same connection.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}

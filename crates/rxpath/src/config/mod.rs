@@ -1,0 +1,217 @@
+//! `host.toml`: what a host is — its interfaces, routes, tunables and services.
+//!
+//! [`HostConfig::load`] reads a file and gives either a configuration in which every value is within its bounds and
+//! every name leads somewhere, or all that is wrong with it ([`ConfigErrors`]): each finding names the file, the line,
+//! the column, and the mend. [`reference()`] is the documentation of the file; it comes from the same table of keys
+//! (`keys.rs`) that the reader obeys, so neither has a key that the other lacks.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `keys.rs` | the table: sections, keys, what each takes, defaults |
+//! | `read.rs` | text to typed values, key by key |
+//! | `check.rs` | what only shows when values are seen together: overlaps, gateways out of reach, names used twice |
+//! | `reference.rs` | the table as Markdown |
+//!
+//! Nothing here panics, whatever the file holds; a file above 1 MiB is refused.
+
+mod check;
+mod cidr;
+mod error;
+mod keys;
+mod read;
+mod reference;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use rxpath_core::sysctl::Sysctls;
+use rxpath_trace::Selector;
+use rxpath_wire::MacAddr;
+
+pub use cidr::{Cidr, ParseCidrError};
+pub use error::{ConfigError, ConfigErrors};
+pub use reference::reference;
+
+/// The largest file that is read, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+/// A host: what [`HostConfig::load`] makes of a `host.toml`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostConfig {
+    /// Interfaces, in the order of the file; at least one, names and hardware addresses unique.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Routes besides those that addresses bring, in the order of the file.
+    pub routes: Vec<RouteConfig>,
+    /// Tunables: Linux's defaults with the file's changes.
+    pub sysctls: Sysctls,
+    /// Services to run, in the order of the file; no two listen on the same address and port.
+    pub services: Vec<ServiceConfig>,
+    /// Which packets' lives are recorded.
+    pub life: LifeConfig,
+    /// The stack itself.
+    pub stack: StackConfig,
+}
+
+/// What moves an interface's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// An in-memory cable.
+    Wire,
+    /// A TAP of the kernel.
+    Tap,
+}
+
+/// One `[[interface]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InterfaceConfig {
+    /// Name, 1 to 15 bytes; of a TAP, the kernel's name for it too.
+    pub name: String,
+    /// What moves its frames.
+    pub driver: Driver,
+    /// Hardware address, unicast.
+    pub mac: MacAddr,
+    /// Addresses with their prefix lengths; no two are equal.
+    pub addresses: Vec<Cidr>,
+    /// Largest IP packet, in bytes, 68 to 65535.
+    pub mtu: u16,
+    /// Receive queues, 1 to 64.
+    pub queues: u16,
+    /// Moderation: longest wait before an interrupt, in microseconds; 0 for none.
+    pub rx_usecs: u32,
+    /// Moderation: frames that end the wait early; 0 for no such number. Below `ring`.
+    pub rx_frames: u32,
+    /// Whether GRO merges segments.
+    pub gro: bool,
+    /// Descriptors of each receive ring, a power of two, 256 to 4096.
+    pub ring: u16,
+    /// Faults that are put on purpose between the device and the stack.
+    pub faults: FaultsConfig,
+}
+
+/// `faults` of an interface; all zero (the default) does nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FaultsConfig {
+    /// Share of frames lost, 0.0 to 1.0.
+    pub loss: f64,
+    /// Share of frames that come twice, 0.0 to 1.0.
+    pub duplicate: f64,
+    /// Share of frames that come after a later one, 0.0 to 1.0.
+    pub reorder: f64,
+    /// Share of frames with a flipped bit, 0.0 to 1.0.
+    pub corrupt: f64,
+    /// Delay of every frame, in milliseconds.
+    pub delay_ms: u32,
+    /// Bits per second that pass; 0 for no limit.
+    pub rate: u64,
+}
+
+impl FaultsConfig {
+    /// True if it does nothing.
+    pub fn is_none(&self) -> bool {
+        *self == FaultsConfig::default()
+    }
+}
+
+/// One `[[route]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// Destinations; prefix length 0 is the default route. No host bits are set.
+    pub to: Cidr,
+    /// Gateway, on a network of `dev`; nothing for destinations on the link itself.
+    pub via: Option<IpAddr>,
+    /// Name of the interface that packets leave by: as given, or that on whose network `via` is.
+    pub dev: String,
+    /// Among routes to the same destinations the one with the lowest metric is used.
+    pub metric: u32,
+}
+
+/// A built-in service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum App {
+    /// Answers HTTP GET requests with a page about the stack.
+    Http,
+    /// Sends back what comes (RFC 862).
+    Echo,
+    /// Reads and forgets (RFC 863).
+    Discard,
+    /// Sends the characters of RFC 864 without end.
+    Chargen,
+}
+
+/// One `[[service]]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// One of the host's addresses, or the unspecified one for all; the port is not 0.
+    pub listen: SocketAddr,
+    /// What answers there.
+    pub app: App,
+}
+
+/// `[life]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LifeConfig {
+    /// Which packets' lives are recorded.
+    pub select: Selector,
+}
+
+/// `[stack]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackConfig {
+    /// Softirq contexts, 1 to 64.
+    pub cpus: u16,
+    /// Seed of hash keys, initial sequence numbers and faults; nothing takes one from the system's randomness.
+    pub seed: Option<u64>,
+    /// Path of the control socket; nothing for none.
+    pub control: Option<PathBuf>,
+}
+
+impl HostConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is above 1 MiB or not UTF-8, is no TOML, or says something that cannot be: everything
+    /// that was found wrong, in the order of the file.
+    pub fn load(path: &Path) -> Result<HostConfig, ConfigErrors> {
+        let name = path.display().to_string();
+        let unreadable = |error: std::io::Error| ConfigErrors::of_file(&name, format!("cannot be read: {error}"));
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => HostConfig::parse(&name, text),
+            Err(_) if bytes.len() > MAX_BYTES => Err(ConfigErrors::too_large(&name)),
+            Err(error) => Err(ConfigErrors::not_utf8(&name, &bytes, error.valid_up_to())),
+        }
+    }
+
+    /// Reads the text of a file; `name` is how errors call it.
+    ///
+    /// # Errors
+    /// As [`HostConfig::load`].
+    ///
+    /// ```
+    /// use rxpath::config::HostConfig;
+    ///
+    /// let text = r#"
+    ///     [[interface]]
+    ///     name = "eth0"
+    ///     driver = "tap"
+    ///     adress = ["10.9.0.1/24"]
+    /// "#;
+    /// let errors = HostConfig::parse("host.toml", text).unwrap_err();
+    /// let want = r#"host.toml:5:5: unknown key "adress" in [[interface]]; did you mean "addresses"?"#;
+    /// assert_eq!(errors.to_string(), want);
+    /// ```
+    pub fn parse(name: &str, text: &str) -> Result<HostConfig, ConfigErrors> {
+        if text.len() > MAX_BYTES {
+            return Err(ConfigErrors::too_large(name));
+        }
+        let document = read::document(text).and_then(check::host);
+        document.map_err(|findings| ConfigErrors::from_findings(name, text, findings))
+    }
+}

@@ -1,0 +1,99 @@
+//! The reference of `host.toml`, from the table that the reader obeys.
+
+use std::fmt::Write as _;
+
+use rxpath_core::sysctl::{KNOBS, Sysctls};
+
+use super::keys::{Absent, FAULTS, Key, SECTIONS, SYSCTL, Section};
+
+/// A whole file, for the reference's beginning.
+pub(super) const EXAMPLE: &str = r#"[[interface]]
+name = "eth0"
+driver = "tap"
+mac = "02:00:00:00:aa:01"
+addresses = ["10.9.0.1/24"]
+queues = 2
+
+[[route]]
+to = "default"
+via = "10.9.0.254"
+
+[sysctl]
+"net.ipv4.tcp_rmem" = "4096 131072 6291456"
+
+[[service]]
+listen = "0.0.0.0:80"
+app = "http"
+
+[life]
+select = "1/100"
+"#;
+
+/// The reference of `host.toml` as Markdown: every section, every key, what it takes, its default, what it does.
+pub fn reference() -> String {
+    let mut text = String::from(
+        "# host.toml\n\n\
+         <!-- Generated from the table of keys in crates/rxpath/src/config/keys.rs: change that, then run\n     \
+         RXPATH_BLESS=1 cargo test -p rxpath the_reference -->\n\n\
+         What a host is: its interfaces, routes, tunables and services, as [TOML](https://toml.io). A whole file:\n\n",
+    );
+    let _ = write!(text, "```toml\n{EXAMPLE}```\n\n");
+    text.push_str(
+        "Sections in `[[double brackets]]` may be given several times. What is wrong with a file is told all at once,\n\
+         each finding with its line, its column and the mend:\n\n\
+         ```text\n\
+         host.toml:12:1: unknown key \"adress\" in [[interface]]; did you mean \"addresses\"?\n\
+         ```\n",
+    );
+    for section in SECTIONS {
+        write_section(&mut text, section);
+        if section.keys.iter().any(|key| key.name == FAULTS.name) {
+            write_section(&mut text, &FAULTS);
+        }
+    }
+    text
+}
+
+fn write_section(text: &mut String, section: &Section) {
+    let level = if section.name == FAULTS.name { "###" } else { "##" };
+    let _ = write!(text, "\n{level} `{}`\n\n{}\n\n", section.header, section.what);
+    if section.name == SYSCTL.name {
+        return write_sysctls(text);
+    }
+    text.push_str("| key | takes | default | meaning |\n|---|---|---|---|\n");
+    for key in section.keys {
+        let default = match key.absent {
+            Absent::Required => "required".to_owned(),
+            Absent::Is(value) => format!("`{value}`"),
+            Absent::Means(words) => words.to_owned(),
+        };
+        let _ =
+            writeln!(text, "| `{}` | {}, as in `{}` | {default} | {} |", key.name, takes(key), key.example, key.what);
+    }
+}
+
+fn takes(key: &Key) -> String {
+    key.form.describe().replace('|', "\\|")
+}
+
+fn write_sysctls(text: &mut String) {
+    text.push_str(
+        "Values are texts (`\"4096 131072 6291456\"`), numbers, or `true` and `false`; names may have dots or slashes, and\n\
+         names with dots need no quotes. The defaults are Linux 6.18's.\n\n\
+         | name | takes | each within | unit | default | meaning |\n|---|---|---|---|---|---|\n",
+    );
+    let defaults = Sysctls::default();
+    for knob in KNOBS {
+        let default = defaults.show(knob.name).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} to {} | {} | `{default}` | {} |",
+            knob.name,
+            knob.form.describe(),
+            knob.least,
+            knob.most,
+            knob.unit,
+            knob.what
+        );
+    }
+}

@@ -1,0 +1,15 @@
+//! The kernel's own text formats, byte for byte, so that `ss`, `nstat`, `netstat -s` and node_exporter can read them.
+//!
+//! Pure functions from numbers to text. Counters that the stack does not count ([`COUNTED`]) are left out by name, which
+//! the readers of these files put up with; columns without names are always complete.
+
+mod snmp;
+mod tables;
+mod tcp;
+
+pub use snmp::{netstat, snmp};
+pub use tables::{DevRow, SockStat, SoftnetRow, dev, sockstat, softnet_stat};
+pub use tcp::{Conn, TcpRow, TcpTimer, tcp};
+
+#[cfg(doc)]
+use crate::counters::COUNTED;

@@ -1,0 +1,207 @@
+//! `/proc/net/softnet_stat`, `/proc/net/dev` and `/proc/net/sockstat`.
+
+use std::fmt::Write as _;
+
+use crate::counters::{Counter, Snapshot};
+
+/// A Cpu's line of `/proc/net/softnet_stat`. Values are printed modulo 2^32, as in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoftnetRow {
+    /// Frames that went through the core demultiplexer.
+    pub processed: u64,
+    /// Packets dropped because the backlog was full.
+    pub dropped: u64,
+    /// Softirq rounds that ended with their budget or their time.
+    pub time_squeeze: u64,
+    /// Times that another Cpu woke this one to take packets.
+    pub received_rps: u64,
+    /// Packets dropped by the flow limit.
+    pub flow_limit_count: u64,
+    /// The Cpu's number.
+    pub cpu: u32,
+    /// Packets on the backlog that its softirq has not yet looked at.
+    pub input_qlen: u32,
+    /// Packets on the backlog that its softirq is working through.
+    pub process_qlen: u32,
+}
+
+impl SoftnetRow {
+    /// The line of Cpu `cpu`, from its own shard of the counters; its backlog is taken to be empty.
+    pub fn of(shard: &Snapshot, cpu: u32) -> SoftnetRow {
+        SoftnetRow {
+            processed: shard[Counter::SoftnetProcessed],
+            dropped: shard[Counter::SoftnetDropped],
+            time_squeeze: shard[Counter::SoftnetTimeSqueeze],
+            received_rps: shard[Counter::SoftnetReceivedRps],
+            flow_limit_count: shard[Counter::SoftnetFlowLimitCount],
+            cpu,
+            input_qlen: 0,
+            process_qlen: 0,
+        }
+    }
+}
+
+/// The text of `/proc/net/softnet_stat`: a line per Cpu, 15 columns of 8 hexadecimal digits.
+pub fn softnet_stat(rows: &[SoftnetRow]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let columns: [u32; 15] = [
+            row.processed as u32,
+            row.dropped as u32,
+            row.time_squeeze as u32,
+            0, // once fastroute_hit, and its four companions
+            0,
+            0,
+            0,
+            0,
+            0, // once cpu_collision
+            row.received_rps as u32,
+            row.flow_limit_count as u32,
+            row.input_qlen.wrapping_add(row.process_qlen),
+            row.cpu,
+            row.input_qlen,
+            row.process_qlen,
+        ];
+        let columns = columns.map(|column| format!("{column:08x}"));
+        text.push_str(&columns.join(" "));
+        text.push('\n');
+    }
+    text
+}
+
+/// A device's line of `/proc/net/dev`: the kernel's `rtnl_link_stats64`, of which some columns are sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DevRow {
+    /// The interface's name.
+    pub name: String,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Frames received in error.
+    pub rx_errors: u64,
+    /// Frames dropped by software; printed in `drop`.
+    pub rx_dropped: u64,
+    /// Frames for which the device had no buffer; printed in `drop`.
+    pub rx_missed_errors: u64,
+    /// Frames lost in the device's own buffer.
+    pub rx_fifo_errors: u64,
+    /// Frames of impossible length; printed in `frame`.
+    pub rx_length_errors: u64,
+    /// Overruns; printed in `frame`.
+    pub rx_over_errors: u64,
+    /// Frames whose check sequence does not verify; printed in `frame`.
+    pub rx_crc_errors: u64,
+    /// Misaligned frames; printed in `frame`.
+    pub rx_frame_errors: u64,
+    /// Compressed frames received.
+    pub rx_compressed: u64,
+    /// Multicast frames received.
+    pub multicast: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Frames that could not be sent.
+    pub tx_errors: u64,
+    /// Frames dropped on the way out.
+    pub tx_dropped: u64,
+    /// Frames lost in the device's own buffer.
+    pub tx_fifo_errors: u64,
+    /// Collisions.
+    pub collisions: u64,
+    /// Lost carriers; printed in `carrier`.
+    pub tx_carrier_errors: u64,
+    /// Aborted frames; printed in `carrier`.
+    pub tx_aborted_errors: u64,
+    /// Late collisions; printed in `carrier`.
+    pub tx_window_errors: u64,
+    /// Missing heartbeats; printed in `carrier`.
+    pub tx_heartbeat_errors: u64,
+    /// Compressed frames sent.
+    pub tx_compressed: u64,
+}
+
+const DEV_HEADER: &str = "\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+";
+
+/// The text of `/proc/net/dev`: two lines of heading, a line per device.
+pub fn dev(rows: &[DevRow]) -> String {
+    let mut text = DEV_HEADER.to_string();
+    for row in rows {
+        let drop = row.rx_dropped.wrapping_add(row.rx_missed_errors);
+        let frame = sum([row.rx_length_errors, row.rx_over_errors, row.rx_crc_errors, row.rx_frame_errors]);
+        let carrier =
+            sum([row.tx_carrier_errors, row.tx_aborted_errors, row.tx_window_errors, row.tx_heartbeat_errors]);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "{:>6}: {:7} {:7} {:4} {drop:4} {:4} {frame:5} {:10} {:9}",
+            row.name, row.rx_bytes, row.rx_packets, row.rx_errors, row.rx_fifo_errors, row.rx_compressed, row.multicast,
+        );
+        let _ = writeln!(
+            text,
+            " {:8} {:7} {:4} {:4} {:4} {:5} {carrier:7} {:10}",
+            row.tx_bytes,
+            row.tx_packets,
+            row.tx_errors,
+            row.tx_dropped,
+            row.tx_fifo_errors,
+            row.collisions,
+            row.tx_compressed,
+        );
+    }
+    text
+}
+
+fn sum(values: [u64; 4]) -> u64 {
+    values.iter().fold(0, |sum, value| sum.wrapping_add(*value))
+}
+
+/// The numbers of `/proc/net/sockstat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SockStat {
+    /// Sockets of all kinds.
+    pub sockets_used: u64,
+    /// TCP sockets in use, listeners included, TIME-WAIT not.
+    pub tcp_inuse: u64,
+    /// TCP sockets that no application holds any more.
+    pub tcp_orphan: u64,
+    /// Sockets in TIME-WAIT.
+    pub tcp_tw: u64,
+    /// TCP sockets allocated, in whatever state.
+    pub tcp_alloc: u64,
+    /// Memory of TCP in pages of 4,096 bytes.
+    pub tcp_mem: u64,
+    /// UDP sockets in use.
+    pub udp_inuse: u64,
+    /// Memory of UDP in pages.
+    pub udp_mem: u64,
+    /// UDP-Lite sockets in use.
+    pub udplite_inuse: u64,
+    /// Raw sockets in use.
+    pub raw_inuse: u64,
+    /// Reassemblies under way.
+    pub frag_inuse: u64,
+    /// Memory of reassembly in bytes.
+    pub frag_memory: u64,
+}
+
+/// The text of `/proc/net/sockstat`.
+pub fn sockstat(stat: &SockStat) -> String {
+    let SockStat { sockets_used, tcp_inuse, tcp_orphan, tcp_tw, tcp_alloc, tcp_mem, .. } = stat;
+    let SockStat { udp_inuse, udp_mem, udplite_inuse, raw_inuse, frag_inuse, frag_memory, .. } = stat;
+    format!(
+        "sockets: used {sockets_used}\n\
+         TCP: inuse {tcp_inuse} orphan {tcp_orphan} tw {tcp_tw} alloc {tcp_alloc} mem {tcp_mem}\n\
+         UDP: inuse {udp_inuse} mem {udp_mem}\n\
+         UDPLITE: inuse {udplite_inuse}\n\
+         RAW: inuse {raw_inuse}\n\
+         FRAG: inuse {frag_inuse} memory {frag_memory}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests;
