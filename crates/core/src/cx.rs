@@ -14,6 +14,8 @@ use rxpath_trace::{
     Consumed, Counter, Counters, DropReason, Event, EventKind, Flow, Holder, Ledger, LifeShard, OutputWhat, PacketId,
     Time,
 };
+use rxpath_wire::EtherType;
+use rxpath_wire::frame::flow_of_ipv4;
 
 use crate::demux::stats::DevShard;
 use crate::neigh::NeighTable;
@@ -197,19 +199,23 @@ impl Cx {
         skb.reserve(short);
         skb.id = self.ids.mint();
         self.ledger.output(1);
-        if self.life.on() {
-            self.birth(&mut skb, what, size);
-        }
+        skb.scratch = what as u8;
         Some(skb)
     }
 
-    /// Decides whether the life of a packet made here is recorded. Its addresses are not known yet, so a filter that
-    /// asks for them selects no packets of ours; "all" and "one in N" do.
+    /// Called once the headers of a packet made here are written: decides whether its life is recorded, and begins it.
+    #[inline(always)]
+    pub fn announce_output(&mut self, skb: &mut Skb) {
+        if self.life.on() {
+            self.output_birth(skb);
+        }
+    }
+
     #[cold]
-    fn birth(&mut self, skb: &mut Skb, what: OutputWhat, size: usize) {
-        let wanted = self.life.selects(skb.id, unknown_flow);
+    fn output_birth(&mut self, skb: &mut Skb) {
+        let wanted = self.life.selects(skb.id, || flow_of_packet(skb.protocol, skb.data()));
         skb.set_traced(wanted);
-        self.event(skb, EventKind::OutputMade, what as u32, size as u32);
+        self.event(skb, EventKind::OutputMade, u32::from(skb.scratch), skb.len() as u32);
     }
 
     /// True when more than half of the pool's slots are in use: queued payload is then copied densely.
@@ -261,10 +267,21 @@ impl Cx {
     }
 }
 
-/// The flow of a packet that has no headers yet.
-fn unknown_flow() -> Flow {
-    let none = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-    Flow { src: none, dst: none, proto: 0, sport: 0, dport: 0, tcp_flags: 0, ethertype: 0 }
+/// What a life filter sees of a packet without its link header.
+fn flow_of_packet(ethertype: u16, packet: &[u8]) -> Flow {
+    let nobody = Flow { ethertype, ..Flow::default() };
+    if ethertype != EtherType::IPV4 {
+        return nobody;
+    }
+    flow_of_ipv4(packet).map_or(nobody, |parts| Flow {
+        src: parts.src.to_ip(),
+        dst: parts.dst.to_ip(),
+        proto: parts.proto,
+        sport: parts.sport,
+        dport: parts.dport,
+        tcp_flags: parts.tcp_flags,
+        ethertype,
+    })
 }
 
 /// Room that every packet made here keeps in front of its payload: Ethernet, IPv6 and the longest TCP header.

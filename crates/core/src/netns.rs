@@ -39,6 +39,8 @@ pub struct Interface {
     pub mac: MacAddr,
     /// Largest IP packet.
     pub mtu: u16,
+    /// Queues of the device; queue `q` belongs to Cpu `q` modulo their number.
+    pub queues: u16,
     /// Offloads of the device.
     pub features: Features,
     /// Memory charge of its frames.

@@ -31,9 +31,7 @@ mod sync;
 pub use pool::{PagePool, PoolConfig, PoolStats};
 pub use queue::{Iter, SkbMut, SkbQueue};
 pub use returns::Returns;
-pub use ring::{
-    DmaSlot, Harvest, Missed, MissedFrame, Peek, RingStats, RxDesc, RxDma, RxErrors, RxRing, rx_ring,
-};
+pub use ring::{DmaSlot, Harvest, Missed, MissedFrame, Peek, RingStats, RxDesc, RxDma, RxErrors, RxRing, rx_ring};
 pub use skb::{Fragments, Skb};
 pub use slot::{IpSummed, PktType, RX_HEADROOM, SkbMeta, SlotClass};
 pub use socklock::{LockOwner, OwnedSoftirq, SockLock, SoftirqGuard, UserGuard};

@@ -41,7 +41,7 @@ impl Region {
         self.base
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn with_unmap(self, unmap: unsafe fn(NonNull<u8>, usize)) -> Region {
         Region { unmap, ..self }
     }
@@ -120,7 +120,7 @@ unsafe fn unmap_piece(base: NonNull<u8>, len: usize) {
 }
 
 /// Memory from the allocator, for systems without mmap.
-#[cfg(any(not(unix), test))]
+#[cfg(any(not(unix), all(test, not(loom))))]
 pub(crate) fn allocated(len: usize) -> io::Result<Region> {
     let layout = allocation(len).ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: the layout's size is not 0.
@@ -130,7 +130,7 @@ pub(crate) fn allocated(len: usize) -> io::Result<Region> {
 }
 
 /// Layout of such a piece.
-#[cfg(any(not(unix), test))]
+#[cfg(any(not(unix), all(test, not(loom))))]
 fn allocation(len: usize) -> Option<std::alloc::Layout> {
     std::alloc::Layout::from_size_align(len.max(1), REGION_SIZE).ok()
 }
@@ -139,7 +139,7 @@ fn allocation(len: usize) -> Option<std::alloc::Layout> {
 ///
 /// # Safety
 /// `base` and `len` are those of a Region from [`allocated`], and nothing refers to it.
-#[cfg(any(not(unix), test))]
+#[cfg(any(not(unix), all(test, not(loom))))]
 unsafe fn deallocate(base: NonNull<u8>, len: usize) {
     if let Some(layout) = allocation(len) {
         // SAFETY: allocated with this same layout.

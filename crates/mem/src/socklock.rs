@@ -190,7 +190,10 @@ impl<T: Default> Default for SockLock<T> {
 impl<T> std::fmt::Debug for SockLock<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.state.load(Ordering::Relaxed);
-        f.debug_struct("SockLock").field("softirq", &(state & SOFTIRQ != 0)).field("user", &(state & USER != 0)).finish()
+        f.debug_struct("SockLock")
+            .field("softirq", &(state & SOFTIRQ != 0))
+            .field("user", &(state & USER != 0))
+            .finish()
     }
 }
 

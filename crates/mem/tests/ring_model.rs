@@ -332,7 +332,8 @@ fn frames_cross_threads_in_order_and_whole() {
                 continue;
             }
             let len = 8 + (sent as usize * 37) % 4000;
-            let frame: Vec<u8> = sent.to_be_bytes().into_iter().chain((8..len).map(|i| (i as u64 + sent) as u8)).collect();
+            let frame: Vec<u8> =
+                sent.to_be_bytes().into_iter().chain((8..len).map(|i| (i as u64 + sent) as u8)).collect();
             dma.write_frame(&frame, RxDesc { hash: sent as u32, ..RxDesc::default() }).expect("three places");
             sent += 1;
         }

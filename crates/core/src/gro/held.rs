@@ -18,9 +18,9 @@ use crate::cx::Cx;
 #[derive(Debug)]
 pub(super) struct Held {
     pub skb: Skb,
-    /// Frame length of a segment that may continue the streak: that of the first one. 0: no streak.
-    pub streak_len: u32,
-    /// What the headers of such a segment are.
+    /// Length of the frame that is expected next: that of the first one. 0: none is.
+    pub expected_len: u32,
+    /// The headers of that frame.
     pub words: Words,
     /// Headers of the first segment, from the Ethernet header on; valid to `header_len`.
     pub header: [u8; LONGEST],
@@ -41,13 +41,13 @@ pub(super) struct Held {
     pub mss: u32,
     /// IPv4 total length so far.
     pub packet_len: u32,
-    /// [`fixed_sum`] of the segments that continue a streak.
+    /// [`fixed_sum`] of the expected frame.
     pub fixed_sum: u16,
-    /// Sum of the IPv4 header's words but identification and checksum; folded.
+    /// Of the expected frame: sum of the IPv4 header's words but identification and checksum; folded.
     pub ip_sum: u16,
     /// The device's hash, which may be 0.
     pub device_hash: u32,
-    /// Memory charged for one segment of a streak.
+    /// Memory charged for a frame of the expected length.
     pub truesize_each: u32,
     /// The life of the packet is recorded.
     pub traced: bool,
@@ -63,13 +63,13 @@ impl Held {
         if let Some(from) = frame(&skb).and_then(|frame| frame.get(..segment.header_len)) {
             header[..from.len()].copy_from_slice(from);
         }
-        let headers = &header[..segment.header_len.min(LONGEST)];
-        let fixed_sum = if segment.verified { segment.fixed_sum } else { fixed_sum(headers, packet_len) };
         Held {
-            // One segment alone has not decided how identifications go on.
-            streak_len: 0,
-            words: Words::of(header.first_chunk().unwrap_or(&[0; STAMPED])),
-            header_len: headers.len() as u8,
+            // Nothing is expected yet: two segments decide how identifications go on.
+            expected_len: 0,
+            words: Words::default(),
+            fixed_sum: 0,
+            ip_sum: 0,
+            header_len: segment.header_len.min(LONGEST) as u8,
             marks: 0,
             next_seq: segment.seq + segment.len,
             next_id: segment.id,
@@ -78,8 +78,6 @@ impl Held {
             ifindex: skb.ifindex,
             mss: segment.len,
             packet_len: packet_len as u32,
-            fixed_sum,
-            ip_sum: ip_sum(&header),
             device_hash: skb.hash,
             truesize_each: skb.truesize,
             traced: skb.traced(),
@@ -89,11 +87,15 @@ impl Held {
         }
     }
 
-    /// Opens the streak, if segments like the first one may make one.
-    fn open_streak(&mut self) {
-        let header_len = usize::from(self.header_len);
-        if self.mss as usize <= COPY_MAX && matches!(header_len, FIXED | STAMPED) {
-            self.streak_len = header_len as u32 + self.mss;
+    /// Two segments merged: from now on it is known what the next frame looks like, if headers are of the usual lengths.
+    fn expect(&mut self) {
+        let Some(headers) = self.header.get(..usize::from(self.header_len)) else { return };
+        if matches!(headers.len(), FIXED | STAMPED) {
+            let frame_len = headers.len() as u32 + self.mss;
+            self.expected_len = frame_len;
+            self.words = Words::of(self.header.first_chunk().unwrap_or(&[0; STAMPED]));
+            self.fixed_sum = fixed_sum(headers, frame_len - ETHERNET as u32);
+            self.ip_sum = ip_sum(&self.header);
         }
     }
 
@@ -126,12 +128,25 @@ impl Held {
         !segment.alone && network && id && transport && in_order
     }
 
-    /// `skb_gro_receive`: takes over the payload of a segment that continues this packet. The segment ends here: copied
-    /// and its slot freed if it is short, chained otherwise. It comes back if its slot belongs to another pool.
-    pub fn merge(&mut self, cx: &mut Cx, mut skb: Skb, segment: &Segment) -> Result<(), Skb> {
+    /// Merges a segment that continues this packet.
+    pub fn merge_segment(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment) -> Result<(), Skb> {
+        self.merge(cx, skb, segment.len)?;
+        if self.segs == 2 {
+            self.id_step = u16::from(segment.id != self.next_id);
+            self.next_id = segment.id.wrapping_add(self.id_step);
+            self.expect();
+        }
+        self.marks |= segment.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0);
+        Ok(())
+    }
+
+    /// `skb_gro_receive`: takes over the `len` bytes of payload of a segment that continues this packet and whose headers
+    /// are as long. The segment ends here: copied and its slot freed if it is short, chained otherwise. It comes back if
+    /// its slot belongs to another pool.
+    pub fn merge(&mut self, cx: &mut Cx, mut skb: Skb, len: u32) -> Result<(), Skb> {
         let (id, traced) = (skb.id, skb.traced());
-        let headers = segment.header_len - ETHERNET;
-        let short = segment.len as usize <= COPY_MAX && skb.data_len() == 0;
+        let headers = usize::from(self.header_len) - ETHERNET;
+        let short = len as usize <= COPY_MAX && skb.data_len() == 0;
         if short && skb.data().get(headers..).is_some_and(|payload| self.skb.append_bytes(payload)) {
             self.skb.truesize += skb.truesize;
             cx.pool.free(skb);
@@ -144,16 +159,10 @@ impl Held {
                 return Err(other);
             }
         }
-        if self.segs == 1 {
-            self.id_step = segment.id.wrapping_sub(self.next_id);
-            self.next_id = segment.id;
-            self.open_streak();
-        }
-        self.marks |= segment.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0);
-        self.advance(segment.len);
+        self.advance(len);
         cx.ledger.consumed(Consumed::GroMerged, 1);
         if traced {
-            cx.record(id, EventKind::GroMerged, segment.len, u32::from(self.segs), self.skb.id);
+            cx.record(id, EventKind::GroMerged, len, u32::from(self.segs), self.skb.id);
         }
         Ok(())
     }

@@ -5,7 +5,8 @@
 //! holds it, merges it into a held one, or passes it on; [`Gro::streak`] merges the next frame of the ring straight
 //! into the packet that was merged last, without making an [`Skb`]; [`Gro::flush`] lets go of what is held, at the end
 //! of a poll. The rules, which packets merge and what flushes, are those of Linux 6.18: `inet` screens IPv4, `segment`
-//! reads and verifies the TCP header, `held` compares and merges, `table` is the buckets.
+//! reads and verifies the TCP header, `held` compares and merges, `table` is the buckets; `streak` recognises the frame
+//! that was expected, which spares all of that.
 //!
 //! Mirrors `dev_gro_receive`, `inet_gro_receive`, `tcp4_gro_receive`, `tcp_gro_receive`, `skb_gro_receive`,
 //! `napi_gro_flush`, `napi_gro_complete`, `tcp4_gro_complete`.
@@ -72,12 +73,16 @@ impl Gro {
     /// `skb` comes as `eth_type_trans` left it: data at the network header, the Ethernet header right before it,
     /// `protocol`, `ifindex`, `network_off`, `truesize` and the device's hash (0 = none) set. `more` tells whether the
     /// device has a further frame ready; without one nothing new is held.
-    pub fn receive(&mut self, cx: &mut Cx, mut skb: Skb, more: bool, out: &mut SkbQueue) {
+    pub fn receive(&mut self, cx: &mut Cx, skb: Skb, more: bool, out: &mut SkbQueue) {
         if !cx.net.interface(skb.ifindex).is_some_and(|interface| interface.gro) {
             // Switched off (perhaps a moment ago): nothing held may be overtaken.
             self.flush(cx, out, None);
             return pass(cx, skb, GroPass::Off, out);
         }
+        let (mut skb, spot) = match self.receive_expected(cx, skb) {
+            Ok(()) => return,
+            Err(other) => other,
+        };
         let segment = match inet::screen(&skb) {
             Screen::Normal(why) => return pass(cx, skb, why, out),
             Screen::Tcp(segment) => segment,
@@ -85,12 +90,38 @@ impl Gro {
         if segment.verified {
             skb.ip_summed = IpSummed::Unnecessary;
         }
-        self.tcp(cx, skb, &segment, more, out);
+        self.tcp(cx, spot, skb, &segment, more, out);
     }
 
-    /// `tcp_gro_receive`, and what `dev_gro_receive` does with its answer.
-    fn tcp(&mut self, cx: &mut Cx, mut skb: Skb, segment: &Segment, more: bool, out: &mut SkbQueue) {
-        if let Some(spot) = self.table.find(&skb) {
+    /// Merges `skb` into the packet held of its flow, if it is the frame that comes next there. Otherwise gives it back,
+    /// and where its flow lies.
+    #[inline]
+    fn receive_expected(&mut self, cx: &mut Cx, skb: Skb) -> Result<(), (Skb, Option<Spot>)> {
+        // Most often it is the flow that merged last.
+        let skb = match self.merge_expected(cx, self.last, skb) {
+            Ok(()) => return Ok(()),
+            Err(other) => other,
+        };
+        let spot = self.table.find(&skb);
+        if spot == self.last {
+            return Err((skb, spot));
+        }
+        self.merge_expected(cx, spot, skb).map_err(|other| (other, spot))?;
+        self.last = spot;
+        Ok(())
+    }
+
+    /// `tcp_gro_receive`, and what `dev_gro_receive` does with its answer. `spot`: where the flow is held.
+    fn tcp(
+        &mut self,
+        cx: &mut Cx,
+        spot: Option<Spot>,
+        mut skb: Skb,
+        segment: &Segment,
+        more: bool,
+        out: &mut SkbQueue,
+    ) {
+        if let Some(spot) = spot {
             match self.merge(cx, spot, skb, segment, out) {
                 Ok(()) => return,
                 Err(other) => skb = other,
@@ -118,7 +149,7 @@ impl Gro {
         if !held.continued_by(&skb, segment) {
             return Err(skb);
         }
-        held.merge(cx, skb, segment)?;
+        held.merge_segment(cx, skb, segment)?;
         self.last = Some(spot);
         if held.is_full_stop(segment) {
             self.complete(cx, spot, out);

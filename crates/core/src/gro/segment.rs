@@ -56,8 +56,6 @@ pub(super) struct Segment {
     pub alone: bool,
     /// The checksum was computed here and is right.
     pub verified: bool,
-    /// [`fixed_sum`] of the headers; 0 if nobody asked for it.
-    pub fixed_sum: u16,
 }
 
 impl Segment {
@@ -70,25 +68,20 @@ impl Segment {
         let fixed = frame.first_chunk::<FIXED>().ok_or(GroPass::IpHeader)?;
         let header_len = FIXED - 20 + usize::from(fixed[at::DATA_OFFSET] >> 4) * 4;
         let headers_fit = (FIXED..=frame.len()).contains(&header_len);
-        let (headers, payload) = frame.split_at_checked(header_len).filter(|_| headers_fit).ok_or(GroPass::IpHeader)?;
-        let packet_len = skb.len();
+        if !headers_fit {
+            return Err(GroPass::IpHeader);
+        }
         let mut segment = Segment {
             header_len,
-            len: (ETHERNET + packet_len - header_len) as u32,
+            len: (ETHERNET + skb.len() - header_len) as u32,
             seq: SeqNum(be32(fixed, at::SEQ)),
             id: be16(fixed, at::ID),
             flags: TcpFlags(fixed[at::FLAGS]),
             alone,
             verified: false,
-            fixed_sum: 0,
         };
-        if !alone && !matches!(skb.ip_summed, IpSummed::Unnecessary | IpSummed::Partial) {
-            segment.fixed_sum = fixed_sum(headers, packet_len);
-            let mut sum = csum::sum(payload);
-            if skb.data_len() > 0 {
-                sum = add_fragments(sum, payload.len(), skb);
-            }
-            if !sums_up(segment.fixed_sum, segment.seq, be16(fixed, at::CHECKSUM), sum) {
+        if !alone && !is_known_good(skb.ip_summed) {
+            if !sums_up(skb, frame) {
                 return Err(GroPass::Checksum);
             }
             segment.verified = true;
@@ -116,26 +109,31 @@ impl Segment {
 /// Control bits after which nothing is merged.
 const HASTE: u8 = TcpFlags::FIN.0 | TcpFlags::SYN.0 | TcpFlags::RST.0 | TcpFlags::PSH.0 | TcpFlags::URG.0;
 
-/// The sum of pseudo-header and TCP header without the words that differ from segment to segment, sequence number and
-/// checksum; folded. `headers` starts at the Ethernet header, `packet_len` is the IPv4 total length.
-pub(super) fn fixed_sum(headers: &[u8], packet_len: usize) -> u16 {
-    let Some((fixed, options)) = headers.split_first_chunk::<FIXED>() else { return 0 };
-    let mut sum = u64::from(IpProto::TCP) + packet_len as u64 - 20;
-    for word in fixed[at::TUPLE..at::SEQ].as_chunks::<2>().0 {
-        sum += u64::from(u16::from_be_bytes(*word));
-    }
-    for word in fixed[at::ACK..at::CHECKSUM].as_chunks::<2>().0 {
-        sum += u64::from(u16::from_be_bytes(*word));
-    }
-    sum += u64::from(be16(fixed, at::URGENT)) + u64::from(csum::sum(options));
-    csum::fold(sum)
+/// Whether somebody verified the checksum already.
+#[inline(always)]
+pub(super) fn is_known_good(ip_summed: IpSummed) -> bool {
+    matches!(ip_summed, IpSummed::Unnecessary | IpSummed::Partial)
 }
 
-/// Whether a segment with this checksum field is right: all words add up to all ones (RFC 9293 section 3.1).
-#[inline(always)]
-pub(super) fn sums_up(fixed: u16, seq: SeqNum, checksum: u16, payload: u16) -> bool {
-    let seq = (seq.0 >> 16) + (seq.0 & 0xffff);
-    is_all_ones(u32::from(fixed) + seq + u32::from(checksum) + u32::from(payload))
+/// Whether pseudo-header and segment, with its checksum, add up to all ones (RFC 9293 section 3.1). `frame` is the linear
+/// part, from the Ethernet header on.
+fn sums_up(skb: &Skb, frame: &[u8]) -> bool {
+    let segment = &frame[at::TUPLE + 8..];
+    let mut sum = csum::sum(segment);
+    if skb.data_len() > 0 {
+        sum = add_fragments(sum, segment.len(), skb);
+    }
+    let addresses = frame[at::TUPLE..].first_chunk::<8>().map_or(0, csum::sum_array);
+    is_all_ones(u32::from(sum) + u32::from(addresses) + u32::from(IpProto::TCP) + (skb.len() - 20) as u32)
+}
+
+/// The sum of pseudo-header and TCP header without the words that differ from segment to segment, sequence number and
+/// checksum; folded. `headers` starts at the Ethernet header, `packet_len` is the IPv4 total length.
+pub(super) fn fixed_sum(headers: &[u8], packet_len: u32) -> u16 {
+    let Some((fixed, options)) = headers.split_first_chunk::<FIXED>() else { return 0 };
+    let length = u64::from(IpProto::TCP) + u64::from(packet_len) - 20;
+    let parts = [&fixed[at::TUPLE..at::SEQ], &fixed[at::ACK..at::CHECKSUM], &fixed[at::URGENT..], options];
+    csum::fold(length + parts.iter().map(|part| u64::from(csum::sum(part))).sum::<u64>())
 }
 
 /// Whether a sum of at most 16 words, added as plain numbers, is all ones in ones' complement: a multiple of 65,535, but
@@ -145,7 +143,7 @@ pub(super) fn is_all_ones(sum: u32) -> bool {
     (sum >> 16) + (sum & 0xffff) == 0xffff
 }
 
-/// Adds the bytes behind the linear part to a sum over `len` payload bytes of it.
+/// Adds the bytes behind the linear part to a sum over `len` bytes of it.
 #[cold]
 fn add_fragments(mut sum: u16, len: usize, skb: &Skb) -> u16 {
     let mut odd = len % 2 == 1;

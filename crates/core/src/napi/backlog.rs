@@ -36,8 +36,11 @@ impl Backlog {
         self.len() == 0
     }
 
-    /// `enqueue_to_backlog`: one more than the limit fits. Gives the packet back when the queue is full.
-    fn push(&self, skb: Skb, limit: usize) -> Result<usize, Skb> {
+    /// `enqueue_to_backlog`: one more than the limit fits. Gives the length, or the packet when the queue is full.
+    ///
+    /// # Errors
+    /// The packet, if `limit` is exceeded.
+    pub fn push(&self, skb: Skb, limit: usize) -> Result<usize, Skb> {
         let mut queue = self.lock();
         if queue.len() > limit {
             return Err(skb);

@@ -259,9 +259,6 @@ fn flow(frame: &[u8]) -> Flow {
             tcp_flags: parts.tcp_flags,
             ethertype: parts.ethertype,
         },
-        None => {
-            let none = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-            Flow { src: none, dst: none, proto: 0, sport: 0, dport: 0, tcp_flags: 0, ethertype }
-        }
+        None => Flow { ethertype, ..Flow::default() },
     }
 }

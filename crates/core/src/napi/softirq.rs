@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rxpath_mem::SkbQueue;
-use rxpath_trace::{Counter, EventKind, Holder, Time};
+use rxpath_mem::{Skb, SkbQueue};
+use rxpath_trace::{Counter, DropReason, EventKind, Holder, Time};
 
 use super::{Backlog, Napi, Steer};
 use crate::cx::Cx;
+use crate::netns::NetConfig;
 use crate::nic::{DeviceQueue, Doorbell};
 use crate::path::netif_receive_skb_list;
 use crate::socket::FlowTable;
@@ -28,7 +29,9 @@ pub struct Ran {
 /// The other Cpus, as far as steering is concerned.
 pub struct Neighbours {
     /// The backlog of every Cpu.
-    pub backlogs: Vec<Arc<Backlog>>,
+    pub backlogs: Vec<Backlog>,
+    /// Frames that other Cpus made for the devices of every Cpu.
+    pub outgoing: Vec<Backlog>,
     /// The doorbell of every Cpu.
     pub bells: Vec<Arc<dyn Doorbell>>,
 }
@@ -50,10 +53,32 @@ pub struct Softirq {
     others: Arc<Neighbours>,
 }
 
-impl Devices for Vec<Napi> {
+/// The devices of a Cpu, and the way to those of the others.
+struct Ways<'a> {
+    napis: &'a mut [Napi],
+    others: &'a Neighbours,
+    cpu: u16,
+    net: Arc<NetConfig>,
+}
+
+impl Devices for Ways<'_> {
     fn device(&mut self, ifindex: u16) -> Option<&mut dyn DeviceQueue> {
-        let napi = self.iter_mut().find(|napi| napi.ifindex == ifindex)?;
+        let napi = self.napis.iter_mut().find(|napi| napi.ifindex == ifindex)?;
         Some(&mut *napi.queue)
+    }
+
+    fn forward(&mut self, ifindex: u16, skb: Skb) -> Result<(), (Skb, DropReason)> {
+        let Some(interface) = self.net.interface(ifindex) else { return Err((skb, DropReason::DevReady)) };
+        let owner = usize::from(self.cpu % interface.queues);
+        let Some(inbox) = self.others.outgoing.get(owner).filter(|_| owner != usize::from(self.cpu)) else {
+            return Err((skb, DropReason::DevReady));
+        };
+        match inbox.push(skb, tx::TX_QUEUE_LEN) {
+            Ok(1) => self.others.bells[owner].ring(),
+            Ok(_) => {}
+            Err(skb) => return Err((skb, DropReason::TxRingFull)),
+        }
+        Ok(())
     }
 }
 
@@ -98,7 +123,7 @@ impl Softirq {
             let (work, again) = self.napi_poll(cx, flows, polled);
             ran.work += work;
             budget -= work as i64;
-            tx::flush(cx, &mut self.napis);
+            self.transmit(cx);
             if again {
                 repoll.push_back(polled);
             }
@@ -114,6 +139,23 @@ impl Softirq {
         self.poll_list.append(&mut repoll);
         ran.again = !self.poll_list.is_empty();
         ran
+    }
+
+    /// Hands what waits to the devices: this Cpu's frames, and those that others forwarded.
+    #[inline]
+    pub fn transmit(&mut self, cx: &mut Cx) {
+        let forwarded = &self.others.outgoing[usize::from(cx.cpu)];
+        if !forwarded.is_empty() {
+            let mut frames = forwarded.take(tx::TX_QUEUE_LEN);
+            while let Some(skb) = frames.pop_front() {
+                cx.outbox.take_over(skb);
+            }
+        }
+        if !cx.outbox.is_empty() {
+            let net = Arc::clone(&cx.net);
+            let mut ways = Ways { napis: &mut self.napis, others: &self.others, cpu: cx.cpu, net };
+            tx::flush(cx, &mut ways);
+        }
     }
 
     /// One poll; false in the second place if it is complete and its interrupt unmasked.
@@ -158,7 +200,8 @@ impl Softirq {
 
     /// True if something waits to be polled.
     pub fn has_work(&self, cpu: u16) -> bool {
-        !self.poll_list.is_empty() || !self.others.backlogs[usize::from(cpu)].is_empty()
+        let cpu = usize::from(cpu);
+        !self.poll_list.is_empty() || !self.others.backlogs[cpu].is_empty() || !self.others.outgoing[cpu].is_empty()
     }
 
     /// Ends everything that queues and backlog hold.
@@ -169,7 +212,12 @@ impl Softirq {
         let mut packets = self.others.backlogs[usize::from(cx.cpu)].take(usize::MAX);
         while let Some(skb) = packets.pop_front() {
             cx.release(Holder::CpuBacklog);
-            cx.drop_skb(skb, rxpath_trace::DropReason::QueuePurge);
+            cx.drop_skb(skb, DropReason::QueuePurge);
+        }
+        let mut frames = self.others.outgoing[usize::from(cx.cpu)].take(usize::MAX);
+        while let Some(skb) = frames.pop_front() {
+            cx.release(Holder::TxQueue);
+            cx.drop_skb(skb, DropReason::QueuePurge);
         }
         self.poll_list.clear();
     }

@@ -100,6 +100,7 @@ fn arp_send(cx: &mut Cx, ifindex: u16, to: MacAddr, repr: ArpRepr) -> bool {
     wire_arp::emit(skb.put(ArpPacket::LEN), repr);
     skb.set_network_header_here();
     skb.protocol = EtherType::ARP;
+    cx.announce_output(&mut skb);
     tx::push_ethernet(cx, &mut skb, ifindex, to, EtherType::ARP);
     tx::dev_queue_xmit(cx, skb, ifindex);
     true

@@ -9,6 +9,7 @@ pub mod recv;
 pub mod send;
 pub mod table;
 pub mod wake;
+mod wakeups;
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,8 @@ pub use listener::{AcceptQueue, Listener, ListenerMap};
 pub use recv::{ReadStep, Reader, Taken};
 pub use send::WriteStep;
 pub use table::{FlowEntry, FlowId, FlowTable};
-pub use wake::{WaitQueue, Wakeups};
+pub use wake::WaitQueue;
+pub use wakeups::Wakeups;
 
 /// Requests that another thread posts for a socket; the owner's Cpu carries them out (bits of [`Sock::post`]).
 pub mod post {

@@ -1,11 +1,8 @@
 //! Waiters: threads that block and tasks that await. They are woken after all locks are released.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use event_listener::{Event, EventListener, Listener as _};
-
-use super::{Listener, Sock};
 
 /// Threads and tasks that wait for one kind of event.
 ///
@@ -47,49 +44,6 @@ pub fn wait(listener: EventListener, timeout: Option<std::time::Duration>) -> bo
         None => {
             listener.wait();
             true
-        }
-    }
-}
-
-/// Whom to wake when the locks are released.
-#[derive(Default)]
-pub struct Wakeups {
-    readers: Vec<Arc<Sock>>,
-    writers: Vec<Arc<Sock>>,
-    acceptors: Vec<Arc<Listener>>,
-}
-
-impl Wakeups {
-    /// The readers of a socket.
-    pub fn reader(&mut self, sock: &Arc<Sock>) {
-        self.readers.push(Arc::clone(sock));
-    }
-
-    /// The writers of a socket.
-    pub fn writer(&mut self, sock: &Arc<Sock>) {
-        self.writers.push(Arc::clone(sock));
-    }
-
-    /// Those who accept on a listener.
-    pub fn acceptor(&mut self, listener: &Arc<Listener>) {
-        self.acceptors.push(Arc::clone(listener));
-    }
-
-    /// True if nobody is to be woken.
-    pub fn is_empty(&self) -> bool {
-        self.readers.is_empty() && self.writers.is_empty() && self.acceptors.is_empty()
-    }
-
-    /// Wakes them all.
-    pub fn deliver(&mut self) {
-        for sock in self.readers.drain(..) {
-            sock.recv_wait.wake_all();
-        }
-        for sock in self.writers.drain(..) {
-            sock.send_wait.wake_all();
-        }
-        for listener in self.acceptors.drain(..) {
-            listener.wait.wake_all();
         }
     }
 }

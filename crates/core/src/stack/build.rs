@@ -164,7 +164,7 @@ impl Stack {
         let none: Arc<dyn Doorbell> = Arc::new(NoDoorbell);
         let cpus = usize::from(config.cpus);
         let bells: Vec<_> = (0..cpus).map(|cpu| config.bells.get(cpu).unwrap_or(&none).clone()).collect();
-        let others = Arc::new(Neighbours { backlogs: (0..cpus).map(|_| Arc::default()).collect::<Vec<Arc<Backlog>>>(), bells });
+        let others = Arc::new(Neighbours { backlogs: backlogs(cpus), outgoing: backlogs(cpus), bells });
         let binds = Arc::new(BindTable::default());
         let neigh = Arc::new(NeighTable::new(rng.next_u64()));
         let mut lives = LifeReader::new();
@@ -224,6 +224,11 @@ impl Stack {
     }
 }
 
+/// One empty queue per Cpu.
+fn backlogs(cpus: usize) -> Vec<Backlog> {
+    (0..cpus).map(|_| Backlog::default()).collect()
+}
+
 fn check(config: &StackConfig) -> Result<(), BuildError> {
     if !(1..=64).contains(&config.cpus) {
         return Err(BuildError::Cpus(config.cpus));
@@ -244,6 +249,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
             name: info.name,
             mac: info.mac,
             mtu: info.mtu,
+            queues: info.queues.max(1),
             features: info.features,
             truesize: info.truesize,
             gro: interface.gro,

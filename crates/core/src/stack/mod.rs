@@ -157,7 +157,7 @@ impl Stack {
             reset_orphan(&sock);
             tcp::serve(&mut cpu.cx, &mut cpu.flows, sock);
         }
-        tx::flush(&mut cpu.cx, &mut cpu.softirq.napis);
+        cpu.softirq.transmit(&mut cpu.cx);
         #[cfg(debug_assertions)]
         if let Err(imbalance) = cpu.cx.ledger.snapshot().check() {
             panic!("Cpu {}: {imbalance}", cpu.cx.cpu);
@@ -180,7 +180,8 @@ impl Stack {
             }
         }
         let pending = again || self.0.cpus.iter().any(|cell| cell.mail.load(Ordering::Acquire));
-        let backlog = self.0.others.backlogs.iter().any(|backlog| !backlog.is_empty());
+        let mut waiting = self.0.others.backlogs.iter().chain(&self.0.others.outgoing);
+        let backlog = waiting.any(|backlog| !backlog.is_empty());
         let next = if pending || backlog { Some(now) } else { self.next_deadline() };
         Polled { work, next }
     }

@@ -40,7 +40,7 @@ impl TcpSock {
         }
         self.tx.snd_una = seg.ack;
         if self.tx.segments.is_empty() {
-            self.ack_probe(cx, seg.ack.after(prior_una));
+            self.ack_probe(cx);
             return Ok(Acked::Fine);
         }
         let advanced = seg.ack.after(prior_una);
@@ -133,7 +133,7 @@ impl TcpSock {
     }
 
     /// Nothing was in flight: the window of the peer may have opened (`tcp_ack_probe`).
-    fn ack_probe(&mut self, cx: &Cx, _advanced: bool) {
+    fn ack_probe(&mut self, cx: &Cx) {
         if !self.timers.probing {
             return;
         }

@@ -44,6 +44,7 @@ pub(crate) fn interface() -> Interface {
         name: "eth0".to_owned(),
         mac: MAC,
         mtu: 1_500,
+        queues: 1,
         features: Features::default(),
         truesize: TruesizeModel::Kernel,
         gro: false,

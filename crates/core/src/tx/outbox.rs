@@ -67,8 +67,18 @@ impl Outbox {
 
 /// Where the devices of a Cpu are to be found, by interface.
 pub trait Devices {
-    /// This Cpu's queue of the interface's device; None if the device is not there (any more).
+    /// This Cpu's queue of the interface's device; None if it has none.
     fn device(&mut self, ifindex: u16) -> Option<&mut dyn DeviceQueue>;
+
+    /// Hands a frame to a Cpu that has a queue of the device. Gives it back with the reason if there is no such Cpu, or
+    /// if it does not keep up.
+    ///
+    /// # Errors
+    /// The frame, and why it cannot leave.
+    fn forward(&mut self, ifindex: u16, skb: Skb) -> Result<(), (Skb, DropReason)> {
+        let _ = ifindex;
+        Err((skb, DropReason::DevReady))
+    }
 }
 
 /// `dev_queue_xmit`: a frame, Ethernet header first, waits for the device of `ifindex`. A full queue drops it.
@@ -107,7 +117,7 @@ pub fn flush<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D) {
 }
 
 fn flush_one<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
-    let Some(device) = devices.device(ifindex) else { return purge_one(cx, ifindex, DropReason::DevReady) };
+    let Some(device) = devices.device(ifindex) else { return forward_all(cx, devices, ifindex) };
     let (mut sent, mut bytes) = (0, 0);
     while let Some(front) = cx.outbox.queues[usize::from(ifindex)].front() {
         match device.xmit(cx.now, front) {
@@ -130,6 +140,27 @@ fn flush_one<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
     if sent > 0 {
         cx.dev.transmitted(ifindex, sent, bytes);
         device.flush(cx.now);
+    }
+}
+
+/// Hands what waits to the Cpu that has a queue of the device; it stays held until that Cpu sends it.
+#[cold]
+fn forward_all<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
+    while let Some(skb) = cx.outbox.pop(ifindex) {
+        if let Err((skb, reason)) = devices.forward(ifindex, skb) {
+            cx.release(Holder::TxQueue);
+            cx.dev.add(ifindex, DevStat::TxDropped, 1);
+            cx.drop_skb(skb, reason);
+        }
+    }
+}
+
+impl Outbox {
+    /// Takes a frame that another Cpu forwarded. It is held already.
+    pub fn take_over(&mut self, skb: Skb) {
+        let ifindex = skb.ifindex;
+        self.queue(ifindex).push_back(skb);
+        self.waiting += 1;
     }
 }
 

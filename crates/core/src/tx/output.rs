@@ -52,6 +52,7 @@ pub(crate) fn ip_build_and_send(cx: &mut Cx, mut skb: Skb, flow: &IpFlow, option
     skb.set_network_header_here();
     skb.protocol = EtherType::IPV4;
     skb.ifindex = route.ifindex;
+    cx.announce_output(&mut skb);
     cx.count(Counter::IpOutRequests);
     ip_local_out(cx, skb, route);
 }

@@ -7,8 +7,8 @@
 
 use crate::pool::{Header, PagePool};
 use crate::returns::{Returns, Token};
-use crate::skb::fragments::next_of;
 use crate::skb::Skb;
+use crate::skb::fragments::next_of;
 use crate::slot::{LINE, RX_HEADROOM, SHARED, SkbMeta, SlotClass, SlotPtr, VIEW};
 
 impl Skb {

@@ -89,7 +89,6 @@ impl Skb {
 
     /// Bytes in the packet: linear and fragments (`skb->len`).
     #[inline(always)]
-    #[allow(clippy::len_without_is_empty, reason = "is_empty stands right below")]
     pub fn len(&self) -> usize {
         let link = self.link();
         usize::from(link.len) + link.data_len as usize
@@ -242,13 +241,13 @@ impl Skb {
     /// Up to `len` bytes at `from_off` of the buffer, pulled or not; what lies behind the linear data is cut off.
     #[inline]
     pub fn head_bytes(&self, from_off: u16, len: usize) -> &[u8] {
-        let all = self.from_offset(from_off);
+        let all = self.at_offset(from_off);
         &all[..len.min(all.len())]
     }
 
     /// The buffer from `off` to the end of the linear data.
     #[inline(always)]
-    fn from_offset(&self, off: u16) -> &[u8] {
+    fn at_offset(&self, off: u16) -> &[u8] {
         let end = self.data_offset() + self.headlen();
         let from = usize::from(off).min(end);
         let start = self.buffer().wrapping_add(from);
@@ -257,27 +256,27 @@ impl Skb {
         unsafe { std::slice::from_raw_parts(start, end - from) }
     }
 
-    /// As `from_offset`, for writing.
+    /// As `at_offset`, for writing.
     #[inline]
-    fn from_offset_mut(&mut self, off: u16) -> &mut [u8] {
+    fn at_offset_mut(&mut self, off: u16) -> &mut [u8] {
         self.assert_unshared();
         let end = self.data_offset() + self.headlen();
         let from = usize::from(off).min(end);
         let start = self.buffer().wrapping_add(from);
-        // SAFETY: as in `from_offset`; unshared, and `&mut self` excludes other references.
+        // SAFETY: as in `at_offset`; unshared, and `&mut self` excludes other references.
         unsafe { std::slice::from_raw_parts_mut(start, end - from) }
     }
 
     /// From the network header to the end of the linear data (`skb_network_header`).
     #[inline(always)]
     pub fn network_header(&self) -> &[u8] {
-        self.from_offset(self.network_off)
+        self.at_offset(self.network_off)
     }
 
     /// From the transport header to the end of the linear data (`skb_transport_header`).
     #[inline(always)]
     pub fn transport_header(&self) -> &[u8] {
-        self.from_offset(self.transport_off)
+        self.at_offset(self.transport_off)
     }
 
     /// As [`Skb::network_header`], for writing.
@@ -286,7 +285,7 @@ impl Skb {
     /// If the data is shared.
     #[inline]
     pub fn network_header_mut(&mut self) -> &mut [u8] {
-        self.from_offset_mut(self.network_off)
+        self.at_offset_mut(self.network_off)
     }
 
     /// As [`Skb::transport_header`], for writing.
@@ -295,7 +294,7 @@ impl Skb {
     /// If the data is shared.
     #[inline]
     pub fn transport_header_mut(&mut self) -> &mut [u8] {
-        self.from_offset_mut(self.transport_off)
+        self.at_offset_mut(self.transport_off)
     }
 
     /// The network header begins where the data begins now (`skb_reset_network_header`).

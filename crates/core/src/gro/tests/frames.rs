@@ -195,6 +195,10 @@ pub enum Kind {
     ShortHeader,
     Udp,
     Arp,
+    /// One bit of the frame is the other way round; with checksums that fit it, or as they were.
+    Flip { byte: usize, bit: u8, mended: bool },
+    /// Only so many bytes arrived.
+    Cut(usize),
 }
 
 impl Kind {
@@ -205,7 +209,8 @@ impl Kind {
 
     /// Whether cutting a merged packet again gives this frame byte for byte.
     pub fn is_kept(self) -> bool {
-        !matches!(self, Kind::VerifiedByDeviceThoughWrong | Kind::UrgentPointer)
+        use Kind::{Cut, Flip, UrgentPointer, VerifiedByDeviceThoughWrong};
+        !matches!(self, Cut(_) | Flip { .. } | UrgentPointer | VerifiedByDeviceThoughWrong)
     }
 }
 
@@ -309,18 +314,34 @@ fn one_frame(mut tcp: Tcp, kind: Kind, mss: u16) -> Frame {
         Kind::ShortHeader => frame.bytes[46] = 0x40,
         Kind::Udp => {
             frame.bytes[23] = 17;
-            let header = &mut frame.bytes[14..34];
-            header[10..12].fill(0);
-            let sum = checksum(header);
-            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            mend(&mut frame.bytes);
         }
         Kind::Arp => frame.bytes[12..14].copy_from_slice(&[0x08, 0x06]),
+        Kind::Flip { byte, bit, mended } => {
+            let at = byte % frame.bytes.len();
+            frame.bytes[at] ^= 1 << (bit % 8);
+            if mended {
+                mend(&mut frame.bytes);
+            }
+        }
+        Kind::Cut(len) => frame.bytes.truncate(len.clamp(14, last)),
         _ => {}
     }
     frame
 }
 
-/// Kinds of frames, half of them plain.
+/// Makes the checksums of a frame right again, headers of the usual lengths assumed.
+fn mend(bytes: &mut [u8]) {
+    bytes[24..26].fill(0);
+    let sum = checksum(&bytes[14..34]);
+    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    bytes[50..52].fill(0);
+    let (headers, tcp) = bytes.split_at_mut(34);
+    let sum = tcp_checksum(&headers[26..34], tcp);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Kinds of frames, most of them plain.
 fn kind() -> impl Strategy<Value = Kind> {
     let rare = prop::sample::select(vec![
         Kind::Flags(FIN),
@@ -365,7 +386,9 @@ fn kind() -> impl Strategy<Value = Kind> {
         Kind::Udp,
         Kind::Arp,
     ]);
-    prop_oneof![4 => Just(Kind::Plain), 1 => rare]
+    let byte = prop_oneof![4 => 0..54usize, 1 => 0..2_000usize];
+    let flip = (byte, 0..8u8, any::<bool>()).prop_map(|(byte, bit, mended)| Kind::Flip { byte, bit, mended });
+    prop_oneof![4 => Just(Kind::Plain), 4 => rare, 1 => flip, 1 => (14..120usize).prop_map(Kind::Cut)]
 }
 
 fn flow() -> impl Strategy<Value = Flow> {

@@ -1,0 +1,125 @@
+//! Two queues, Cpus and threads against one of each.
+//!
+//! Each thread does all that happens on its queue: it is the device, the softirq and the application of its connection.
+//! The threads of a slice start together, and the slice has ended when the last of them is done. Where the system lets
+//! it, each thread stays on a processor of its own.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::Options;
+use crate::case::{BURST, Case};
+use crate::drive::Runner;
+use crate::measure::{Plan, Round, Rounds, WARM_UP, burst_ns, clock_ns};
+use crate::report::CaseResult;
+use crate::rx::{RxPath, Setup};
+
+/// The case whose segments are sent.
+const SEGMENTS: Case = Case::Tcp64;
+
+/// Measures.
+pub(crate) fn run(options: &Options) -> CaseResult {
+    let mut one = Queues::new(1, options.seed);
+    let mut two = Queues::new(2, options.seed);
+    let slow = burst_ns(&mut one.runners[0]);
+    let plan = Plan::for_burst(options, slow, 2.0 * slow);
+    let clock_ns = clock_ns();
+    for _ in 0..plan.rounds {
+        for _ in 0..plan.slices {
+            one.slice(plan.bursts);
+            two.slice(plan.bursts);
+        }
+        one.end(clock_ns);
+        two.end(clock_ns);
+    }
+    let (of_one, packets) = one.done();
+    let (of_two, _) = two.done();
+    CaseResult::of_sides(Case::TwoQueues, ("two queues", of_two), ("one queue", of_one), packets)
+}
+
+/// A stack with one thread for each of its queues.
+struct Queues {
+    runners: Vec<Runner<RxPath>>,
+    round: Round,
+}
+
+impl Queues {
+    fn new(queues: u16, seed: u64) -> Queues {
+        let setup = Setup { queues, gro: SEGMENTS.gro(), seed };
+        let sides = RxPath::queues(&setup, SEGMENTS.payload());
+        let runners: Vec<_> =
+            sides.into_iter().map(|side| Runner::connect(side, SEGMENTS.payload(), seed)).collect();
+        let round = Round::new(&runners);
+        Queues { runners, round }
+    }
+
+    /// All queues at once: what the slowest took.
+    fn slice(&mut self, bursts: usize) {
+        let start = Start::of(self.runners.len());
+        let slowest = thread::scope(|scope| {
+            let threads: Vec<_> = self.runners.iter_mut().enumerate().map(|(index, runner)| {
+                let start = &start;
+                scope.spawn(move || {
+                    stay_on(index);
+                    runner.timed(WARM_UP);
+                    start.wait();
+                    runner.timed(bursts)
+                })
+            }).collect();
+            let took = threads.into_iter().map(|thread| thread.join().expect("no thread failed"));
+            took.fold(0.0, f64::max)
+        });
+        self.round.push(slowest / (bursts * BURST) as f64);
+    }
+
+    fn end(&mut self, clock_ns: f64) {
+        let share = self.runners.len() as f64;
+        self.round.end(&mut self.runners, clock_ns, share);
+    }
+
+    fn done(self) -> (Rounds, u64) {
+        let Queues { mut runners, round } = self;
+        let rounds = round.done(&runners);
+        let packets = runners.iter_mut().map(Runner::finish).sum();
+        (rounds, packets)
+    }
+}
+
+/// Threads that start together. They spin: a wake-up would take as long as a slice's first bursts.
+struct Start {
+    missing: AtomicUsize,
+}
+
+impl Start {
+    fn of(threads: usize) -> Start {
+        Start { missing: AtomicUsize::new(threads) }
+    }
+
+    fn wait(&self) {
+        self.missing.fetch_sub(1, Ordering::AcqRel);
+        let mut spins = 0u32;
+        while self.missing.load(Ordering::Acquire) > 0 {
+            spins += 1;
+            if spins.is_multiple_of(10_000) {
+                thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Keeps the thread on the `index`-th processor that the program may use, if there are as many.
+fn stay_on(index: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let Ok(allowed) = sched_getaffinity(None) else { return };
+        let Some(cpu) = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).nth(index) else { return };
+        let mut own = CpuSet::new();
+        own.set(cpu);
+        // Refused means that the thread may move: slower at times, not wrong.
+        let _ = sched_setaffinity(None, &own);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = index;
+}

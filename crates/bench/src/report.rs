@@ -1,0 +1,171 @@
+//! What was measured, as a table and as JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::case::Case;
+use crate::machine::Machine;
+use crate::measure::{Rounds, Spread};
+
+/// One side of a case.
+#[derive(Clone, Debug, Serialize)]
+pub struct SideResult {
+    /// Name and version.
+    pub name: String,
+    /// Nanoseconds per segment, the peer's work subtracted.
+    pub ns_per_packet: Spread,
+    /// Millions of segments per second, from the median.
+    pub mpps: f64,
+    /// Nanoseconds of the peer's work per segment: what was subtracted.
+    pub generator_ns: Spread,
+    /// ACKs that the stack sent per segment received.
+    pub acks_per_packet: f64,
+    /// Times that the peer had to wait for the window.
+    pub window_stalls: u64,
+}
+
+/// One case.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseResult {
+    /// The case, by its name.
+    pub case: &'static str,
+    /// What it measures.
+    pub what: &'static str,
+    /// How much better the first side is: the other's time by its own, of each round.
+    pub ratio: Spread,
+    /// The ratio that the project set itself.
+    pub goal: f64,
+    /// Both sides, rxpath first.
+    pub sides: [SideResult; 2],
+    /// Segments that each side took.
+    pub packets: u64,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Where it was measured, and with what program.
+    pub machine: Machine,
+    /// Rounds of each case.
+    pub rounds: u32,
+    /// The seed.
+    pub seed: u64,
+    /// The cases.
+    pub results: Vec<CaseResult>,
+}
+
+impl SideResult {
+    /// A side from its rounds.
+    pub(crate) fn of(name: &str, rounds: &Rounds) -> SideResult {
+        let ns_per_packet = Spread::of(&rounds.stack);
+        SideResult {
+            name: name.to_owned(),
+            ns_per_packet,
+            mpps: 1_000.0 / ns_per_packet.median,
+            generator_ns: Spread::of(&rounds.generator),
+            acks_per_packet: rounds.acks,
+            window_stalls: rounds.stalls,
+        }
+    }
+}
+
+impl CaseResult {
+    /// A case from the rounds of its sides, which go in pairs.
+    pub(crate) fn of_sides(case: Case, own: (&str, Rounds), other: (&str, Rounds), packets: u64) -> CaseResult {
+        let pairs = own.1.stack.iter().zip(&other.1.stack);
+        let ratios: Vec<f64> = pairs.map(|(own, other)| other / own).collect();
+        CaseResult {
+            case: case.name(),
+            what: case.describe(),
+            ratio: Spread::of(&ratios),
+            goal: case.goal(),
+            sides: [SideResult::of(own.0, &own.1), SideResult::of(other.0, &other.1)],
+            packets,
+        }
+    }
+
+    /// Whether the median ratio reaches the goal.
+    pub fn reaches_goal(&self) -> bool {
+        self.ratio.median >= self.goal
+    }
+}
+
+impl Report {
+    /// The report as JSON: the fields as they are named here.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers and strings")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.machine)?;
+        writeln!(f, "{} rounds, seed {}; ns per segment: median [lowest, highest]", self.rounds, self.seed)?;
+        writeln!(f)?;
+        writeln!(
+            f,
+            "{:<13} {:<13} {:>24} {:>7} {:>15} {:>9}  {:>20} {:>5}",
+            "case", "side", "ns per segment", "Mpps", "generator ns", "ACKs", "ratio", "goal"
+        )?;
+        for result in &self.results {
+            write!(f, "{result}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for CaseResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, side) in self.sides.iter().enumerate() {
+            let name = if index == 0 { self.case } else { "" };
+            let ns = spread(side.ns_per_packet, 1);
+            let (mpps, acks) = (side.mpps, side.acks_per_packet);
+            write!(f, "{name:<13} {:<13} {ns:>24} {mpps:>7.2} {:>15.1} {acks:>9.4}", side.name, side.generator_ns.median)?;
+            if index == 0 {
+                let verdict = if self.reaches_goal() { "reached" } else { "missed" };
+                write!(f, "  {:>20} {:>5.1} {verdict}", spread(self.ratio, 2), self.goal)?;
+            }
+            if side.window_stalls > 0 {
+                write!(f, "  ({} waits for the window)", side.window_stalls)?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+fn spread(of: Spread, digits: usize) -> String {
+    format!("{:.digits$} [{:.digits$}, {:.digits$}]", of.median, of.min, of.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounds(stack: &[f64]) -> Rounds {
+        Rounds { stack: stack.to_vec(), generator: vec![5.0; stack.len()], acks: 0.03, stalls: 0 }
+    }
+
+    #[test]
+    fn the_ratio_is_that_of_the_pairs_and_not_of_the_medians() {
+        let (own, other) = (rounds(&[10.0, 20.0, 30.0]), rounds(&[30.0, 80.0, 60.0]));
+        let result = CaseResult::of_sides(Case::Tcp1448, ("rxpath", own), ("other", other), 96);
+        assert_eq!(result.ratio, Spread { median: 3.0, min: 2.0, max: 4.0 });
+        assert_eq!(result.sides[0].mpps, 50.0);
+        assert!(result.reaches_goal());
+    }
+
+    #[test]
+    fn json_has_what_the_table_has() {
+        let result = CaseResult::of_sides(Case::Tcp64, ("rxpath", rounds(&[10.0])), ("other", rounds(&[30.0])), 96);
+        let report = Report { machine: Machine::here(), rounds: 15, seed: 1, results: vec![result] };
+        let json: serde_json::Value = serde_json::from_str(&report.json()).expect("JSON");
+        assert_eq!(json["results"][0]["case"], "tcp-64");
+        assert_eq!(json["results"][0]["ratio"]["median"], 3.0);
+        assert_eq!(json["results"][0]["sides"][1]["ns_per_packet"]["median"], 30.0);
+        assert_eq!(json["machine"]["profile"], report.machine.profile);
+        let table = report.to_string();
+        assert!(table.contains("tcp-64") && table.contains("3.00 [3.00, 3.00]") && table.contains("missed"), "{table}");
+    }
+}

@@ -1,0 +1,124 @@
+//! The control socket: how one process looks into the stack of another.
+//!
+//! A Unix stream socket. A client sends one [`Ask`] as a line of JSON and gets one [`Reply`] as a line of JSON; then it
+//! may ask again. After [`Ask::Follow`] replies come until either side closes. Requests are bounded in length, replies
+//! in the number of lives, connections in number; what is malformed is answered with an error, and the connection stays.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `server.rs` | the socket, its connections |
+//! | `client.rs` | asking |
+//! | `store.rs` | the lives that ended lately, out of the stack's event rings |
+//! | `window.rs` | what is answered from: a stack and its store |
+
+pub mod client;
+pub mod server;
+pub mod store;
+pub mod window;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The longest request, in bytes, its line feed included.
+pub const MAX_REQUEST: usize = 16 << 10;
+/// The most lives that one reply has.
+pub const MAX_LIVES: usize = 1_000;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// [`CounterRow`](crate::views::CounterRow)s.
+    Counters,
+    /// [`SocketRow`](crate::views::SocketRow)s.
+    Sockets,
+    /// [`Drops`](crate::views::Drops).
+    Drops,
+    /// [`SoftnetRow`](crate::views::SoftnetRow)s.
+    Softnet,
+    /// [`ProcFiles`](crate::views::ProcFiles).
+    Proc,
+    /// [`Lives`](crate::views::Lives): the newest that ended.
+    Lives {
+        /// How many at the most.
+        last: usize,
+        /// Which.
+        #[serde(flatten)]
+        which: Which,
+    },
+    /// A [`LifeRow`](crate::views::LifeRow) for each life that ends from now on.
+    Follow {
+        /// Which.
+        #[serde(flatten)]
+        which: Which,
+    },
+    /// Which lives are recorded from now on; answered with the selector as understood.
+    Select {
+        /// `all`, `off`, `1/N`, or a filter.
+        lives: String,
+    },
+}
+
+/// Which lives are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Which {
+    /// Those that this filter matches.
+    #[serde(default)]
+    pub filter: Option<String>,
+    /// Those that ended in a drop.
+    #[serde(default)]
+    pub dropped: bool,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// What was asked for.
+    Ok(Value),
+    /// Why not, with the mend.
+    Error(String),
+}
+
+/// Where the control socket is if nothing says otherwise: the user's run-time folder; `/run` where there is none.
+pub fn default_path() -> PathBuf {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
+    PathBuf::from(folder.unwrap_or_else(|| "/run".into())).join("rxpath.sock")
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A path for a test's socket, of this process alone.
+    pub fn socket_path(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("rxpath-{}-{name}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    #[test]
+    fn requests_are_plain_lines() {
+        for (ask, line) in [
+            (Ask::Counters, r#"{"ask":"counters"}"#),
+            (Ask::Select { lives: "1/100".to_owned() }, r#"{"ask":"select","lives":"1/100"}"#),
+            (
+                Ask::Lives { last: 3, which: Which { filter: Some("tcp".to_owned()), dropped: true } },
+                r#"{"ask":"lives","last":3,"filter":"tcp","dropped":true}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&ask).expect("JSON"), line);
+            assert_eq!(serde_json::from_str::<Ask>(line).expect("understood"), ask);
+        }
+        let short: Ask = serde_json::from_str(r#"{"ask":"follow"}"#).expect("understood");
+        assert_eq!(short, Ask::Follow { which: Which::default() });
+    }
+
+    #[test]
+    fn replies_are_plain_lines() {
+        assert_eq!(serde_json::to_string(&Reply::Ok(1.into())).expect("JSON"), r#"{"ok":1}"#);
+        assert_eq!(serde_json::to_string(&Reply::Error("no".to_owned())).expect("JSON"), r#"{"error":"no"}"#);
+    }
+}

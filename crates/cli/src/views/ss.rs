@@ -1,0 +1,263 @@
+//! `rxpath ss`: sockets, laid out as ss of iproute2 does.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use rxpath_trace::TcpState;
+
+use super::{ProcFiles, SocketRow};
+use crate::failure::Failure;
+use crate::out::Out;
+
+/// Which sockets are shown, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Show {
+    /// Leave the Netid column out.
+    pub tcp: bool,
+    /// Ports as numbers.
+    pub numeric: bool,
+    /// Listening sockets only.
+    pub listening: bool,
+    /// All states.
+    pub all: bool,
+    /// No heading.
+    pub no_header: bool,
+}
+
+/// How ss writes a state.
+pub const fn state_name(state: TcpState) -> &'static str {
+    match state {
+        TcpState::Established => "ESTAB",
+        TcpState::SynSent => "SYN-SENT",
+        TcpState::SynRecv | TcpState::NewSynRecv => "SYN-RECV",
+        TcpState::FinWait1 => "FIN-WAIT-1",
+        TcpState::FinWait2 => "FIN-WAIT-2",
+        TcpState::TimeWait => "TIME-WAIT",
+        TcpState::Close => "UNCONN",
+        TcpState::CloseWait => "CLOSE-WAIT",
+        TcpState::LastAck => "LAST-ACK",
+        TcpState::Listen => "LISTEN",
+        TcpState::Closing => "CLOSING",
+    }
+}
+
+impl Show {
+    /// Whether ss shows a socket of this state.
+    pub fn shows(&self, row: &SocketRow) -> bool {
+        match row.state.as_str() {
+            _ if self.all => true,
+            "LISTEN" | "UNCONN" => self.listening,
+            "SYN-RECV" | "TIME-WAIT" => false,
+            _ => !self.listening,
+        }
+    }
+}
+
+/// Prints sockets. `services` names ports, as `/etc/services` does; it is asked only if names are wanted.
+///
+/// # Errors
+/// The output is not taken.
+pub fn print(out: &mut Out, rows: &[SocketRow], show: Show, services: &Services) -> Result<(), Failure> {
+    let shown = rows.iter().filter(|row| show.shows(row));
+    let cells: Vec<Cells> = shown.map(|row| cells(row, show, services)).collect();
+    for line in lay_out(&cells, !show.tcp, !show.no_header) {
+        out.line(line)?;
+    }
+    Ok(())
+}
+
+/// Columns: Netid, State, Recv-Q, Send-Q, Local Address, Port, Peer Address, Port, Process.
+const COLUMNS: usize = 9;
+type Cells = [String; COLUMNS];
+
+const HEADING: [&str; COLUMNS] =
+    ["Netid", "State", "Recv-Q", "Send-Q", "Local Address:", "Port", "Peer Address:", "Port", "Process"];
+/// What stands before a column that is not the first shown. Ports follow their addresses.
+const BEFORE: [&str; COLUMNS] = ["", " ", " ", " ", " ", "", " ", "", ""];
+/// Least widths: ss pads its queue lengths even without a heading.
+const LEAST: [usize; COLUMNS] = [0, 0, 6, 6, 0, 0, 0, 0, 0];
+/// Addresses stand at the right of their column.
+const RIGHT: [bool; COLUMNS] = [false, false, false, false, true, false, true, false, false];
+
+fn cells(row: &SocketRow, show: Show, services: &Services) -> Cells {
+    let port = |addr: SocketAddr| match (addr.port(), show.numeric) {
+        (0, _) => "*".to_owned(),
+        (port, true) => port.to_string(),
+        (port, false) => services.name(port),
+    };
+    [
+        "tcp".to_owned(),
+        row.state.clone(),
+        row.recv_q.to_string(),
+        row.send_q.to_string(),
+        format!("{}:", row.local.ip()),
+        port(row.local),
+        format!("{}:", row.remote.ip()),
+        port(row.remote),
+        String::new(),
+    ]
+}
+
+fn lay_out(rows: &[Cells], netid: bool, heading: bool) -> Vec<String> {
+    // Process only stands in the heading.
+    let used = |column: usize| match column {
+        0 => netid,
+        8 => heading,
+        _ => true,
+    };
+    let heading: Option<Cells> = heading.then(|| HEADING.map(str::to_owned));
+    let all: Vec<&Cells> = heading.iter().chain(rows).collect();
+    let width = |column: usize| all.iter().map(|row| row[column].len()).max().unwrap_or(0).max(LEAST[column]);
+    let columns: Vec<(usize, usize)> = (0..COLUMNS).filter(|&c| used(c)).map(|c| (c, width(c))).collect();
+    let line = |row: &&Cells| {
+        let mut line = String::new();
+        for (place, &(column, width)) in columns.iter().enumerate() {
+            let cell = &row[column];
+            line.push_str(if place == 0 { "" } else { BEFORE[column] });
+            let is_last = place + 1 == columns.len() && column != 8;
+            match (RIGHT[column], is_last) {
+                (true, _) => line.push_str(&format!("{cell:>width$}")),
+                (false, false) => line.push_str(&format!("{cell:<width$}")),
+                (false, true) => line.push_str(cell),
+            }
+        }
+        line
+    };
+    all.iter().map(line).collect()
+}
+
+/// Names of TCP ports.
+#[derive(Clone, Debug, Default)]
+pub struct Services(HashMap<u16, String>);
+
+impl Services {
+    /// Reads the text of `/etc/services`; what is not understood there is passed over. Of several names the first holds.
+    pub fn parse(text: &str) -> Services {
+        let mut names = HashMap::new();
+        for line in text.lines() {
+            let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
+            let (Some(name), Some(port)) = (words.next(), words.next()) else { continue };
+            if let Some(port) = port.strip_suffix("/tcp").and_then(|port| port.parse().ok()) {
+                names.entry(port).or_insert_with(|| name.to_owned());
+            }
+        }
+        Services(names)
+    }
+
+    fn name(&self, port: u16) -> String {
+        self.0.get(&port).cloned().unwrap_or_else(|| port.to_string())
+    }
+}
+
+/// The summary of `ss -s`, from the same files that ss reads.
+pub fn summary(files: &ProcFiles) -> String {
+    let file = |name: &str| files.get(name).map(String::as_str).unwrap_or_default();
+    let sockstat = |line: &str, key: &str| number_after(file("net/sockstat"), line, key);
+    let (used, inuse) = (sockstat("sockets:", "used"), sockstat("TCP:", "inuse"));
+    let (orphaned, time_wait) = (sockstat("TCP:", "orphan"), sockstat("TCP:", "tw"));
+    let total = sockstat("TCP:", "alloc") + time_wait;
+    let closed = total.saturating_sub(inuse);
+    let estab = snmp_value(file("net/snmp"), "Tcp:", "CurrEstab");
+    let (udp, raw) = (sockstat("UDP:", "inuse"), sockstat("RAW:", "inuse"));
+    let frag = sockstat("FRAG:", "inuse");
+    let row = |name: &str, n: u64| format!("{name}\t  {n:<9} {n:<9} {:<9}\n", 0);
+    format!(
+        "Total: {used}\n\
+         TCP:   {total} (estab {estab}, closed {closed}, orphaned {orphaned}, timewait {time_wait})\n\n\
+         Transport Total     IP        IPv6\n{}{}{}{}{}\n",
+        row("RAW", raw),
+        row("UDP", udp),
+        row("TCP", inuse),
+        row("INET", raw + udp + inuse),
+        row("FRAG", frag),
+    )
+}
+
+/// The number behind a word on the line that begins with another; 0 if it is not there.
+fn number_after(text: &str, line: &str, key: &str) -> u64 {
+    let words = text.lines().find_map(|text| text.strip_prefix(line)).unwrap_or_default();
+    let mut words = words.split_ascii_whitespace().skip_while(|word| *word != key);
+    words.nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+/// The value below a name in the pair of lines of a group; 0 if it is not there.
+fn snmp_value(text: &str, group: &str, name: &str) -> u64 {
+    let mut lines = text.lines().filter(|line| line.starts_with(group));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return 0 };
+    let place = names.split(' ').position(|word| word == name);
+    place.and_then(|place| values.split(' ').nth(place)?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::out::tests::printed;
+
+    fn row(state: TcpState, remote: &str, recv_q: u32, send_q: u32) -> SocketRow {
+        let state = state_name(state).to_owned();
+        let (local, remote) = ("10.9.0.1:80".parse().expect("address"), remote.parse().expect("address"));
+        SocketRow { state, local, remote, recv_q, send_q, cpu: Some(0) }
+    }
+
+    fn rows() -> Vec<SocketRow> {
+        vec![
+            SocketRow { local: "0.0.0.0:80".parse().expect("address"), ..row(TcpState::Listen, "0.0.0.0:0", 1, 0) },
+            row(TcpState::Established, "10.9.0.254:50000", 7, 16),
+            row(TcpState::TimeWait, "10.9.0.254:50001", 0, 0),
+            row(TcpState::NewSynRecv, "10.9.0.254:50002", 0, 0),
+            row(TcpState::FinWait1, "10.9.0.254:50003", 0, 16),
+        ]
+    }
+
+    fn shown(show: Show) -> String {
+        printed(|out| print(out, &rows(), show, &Services::parse("http  80/tcp www # web\nhttp3 80/tcp\nx 80/udp")))
+    }
+
+    #[test]
+    fn connections_are_shown_as_ss_does() {
+        let show = Show { tcp: true, numeric: true, ..Show::default() };
+        assert_eq!(
+            shown(show),
+            "State      Recv-Q Send-Q Local Address:Port Peer Address:Port Process\n\
+             ESTAB      7      16          10.9.0.1:80     10.9.0.254:50000       \n\
+             FIN-WAIT-1 0      16          10.9.0.1:80     10.9.0.254:50003       \n"
+        );
+        assert_eq!(
+            shown(Show { no_header: true, ..show }),
+            "ESTAB      7      16     10.9.0.1:80 10.9.0.254:50000\n\
+             FIN-WAIT-1 0      16     10.9.0.1:80 10.9.0.254:50003\n"
+        );
+    }
+
+    #[test]
+    fn listeners_and_all_are_shown_as_ss_does() {
+        assert_eq!(
+            shown(Show { listening: true, tcp: true, ..Show::default() }),
+            "State  Recv-Q Send-Q Local Address:Port Peer Address:PortProcess\n\
+             LISTEN 1      0            0.0.0.0:http      0.0.0.0:*          \n"
+        );
+        let all = shown(Show { all: true, numeric: true, ..Show::default() });
+        assert_eq!(all.lines().count(), 6);
+        assert!(all.contains("tcp   SYN-RECV   0      0           10.9.0.1:80     10.9.0.254:50002       \n"), "{all}");
+        assert!(all.starts_with("Netid State      Recv-Q"), "{all}");
+    }
+
+    #[test]
+    fn the_summary_is_that_of_ss() {
+        let sockstat = "sockets: used 5\nTCP: inuse 5 orphan 1 tw 2 alloc 6 mem 3\nUDP: inuse 0 mem 0\n\
+                        RAW: inuse 0\nFRAG: inuse 0 memory 0\n";
+        let snmp = "Ip: Forwarding\nIp: 2\nTcp: RtoAlgorithm CurrEstab\nTcp: 1 3\n";
+        let files = [("net/sockstat", sockstat), ("net/snmp", snmp)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(
+            summary(&ProcFiles::from(files)),
+            "Total: 5\nTCP:   8 (estab 3, closed 3, orphaned 1, timewait 2)\n\n\
+             Transport Total     IP        IPv6\n\
+             RAW\t  0         0         0        \n\
+             UDP\t  0         0         0        \n\
+             TCP\t  5         5         0        \n\
+             INET\t  5         5         0        \n\
+             FRAG\t  0         0         0        \n\n"
+        );
+        assert!(summary(&ProcFiles::new()).starts_with("Total: 0\n"));
+    }
+}
