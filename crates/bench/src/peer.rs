@@ -147,7 +147,7 @@ impl Peer {
     pub fn write(&mut self, to: &mut [u8]) -> usize {
         let len = self.frames.write(self.index, self.next, to);
         self.index = self.frames.after(self.index);
-        self.next.seq = self.next.seq + self.frames.payload() as u32;
+        self.next.seq += self.frames.payload() as u32;
         self.next.id = self.next.id.wrapping_add(1);
         self.segments += 1;
         len

@@ -1,2 +1,71 @@
-//! rxpath
-fn main() {}
+//! The `rxpath` command.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `args` | the command line |
+//! | `out` | where all output goes |
+//! | `failure` | how a command fails, and its exit code |
+//! | `demo` | `rxpath demo` |
+//! | `serve`, `services` | `rxpath serve` and what it runs |
+//! | `control` | the socket over which a running stack is looked into |
+//! | `look`, `views` | `rxpath life`, `drops`, `ss`, `nstat`, `softnet`, `proc` |
+//! | `host_file` | `rxpath config` |
+//!
+//! Exit codes: 0 done, 1 what was asked failed (output that is not taken included), 2 wrong usage or configuration.
+#![forbid(unsafe_code)]
+
+mod args;
+mod control;
+mod failure;
+mod host_file;
+mod look;
+mod out;
+mod services;
+mod views;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use failure::Failure;
+use out::{Out, note};
+
+fn main() -> ExitCode {
+    let mut out = Out::stdout();
+    let result = parse(&mut out).and_then(|cli| match cli {
+        Some(cli) => run(&mut out, cli),
+        None => Ok(()),
+    });
+    // What was printed before a failure is still to arrive; a failure of output is told only if there is no other.
+    let flushed = out.flush();
+    failure::report(result.and(flushed))
+}
+
+/// The command line; none if it asked for nothing but help or the version.
+fn parse(out: &mut Out) -> Result<Option<Cli>, Failure> {
+    let error = match Cli::try_parse() {
+        Ok(cli) => return Ok(Some(cli)),
+        Err(error) => error,
+    };
+    if error.use_stderr() {
+        note(error.render().ansi());
+        return Err(Failure::Told(2));
+    }
+    out.text(error.render().ansi())?;
+    Ok(None)
+}
+
+fn run(out: &mut Out, cli: Cli) -> Result<(), Failure> {
+    let json = cli.json;
+    match &cli.command {
+        Command::Life(args) => look::life(out, args, json),
+        Command::Drops(args) => look::drops(out, args, json),
+        Command::Ss(args) => look::ss(out, args, json),
+        Command::Nstat(args) => look::nstat(out, args, json),
+        Command::Softnet(args) => look::softnet(out, args, json),
+        Command::Proc(args) => look::proc(out, args, json),
+        Command::Config(args) => host_file::run(out, &args.verb, json),
+        _ => Err(Failure::Usage("not".into())),
+    }
+}

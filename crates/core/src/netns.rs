@@ -52,7 +52,7 @@ pub struct Interface {
 }
 
 /// The whole configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NetConfig {
     /// Grows with every change; what is cached from a configuration is valid only for its generation.
     pub generation: u64,

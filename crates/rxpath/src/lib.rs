@@ -1,5 +1,31 @@
-//! The Linux receive path as a Rust library.
+//! The Linux receive path as a Rust library: a TCP/IP stack in user space in which a packet lives the same life as in
+//! the kernel, from the network card's descriptor ring to the application's `read`, and in which every packet is
+//! accounted for.
+//!
+//! - [`Stack`] is built from devices, addresses, routes and Linux's sysctls ([`Stack::builder`]). Its softirqs run on
+//!   threads of their own, on the application's threads, or when it is polled ([`Mode`]).
+//! - [`net`] has `TcpListener` and `TcpStream` with the methods and errors of [`std::net`].
+//! - [`device`] has the devices: an in-memory cable ([`device::wire`]) and, on Linux, a TAP. Others implement
+//!   [`Device`].
+//! - [`clock`] is where time comes from. With a [`clock::ManualClock`] everything happens in virtual time: the same
+//!   program gives the same run.
+//! - [`config`] reads `host.toml`.
+//!
+//! What became of a packet: [`Stack::ledger`] balances all packets by how they ended, [`Stack::snapshot`] and
+//! [`Stack::proc`] give the kernel's counters, and [`Stack::take_events`] the lives of chosen packets, event by event.
+//!
+//! Not supported as yet: IPv6, UDP sockets, selective acknowledgements, fragments, forwarding, a loopback interface.
 #![deny(unsafe_code)]
 
+pub mod clock;
 pub mod config;
 pub mod device;
+pub mod net;
+mod runtime;
+mod stack;
+
+pub use rxpath_core::nic::Device;
+pub use {rxpath_core, rxpath_mem, rxpath_trace, rxpath_wire};
+
+pub use self::runtime::Mode;
+pub use self::stack::{Interface, Polled, ProcView, Stack, StackBuilder};

@@ -1,7 +1,7 @@
 //! The control socket: how one process looks into the stack of another.
 //!
 //! A Unix stream socket. A client sends one [`Ask`] as a line of JSON and gets one [`Reply`] as a line of JSON; then it
-//! may ask again. After [`Ask::Follow`] replies come until either side closes. Requests are bounded in length, replies
+//! may ask again. After [`Ask::Lives`] replies come until either side closes. Requests are bounded in length, replies
 //! in the number of lives, connections in number; what is malformed is answered with an error, and the connection stays.
 //!
 //! | file | holds |
@@ -44,32 +44,21 @@ pub enum Ask {
     Lives {
         /// How many at the most.
         last: usize,
-        /// Which.
-        #[serde(flatten)]
-        which: Which,
-    },
-    /// A [`LifeRow`](crate::views::LifeRow) for each life that ends from now on.
-    Follow {
-        /// Which.
-        #[serde(flatten)]
-        which: Which,
+        /// Those that this filter matches.
+        #[serde(default)]
+        filter: Option<String>,
+        /// Those that ended in a drop.
+        #[serde(default)]
+        dropped: bool,
+        /// After that reply, a [`LifeRow`](crate::views::LifeRow) for each life that ends from now on.
+        #[serde(default)]
+        follow: bool,
     },
     /// Which lives are recorded from now on; answered with the selector as understood.
     Select {
         /// `all`, `off`, `1/N`, or a filter.
         lives: String,
     },
-}
-
-/// Which lives are meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Which {
-    /// Those that this filter matches.
-    #[serde(default)]
-    pub filter: Option<String>,
-    /// Those that ended in a drop.
-    #[serde(default)]
-    pub dropped: bool,
 }
 
 /// What is answered.
@@ -105,15 +94,16 @@ pub mod tests {
             (Ask::Counters, r#"{"ask":"counters"}"#),
             (Ask::Select { lives: "1/100".to_owned() }, r#"{"ask":"select","lives":"1/100"}"#),
             (
-                Ask::Lives { last: 3, which: Which { filter: Some("tcp".to_owned()), dropped: true } },
-                r#"{"ask":"lives","last":3,"filter":"tcp","dropped":true}"#,
+                Ask::Lives { last: 3, filter: Some("tcp".to_owned()), dropped: true, follow: false },
+                r#"{"ask":"lives","last":3,"filter":"tcp","dropped":true,"follow":false}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&ask).expect("JSON"), line);
             assert_eq!(serde_json::from_str::<Ask>(line).expect("understood"), ask);
         }
-        let short: Ask = serde_json::from_str(r#"{"ask":"follow"}"#).expect("understood");
-        assert_eq!(short, Ask::Follow { which: Which::default() });
+        let short: Ask = serde_json::from_str(r#"{"ask":"lives","last":3}"#).expect("understood");
+        assert_eq!(short, Ask::Lives { last: 3, filter: None, dropped: false, follow: false });
+        assert!(serde_json::from_str::<Ask>(r#"{"ask":"lives","last":3,"more":1}"#).is_err());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! `rxpath ss`: sockets, laid out as ss of iproute2 does.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 
 use rxpath_trace::TcpState;
+use serde::Serialize;
 
 use super::{ProcFiles, SocketRow};
 use crate::failure::Failure;
@@ -149,28 +151,66 @@ impl Services {
     }
 }
 
-/// The summary of `ss -s`, from the same files that ss reads.
-pub fn summary(files: &ProcFiles) -> String {
-    let file = |name: &str| files.get(name).map(String::as_str).unwrap_or_default();
-    let sockstat = |line: &str, key: &str| number_after(file("net/sockstat"), line, key);
-    let (used, inuse) = (sockstat("sockets:", "used"), sockstat("TCP:", "inuse"));
-    let (orphaned, time_wait) = (sockstat("TCP:", "orphan"), sockstat("TCP:", "tw"));
-    let total = sockstat("TCP:", "alloc") + time_wait;
-    let closed = total.saturating_sub(inuse);
-    let estab = snmp_value(file("net/snmp"), "Tcp:", "CurrEstab");
-    let (udp, raw) = (sockstat("UDP:", "inuse"), sockstat("RAW:", "inuse"));
-    let frag = sockstat("FRAG:", "inuse");
-    let row = |name: &str, n: u64| format!("{name}\t  {n:<9} {n:<9} {:<9}\n", 0);
-    format!(
-        "Total: {used}\n\
-         TCP:   {total} (estab {estab}, closed {closed}, orphaned {orphaned}, timewait {time_wait})\n\n\
-         Transport Total     IP        IPv6\n{}{}{}{}{}\n",
-        row("RAW", raw),
-        row("UDP", udp),
-        row("TCP", inuse),
-        row("INET", raw + udp + inuse),
-        row("FRAG", frag),
-    )
+/// The numbers of `ss -s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Sockets of all kinds.
+    pub total: u64,
+    /// TCP sockets, those in TIME-WAIT included.
+    pub tcp: u64,
+    /// Of those: connections in ESTABLISHED or CLOSE-WAIT.
+    pub estab: u64,
+    /// Those that are in no table of connections or listeners.
+    pub closed: u64,
+    /// Those that no application holds any more.
+    pub orphaned: u64,
+    /// Those in TIME-WAIT.
+    pub timewait: u64,
+    /// TCP sockets in use.
+    pub tcp_inuse: u64,
+    /// UDP sockets in use.
+    pub udp_inuse: u64,
+    /// Raw sockets in use.
+    pub raw_inuse: u64,
+    /// Reassemblies under way.
+    pub frag_inuse: u64,
+}
+
+impl Summary {
+    /// The numbers, from the same files that ss reads; what is not there is 0.
+    pub fn of(files: &ProcFiles) -> Summary {
+        let file = |name: &str| files.get(name).map(String::as_str).unwrap_or_default();
+        let sockstat = |line: &str, key: &str| number_after(file("net/sockstat"), line, key);
+        let (timewait, tcp_inuse) = (sockstat("TCP:", "tw"), sockstat("TCP:", "inuse"));
+        let tcp = sockstat("TCP:", "alloc").saturating_add(timewait);
+        Summary {
+            total: sockstat("sockets:", "used"),
+            tcp,
+            estab: snmp_value(file("net/snmp"), "Tcp:", "CurrEstab"),
+            closed: tcp.saturating_sub(tcp_inuse),
+            orphaned: sockstat("TCP:", "orphan"),
+            timewait,
+            tcp_inuse,
+            udp_inuse: sockstat("UDP:", "inuse"),
+            raw_inuse: sockstat("RAW:", "inuse"),
+            frag_inuse: sockstat("FRAG:", "inuse"),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { total, tcp, estab, closed, orphaned, timewait, tcp_inuse, udp_inuse, raw_inuse, .. } = self;
+        writeln!(f, "Total: {total}")?;
+        writeln!(f, "TCP:   {tcp} (estab {estab}, closed {closed}, orphaned {orphaned}, timewait {timewait})\n")?;
+        writeln!(f, "Transport Total     IP        IPv6")?;
+        let inet = tcp_inuse.saturating_add(*udp_inuse).saturating_add(*raw_inuse);
+        let rows = [("RAW", *raw_inuse), ("UDP", *udp_inuse), ("TCP", *tcp_inuse), ("INET", inet)];
+        for (name, n) in rows.into_iter().chain([("FRAG", self.frag_inuse)]) {
+            writeln!(f, "{name}\t  {n:<9} {n:<9} {:<9}", 0)?;
+        }
+        writeln!(f)
+    }
 }
 
 /// The number behind a word on the line that begins with another; 0 if it is not there.
@@ -249,7 +289,7 @@ mod tests {
         let snmp = "Ip: Forwarding\nIp: 2\nTcp: RtoAlgorithm CurrEstab\nTcp: 1 3\n";
         let files = [("net/sockstat", sockstat), ("net/snmp", snmp)].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(
-            summary(&ProcFiles::from(files)),
+            Summary::of(&ProcFiles::from(files)).to_string(),
             "Total: 5\nTCP:   8 (estab 3, closed 3, orphaned 1, timewait 2)\n\n\
              Transport Total     IP        IPv6\n\
              RAW\t  0         0         0        \n\
@@ -258,6 +298,6 @@ mod tests {
              INET\t  5         5         0        \n\
              FRAG\t  0         0         0        \n\n"
         );
-        assert!(summary(&ProcFiles::new()).starts_with("Total: 0\n"));
+        assert!(Summary::of(&ProcFiles::new()).to_string().starts_with("Total: 0\n"));
     }
 }

@@ -37,6 +37,9 @@ impl std::error::Error for Taken {}
 /// Handlers by EtherType (`ptype_base`), and the taps, which see everything (`ptype_all`).
 #[derive(Clone, Debug, Default)]
 pub struct Ptypes {
+    /// Whether IPv4, which nearly every packet is, has the built-in handler.
+    ip: bool,
+    /// All other EtherTypes.
     handlers: Vec<(u16, PacketType)>,
     taps: Vec<Arc<Tap>>,
 }
@@ -49,13 +52,16 @@ impl Ptypes {
 
     /// The table that a stack starts with: IPv4 and ARP.
     pub fn builtin() -> Ptypes {
-        let handlers = vec![(EtherType::IPV4, PacketType::Ip), (EtherType::ARP, PacketType::Arp)];
-        Ptypes { handlers, taps: Vec::new() }
+        Ptypes { ip: true, handlers: vec![(EtherType::ARP, PacketType::Arp)], taps: Vec::new() }
     }
 
     /// The handler of an EtherType.
     #[inline(always)]
     pub fn lookup(&self, ethertype: u16) -> Option<PacketType> {
+        if ethertype == EtherType::IPV4 && self.ip { Some(PacketType::Ip) } else { self.lookup_slow(ethertype) }
+    }
+
+    fn lookup_slow(&self, ethertype: u16) -> Option<PacketType> {
         self.handlers.iter().find(|(known, _)| *known == ethertype).map(|&(_, handler)| handler)
     }
 

@@ -38,7 +38,7 @@ pub fn local_deliver_finish(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Protocol)> 
     if !skb.pull(header_len) {
         return malformed(cx, skb);
     }
-    skb.set_transport_header_here();
+    skb.transport_off = skb.network_off + header_len as u16;
     match cx.net.inet_protos.lookup(number) {
         Some(protocol) => {
             cx.count(Counter::IpInDelivers);

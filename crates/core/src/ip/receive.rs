@@ -14,7 +14,8 @@ use crate::icmp;
 use crate::netns::NetConfig;
 use crate::route::{self, InputRoute, Reject, RpFilter};
 
-/// `ip_rcv`: checks the header of the packet whose data starts there, and cuts what the link padded.
+/// `ip_rcv`: checks the header of the packet whose data starts there, as its network header says, and cuts what the link
+/// padded.
 ///
 /// Behind it the data still starts at the IP header and is as long as the header says.
 #[inline(always)]
@@ -22,28 +23,28 @@ pub fn rcv(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
     if skb.pkt_type == PktType::OtherHost {
         return other_host(cx, skb);
     }
+    let len = skb.len();
+    // Read at one go: what is counted in between is memory that the compiler must suppose to be the header's.
+    let seen = Ipv4Header::parse(skb.data()).zip(skb.data().first_chunk()).map(|((header, _), bytes)| {
+        (header.version_ihl(), header.tos(), usize::from(header.total_len()), sums_to_all_ones(bytes))
+    });
     cx.count(Counter::IpInReceives);
-    cx.count_n(Counter::IpExtInOctets, skb.len() as u64);
-    let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return bad_header(cx, skb) };
-    let (first, tos, total_len) = (header.version_ihl(), header.tos(), usize::from(header.total_len()));
-    let sound = if first == 0x45 {
-        header.sum() == 0xffff
+    cx.count_n(Counter::IpExtInOctets, len as u64);
+    let Some((first, tos, total_len, fixed_part_sound)) = seen else { return bad_header(cx, skb) };
+    let sound = if first == PLAIN {
+        count_ecn(cx, tos, skb.gso_segs);
+        fixed_part_sound
     } else {
         match sound_with_options(cx, &skb) {
             Some(sound) => sound,
             None => return bad_header(cx, skb),
         }
     };
-    if first == 0x45 {
-        count_ecn(cx, tos, skb.gso_segs);
-    }
     if !sound {
-        cx.count(Counter::IpExtInCsumErrors);
-        cx.count(Counter::IpInHdrErrors);
-        return Fate::Drop(skb, DropReason::IpCsum);
+        return bad_checksum(cx, skb);
     }
-    if skb.len() != total_len {
-        if skb.len() < total_len {
+    if len != total_len {
+        if len < total_len {
             cx.count(Counter::IpExtInTruncatedPkts);
             return Fate::Drop(skb, DropReason::PktTooSmall);
         }
@@ -52,11 +53,33 @@ pub fn rcv(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
         }
         trim(&mut skb, total_len);
     }
-    skb.set_network_header_here();
+    debug_assert_eq!(usize::from(skb.network_off), skb.data_offset(), "the driver set the network header");
     if skb.traced() {
         record(cx, &skb, total_len);
     }
     Fate::Pass(skb)
+}
+
+/// Version 4, five words of header: no options.
+const PLAIN: u8 = 0x45;
+
+/// Whether the fixed part sums to all ones (`ip_fast_csum`): straight adds of native words, whose order does not matter
+/// to that question (RFC 1071 section 2(B)).
+#[inline(always)]
+fn sums_to_all_ones(header: &[u8; Ipv4Header::LEN]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    // A sum of five words is below 2^35; a multiple of 0xffff that is not 0 folds to 0xffff.
+    let folded = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    (folded & 0xffff) + (folded >> 16) == 0xffff
+}
+
+/// The header does not sum to all ones.
+#[cold]
+fn bad_checksum(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
+    cx.count(Counter::IpExtInCsumErrors);
+    cx.count(Counter::IpInHdrErrors);
+    Fate::Drop(skb, DropReason::IpCsum)
 }
 
 /// A frame to another station's address: seen only because the device is promiscuous, and counted as no IP packet.
@@ -123,7 +146,7 @@ pub fn rcv_finish(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
     let (src, dst) = (u32::from(header.src()), u32::from(header.dst()));
     let fib = &cx.net.fib;
     // The common case without a look-up: to one of our addresses, from an ordinary one that is not ours.
-    let plain = header.version_ihl() == 0x45
+    let plain = header.version_ihl() == PLAIN
         && fib.is_own_v4(dst)
         && is_plain_source(src)
         && !fib.is_own_v4(src)

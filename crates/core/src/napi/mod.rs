@@ -13,6 +13,8 @@
 mod backlog;
 mod poll;
 mod softirq;
+#[cfg(test)]
+mod tests;
 
 pub use backlog::{Backlog, Steer};
 pub use poll::{Napi, NapiSetup};

@@ -75,6 +75,11 @@ impl Napi {
         self.ring.stats()
     }
 
+    /// Slots that are posted to the ring and not taken from it.
+    pub fn posted(&self) -> usize {
+        self.ring.posted()
+    }
+
     /// The driver's poll: takes at most `weight` frames off the ring. Lists of packets that are ready go up through
     /// `receive` as they fill. Gives the number of frames taken.
     #[inline]

@@ -1,14 +1,17 @@
+use std::sync::Arc;
+
 use rxpath_mem::Skb;
-use rxpath_trace::{Consumed, DropReason, EventKind, Holder, OutputWhat, Snapshot, Time};
+use rxpath_trace::{Consumed, DropReason, EventKind, Holder, LedgerSnapshot, OutputWhat, Snapshot, Time};
 use rxpath_wire::{Addr, ArpPacket, EthernetHeader, IpProto, MacAddr, arp as wire_arp};
 
 use super::entry::Entry;
 use super::limits::{BASE_REACHABLE, GC_THRESH2, GC_THRESH3};
-use super::{Nud, resolve_output};
+use super::{NeighTable, Nud, resolve_output};
+use crate::cx::{Cx, IdSource, Rng};
 use crate::neigh;
 use crate::route::{self, Route};
 use crate::testing::frames::{arp_frame, arp_reply, arp_request};
-use crate::testing::{ADDR, Ended, MAC, PEER, PEER_MAC, Rig};
+use crate::testing::{self, ADDR, Ended, MAC, PEER, PEER_MAC, Rig, Sink};
 use crate::tx::{self, IpFlow};
 
 const MS: u64 = 1_000_000;
@@ -46,7 +49,7 @@ fn gratuitous(mac: MacAddr) -> Vec<u8> {
 }
 
 /// Sends a packet to an address on the link, by way of a route; the payload tells packets apart.
-fn send(rig: &mut Rig, route: &mut Route, payload: &[u8]) {
+fn send(rig: &mut Cx, route: &mut Route, payload: &[u8]) {
     let mut skb = rig.alloc_output(OutputWhat::TcpData, payload.len(), true).expect("a slot");
     skb.put(payload.len()).copy_from_slice(payload);
     let flow = IpFlow {
@@ -566,6 +569,64 @@ fn timers_of_many_neighbours_run_in_a_fixed_order() {
     let once = run();
     assert_eq!(once.len(), 5);
     assert_eq!(once, run());
+}
+
+/// One Cpu's share of the test below: packets to a few neighbours, words about them, timers.
+fn busy_cpu(cpu: u16, table: Arc<NeighTable>) -> Cx {
+    let mut cx = testing::cx();
+    cx.cpu = cpu;
+    cx.ids = IdSource::of_cpu(cpu);
+    cx.neigh = table;
+    // Ten packets for each neighbour, so that what waits cannot use a pool up.
+    Arc::get_mut(&mut cx.net).expect("nobody else has it").sysctl.neigh_unres_qlen_bytes = 3_200;
+    let mut rng = Rng::new(0xa49 + u64::from(cpu));
+    let mut device = Sink::default();
+    let mut routes: Vec<Route> =
+        (2..12).map(|d| route::output(&cx.net, Addr::from_v4([10, 0, 0, d]), None).expect("on the link")).collect();
+    for _ in 0..5_000 {
+        let d = rng.below(10) as usize;
+        match rng.below(8) {
+            0 => {
+                let operation = 1 + rng.below(2) as u16;
+                let mac = MacAddr([2, 0, 0, 0, rng.below(2) as u8, d as u8]);
+                let frame = arp_frame(MAC, operation, (mac, [10, 0, 0, d as u8 + 2].into()), (MAC, ADDR));
+                let skb = testing::harvest(&mut cx, &frame, false);
+                let end = neigh::arp_rcv(&mut cx, skb);
+                cx.end(end);
+            }
+            1 => {
+                cx.now += u64::from(rng.below(1_000)) * MS;
+                neigh::tick(&mut cx);
+            }
+            _ => send(&mut cx, &mut routes[d], b"x"),
+        }
+        tx::flush(&mut cx, &mut device);
+        device.frames.clear();
+    }
+    cx
+}
+
+#[test]
+fn cpus_share_the_table_and_lose_no_packet() {
+    let table = Arc::new(NeighTable::new(1));
+    let threads: Vec<_> = (0..4)
+        .map(|cpu| {
+            let table = Arc::clone(&table);
+            std::thread::spawn(move || busy_cpu(cpu, table))
+        })
+        .collect();
+    let mut cpus: Vec<Cx> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    let sum = |cpus: &[Cx]| cpus.iter().map(|cx| cx.ledger.snapshot()).sum::<LedgerSnapshot>();
+    sum(&cpus).check().expect("the ledger of all Cpus balances");
+    neigh::purge(&mut cpus[0], DropReason::StackShutdown);
+    let ledger = sum(&cpus);
+    ledger.check().expect("the ledger balances with empty queues");
+    assert_eq!(ledger.held(), 0, "{ledger:?}");
+    assert!(ledger.transmitted() > 1_000 && table.is_empty(), "{ledger:?}");
+    for cx in &mut cpus {
+        cx.pool.drain();
+        assert_eq!(cx.pool.outstanding(), 0, "all slots are back, whichever Cpu freed them");
+    }
 }
 
 #[test]

@@ -88,7 +88,8 @@ pub trait DeviceQueue: Send {
     }
 
     /// A file descriptor whose readability is this queue's interrupt, where there is one.
-    fn readiness(&self) -> Option<i32> {
+    #[cfg(unix)]
+    fn readiness(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
 }

@@ -235,13 +235,19 @@ fn family_bits(addr: Addr) -> u8 {
 /// Addresses of this host that are compared without a look-up.
 const FEW: usize = 4;
 
+/// The bit of an address in the filter of own addresses (multiplicative hash, upper six bits).
+#[inline(always)]
+fn filter_bit(addr: u32) -> u64 {
+    1 << (addr.wrapping_mul(0x9e37_79b1) >> 26)
+}
+
 /// The forwarding information base.
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
     /// The first own IPv4 addresses, as words in host order; unused places hold 0, which is nobody's address.
     own_v4: [u32; FEW],
-    /// Whether there are own addresses that `own_v4` does not hold.
-    own_more: bool,
+    /// Bits of all own IPv4 addresses: what is not in here is not ours.
+    own_filter: u64,
     /// Own and broadcast addresses (the `local` table).
     special: HashMap<Addr, AddrType>,
     /// Routes by length of their prefix, longest first, then by network, then by metric (the `main` table).
@@ -284,9 +290,10 @@ impl Fib {
         }
         self.special.insert(addr, AddrType::Local);
         if let Some(v4) = addr.v4() {
-            match self.own_v4.iter_mut().find(|place| **place == 0 || **place == u32::from(v4)) {
-                Some(place) => *place = u32::from(v4),
-                None => self.own_more = true,
+            let v4 = u32::from(v4);
+            self.own_filter |= filter_bit(v4);
+            if let Some(place) = self.own_v4.iter_mut().find(|place| **place == 0 || **place == v4) {
+                *place = v4;
             }
         }
         let subnet = Prefix::of_interface(own);
@@ -365,14 +372,15 @@ impl Fib {
     /// Whether an IPv4 address, as a word in host order, is one of ours.
     #[inline(always)]
     pub fn is_own_v4(&self, addr: u32) -> bool {
-        let [a, b, c, d] = self.own_v4;
-        let few = (a == addr) | (b == addr) | (c == addr) | (d == addr);
-        (few && addr != 0) || (self.own_more && self.is_own_slow(addr))
+        if self.own_filter & filter_bit(addr) == 0 {
+            return false;
+        }
+        (self.own_v4[0] == addr && addr != 0) || self.is_own_slow(addr)
     }
 
-    #[cold]
     fn is_own_slow(&self, addr: u32) -> bool {
-        self.special.get(&Addr::from_v4(addr.to_be_bytes())) == Some(&AddrType::Local)
+        let among_few = addr != 0 && self.own_v4[1..].contains(&addr);
+        among_few || self.special.get(&Addr::from_v4(addr.to_be_bytes())) == Some(&AddrType::Local)
     }
 
     /// `inet_addr_type`: what an address is to this host.

@@ -127,7 +127,8 @@ impl Stack {
         let tuple = tuple.ok_or(ConnectError::NoPort)?;
         let hash = net.hasher.hash(&tuple);
         let cpu = owner_cpu(hash, net.cpus);
-        let sk = TcpSock::new(State::Close, tuple, route, net.sysctl.tcp_rmem.default, net.sysctl.tcp_wmem.default as usize);
+        // Not CLOSED, which would be an outcome: the attempt is under way, although its owner may not know yet.
+        let sk = TcpSock::new(State::SynSent, tuple, route, net.sysctl.tcp_rmem.default, net.sysctl.tcp_wmem.default as usize);
         let sock = Arc::new(Sock::new(sk, hash, cpu, None));
         self.kick(&sock, post::CONNECT, now);
         Ok(sock)
@@ -201,6 +202,15 @@ impl Stack {
         let (step, requests) = sock.write(data, register);
         self.kick(sock, requests, now);
         step
+    }
+
+    /// Owns the socket and looks at its state or sets its options; then `requests` ([`post`]) are carried out.
+    pub fn with<R>(&self, sock: &Arc<Sock>, requests: u8, now: Time, look: impl FnOnce(&mut TcpSock) -> R) -> R {
+        let mut sk = sock.lock.user();
+        let seen = look(&mut sk);
+        let backlog = if sk.release() { post::BACKLOG } else { 0 };
+        self.kick(sock, requests | backlog, now);
+        seen
     }
 
     /// Ends writing: our FIN follows what is queued.

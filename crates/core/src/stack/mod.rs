@@ -20,7 +20,7 @@ use rxpath_trace::{Counters, Event, Ledger, LedgerSnapshot, LifeReader, LifeShar
 
 pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice};
 pub use calls::{ConnectError, ListenError, RecvError};
-pub use views::{InterfaceView, ListenerView, SocketView};
+pub use views::{InterfaceView, ListenerView, PoolView, SocketView};
 
 use crate::cx::Cx;
 use crate::demux::stats::DevShard;
@@ -158,10 +158,12 @@ impl Stack {
             tcp::serve(&mut cpu.cx, &mut cpu.flows, sock);
         }
         cpu.softirq.transmit(&mut cpu.cx);
-        #[cfg(debug_assertions)]
-        if let Err(imbalance) = cpu.cx.ledger.snapshot().check() {
-            panic!("Cpu {}: {imbalance}", cpu.cx.cpu);
-        }
+        debug_assert!(
+            cpu.cx.ledger.snapshot().out_by() == 0,
+            "Cpu {} at the end of a softirq run: {}",
+            cpu.cx.cpu,
+            cpu.cx.ledger.snapshot().details()
+        );
     }
 
     /// Drives every Cpu once at the time `now`, for those who bring their own loop. Devices whose interrupt is the
@@ -173,6 +175,7 @@ impl Stack {
             irq.tick(now);
         }
         for cpu in 0..self.cpus() {
+            #[cfg(unix)]
             self.fire_pollable(cpu);
             if let Some(ran) = self.softirq(cpu, &mut || now) {
                 work += ran.work;
@@ -187,6 +190,7 @@ impl Stack {
     }
 
     /// Interrupts of queues that cannot raise them on their own are assumed to be due.
+    #[cfg(unix)]
     fn fire_pollable(&self, cpu: u16) {
         let Some(cell) = self.0.cpus.get(usize::from(cpu)) else { return };
         let Ok(guard) = cell.token.try_lock() else { return };
@@ -210,12 +214,16 @@ impl Stack {
         [wheel, neigh, guard.softirq.next_event()].into_iter().flatten().min()
     }
 
-    /// File descriptors whose readability is an interrupt of this Cpu, with the line to fire.
-    pub fn interrupts(&self, cpu: u16) -> Vec<(i32, IrqLine)> {
-        let Some(cell) = self.0.cpus.get(usize::from(cpu)) else { return Vec::new() };
+    /// File descriptors whose readability is an interrupt of this Cpu, duplicated, with the line to fire.
+    ///
+    /// # Errors
+    /// A descriptor could not be duplicated.
+    #[cfg(unix)]
+    pub fn interrupts(&self, cpu: u16) -> std::io::Result<Vec<(std::os::fd::OwnedFd, IrqLine)>> {
+        let Some(cell) = self.0.cpus.get(usize::from(cpu)) else { return Ok(Vec::new()) };
         let guard = lock(&cell.token);
-        let napis = guard.softirq.napis.iter();
-        napis.filter_map(|napi| napi.queue.readiness().map(|fd| (fd, napi.irq.clone()))).collect()
+        let lines = guard.softirq.napis.iter().filter_map(|napi| Some((napi.queue.readiness()?, napi.irq.clone())));
+        lines.map(|(fd, irq)| Ok((fd.try_clone_to_owned()?, irq))).collect()
     }
 
     /// Counters of all Cpus, summed.

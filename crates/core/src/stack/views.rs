@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use rxpath_mem::PoolStats;
 use rxpath_trace::proc::{self, Conn, DevRow, SockStat, SoftnetRow, TcpRow, TcpTimer};
 use rxpath_trace::{TcpState, Time};
 
@@ -28,6 +29,19 @@ pub struct SocketView {
     pub row: TcpRow,
     /// Cpu that owns the flow.
     pub cpu: u16,
+}
+
+/// The page pool of one Cpu.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolView {
+    /// The Cpu.
+    pub cpu: u16,
+    /// What it did so far.
+    pub stats: PoolStats,
+    /// Slots of all classes that are out: in rings, in packets, with readers.
+    pub outstanding: usize,
+    /// Of these, slots that are posted to receive rings.
+    pub posted: usize,
 }
 
 /// A listener as `ss -l` shows it.
@@ -110,6 +124,20 @@ impl Stack {
             stats: self.0.cpus.iter().map(|cell| cell.dev.row(interface.ifindex)).sum(),
         });
         rows.collect()
+    }
+
+    /// The page pools.
+    pub fn pools(&self) -> Vec<PoolView> {
+        let view = |(cpu, cell): (usize, &super::CpuCell)| {
+            let guard = lock(&cell.token);
+            PoolView {
+                cpu: cpu as u16,
+                stats: guard.cx.pool.stats(),
+                outstanding: guard.cx.pool.outstanding(),
+                posted: guard.softirq.napis.iter().map(crate::napi::Napi::posted).sum(),
+            }
+        };
+        self.0.cpus.iter().enumerate().map(view).collect()
     }
 
     /// Listeners.

@@ -50,7 +50,7 @@ mod timewait;
 mod window;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use ack_policy::AckPolicy;
 pub use listen::Request;

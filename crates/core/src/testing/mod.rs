@@ -92,6 +92,19 @@ pub(crate) fn cx() -> Cx {
     }
 }
 
+/// A frame from interface 1 as the driver hands it up.
+pub(crate) fn harvest(cx: &mut Cx, frame: &[u8], traced: bool) -> Skb {
+    let slot = if frame.len() > 1_900 { cx.pool.alloc_large() } else { cx.pool.alloc() };
+    let mut skb = slot.expect("a slot for the frame");
+    skb.put(frame.len()).copy_from_slice(frame);
+    skb.id = cx.ids.mint();
+    skb.set_traced(traced);
+    skb.truesize = TruesizeModel::Kernel.charge(frame.len() as u32);
+    cx.ledger.offered(1);
+    assert!(demux::eth_type_trans(cx, &mut skb, 1, MAC), "at least an Ethernet header");
+    skb
+}
+
 /// Goes on with what the room passed, or gives the end.
 macro_rules! room {
     ($fate:expr) => {
@@ -165,18 +178,9 @@ impl Rig {
         self.cx.now += ns;
     }
 
-    /// A frame as the driver hands it up.
+    /// A frame as the driver hands it up, its life recorded.
     pub(crate) fn frame(&mut self, frame: &[u8]) -> Skb {
-        let large = frame.len() > 1_900;
-        let slot = if large { self.cx.pool.alloc_large() } else { self.cx.pool.alloc() };
-        let mut skb = slot.expect("a slot for the frame");
-        skb.put(frame.len()).copy_from_slice(frame);
-        skb.id = self.cx.ids.mint();
-        skb.set_traced(true);
-        skb.truesize = TruesizeModel::Kernel.charge(frame.len() as u32);
-        self.cx.ledger.offered(1);
-        assert!(demux::eth_type_trans(&mut self.cx, &mut skb, 1, MAC), "at least an Ethernet header");
-        skb
+        harvest(&mut self.cx, frame, true)
     }
 
     /// Takes a frame through the rooms up to the transport protocols, and ends it. What TCP would get is consumed.

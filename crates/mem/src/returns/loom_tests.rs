@@ -5,10 +5,25 @@ use std::sync::Arc;
 use super::*;
 use crate::sync::{Mutex, SharedCell};
 
-/// The ring and the memory that it guards.
+/// The ring and the memory that it guards: the region as a whole, and each slot.
 struct Pool {
     ring: ReturnRing,
     memory: SharedCell<u32>,
+    slots: Vec<SharedCell<u32>>,
+}
+
+impl Pool {
+    /// Writes to a slot, as its owner may.
+    fn write(&self, token: Token) {
+        // SAFETY: the caller owns the slot; loom checks it.
+        self.slots[token.offset() as usize].with_mut(|p| unsafe { *p += 1 });
+    }
+
+    /// The consumer takes a slot and uses it.
+    fn pop(&self, head: u64) -> Option<Token> {
+        let token = self.ring.pop(head);
+        token.inspect(|token| self.write(*token))
+    }
 }
 
 // SAFETY: the protocol under test guards the cell; loom reports where it fails to.
@@ -24,6 +39,7 @@ fn token(n: u32) -> Token {
 fn bring_home(pool: &Pool, tokens: &[Token]) -> u32 {
     // SAFETY: whoever has a slot out may use the memory; loom checks that nobody releases it.
     pool.memory.with(|p| assert_eq!(unsafe { *p }, 7));
+    tokens.iter().for_each(|token| pool.write(*token));
     // SAFETY: the slots are out.
     let last = unsafe { ReturnRing::push(NonNull::from(&pool.ring), tokens) };
     if last { release_memory(pool) } else { 0 }
@@ -36,7 +52,8 @@ fn release_memory(pool: &Pool) -> u32 {
 }
 
 fn pool(slots: usize) -> Arc<Pool> {
-    Arc::new(Pool { ring: ReturnRing::new(slots), memory: SharedCell::new(7) })
+    let slots_and_none = (0..=slots).map(|_| SharedCell::new(0)).collect();
+    Arc::new(Pool { ring: ReturnRing::new(slots), memory: SharedCell::new(7), slots: slots_and_none })
 }
 
 #[test]
@@ -47,7 +64,7 @@ fn loom_two_producers_and_a_closing_owner_release_once() {
         let a = loom::thread::spawn(move || bring_home(&a, &[token(1), token(2)]));
         let b = loom::thread::spawn(move || bring_home(&b, &[token(3)]));
         let mut head = 0;
-        if pool.ring.pop(head).is_some() {
+        if pool.pop(head).is_some() {
             head += 1;
         }
         // SAFETY: the one consumer, once.
@@ -80,12 +97,12 @@ fn loom_every_token_arrives_once_while_others_add() {
         let b = loom::thread::spawn(move || bring_home(&b, &[token(3)]));
         let mut seen = Vec::new();
         while seen.len() < 3 {
-            match pool.ring.pop(seen.len() as u64) {
+            match pool.pop(seen.len() as u64) {
                 Some(token) => seen.push(token.offset()),
                 None => loom::thread::yield_now(),
             }
         }
-        assert!(pool.ring.pop(3).is_none());
+        assert!(pool.pop(3).is_none());
         a.join().unwrap();
         b.join().unwrap();
         let at = |n| seen.iter().position(|token| *token == n);
@@ -119,7 +136,7 @@ fn loom_a_place_that_is_used_again_loses_nothing() {
         let b = loom::thread::spawn(move || bring_home(&b, &[token(2)]));
         let (mut head, mut ones, mut twos) = (0, 0, 0);
         while head < 3 {
-            match pool.ring.pop(head).map(Token::offset) {
+            match pool.pop(head).map(Token::offset) {
                 Some(1) => {
                     ones += 1;
                     head += 1;
@@ -138,6 +155,6 @@ fn loom_a_place_that_is_used_again_loses_nothing() {
         a.join().unwrap();
         b.join().unwrap();
         assert_eq!((ones, twos), (2, 1));
-        assert!(pool.ring.pop(3).is_none());
+        assert!(pool.pop(3).is_none());
     });
 }

@@ -22,7 +22,7 @@ mod ioctl;
 mod vnet;
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, readv, writev};
 use rxpath_core::nic::{Device, DeviceInfo, DeviceQueue, Features, IrqLine, RxAttach, Steering, TruesizeModel, Xmit};
@@ -250,8 +250,8 @@ impl DeviceQueue for TapQueue {
 
     fn flush(&mut self, _now: Time) {}
 
-    fn readiness(&self) -> Option<i32> {
-        Some(self.fd.as_raw_fd())
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
     }
 }
 

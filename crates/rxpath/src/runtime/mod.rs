@@ -12,7 +12,9 @@ mod sleeper;
 mod threads;
 pub(crate) mod virtual_time;
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
@@ -27,7 +29,7 @@ use self::drive::Driver;
 use self::sleeper::Bell;
 use self::threads::Threads;
 use self::virtual_time::{Waited, deadlock};
-use crate::clock::{Clock, ManualClock};
+use crate::clock::Clock;
 
 /// Who runs the stack's softirqs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,30 +138,27 @@ impl Runtime {
         }
     }
 
-    /// Lets the stack live for a while without the caller's doing anything else.
-    pub(crate) fn run_for(&self, core: &Core, clock: &dyn Clock, time: Duration) -> io::Result<()> {
-        let end = clock.now() + nanos(time);
-        let waited = self.block(core, clock, Some(end), |_| {
-            if clock.now() >= end { Attempt::Done(()) } else { Attempt::Pending(None) }
-        });
-        match waited {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(()),
-            other => other,
+    /// Sleeps until there is a reason to poll, `until` at the latest. On threads there never is one, and virtual time
+    /// jumps.
+    pub(crate) fn wait(&self, core: &Core, clock: &dyn Clock, until: Option<Time>) -> io::Result<()> {
+        match (self, clock.manual(), until) {
+            (Runtime::Driven(driver), _, until) => driver.wait(core, clock, until),
+            (Runtime::Threads(_), _, Some(until)) => {
+                std::thread::sleep(span(clock, until));
+                Ok(())
+            }
+            (Runtime::Virtual, Some(clock), Some(until)) => {
+                clock.advance_to(until);
+                Ok(())
+            }
+            (Runtime::Threads(_) | Runtime::Virtual, _, _) => Err(deadlock()),
         }
     }
 
-    /// Sleeps until there is a reason to poll, `until` at the latest.
-    pub(crate) fn wait(&self, core: &Core, clock: &dyn Clock, until: Option<Time>) -> io::Result<()> {
-        match self {
-            Runtime::Driven(driver) => driver.wait(core, clock, until),
-            Runtime::Threads(_) => self.run_for(core, clock, until.map_or(Duration::ZERO, |at| span(clock, at))),
-            Runtime::Virtual => match (clock.manual(), until) {
-                (Some(clock), Some(until)) => {
-                    clock.advance_to(until);
-                    Ok(())
-                }
-                _ => Err(deadlock()),
-            },
+    /// Somebody polled the core: those who are blocked may have to look.
+    pub(crate) fn polled(&self) {
+        if let Runtime::Driven(driver) = self {
+            driver.polled_beside();
         }
     }
 
@@ -230,7 +229,7 @@ fn wait_any(mut listeners: Vec<EventListener>, timeout: Option<Duration>) {
     WAKER.with(|waker| {
         let mut context = Context::from_waker(waker);
         for listener in &mut listeners {
-            if let Poll::Ready(()) = std::pin::Pin::new(listener).poll_listener(&mut context) {
+            if let Poll::Ready(()) = Pin::new(listener).poll(&mut context) {
                 return;
             }
         }
@@ -239,15 +238,4 @@ fn wait_any(mut listeners: Vec<EventListener>, timeout: Option<Duration>) {
             None => std::thread::park(),
         }
     });
-}
-
-/// [`Future::poll`] by another name, so that the call reads as what it is.
-trait PollListener {
-    fn poll_listener(self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()>;
-}
-
-impl PollListener for EventListener {
-    fn poll_listener(self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        std::future::Future::poll(self, context)
-    }
 }

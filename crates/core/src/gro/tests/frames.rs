@@ -13,8 +13,8 @@ pub struct Frame {
     pub csum: IpSummed,
     pub gso_size: u16,
     pub ifindex: u16,
-    /// The device used a second descriptor from this byte on.
-    pub split: Option<usize>,
+    /// Bytes at which the device went on to a further descriptor.
+    pub splits: Vec<usize>,
     /// No candidate for merging, which may overtake what is held.
     pub stray: bool,
 }
@@ -111,7 +111,7 @@ impl Tcp {
         let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, self.src_mac, 0x08, 0x00];
         bytes.extend(ip);
         bytes.extend(tcp);
-        Frame { bytes, hash: self.hash, csum: IpSummed::None, gso_size: 0, ifindex: 1, split: None, stray: false }
+        Frame { bytes, hash: self.hash, csum: IpSummed::None, gso_size: 0, ifindex: 1, splits: Vec::new(), stray: false }
     }
 
     fn addresses(&self) -> [u8; 8] {
@@ -183,8 +183,13 @@ pub enum Kind {
     OtherDevice,
     OffloadOff,
     Padded,
+    /// As padded, but the trailing bytes lie in a descriptor of their own.
+    PaddedBehind,
     Split,
+    SplitTwice,
     SuperFrame,
+    /// A super-frame as long as an ordinary frame.
+    SmallSuperFrame,
     Verified,
     VerifiedByDeviceThoughWrong,
     UrgentPointer,
@@ -299,9 +304,14 @@ fn one_frame(mut tcp: Tcp, kind: Kind, mss: u16) -> Frame {
         Kind::OtherDevice => frame.ifindex = 2,
         Kind::OffloadOff => frame.ifindex = 3,
         Kind::Padded => frame.bytes.extend([0; 6]),
-        Kind::Split if frame.bytes.len() > 94 => frame.split = Some(94 + (frame.bytes.len() - 94) / 2),
-        Kind::SuperFrame => {
-            frame.gso_size = mss;
+        Kind::PaddedBehind => {
+            frame.splits = vec![frame.bytes.len()];
+            frame.bytes.extend([0; 6]);
+        }
+        Kind::Split if last > 94 => frame.splits = vec![94 + (last - 94) / 2],
+        Kind::SplitTwice if last > 99 => frame.splits = vec![95, 98],
+        Kind::SuperFrame | Kind::SmallSuperFrame => {
+            frame.gso_size = if kind == Kind::SuperFrame { mss } else { mss.div_ceil(2) };
             frame.csum = IpSummed::Unnecessary;
         }
         Kind::Verified => frame.csum = IpSummed::Unnecessary,
@@ -373,8 +383,11 @@ fn kind() -> impl Strategy<Value = Kind> {
         Kind::OtherDevice,
         Kind::OffloadOff,
         Kind::Padded,
+        Kind::PaddedBehind,
         Kind::Split,
+        Kind::SplitTwice,
         Kind::SuperFrame,
+        Kind::SmallSuperFrame,
         Kind::Verified,
         Kind::VerifiedByDeviceThoughWrong,
         Kind::UrgentPointer,

@@ -107,7 +107,7 @@ impl Bench {
         let id = PacketId::of_ring(0, self.offered as u64);
         self.cx.ledger.offered(1);
         self.charged += u64::from(charge(frame));
-        let in_one_piece = frame.split.is_none();
+        let in_one_piece = frame.splits.is_empty();
         if self.mode == Mode::Streak
             && in_one_piece
             && self.gro.streak(&mut self.cx, &frame.bytes, &frame.desc(), id, frame.ifindex)
@@ -121,13 +121,19 @@ impl Bench {
 
     /// A packet as the driver hands it over.
     fn skb(&mut self, frame: &Frame, id: PacketId) -> Skb {
-        let (first, rest) = frame.bytes.split_at(frame.split.unwrap_or(frame.bytes.len()));
-        let mut skb = if first.len() > 1_900 { self.cx.pool.alloc_large() } else { self.cx.pool.alloc() }.expect("a slot");
-        skb.put(first.len()).copy_from_slice(first);
-        if frame.split.is_some() {
-            let mut second = self.cx.pool.alloc().expect("a slot");
-            second.put(rest.len()).copy_from_slice(rest);
-            assert!(skb.add_frag(second).is_ok(), "of the same pool");
+        let mut pieces = Vec::new();
+        let mut rest = frame.bytes.as_slice();
+        for at in frame.splits.iter().rev() {
+            let (before, piece) = rest.split_at(*at);
+            pieces.push(piece);
+            rest = before;
+        }
+        let mut skb = if rest.len() > 1_900 { self.cx.pool.alloc_large() } else { self.cx.pool.alloc() }.expect("a slot");
+        skb.put(rest.len()).copy_from_slice(rest);
+        while let Some(piece) = pieces.pop() {
+            let mut fragment = self.cx.pool.alloc().expect("a slot");
+            fragment.put(piece.len()).copy_from_slice(piece);
+            assert!(skb.add_frag(fragment).is_ok(), "of the same pool");
         }
         assert!(skb.pull(ETHERNET), "an Ethernet header");
         skb.set_network_header_here();

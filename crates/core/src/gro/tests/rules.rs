@@ -137,7 +137,7 @@ fn strays_pass_ahead_and_flush_nothing() {
 
 #[test]
 fn trailing_bytes_and_the_reserved_bit_flush_the_flow() {
-    for kind in [Kind::Padded, Kind::Reserved, Kind::SuperFrame] {
+    for kind in [Kind::Padded, Kind::PaddedBehind, Kind::Reserved, Kind::SuperFrame, Kind::SmallSuperFrame] {
         let bench = run_flow(PLAIN, &[Kind::Plain, Kind::Plain, kind, Kind::Plain, Kind::Plain]);
         let shape: Vec<usize> = bench.delivered.iter().map(|packet| packet.head).collect();
         assert_eq!(shape, [0, 2, 3], "{kind:?}");
@@ -396,6 +396,28 @@ fn flows_that_take_turns_merge_each_for_itself() {
 }
 
 #[test]
+fn a_streak_follows_the_flow_that_merged_last() {
+    for (turns, streaks) in [(&[0, 1, 0, 0, 1, 1][..], 2), (&[0, 0, 1, 1, 0, 0, 1, 1], 2)] {
+        let mut writer = Writer::new(&[PLAIN; 2], false);
+        let steps: Vec<Step> = turns.iter().map(|flow| offer(writer.write(*flow, Kind::Plain))).collect();
+        let bench = Bench::run(Mode::Streak, &steps);
+        bench.settle();
+        assert_eq!(bench.streaks, streaks, "{turns:?}");
+    }
+}
+
+#[test]
+fn a_frame_of_several_descriptors_merges_as_any_other() {
+    for kind in [Kind::Split, Kind::SplitTwice] {
+        let flow = Flow { mss: 200, ..PLAIN };
+        let bench = run_flow(flow, &[kind, Kind::Plain, kind, kind]);
+        assert_eq!(shape(&bench), [(0, 4)], "{kind:?}");
+        let whole = Tcp { payload: 800, ..Tcp::flow(0) };
+        assert_eq!(bench.delivered[0].bytes[54..], whole.frame().bytes[54..], "the payloads in order");
+    }
+}
+
+#[test]
 fn held_packets_are_in_the_ledger() {
     let mut bench = Bench::new(Mode::Receive);
     bench.step(&offer(Tcp::flow(0).frame()));
@@ -471,8 +493,10 @@ fn a_streak_leaves_all_else_to_the_full_path() {
         Kind::OtherHash,
         Kind::OtherDevice,
         Kind::Padded,
+        Kind::PaddedBehind,
         Kind::Split,
         Kind::SuperFrame,
+        Kind::SmallSuperFrame,
         Kind::BadTcpChecksum,
         Kind::BadIpChecksum,
         Kind::Fragment,

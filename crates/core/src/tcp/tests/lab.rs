@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use rxpath_mem::{PagePool, RxDesc, RxDma, Skb};
-use rxpath_trace::{Counter, DropReason, Snapshot, Time};
+use rxpath_trace::{Counter, DropReason, Time};
 use rxpath_wire::{
     Addr, EtherType, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum, TcpFlags, TcpHeader, TcpOptions,
     TcpRepr, arp, ethernet, ipv4, tcp as wire_tcp,
@@ -32,11 +32,12 @@ pub const FIN_ACK: TcpFlags = TcpFlags(TcpFlags::FIN.0 | TcpFlags::ACK.0);
 pub const SYN_ACK: TcpFlags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0);
 
 type Emitted = Arc<Mutex<VecDeque<Vec<u8>>>>;
-type Ring = Arc<Mutex<Option<(RxDma, IrqLine)>>>;
+type Rings = Arc<Mutex<Vec<(RxDma, IrqLine)>>>;
 
 struct Cable {
     emitted: Emitted,
-    ring: Ring,
+    rings: Rings,
+    queues: u16,
 }
 
 struct CableQueue(Emitted);
@@ -47,7 +48,7 @@ impl Device for Cable {
             name: "lab0".to_owned(),
             mac: OUR_MAC,
             mtu: 1_500,
-            queues: 1,
+            queues: self.queues,
             features: Features::default(),
             truesize: TruesizeModel::Kernel,
         }
@@ -55,9 +56,10 @@ impl Device for Cable {
 
     fn open(self: Box<Self>, queues: Vec<RxAttach>, _: Steering) -> io::Result<Vec<Box<dyn DeviceQueue>>> {
         for RxAttach { dma, irq } in queues {
-            *self.ring.lock().unwrap() = Some((dma, irq));
+            self.rings.lock().unwrap().push((dma, irq));
         }
-        Ok(vec![Box::new(CableQueue(self.emitted))])
+        let queue = |_| -> Box<dyn DeviceQueue> { Box::new(CableQueue(Arc::clone(&self.emitted))) };
+        Ok((0..self.queues).map(queue).collect())
     }
 }
 
@@ -91,7 +93,7 @@ pub struct Lab {
     pub stack: Stack,
     pub now: Time,
     emitted: Emitted,
-    ring: Ring,
+    rings: Rings,
     ip_id: u16,
 }
 
@@ -101,14 +103,19 @@ impl Lab {
     }
 
     pub fn with(change: impl FnOnce(&mut StackConfig)) -> Lab {
-        let (emitted, ring) = (Emitted::default(), Ring::default());
-        let device = Cable { emitted: Arc::clone(&emitted), ring: Arc::clone(&ring) };
+        Lab::with_queues(1, change)
+    }
+
+    /// A lab whose device has several queues; which frame goes to which is for the test to say.
+    pub fn with_queues(queues: u16, change: impl FnOnce(&mut StackConfig)) -> Lab {
+        let (emitted, rings) = (Emitted::default(), Rings::default());
+        let device = Cable { emitted: Arc::clone(&emitted), rings: Arc::clone(&rings), queues };
         let mut interface = InterfaceConfig::new(Box::new(device));
         interface.addresses.push(IfAddr { addr: Addr::from(US), prefix: 24 });
         let mut config = StackConfig { interfaces: vec![interface], seed: 7, ..StackConfig::default() };
         change(&mut config);
         let stack = Stack::new(config).expect("the configuration is sound");
-        let mut lab = Lab { stack, now: Time::from_millis(1_000), emitted, ring, ip_id: 0 };
+        let mut lab = Lab { stack, now: Time::from_millis(1_000), emitted, rings, ip_id: 0 };
         lab.introduce_peer();
         lab
     }
@@ -132,10 +139,16 @@ impl Lab {
 
     /// Writes a frame into the ring and raises the interrupt.
     pub fn put(&mut self, frame: &[u8]) {
-        let mut ring = self.ring.lock().unwrap();
-        let (dma, irq) = ring.as_mut().expect("the device is open");
-        dma.write_frame(frame, RxDesc { at: self.now, ..RxDesc::default() }).expect("a posted slot");
+        assert!(self.offer(0, frame), "a posted slot");
+    }
+
+    /// As [`Lab::put`], into the ring of a queue; false if the ring is full.
+    pub fn offer(&mut self, queue: usize, frame: &[u8]) -> bool {
+        let mut rings = self.rings.lock().unwrap();
+        let (dma, irq) = &mut rings[queue];
+        let taken = dma.write_frame(frame, RxDesc { at: self.now, ..RxDesc::default() }).is_ok();
         irq.raise(self.now, 1);
+        taken
     }
 
     /// Runs softirqs until nothing is left to do now.
@@ -223,10 +236,6 @@ impl Lab {
 
     pub fn expect_nothing(&mut self) {
         assert_eq!(self.sent(), None);
-    }
-
-    pub fn counters(&self) -> Snapshot {
-        self.stack.snapshot()
     }
 
     pub fn count(&self, counter: Counter) -> u64 {

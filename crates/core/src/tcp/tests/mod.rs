@@ -1,6 +1,7 @@
 //! TCP through the front door: frames on the wire, calls of the application.
 
-mod lab;
+pub(crate) mod lab;
+mod memory;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,0 +1,141 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rxpath_core::socket::Listener;
+
+use super::{TcpStream, block, each_addr, listen_error};
+use crate::runtime::Attempt;
+use crate::stack::Stack;
+
+/// Connections that may wait to be accepted, as `std` has it (`listen(fd, 128)`; one more fits).
+const BACKLOG: u32 = 128;
+
+/// A listening TCP socket, with the shape of [`std::net::TcpListener`]. Dropping the last handle closes it: connections
+/// that were not accepted are reset.
+#[derive(Debug)]
+pub struct TcpListener(Arc<Inner>);
+
+struct Inner {
+    stack: Stack,
+    listener: Arc<Listener>,
+    nonblocking: AtomicBool,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("addr", &self.addr()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn addr(&self) -> SocketAddr {
+        SocketAddr::new(self.listener.addr.to_ip(), self.listener.port)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stack.core().close_listener(&self.listener, self.stack.now());
+    }
+}
+
+impl TcpListener {
+    /// Listens on the first of `addrs` on which it can. Port 0 chooses a free one.
+    ///
+    /// # Errors
+    /// `AddrInUse`, `AddrNotAvailable` if the address is not the stack's, `NetworkDown`.
+    pub fn bind(stack: &Stack, addrs: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        TcpListener::bind_with(stack, addrs, BACKLOG)
+    }
+
+    /// As [`TcpListener::bind`], with another limit of connections that wait, which `net.core.somaxconn` cuts: `backlog`
+    /// and one more fit.
+    ///
+    /// # Errors
+    /// As [`TcpListener::bind`].
+    pub fn bind_with(stack: &Stack, addrs: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
+        each_addr(addrs, |addr| {
+            let listener = stack.core().listen(addr, backlog).map_err(listen_error)?;
+            Ok(TcpListener(Arc::new(Inner { stack: stack.clone(), listener, nonblocking: AtomicBool::new(false) })))
+        })
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.addr())
+    }
+
+    /// Another handle to the same socket.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn try_clone(&self) -> io::Result<TcpListener> {
+        Ok(TcpListener(Arc::clone(&self.0)))
+    }
+
+    /// Takes the connection that has waited longest, and waits for one if there is none.
+    ///
+    /// # Errors
+    /// `WouldBlock` on a non-blocking socket, `NetworkDown`.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let Inner { stack, listener, nonblocking } = &*self.0;
+        let sock = block(stack, 0, nonblocking.load(Ordering::Relaxed), None, |register| {
+            // Registered first, so that no connection comes unnoticed in between.
+            let waiter = register.then(|| listener.wait.listen());
+            match stack.core().accept(listener) {
+                Some(sock) => Attempt::Done(Ok(sock)),
+                None => Attempt::Pending(waiter),
+            }
+        })?;
+        let peer = sock.tuple.remote_socket();
+        Ok((TcpStream::of(stack.clone(), sock), peer))
+    }
+
+    /// Accepts for ever.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming(self)
+    }
+
+    /// Whether [`TcpListener::accept`] gives `WouldBlock` instead of waiting. Holds for all handles.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.0.nonblocking.store(nonblocking, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The pending error of the socket: a listener has none.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(None)
+    }
+
+    /// The stack that it listens on.
+    pub fn stack(&self) -> &Stack {
+        &self.0.stack
+    }
+}
+
+/// Connections as they come ([`TcpListener::incoming`]); never ends.
+#[derive(Debug)]
+pub struct Incoming<'a>(&'a TcpListener);
+
+impl Iterator for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn next(&mut self) -> Option<io::Result<TcpStream>> {
+        Some(self.0.accept().map(|(stream, _)| stream))
+    }
+}
+
+impl std::iter::FusedIterator for Incoming<'_> {}

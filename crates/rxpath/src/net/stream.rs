@@ -1,0 +1,421 @@
+//! Connections.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rxpath_core::socket::{Sock, WriteStep, post};
+use rxpath_core::stack::RecvError;
+use rxpath_core::tcp::{SockError, State, TcpSock};
+
+use super::{block, check_timeout, connect_error, down, each_addr, sock_error};
+use crate::runtime::Attempt;
+use crate::stack::Stack;
+
+/// A TCP connection, with the shape of [`std::net::TcpStream`]. Dropping the last handle closes it: with unread data
+/// the peer is reset, else our FIN follows what was written.
+///
+/// ```
+/// # use std::io::{Read, Write};
+/// # use std::time::Duration;
+/// # use rxpath::device::wire::{self, WireConfig};
+/// # use rxpath::net::{TcpListener, TcpStream};
+/// # use rxpath::{Interface, Stack};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (a, b) = wire::pair(WireConfig::default(), WireConfig::default());
+/// # let server = Stack::builder().interface(Interface::new(a).address("10.0.0.1/24")?).build()?;
+/// # let client = Stack::builder().interface(Interface::new(b).address("10.0.0.2/24")?).build()?;
+/// let listener = TcpListener::bind(&server, "10.0.0.1:80")?;
+/// let mut request = TcpStream::connect(&client, "10.0.0.1:80")?;
+/// request.write_all(b"GET /\r\n")?;
+/// request.shutdown(std::net::Shutdown::Write)?;
+///
+/// let (mut service, _) = listener.accept()?;
+/// let mut text = String::new();
+/// service.read_to_string(&mut text)?;
+/// assert_eq!(text, "GET /\r\n");
+///
+/// request.set_read_timeout(Some(Duration::from_millis(1)))?;
+/// let silence = request.read(&mut [0; 16]).unwrap_err();
+/// assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct TcpStream(Arc<Inner>);
+
+struct Inner {
+    stack: Stack,
+    sock: Arc<Sock>,
+    nonblocking: AtomicBool,
+    options: Mutex<Options>,
+}
+
+/// What the application has set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Options {
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    linger: Option<Duration>,
+    /// An error that came after a part of a write was taken: the next write reports it.
+    write_error: Option<SockError>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tuple = &self.sock.tuple;
+        f.debug_struct("Inner").field("local", &tuple.local_socket()).field("peer", &tuple.remote_socket()).finish()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(time) = self.options().linger {
+            self.linger(time);
+        }
+        self.stack.core().close(&self.sock, self.stack.now());
+    }
+}
+
+impl Inner {
+    fn options(&self) -> MutexGuard<'_, Options> {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nonblocking(&self) -> bool {
+        self.nonblocking.load(Ordering::Relaxed)
+    }
+
+    /// Owns the socket, looks, and has requests carried out.
+    fn with<R>(&self, requests: u8, look: impl FnOnce(&mut TcpSock) -> R) -> R {
+        self.stack.core().with(&self.sock, requests, self.stack.now(), look)
+    }
+
+    /// `SO_LINGER`: with no time close resets; else it waits until the peer has everything, our FIN too.
+    fn linger(&self, time: Duration) {
+        let core = self.stack.core();
+        if time.is_zero() {
+            self.with(0, |sk| sk.user.linger_reset = true);
+            return;
+        }
+        if self.with(0, |sk| sk.readable() > 0) {
+            return;
+        }
+        self.with(post::SHUTDOWN, |sk| sk.user.snd_shutdown = true);
+        // Time-out or a stack that is down: then it is closed as it is.
+        let _ = block(&self.stack, self.sock.cpu, self.nonblocking(), Some(time), |register| {
+            let (flying, waiter) = core.with(&self.sock, 0, self.stack.now(), |sk| {
+                let flying = matches!(
+                    sk.state,
+                    State::Established | State::CloseWait | State::FinWait1 | State::Closing | State::LastAck
+                );
+                sk.user.wait_send |= flying && register;
+                (flying, (flying && register).then(|| self.sock.send_wait.listen()))
+            });
+            if flying { Attempt::Pending(waiter) } else { Attempt::Done(Ok(())) }
+        });
+    }
+
+    fn connected(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let core = self.stack.core();
+        block(&self.stack, self.sock.cpu, false, timeout, |register| {
+            match core.connected(&self.sock, register, self.stack.now()) {
+                (Some(outcome), _) => Attempt::Done(outcome.map_err(sock_error)),
+                (None, waiter) => Attempt::Pending(waiter),
+            }
+        })
+    }
+
+    fn receive(
+        &self,
+        buf: &mut [u8],
+        receive: impl Fn(&mut [u8], bool) -> Result<usize, RecvError>,
+    ) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let timeout = self.options().read_timeout;
+        block(&self.stack, self.sock.cpu, self.nonblocking(), timeout, |register| match receive(buf, register) {
+            Ok(count) => Attempt::Done(Ok(count)),
+            Err(RecvError::Empty(waiter)) => Attempt::Pending(waiter),
+            Err(RecvError::Failed(error)) => Attempt::Done(Err(sock_error(error))),
+            Err(RecvError::NotConnected) => Attempt::Done(Err(io::ErrorKind::NotConnected.into())),
+            Err(RecvError::Down) => Attempt::Done(Err(down())),
+        })
+    }
+
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.receive(buf, |buf, register| self.stack.core().recv(&self.sock, buf, register, self.stack.now()))
+    }
+
+    fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.receive(buf, |buf, register| self.stack.core().peek(&self.sock, buf, register, self.stack.now()))
+    }
+
+    /// `tcp_sendmsg`: all of it, unless non-blocking; what was taken before an error counts.
+    fn write(&self, data: &[u8]) -> io::Result<usize> {
+        let timeout = {
+            let mut options = self.options();
+            if let Some(error) = options.write_error.take() {
+                return Err(sock_error(error));
+            }
+            options.write_timeout
+        };
+        let mut taken = 0;
+        let written = block(&self.stack, self.sock.cpu, self.nonblocking(), timeout, |register| {
+            loop {
+                match self.stack.core().send(&self.sock, &data[taken..], register, self.stack.now()) {
+                    WriteStep::Taken(count) => {
+                        taken += count;
+                        if taken == data.len() {
+                            return Attempt::Done(Ok(()));
+                        }
+                    }
+                    WriteStep::Full(waiter) => return Attempt::Pending(waiter),
+                    WriteStep::Error(error) => {
+                        if taken > 0 {
+                            self.options().write_error = Some(error);
+                        }
+                        return Attempt::Done(Err(sock_error(error)));
+                    }
+                    WriteStep::Closed => return Attempt::Done(Err(io::ErrorKind::BrokenPipe.into())),
+                }
+            }
+        });
+        match written {
+            Err(error) if taken == 0 => Err(error),
+            _ => Ok(taken),
+        }
+    }
+}
+
+impl TcpStream {
+    pub(super) fn of(stack: Stack, sock: Arc<Sock>) -> TcpStream {
+        TcpStream(Arc::new(Inner { stack, sock, nonblocking: AtomicBool::new(false), options: Mutex::default() }))
+    }
+
+    fn begin(stack: &Stack, addr: SocketAddr) -> io::Result<TcpStream> {
+        let sock = stack.core().connect(addr, stack.now()).map_err(connect_error)?;
+        Ok(TcpStream::of(stack.clone(), sock))
+    }
+
+    /// Connects to the first of `addrs` that answers.
+    ///
+    /// # Errors
+    /// `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `AddrNotAvailable` if all ports are in
+    /// use, `NetworkDown`.
+    pub fn connect(stack: &Stack, addrs: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        each_addr(addrs, |addr| {
+            let stream = TcpStream::begin(stack, addr)?;
+            stream.0.connected(None)?;
+            Ok(stream)
+        })
+    }
+
+    /// Connects, waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`TcpStream::connect`]; `TimedOut` past the timeout, `InvalidInput` if it is zero.
+    pub fn connect_timeout(stack: &Stack, addr: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        check_timeout(Some(timeout))?;
+        let stream = TcpStream::begin(stack, *addr)?;
+        match stream.0.connected(Some(timeout)) {
+            Ok(()) => Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection is over.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        let over = self.0.with(0, |sk| sk.state == State::Close);
+        if over { Err(io::ErrorKind::NotConnected.into()) } else { Ok(self.0.sock.tuple.remote_socket()) }
+    }
+
+    /// Our address.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.sock.tuple.local_socket())
+    }
+
+    /// Ends reading, writing or both, whatever other handles there are.
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection is over, `NetworkDown`.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let (read, write) = (how != Shutdown::Write, how != Shutdown::Read);
+        if self.0.stack.is_down() {
+            return Err(down());
+        }
+        let requests = if write { post::SHUTDOWN } else { 0 };
+        let over = self.0.with(requests, |sk| {
+            sk.user.snd_shutdown |= write;
+            sk.state == State::Close
+        });
+        if over {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if read {
+            self.0.stack.core().shutdown_read(&self.0.sock, self.0.stack.now());
+        }
+        Ok(())
+    }
+
+    /// Another handle to the same connection.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn try_clone(&self) -> io::Result<TcpStream> {
+        Ok(TcpStream(Arc::clone(&self.0)))
+    }
+
+    /// How long a read waits, `None` for ever; past that it gives `WouldBlock`. Holds for all handles.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        check_timeout(timeout)?;
+        self.0.options().read_timeout = timeout;
+        Ok(())
+    }
+
+    /// How long a write waits, `None` for ever; past that it gives what was taken or, if that is nothing, `WouldBlock`.
+    /// Holds for all handles.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is zero.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        check_timeout(timeout)?;
+        self.0.options().write_timeout = timeout;
+        Ok(())
+    }
+
+    /// How long a read waits.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.0.options().read_timeout)
+    }
+
+    /// How long a write waits.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.0.options().write_timeout)
+    }
+
+    /// Reads without taking: the next read gives the same bytes.
+    ///
+    /// # Errors
+    /// As a read.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.peek(buf)
+    }
+
+    /// What happens at the end (`SO_LINGER`): `None`, the rest is sent in the background; zero, the peer is reset and
+    /// the rest discarded; else dropping the last handle waits until the peer has everything, for so long at most.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.0.options().linger = linger;
+        Ok(())
+    }
+
+    /// What happens at the end.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        Ok(self.0.options().linger)
+    }
+
+    /// Whether small segments go out at once (`TCP_NODELAY`): no Nagle's algorithm.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        let requests = if nodelay { post::PUSH } else { 0 };
+        self.0.with(requests, |sk| sk.user.nodelay = nodelay);
+        Ok(())
+    }
+
+    /// Whether small segments go out at once.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        Ok(self.0.with(0, |sk| sk.user.nodelay))
+    }
+
+    /// The pending error of the connection, which is taken (`SO_ERROR`).
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let pending = self.0.options().write_error.take();
+        let error = pending.or_else(|| self.0.with(0, |sk| sk.user.error.take()));
+        Ok(error.map(sock_error))
+    }
+
+    /// Whether calls give `WouldBlock` instead of waiting. Holds for all handles.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.0.nonblocking.store(nonblocking, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The stack that the connection is of.
+    pub fn stack(&self) -> &Stack {
+        &self.0.stack
+    }
+
+    /// The socket behind this, for those who look into it.
+    pub fn sock(&self) -> &Arc<Sock> {
+        &self.0.sock
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Read for &TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for &TcpStream {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

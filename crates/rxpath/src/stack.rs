@@ -1,0 +1,458 @@
+//! The stack as applications see it: built, run, looked into, shut down.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_listener::Event;
+use rxpath_core::netfilter::Hooks;
+use rxpath_core::netns::{IfAddr, NetConfig};
+use rxpath_core::nic::{Device, Moderation};
+use rxpath_core::route::RouteSpec;
+use rxpath_core::stack::{
+    InterfaceConfig, InterfaceView, ListenerView, PoolView, SocketView, Stack as Core, StackConfig, SteeringChoice,
+};
+pub use rxpath_core::stack::Polled;
+use rxpath_core::sysctl::{SysctlError, Sysctls};
+use rxpath_mem::PoolConfig;
+use rxpath_trace::{LedgerSnapshot, Selector, Snapshot, Time};
+use rxpath_wire::Addr;
+
+use crate::clock::{Clock, MonotonicClock};
+use crate::config::{Cidr, ParseCidrError};
+use crate::runtime::{Attempt, Bells, Mode, Runtime, nanos};
+
+/// A TCP/IP stack. Cloning gives another handle to the same one; when the last handle is gone, sockets included, it is
+/// shut down.
+///
+/// Two stacks and a cable, in this process:
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use rxpath::device::wire::{self, WireConfig};
+/// use rxpath::net::{TcpListener, TcpStream};
+/// use rxpath::{Interface, Stack};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (left, right) = wire::pair(WireConfig::default(), WireConfig::default());
+/// let server = Stack::builder().interface(Interface::new(left).address("10.0.0.1/24")?).build()?;
+/// let client = Stack::builder().interface(Interface::new(right).address("10.0.0.2/24")?).build()?;
+///
+/// let listener = TcpListener::bind(&server, "10.0.0.1:7")?;
+/// let mut out = TcpStream::connect(&client, "10.0.0.1:7")?;
+/// let (mut echo, peer) = listener.accept()?;
+/// assert_eq!(peer, out.local_addr()?);
+///
+/// out.write_all(b"hello")?;
+/// let mut word = [0; 5];
+/// echo.read_exact(&mut word)?;
+/// assert_eq!(&word, b"hello");
+/// assert!(server.proc().snmp().contains("Tcp: "));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Stack(pub(crate) Arc<Handle>);
+
+/// What all handles of a stack share.
+pub(crate) struct Handle {
+    pub(crate) core: Core,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Runtime,
+    /// Notified when the stack goes down.
+    pub(crate) down: Event,
+}
+
+impl Handle {
+    fn shut_down(&self) {
+        self.core.shutdown();
+        self.down.notify(usize::MAX);
+        self.runtime.stop();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let interfaces = self.interfaces();
+        let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        f.debug_struct("Stack").field("cpus", &self.cpus()).field("interfaces", &names).finish_non_exhaustive()
+    }
+}
+
+impl Stack {
+    /// Begins a stack of one Cpu, on threads, with Linux's defaults.
+    pub fn builder() -> StackBuilder {
+        StackBuilder::default()
+    }
+
+    /// The stack's clock now.
+    pub fn now(&self) -> Time {
+        self.0.clock.now()
+    }
+
+    /// The stack's clock.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.clock)
+    }
+
+    /// Drives every Cpu once at the time `now`: for [`Mode::Polled`], and harmless in the others.
+    ///
+    /// Gives what was done, and when to call again; nothing happens in between unless a packet comes or a call is made
+    /// ([`Stack::wait`] sleeps until then).
+    pub fn poll(&self, now: Time) -> Polled {
+        let polled = self.0.core.poll(now);
+        self.0.runtime.polled();
+        polled
+    }
+
+    /// Sleeps until there is a reason to call [`Stack::poll`]: an interrupt, a call from another thread, or `until`.
+    /// May return early. A virtual clock jumps to `until`.
+    ///
+    /// # Errors
+    /// `Deadlock` if there is nothing to wait for: no `until` in virtual time, or on threads, which need no polls. Else
+    /// what epoll says.
+    pub fn wait(&self, until: Option<Time>) -> io::Result<()> {
+        self.0.runtime.wait(&self.0.core, &*self.0.clock, until)
+    }
+
+    /// Lets the stack live for `time`, driving it if nobody else does: what is due happens.
+    ///
+    /// # Errors
+    /// `NetworkDown` if the stack is shut down before or meanwhile.
+    pub fn run_for(&self, time: Duration) -> io::Result<()> {
+        let handle = &*self.0;
+        let end = handle.clock.now() + nanos(time);
+        let lived = handle.runtime.block(&handle.core, &*handle.clock, Some(end), |register| {
+            let listener = register.then(|| handle.down.listen());
+            if handle.core.is_down() {
+                Attempt::Done(Err(io::ErrorKind::NetworkDown.into()))
+            } else if handle.clock.now() >= end {
+                Attempt::Done(Ok(()))
+            } else {
+                Attempt::Pending(listener)
+            }
+        });
+        match lived {
+            Ok(outcome) => outcome,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends everything: every call that is blocked, and every later one, gives an error; packets that are held end as
+    /// `QUEUE_PURGE`; threads end. Peers are not told.
+    pub fn shutdown(&self) {
+        self.0.shut_down();
+    }
+
+    /// True once the stack was shut down.
+    pub fn is_down(&self) -> bool {
+        self.0.core.is_down()
+    }
+
+    /// Number of Cpus.
+    pub fn cpus(&self) -> u16 {
+        self.0.core.cpus()
+    }
+
+    /// The current configuration.
+    pub fn config(&self) -> Arc<NetConfig> {
+        self.0.core.config()
+    }
+
+    /// Replaces the configuration by what `change` makes of it. Every Cpu sees it with its next softirq run, whole.
+    pub fn reconfigure(&self, change: impl FnOnce(&NetConfig) -> NetConfig) {
+        self.0.core.reconfigure(change);
+    }
+
+    /// All counters, summed over the Cpus.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.core.snapshot()
+    }
+
+    /// The ledger: where every packet is or how it ended. It balances whenever all Cpus and readers are quiet.
+    pub fn ledger(&self) -> LedgerSnapshot {
+        self.0.core.ledger()
+    }
+
+    /// Events of the lives that are recorded, since the last call.
+    pub fn take_events(&self) -> Vec<rxpath_trace::Event> {
+        self.0.core.take_events()
+    }
+
+    /// Events that were lost because nobody took those before.
+    pub fn lost_events(&self) -> u64 {
+        self.0.core.lost_events()
+    }
+
+    /// Chooses anew which lives are recorded.
+    pub fn select_lives(&self, selector: &Selector) {
+        self.0.core.select_lives(selector);
+    }
+
+    /// The stack in the texts of `/proc/net`.
+    pub fn proc(&self) -> ProcView<'_> {
+        ProcView(self)
+    }
+
+    /// Interfaces with their statistics.
+    pub fn interfaces(&self) -> Vec<InterfaceView> {
+        self.0.core.interfaces()
+    }
+
+    /// Listeners.
+    pub fn listeners(&self) -> Vec<ListenerView> {
+        self.0.core.listeners()
+    }
+
+    /// Listeners, connections, requests and mini-sockets, as `ss -a` shows them.
+    pub fn sockets(&self) -> Vec<SocketView> {
+        self.0.core.sockets(self.now())
+    }
+
+    /// The page pools, one per Cpu.
+    pub fn pools(&self) -> Vec<PoolView> {
+        self.0.core.pools()
+    }
+
+    /// The core behind this, for those who drive or look into it by themselves.
+    pub fn core(&self) -> &Core {
+        &self.0.core
+    }
+}
+
+/// The texts of `/proc/net`, byte for byte in the kernel's format.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcView<'a>(&'a Stack);
+
+impl ProcView<'_> {
+    /// `/proc/net/snmp`.
+    pub fn snmp(&self) -> String {
+        self.0.core().proc_snmp()
+    }
+
+    /// `/proc/net/netstat`.
+    pub fn netstat(&self) -> String {
+        self.0.core().proc_netstat()
+    }
+
+    /// `/proc/net/softnet_stat`.
+    pub fn softnet_stat(&self) -> String {
+        self.0.core().proc_softnet_stat()
+    }
+
+    /// `/proc/net/dev`.
+    pub fn dev(&self) -> String {
+        self.0.core().proc_dev()
+    }
+
+    /// `/proc/net/tcp`.
+    pub fn tcp(&self) -> String {
+        self.0.core().proc_tcp(self.0.now())
+    }
+
+    /// `/proc/net/sockstat`.
+    pub fn sockstat(&self) -> String {
+        self.0.core().proc_sockstat()
+    }
+}
+
+/// A device with what the stack makes of it.
+pub struct Interface(InterfaceConfig);
+
+impl Interface {
+    /// A device without address: GRO on, rings of 256 places, no interrupt moderation.
+    pub fn new(device: impl Device + 'static) -> Interface {
+        Interface::boxed(Box::new(device))
+    }
+
+    /// As [`Interface::new`], for a device of a type that is only known at run time.
+    pub fn boxed(device: Box<dyn Device>) -> Interface {
+        Interface(InterfaceConfig::new(device))
+    }
+
+    /// Adds an address with its prefix length, as in `10.0.0.1/24`.
+    ///
+    /// # Errors
+    /// The text is no such address.
+    pub fn address(self, address: &str) -> Result<Interface, ParseCidrError> {
+        address.parse().map(|address| self.with_address(address))
+    }
+
+    /// Adds an address.
+    pub fn with_address(mut self, address: Cidr) -> Interface {
+        self.0.addresses.push(IfAddr { addr: Addr::from(address.addr()), prefix: address.prefix() });
+        self
+    }
+
+    /// Whether GRO merges segments (`ethtool -K gro`).
+    pub fn gro(mut self, on: bool) -> Interface {
+        self.0.gro = on;
+        self
+    }
+
+    /// Places of each receive ring, a power of two from 16 to 32,768 (`ethtool -G rx`).
+    pub fn ring(mut self, places: usize) -> Interface {
+        self.0.ring = places;
+        self
+    }
+
+    /// Interrupt moderation (`ethtool -C rx-usecs rx-frames`); 0 switches a criterion off.
+    pub fn moderation(mut self, rx_usecs: u32, rx_frames: u32) -> Interface {
+        self.0.moderation = Moderation { rx_usecs, rx_frames };
+        self
+    }
+
+    /// How the device spreads flows over its queues.
+    pub fn steering(mut self, steering: SteeringChoice) -> Interface {
+        self.0.steering = steering;
+        self
+    }
+}
+
+impl std::fmt::Debug for Interface {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.0.device.info().name;
+        f.debug_struct("Interface").field("name", &name).field("addresses", &self.0.addresses).finish_non_exhaustive()
+    }
+}
+
+/// What a stack is to be like; [`Stack::builder`] begins one.
+#[must_use = "nothing runs before `build`"]
+pub struct StackBuilder {
+    config: StackConfig,
+    seed: Option<u64>,
+    mode: Mode,
+    clock: Arc<dyn Clock>,
+}
+
+impl Default for StackBuilder {
+    fn default() -> StackBuilder {
+        StackBuilder {
+            config: StackConfig::default(),
+            seed: None,
+            mode: Mode::default(),
+            clock: Arc::new(MonotonicClock::new()),
+        }
+    }
+}
+
+impl std::fmt::Debug for StackBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StackBuilder")
+            .field("cpus", &self.config.cpus)
+            .field("mode", &self.mode)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StackBuilder {
+    /// Number of Cpus, 1 to 64.
+    pub fn cpus(mut self, cpus: u16) -> StackBuilder {
+        self.config.cpus = cpus;
+        self
+    }
+
+    /// Adds an interface. The first has index 1.
+    pub fn interface(mut self, interface: Interface) -> StackBuilder {
+        self.config.interfaces.push(interface.0);
+        self
+    }
+
+    /// Adds a route, as `ip route add` takes it. Routes to the networks of the interfaces are there already.
+    pub fn route(mut self, route: RouteSpec) -> StackBuilder {
+        self.config.routes.push(route);
+        self
+    }
+
+    /// Adds a route to a network by a gateway.
+    pub fn route_via(self, to: Cidr, gateway: IpAddr) -> StackBuilder {
+        let to = to.network();
+        let spec = RouteSpec::new(Addr::from(to.addr()), to.prefix());
+        self.route(RouteSpec { via: Some(Addr::from(gateway)), ..spec })
+    }
+
+    /// Sets a tunable by Linux's name and in Linux's form, as in `("net.ipv4.tcp_rmem", "4096 131072 6291456")`.
+    ///
+    /// # Errors
+    /// There is no such tunable here, or the value does not fit it.
+    pub fn sysctl(mut self, name: &str, value: &str) -> Result<StackBuilder, SysctlError> {
+        self.config.sysctl.set(name, value)?;
+        Ok(self)
+    }
+
+    /// Sets all tunables.
+    pub fn sysctls(mut self, sysctls: Sysctls) -> StackBuilder {
+        self.config.sysctl = sysctls;
+        self
+    }
+
+    /// Which packets' lives are recorded; none by default.
+    pub fn lives(mut self, selector: Selector) -> StackBuilder {
+        self.config.lives = selector;
+        self
+    }
+
+    /// Events that may wait for [`Stack::take_events`], per Cpu; 65,536 by default, of 40 bytes each.
+    pub fn life_capacity(mut self, events: usize) -> StackBuilder {
+        self.config.life_capacity = events;
+        self
+    }
+
+    /// Seed of hash keys, sequence numbers, ports and jitter. By default it comes from the system's randomness; with a
+    /// fixed one, peers can guess them.
+    pub fn seed(mut self, seed: u64) -> StackBuilder {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Size of each Cpu's page pool.
+    pub fn pool(mut self, pool: PoolConfig) -> StackBuilder {
+        self.config.pool = pool;
+        self
+    }
+
+    /// Netfilter hooks.
+    pub fn hooks(mut self, hooks: Hooks) -> StackBuilder {
+        self.config.hooks = hooks;
+        self
+    }
+
+    /// Who runs the softirqs; threads by default.
+    pub fn mode(mut self, mode: Mode) -> StackBuilder {
+        self.mode = mode;
+        self
+    }
+
+    /// Where the time comes from; the system's monotonic clock by default.
+    pub fn clock(mut self, clock: impl Clock) -> StackBuilder {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Opens the devices and sets the stack going.
+    ///
+    /// # Errors
+    /// `InvalidInput` if something does not fit, with the mend; else what a device or the system says.
+    pub fn build(self) -> io::Result<Stack> {
+        let StackBuilder { mut config, seed, mode, clock } = self;
+        config.seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let bells = Bells::new(mode, clock.manual().is_some(), config.cpus)?;
+        config.bells = bells.doorbells(config.cpus);
+        let core = Core::new(config)?;
+        let runtime = bells.start(&core, &clock)?;
+        let handle = Arc::new(Handle { core, clock, runtime, down: Event::new() });
+        if let Some(clock) = handle.clock.manual() {
+            clock.enter(Arc::downgrade(&handle));
+        }
+        Ok(Stack(handle))
+    }
+}
