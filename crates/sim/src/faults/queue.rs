@@ -145,7 +145,8 @@ impl DeviceQueue for FaultyQueue {
         [unfinished, leaving, self.rx.next_arrival(), inner].into_iter().flatten().min()
     }
 
-    fn readiness(&self) -> Option<i32> {
+    #[cfg(unix)]
+    fn readiness(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.inner.queue.readiness()
     }
 }

@@ -397,7 +397,7 @@ fn flows_that_take_turns_merge_each_for_itself() {
 
 #[test]
 fn a_streak_follows_the_flow_that_merged_last() {
-    for (turns, streaks) in [(&[0, 1, 0, 0, 1, 1][..], 2), (&[0, 0, 1, 1, 0, 0, 1, 1], 2)] {
+    for (turns, streaks) in [(&[0, 1, 0, 0, 1, 1][..], 2), (&[0, 0, 1, 1, 0, 0, 0], 2)] {
         let mut writer = Writer::new(&[PLAIN; 2], false);
         let steps: Vec<Step> = turns.iter().map(|flow| offer(writer.write(*flow, Kind::Plain))).collect();
         let bench = Bench::run(Mode::Streak, &steps);

@@ -2,6 +2,7 @@
 
 pub(crate) mod lab;
 mod memory;
+mod merged;
 
 use std::net::{IpAddr, SocketAddr};
 
