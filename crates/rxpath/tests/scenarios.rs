@@ -176,7 +176,7 @@ mod scenario {
 
     pub fn bulk_offload(world: &World) {
         bulk(world);
-        let frames: u64 = world.client.ledger().transmitted;
+        let frames: u64 = world.client.ledger().transmitted();
         assert!(frames < 2_000, "{frames} frames: super-frames carry more than one segment");
     }
 
@@ -255,9 +255,8 @@ mod scenario {
                 send_pattern(&stream, 300_000, 100_000);
                 let sock = stream.sock().clone();
                 drop(stream);
-                let sk = sock.lock.user();
-                assert_eq!(sk.unacknowledged(), 0, "the peer has everything");
-                sk.release();
+                let left = world.client.core().with(&sock, 0, world.client.now(), |sk| sk.unacknowledged());
+                assert_eq!(left, 0, "the peer has everything");
             }),
         ]);
     }

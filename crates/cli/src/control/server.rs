@@ -1,6 +1,7 @@
 //! The control socket of a running stack.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use super::{Ask, MAX_REQUEST, Reply};
 const MAX_CONNECTIONS: usize = 32;
 /// How long a client may take to send its next request or to take a reply.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a client that is refused may take to close.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What answers requests.
 pub trait Answer: Send + Sync + 'static {
@@ -126,7 +130,7 @@ fn accept(listener: &UnixListener, answer: &Arc<dyn Answer>, closing: &AtomicBoo
         let serve = move || {
             let _ = match place {
                 Some(_place) => converse(stream, &*answer),
-                None => send(&stream, Reply::Error(format!("{MAX_CONNECTIONS} are asking already; try again later"))),
+                None => refuse(&stream, format!("{MAX_CONNECTIONS} are asking already; try again later")),
             };
         };
         // Without a thread the connection closes: the client says that it got no answer.
@@ -164,7 +168,7 @@ fn converse(stream: UnixStream, answer: &dyn Answer) -> io::Result<()> {
         }
         if line.last() != Some(&b'\n') && n == MAX_REQUEST {
             // Where the next request would begin is unknown.
-            return send(&stream, Reply::Error(format!("a request has at most {MAX_REQUEST} bytes, one line")));
+            return refuse(&stream, format!("a request has at most {MAX_REQUEST} bytes, one line"));
         }
         match serde_json::from_slice::<Ask>(&line) {
             Ok(ask) => answer.answer(ask, &mut |reply| send(&stream, reply))?,
@@ -180,6 +184,21 @@ fn send(mut stream: &UnixStream, reply: Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(&reply)?;
     line.push(b'\n');
     stream.write_all(&line)
+}
+
+/// The last reply of a connection. What still comes is read for a moment: closed with unread bytes, the socket would lose
+/// the reply.
+fn refuse(mut stream: &UnixStream, why: String) -> io::Result<()> {
+    stream.set_read_timeout(Some(LAST_WORDS))?;
+    send(stream, Reply::Error(why))?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut forgotten = [0; 4_096];
+    for _ in 0..MAX_REQUEST / forgotten.len() {
+        if stream.read(&mut forgotten)? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -203,7 +222,7 @@ mod tests {
     fn raw(path: &Path, request: &[u8]) -> String {
         let mut stream = UnixStream::connect(path).expect("the server is there");
         stream.write_all(request).expect("sent");
-        stream.shutdown(std::net::Shutdown::Write).expect("shut down");
+        stream.shutdown(Shutdown::Write).expect("shut down");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
         text

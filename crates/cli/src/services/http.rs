@@ -313,7 +313,7 @@ pub mod tests {
         assert_eq!(status(b"GET /bytes/1073741825 HTTP/1.1\r\nHost: a\r\n\r\n"), "HTTP/1.1 404 Not Found");
         assert_eq!(status(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"), "HTTP/1.1 505 HTTP Version Not Supported");
         assert_eq!(status(b"\x16\x03\x01\x02\x00\n\n"), "HTTP/1.1 400 Bad Request");
-        assert_eq!(status(&b"GET / HTTP/1.1\r\nHost: a\r\nX: ".repeat(700)), "HTTP/1.1 400 Bad Request");
+        assert_eq!(status(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), "HTTP/1.1 400 Bad Request");
         let long = [&b"GET / HTTP/1.1\r\nHost: a\r\nX: "[..], &b"x".repeat(MAX_HEAD)].concat();
         assert_eq!(status(&long), "HTTP/1.1 431 Request Header Fields Too Large");
         assert_eq!(answers(&[b"GET / HT"]), "");

@@ -170,7 +170,7 @@ impl Held {
     /// Moves on by one merged segment of `len` payload bytes.
     #[inline(always)]
     pub fn advance(&mut self, len: u32) {
-        self.next_seq = self.next_seq + len;
+        self.next_seq += len;
         self.next_id = self.next_id.wrapping_add(self.id_step);
         self.packet_len += len;
         self.segs += 1;

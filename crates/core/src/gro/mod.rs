@@ -17,7 +17,7 @@
 //! * A merged packet is marked [`IpSummed::Unnecessary`] where Linux says `CHECKSUM_PARTIAL`. Both mean that the
 //!   checksum was verified and is never verified again; the field itself holds the sum of the pseudo-header, as there.
 //!
-//! Neighbours: the NAPI poll calls, [`crate::path`] takes what comes out. Nothing here panics on received bytes. A `Gro`
+//! Neighbours: the NAPI poll calls, `path` takes what comes out. Nothing here panics on received bytes. A `Gro`
 //! must be flushed before it is dropped.
 
 mod held;
@@ -57,7 +57,7 @@ impl Default for Gro {
 }
 
 impl Gro {
-    /// An empty one. All memory that it will ever use is allocated here, about 12 KiB.
+    /// An empty one. All memory that it will ever use is allocated here, about 14 KiB.
     pub fn new() -> Gro {
         Gro { table: Table::new(), last: None }
     }
@@ -137,14 +137,7 @@ impl Gro {
     }
 
     /// Merges `skb` into the packet held at `spot`, which is flushed if the stream pauses here; or gives it back.
-    fn merge(
-        &mut self,
-        cx: &mut Cx,
-        spot: Spot,
-        skb: Skb,
-        segment: &Segment,
-        out: &mut SkbQueue,
-    ) -> Result<(), Skb> {
+    fn merge(&mut self, cx: &mut Cx, spot: Spot, skb: Skb, segment: &Segment, out: &mut SkbQueue) -> Result<(), Skb> {
         let Some(held) = self.table.held_mut(spot) else { return Err(skb) };
         if !held.continued_by(&skb, segment) {
             return Err(skb);

@@ -7,7 +7,7 @@
 //! | `backlog` | `enqueue_to_backlog`, `process_backlog`, `get_rps_cpu` |
 //!
 //! The hard-interrupt handler is [`crate::nic::IrqLine`]: it only schedules. A Cpu's softirq runs wherever its token is
-//! held. Neighbours: [`crate::nic`] before it, [`crate::gro`] beside it, [`crate::path`] behind it. Nothing here panics
+//! held. Neighbours: [`crate::nic`] before it, [`crate::gro`] beside it, `path.rs` behind it. Nothing here panics
 //! on what a device delivers.
 
 mod backlog;

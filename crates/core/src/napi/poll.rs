@@ -1,9 +1,9 @@
 //! One queue's NAPI: the driver's poll over the descriptor ring.
 
 use rxpath_arch::prefetch;
-use rxpath_mem::{Harvest, RxDesc, RxErrors, RxRing, Skb, SkbQueue};
+use rxpath_mem::{Harvest, PagePool, RxDesc, RxErrors, RxRing, Skb, SkbQueue};
 use rxpath_trace::event::device_word;
-use rxpath_trace::{DropReason, EventKind, Flow, PacketId};
+use rxpath_trace::{DropReason, EventKind, Flow, PacketId, Time};
 use rxpath_wire::MacAddr;
 use rxpath_wire::frame::flow_of;
 
@@ -11,7 +11,7 @@ use crate::cx::Cx;
 use crate::demux::eth_type_trans;
 use crate::demux::stats::DevStat;
 use crate::gro::Gro;
-use crate::nic::{DeviceQueue, IrqLine, TruesizeModel};
+use crate::nic::{DeviceQueue, IrqLine, TruesizeModel, Xmit};
 
 /// A receive queue with its ring, its device and its GRO lists. Owned by one Cpu.
 pub struct Napi {
@@ -221,8 +221,10 @@ impl Napi {
         }
     }
 
-    /// Ends everything that this queue holds.
+    /// Closes the device's queue and ends everything that this one holds.
     pub fn purge(&mut self, cx: &mut Cx) {
+        // The device goes first: what it writes afterwards nobody would count.
+        self.queue = Box::new(Unplugged);
         self.count_missed(cx);
         let mut ready = SkbQueue::new();
         self.gro.flush(cx, &mut ready, None);
@@ -249,6 +251,21 @@ impl Napi {
         }
         true
     }
+}
+
+/// Where a device was.
+struct Unplugged;
+
+impl DeviceQueue for Unplugged {
+    fn dma(&mut self, _now: Time, _pool: &mut PagePool, _budget: usize) -> usize {
+        0
+    }
+
+    fn xmit(&mut self, _now: Time, _skb: &Skb) -> Xmit {
+        Xmit::Failed
+    }
+
+    fn flush(&mut self, _now: Time) {}
 }
 
 /// What a life filter sees of a raw frame.

@@ -210,7 +210,7 @@ impl Stack {
     pub fn next_deadline_of(&self, cpu: u16) -> Option<Time> {
         let guard = self.0.cpus.get(usize::from(cpu))?.token.try_lock().ok()?;
         let wheel = guard.flows.wheel.next_deadline();
-        let neigh = if cpu == 0 { self.0.neigh.next_deadline() } else { None };
+        let neigh = self.0.neigh.next_deadline();
         [wheel, neigh, guard.softirq.next_event()].into_iter().flatten().min()
     }
 
@@ -341,7 +341,7 @@ fn run_timers(cpu: &mut Cpu) {
         tcp::timer_fired(&mut cpu.cx, &mut cpu.flows, id);
     }
     cpu.due.clear();
-    if cpu.cx.cpu == 0 && cpu.cx.neigh.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
+    if cpu.cx.neigh.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
         neigh::tick(&mut cpu.cx);
     }
 }

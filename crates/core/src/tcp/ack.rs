@@ -44,6 +44,8 @@ impl TcpSock {
             return Ok(Acked::Fine);
         }
         let advanced = seg.ack.after(prior_una);
+        // Forward progress proves that the next hop takes what we send (`dst_confirm`).
+        self.route.confirm |= advanced;
         let dupack = !advanced && seg.len == 0 && window_before == self.tx.snd_wnd && !seg.flags.fin();
         let was_limited = self.cwnd_limited();
         let acked = if advanced { self.clean_rtx_queue(cx, tsecr) } else { 0 };

@@ -90,7 +90,7 @@ impl TcpSock {
         let (len, truesize) = (seg.len, skb.truesize);
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
         let end = self.queue_rcv(cx, skb, seg);
-        self.event_data_recv(cx, mss_len, seg.header_len, seg.flags.psh(), truesize);
+        self.event_data_recv(cx, len, mss_len, seg.header_len, seg.flags.psh(), truesize);
         if seg.ack != self.tx.snd_una {
             let tsecr = self.opts.timestamps.then_some(tsecr);
             let _ = self.tcp_ack(cx, seg, tsecr, false);

@@ -98,7 +98,7 @@ impl TcpSock {
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
         let end = self.queue_rcv(cx, skb, seg);
         if len > 0 {
-            self.event_data_recv(cx, mss_len, header_len, pushed, truesize);
+            self.event_data_recv(cx, len, mss_len, header_len, pushed, truesize);
         }
         if seg.has(TcpFlags::FIN) {
             self.fin_received(cx);

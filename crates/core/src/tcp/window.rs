@@ -181,13 +181,14 @@ impl TcpSock {
         0
     }
 
-    /// Learns the peer's segment size from a segment (`tcp_measure_rcv_mss`).
+    /// Learns the peer's segment size from a packet of `total` bytes that was cut, or came, in segments of `len`
+    /// (`tcp_measure_rcv_mss`).
     #[inline]
-    pub fn measure_rcv_mss(&mut self, len: u32, header_len: u8, pushed: bool, truesize: u32) {
+    pub fn measure_rcv_mss(&mut self, len: u32, total: u32, header_len: u8, pushed: bool, truesize: u32) {
         let previous = std::mem::take(&mut self.ack.last_seg_size);
         if len >= u32::from(self.ack.rcv_mss) {
             if len != u32::from(self.ack.rcv_mss) {
-                self.measure_ratio(len, truesize);
+                self.measure_ratio(total, truesize);
             }
             self.ack.rcv_mss = len.min(u32::from(self.tx.advmss)) as u16;
             self.ack.pushed |= pushed;

@@ -115,7 +115,9 @@ fn loom_every_token_arrives_once_while_others_add() {
 /// The places are used again and again: two slots in a ring of two, of which one comes back twice.
 #[test]
 fn loom_a_place_that_is_used_again_loses_nothing() {
-    loom::model(|| {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
         let pool = pool(2);
         let lent = Arc::new(Mutex::new(vec![token(1)]));
         let (a, to_a) = (pool.clone(), lent.clone());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rxpath::clock::{Clock, ManualClock};
+use rxpath::clock::ManualClock;
 use rxpath::device::wire::{self, WireConfig};
 use rxpath::rxpath_trace::DropReason;
 use rxpath::{Interface, Mode, Stack};
@@ -125,7 +125,8 @@ impl World {
             drop(done);
             if all.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
                 eprintln!("the scenario hangs:\n{}", self.describe());
-                self.stacks().map(Stack::shutdown);
+                self.server.shutdown();
+                self.client.shutdown();
             }
             let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
             ended.store(true, Ordering::Release);
@@ -138,7 +139,8 @@ impl World {
     /// Both sides' sockets and ledgers.
     pub fn describe(&self) -> String {
         let side = |stack: &Stack| {
-            format!("{:?}\n{}\n{:#?}\n{:?}\n", stack, stack.proc().tcp(), stack.snapshot(), stack.ledger().to_string())
+            let (tcp, ledger) = (stack.proc().tcp(), stack.ledger());
+            format!("{stack:?}\n{tcp}\n{:#?}\n{ledger}\n{}\n", stack.snapshot(), ledger.details())
         };
         format!("way {:?}\nserver {}client {}", self.way, side(&self.server), side(&self.client))
     }
@@ -178,7 +180,7 @@ impl World {
         for stack in self.stacks() {
             let ledger = stack.ledger();
             ledger.check().unwrap_or_else(|imbalance| panic!("{imbalance}\n{}", self.describe()));
-            assert_eq!(ledger.dropped[DropReason::NotSpecified as usize], 0, "drops without a reason\n{}", self.describe());
+            assert_eq!(ledger.dropped_for(DropReason::NotSpecified), 0, "drops without a reason\n{}", self.describe());
             for pool in stack.pools() {
                 assert_eq!(pool.stats.not_specified, 0, "packets went out of scope");
                 // What GRO took straight off a ring waits to be posted again, less than a batch of 16.

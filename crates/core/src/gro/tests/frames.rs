@@ -111,7 +111,15 @@ impl Tcp {
         let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, self.src_mac, 0x08, 0x00];
         bytes.extend(ip);
         bytes.extend(tcp);
-        Frame { bytes, hash: self.hash, csum: IpSummed::None, gso_size: 0, ifindex: 1, splits: Vec::new(), stray: false }
+        Frame {
+            bytes,
+            hash: self.hash,
+            csum: IpSummed::None,
+            gso_size: 0,
+            ifindex: 1,
+            splits: Vec::new(),
+            stray: false,
+        }
     }
 
     fn addresses(&self) -> [u8; 8] {
@@ -201,7 +209,11 @@ pub enum Kind {
     Udp,
     Arp,
     /// One bit of the frame is the other way round; with checksums that fit it, or as they were.
-    Flip { byte: usize, bit: u8, mended: bool },
+    Flip {
+        byte: usize,
+        bit: u8,
+        mended: bool,
+    },
     /// Only so many bytes arrived.
     Cut(usize),
 }
@@ -414,15 +426,19 @@ fn flow() -> impl Strategy<Value = Flow> {
 #[derive(Clone, Copy, Debug)]
 enum Act {
     /// Frames of one flow in a row: how many plain ones, then one of a kind.
-    Frames { flow: usize, plain: usize, kind: Kind, more: bool },
+    Frames {
+        flow: usize,
+        plain: usize,
+        kind: Kind,
+        more: bool,
+    },
     Wait(u64),
     Flush(Option<u64>),
 }
 
 fn act() -> impl Strategy<Value = Act> {
     let frames = (any::<prop::sample::Index>(), 0..4usize, kind(), prop::bool::weighted(0.9));
-    let frames =
-        frames.prop_map(|(flow, plain, kind, more)| Act::Frames { flow: flow.index(64), plain, kind, more });
+    let frames = frames.prop_map(|(flow, plain, kind, more)| Act::Frames { flow: flow.index(64), plain, kind, more });
     prop_oneof![
         20 => frames,
         2 => (0..3u64).prop_map(Act::Wait),

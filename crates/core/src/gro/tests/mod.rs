@@ -92,7 +92,7 @@ impl Bench {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Frame { frame, more } => self.offer(frame, *more),
-            Step::Wait(nanoseconds) => self.cx.now = self.cx.now + *nanoseconds,
+            Step::Wait(nanoseconds) => self.cx.now += *nanoseconds,
             Step::Flush(age) => {
                 let older_than = age.map(|age| Time(self.cx.now.0.saturating_sub(age)));
                 self.gro.flush(&mut self.cx, &mut self.out, older_than);
@@ -128,7 +128,8 @@ impl Bench {
             pieces.push(piece);
             rest = before;
         }
-        let mut skb = if rest.len() > 1_900 { self.cx.pool.alloc_large() } else { self.cx.pool.alloc() }.expect("a slot");
+        let mut skb =
+            if rest.len() > 1_900 { self.cx.pool.alloc_large() } else { self.cx.pool.alloc() }.expect("a slot");
         skb.put(rest.len()).copy_from_slice(rest);
         while let Some(piece) = pieces.pop() {
             let mut fragment = self.cx.pool.alloc().expect("a slot");

@@ -1,0 +1,192 @@
+//! What a case is: a script of segments that a client sends and of calls that a server application makes.
+//!
+//! A case is plain data, made from a seed ([`super::generate`]), and holds nothing that only a run can know. What depends
+//! on the server's answers (its sequence numbers, its timestamps, its window) is named relative to them and filled in
+//! while the kernel's run is recorded; the recording then holds numbers ([`super::record::Sent`]).
+
+use serde::{Deserialize, Serialize};
+
+/// Port that the server listens on.
+pub const SERVER_PORT: u16 = 80;
+/// Port on which nobody listens.
+pub const CLOSED_PORT: u16 = 81;
+/// Port of the client's connection.
+pub const CLIENT_PORT: u16 = 40_000;
+/// Initial sequence number of the client.
+pub const CLIENT_ISN: u32 = 0x1000_0000;
+
+/// A script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// The seed that it came from.
+    pub seed: u64,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+    /// Microseconds of silence at the end, in which timers may still fire.
+    pub quiet_us: u32,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Microseconds after the step before.
+    pub wait_us: u32,
+    /// What is done.
+    pub action: Action,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// The client sends.
+    Send(Segment),
+    /// The server's application calls; none of its calls block.
+    Call(Call),
+}
+
+/// A segment of the client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The client's port.
+    pub sport: u16,
+    /// The server's port.
+    pub dport: u16,
+    /// Control bits.
+    pub flags: u8,
+    /// Sequence number.
+    pub seq: Seq,
+    /// Acknowledgement number.
+    pub ack: Ack,
+    /// Window, as it stands in the header.
+    pub window: u16,
+    /// Maximum segment size option.
+    pub mss: Option<u16>,
+    /// Window scale option.
+    pub wscale: Option<u8>,
+    /// Timestamp option.
+    pub stamp: Option<Stamp>,
+    /// Payload bytes; the payload follows from the sequence number.
+    pub len: u16,
+    /// What is wrong with it.
+    pub defect: Defect,
+}
+
+/// Where a segment begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seq {
+    /// So far behind the client's initial sequence number.
+    At(u32),
+    /// So far behind the right edge of the window that the server advertised last; negative is inside.
+    Edge(i32),
+}
+
+/// What a segment acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ack {
+    /// All that the server has sent so far.
+    Latest,
+    /// All that the server has sent so far and so much more (or less).
+    Beside(i32),
+    /// This number, whatever the server has sent.
+    Number(u32),
+}
+
+/// A timestamp option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The client's clock.
+    pub tsval: u32,
+    /// What is echoed.
+    pub echo: Echo,
+}
+
+/// What a timestamp option echoes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Echo {
+    /// The server's last timestamp.
+    Latest,
+    /// So much after (or before) the server's last timestamp.
+    Beside(i32),
+    /// This number.
+    Number(u32),
+}
+
+/// What is wrong with a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Defect {
+    /// Nothing.
+    None,
+    /// The TCP checksum.
+    Checksum,
+    /// The data offset says this number of words.
+    Offset(u8),
+    /// The IP packet ends after so many bytes of TCP.
+    Cut(u8),
+}
+
+/// A call of the server's application. All but `Accept` are for the connection that was accepted last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Call {
+    /// `accept`.
+    Accept,
+    /// `read` into a buffer of this size.
+    Read(u32),
+    /// `write` of so many bytes; what they are follows from their place in the stream.
+    Write(u32),
+    /// `shutdown` of writing.
+    ShutdownWrite,
+    /// Drops the connection.
+    Close,
+}
+
+/// What a call gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gave {
+    /// It was done.
+    Done,
+    /// So many bytes, and a sum over them.
+    Bytes(u32, u64),
+    /// So many bytes were taken.
+    Taken(u32),
+    /// The end of the stream.
+    End,
+    /// An error of this kind (`std::io::ErrorKind`).
+    Error(String),
+    /// There is no connection to call on.
+    NoConnection,
+}
+
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Call::Accept => f.write_str("accept()"),
+            Call::Read(n) => write!(f, "read({n})"),
+            Call::Write(n) => write!(f, "write({n})"),
+            Call::ShutdownWrite => f.write_str("shutdown(Write)"),
+            Call::Close => f.write_str("close()"),
+        }
+    }
+}
+
+impl std::fmt::Display for Gave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Gave::Done => f.write_str("done"),
+            Gave::Bytes(n, sum) => write!(f, "{n} bytes ({:04x})", sum & 0xffff),
+            Gave::Taken(n) => write!(f, "{n} taken"),
+            Gave::End => f.write_str("end"),
+            Gave::Error(kind) => f.write_str(kind),
+            Gave::NoConnection => f.write_str("no connection"),
+        }
+    }
+}
+
+/// The byte at `offset` of what the server's application writes.
+pub fn written_byte(offset: u64) -> u8 {
+    (offset.wrapping_mul(167) >> 3) as u8
+}
+
+/// A sum over bytes that notices their order (FNV-1a).
+pub fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,269 @@
+//! Two runs side by side: what is made equal before they are compared, and what is not equal then.
+//!
+//! What is normalised, each with a count in the report:
+//!
+//! - **Initial sequence number**: sequence numbers of the connection are compared relative to its SYN-ACK's.
+//! - **IP identification**: where it is a counter (not 0), relative to the first one.
+//! - **Timestamps**: relative to the SYN-ACK's; the stack's clock may lag by [`CLOCK_SLACK_MS`].
+//! - **Time of a timer**: a frame that a timer sent must stand at the same place among the steps, within
+//!   [`TIMER_SLACK`] of the kernel's: the kernel's timers have a tick of 4 ms and coarser ones further ahead, and the
+//!   machine is late.
+//! - **Clock held** ([`super::replay`]): where the kernel's timer fired late and a step came in between, the stack's
+//!   clock is held before the timer until after the step.
+//!
+//! Checksums follow from the rest: both sides' are verified.
+
+use std::collections::BTreeMap;
+
+use rxpath_wire::SeqNum;
+
+use super::case::CLIENT_PORT;
+use super::counters::comparable;
+use super::frames::Seen;
+use super::record::{Event, Recording, What};
+use super::replay::LATE_MAX;
+
+/// Milliseconds by which timestamps may differ.
+pub const CLOCK_SLACK_MS: u32 = 20;
+/// Nanoseconds by which a timer's frame may differ; further ahead than [`FAR`], an eighth of the distance is added.
+pub const TIMER_SLACK: u64 = LATE_MAX + 4_000_000;
+/// Beyond this distance in nanoseconds the kernel's timers are coarser.
+const FAR: u64 = 252_000_000;
+
+/// How often each normalisation was needed.
+pub type Normalised = BTreeMap<&'static str, u64>;
+
+/// A difference between two runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Row of [`rows`] that it is in; None if it is about the whole run.
+    pub row: Option<usize>,
+    /// What differs.
+    pub what: String,
+}
+
+/// Events of both runs that belong together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row<'a> {
+    /// The kernel's.
+    pub kernel: Option<&'a Event>,
+    /// The stack's.
+    pub stack: Option<&'a Event>,
+}
+
+/// Puts two runs of one script side by side: the steps in the same rows, and between them frame by frame.
+pub fn rows<'a>(kernel: &'a Recording, stack: &'a Recording) -> Vec<Row<'a>> {
+    let mut rows = Vec::new();
+    let (mut left, mut right) = (kernel.events.iter().peekable(), stack.events.iter().peekable());
+    let is_step = |event: &&Event| !matches!(event.what, What::Emitted { .. });
+    loop {
+        let emitted = (left.next_if(|event| !is_step(event)), right.next_if(|event| !is_step(event)));
+        let row = match emitted {
+            (None, None) => Row { kernel: left.next(), stack: right.next() },
+            (kernel, stack) => Row { kernel, stack },
+        };
+        if row.kernel.is_none() && row.stack.is_none() {
+            return rows;
+        }
+        rows.push(row);
+    }
+}
+
+/// Compares two runs.
+pub fn compare(kernel: &Recording, stack: &Recording, normalised: &mut Normalised) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let (mut left, mut right) = (Base::default(), Base::default());
+    let mut last = 0;
+    for (index, row) in rows(kernel, stack).iter().enumerate() {
+        let wrong = match (row.kernel, row.stack) {
+            (Some(kernel), Some(stack)) => {
+                let wrong = compare_events(kernel, stack, &mut left, &mut right, last, normalised);
+                last = kernel.at;
+                wrong
+            }
+            (Some(_), None) => Some("the stack has nothing here".to_owned()),
+            (None, _) => Some("the kernel has nothing here".to_owned()),
+        };
+        differences.extend(wrong.map(|what| Difference { row: Some(index), what }));
+    }
+    differences.extend(compare_counters(kernel, stack));
+    differences
+}
+
+fn compare_counters(kernel: &Recording, stack: &Recording) -> Vec<Difference> {
+    let names: std::collections::BTreeSet<&String> = kernel.counters.keys().chain(stack.counters.keys()).collect();
+    let mut differences = Vec::new();
+    for name in names.into_iter().filter(|name| comparable(name)) {
+        let rise = |side: &Recording| side.counters.get(name).copied().unwrap_or(0);
+        let (left, right) = (rise(kernel), rise(stack));
+        if left != right {
+            differences.push(Difference { row: None, what: format!("{name}: kernel {left:+}, stack {right:+}") });
+        }
+    }
+    differences
+}
+
+fn compare_events(
+    kernel: &Event,
+    stack: &Event,
+    left: &mut Base,
+    right: &mut Base,
+    last: u64,
+    normalised: &mut Normalised,
+) -> Option<String> {
+    match (&kernel.what, &stack.what) {
+        (What::Sent(one), What::Sent(other)) => (one != other).then(|| "not the same segment was sent".to_owned()),
+        (What::Called(one, gave), What::Called(other, got)) => {
+            if one != other {
+                return Some("not the same call was made".to_owned());
+            }
+            (gave != got).then(|| format!("{one}: kernel {gave}, stack {got}"))
+        }
+        (What::Emitted { frame, prompt }, What::Emitted { frame: other, .. }) => {
+            let wrong = compare_frames(frame, other, left, right, normalised);
+            wrong.or_else(|| if *prompt { None } else { compare_times(kernel.at, stack.at, last, normalised) })
+        }
+        _ => Some("one side is at another step".to_owned()),
+    }
+}
+
+/// A frame that a timer sent: not the same instant, but near it.
+fn compare_times(kernel: u64, stack: u64, last: u64, normalised: &mut Normalised) -> Option<String> {
+    let ahead = kernel.saturating_sub(last);
+    let slack = TIMER_SLACK + if ahead > FAR { ahead / 8 } else { 0 };
+    if kernel != stack {
+        *normalised.entry("time of a timer").or_default() += 1;
+    }
+    let apart = kernel.abs_diff(stack);
+    let ms = |ns: u64| ns as f64 / 1e6;
+    (apart > slack).then(|| format!("sent {:.1} ms apart: kernel {:.1}, stack {:.1}", ms(apart), ms(kernel), ms(stack)))
+}
+
+/// What one side chose by itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Base {
+    isn: u32,
+    id: Option<u16>,
+    tsval: Option<u32>,
+}
+
+impl Base {
+    /// Takes note of what a frame begins.
+    fn note(&mut self, seen: &Seen) {
+        if seen.dport == CLIENT_PORT && seen.flags.syn() {
+            self.isn = seen.seq.0;
+            self.tsval = seen.options.timestamps.map(|(tsval, _)| tsval);
+            self.id = None;
+        }
+        if self.id.is_none() && seen.id != 0 {
+            self.id = Some(seen.id);
+        }
+    }
+}
+
+fn compare_frames(
+    kernel: &[u8],
+    stack: &[u8],
+    left: &mut Base,
+    right: &mut Base,
+    normalised: &mut Normalised,
+) -> Option<String> {
+    let (Some(one), Some(other)) = (Seen::of(kernel), Seen::of(stack)) else {
+        return (kernel != stack).then(|| "the frames differ".to_owned());
+    };
+    left.note(&one);
+    right.note(&other);
+    if !(one.sound && other.sound) {
+        return Some(format!("checksum wrong: {}", if one.sound { "stack" } else { "kernel" }));
+    }
+    let mut count = |what, needed: bool| *normalised.entry(what).or_default() += u64::from(needed);
+    let relative = |seen: &Seen, base: &Base| seen.seq - SeqNum(base.isn);
+    let same_seq = one.seq == other.seq || relative(&one, left) == relative(&other, right);
+    if !same_seq {
+        let (one, other) = (relative(&one, left), relative(&other, right));
+        return Some(format!("sequence number: kernel {one}, stack {other}"));
+    }
+    count("initial sequence number", one.seq != other.seq);
+    let id = |seen: &Seen, base: &Base| (seen.id != 0).then(|| seen.id.wrapping_sub(base.id.unwrap_or(0)));
+    let (id_one, id_other) = (id(&one, left), id(&other, right));
+    if id_one != id_other {
+        return Some(format!("IP identification: kernel {id_one:?}, stack {id_other:?}"));
+    }
+    count("IP identification", one.id != other.id);
+    if let (Some((a, _)), Some((b, _))) = (one.options.timestamps, other.options.timestamps) {
+        let since = |tsval: u32, base: &Base| tsval.wrapping_sub(base.tsval.unwrap_or(0));
+        let apart = since(a, left).wrapping_sub(since(b, right)).cast_signed();
+        if apart.unsigned_abs() > CLOCK_SLACK_MS {
+            return Some(format!("timestamp: the kernel's is {apart} ms ahead"));
+        }
+        count("timestamp offset", a != b);
+        count("timestamp by a millisecond or more", apart != 0);
+    }
+    let (one, other) = (without_choices(kernel), without_choices(stack));
+    (one != other).then(|| first_difference(&one, &other))
+}
+
+/// The frame without what was compared apart: identification, sequence number, own timestamp, checksums.
+fn without_choices(frame: &[u8]) -> Vec<u8> {
+    const IP: usize = 14;
+    let mut frame = frame.to_vec();
+    let mut clear = |from: usize, len: usize| {
+        if let Some(bytes) = frame.get_mut(from..from + len) {
+            bytes.fill(0);
+        }
+    };
+    clear(IP + 4, 2);
+    clear(IP + 10, 2);
+    let tcp = IP + usize::from(frame.get(IP).copied().unwrap_or(0) & 0x0f) * 4;
+    let mut clear = |from: usize, len: usize| {
+        if let Some(bytes) = frame.get_mut(from..from + len) {
+            bytes.fill(0);
+        }
+    };
+    clear(tcp + 4, 4);
+    clear(tcp + 16, 2);
+    if let Some(at) = stamp_at(&frame, tcp) {
+        frame[at..at + 4].fill(0);
+    }
+    frame
+}
+
+/// Where the value of the timestamp option stands.
+fn stamp_at(frame: &[u8], tcp: usize) -> Option<usize> {
+    let end = tcp + usize::from(frame.get(tcp + 12)? >> 4) * 4;
+    let mut at = tcp + 20;
+    while at < end {
+        match *frame.get(at)? {
+            0 => return None,
+            1 => at += 1,
+            8 => return (at + 10 <= end.min(frame.len())).then_some(at + 2),
+            _ => at += usize::from(*frame.get(at + 1)?).max(2),
+        }
+    }
+    None
+}
+
+/// Names the first byte that differs.
+fn first_difference(one: &[u8], other: &[u8]) -> String {
+    if one.len() != other.len() {
+        return format!("length: kernel {}, stack {}", one.len(), other.len());
+    }
+    let at = one.iter().zip(other).position(|(a, b)| a != b).unwrap_or(0);
+    let (a, b) = (one.get(at).copied().unwrap_or(0), other.get(at).copied().unwrap_or(0));
+    let field = match at {
+        0..14 => "Ethernet header",
+        15 => "type of service",
+        16..18 => "IP length",
+        20..22 => "fragment word",
+        22 => "time to live",
+        14..34 => "IP header",
+        34..38 => "ports",
+        42..46 => "acknowledgement number",
+        46 => "data offset",
+        47 => "flags",
+        48..50 => "window",
+        52..54 => "urgent pointer",
+        _ => "options or payload",
+    };
+    format!("{field}: byte {at} is {a:#04x} from the kernel and {b:#04x} from the stack")
+}

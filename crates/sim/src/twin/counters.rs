@@ -1,0 +1,72 @@
+//! Counters by the kernel's names: read from its `/proc` texts, and from a stack.
+
+use std::collections::BTreeMap;
+
+use rxpath_trace::counters::{COUNTED, Group};
+use rxpath_trace::{Counter, Snapshot};
+
+/// Groups that both sides keep per namespace and a case can move.
+const GROUPS: [Group; 6] = [Group::Ip, Group::Icmp, Group::IcmpMsg, Group::Tcp, Group::TcpExt, Group::IpExt];
+
+/// Values of `/proc/net/snmp` or `netstat`: group and name in one.
+pub fn parse(text: &str) -> BTreeMap<String, i64> {
+    let mut values = BTreeMap::new();
+    let mut lines = text.lines();
+    while let (Some(names), Some(numbers)) = (lines.next(), lines.next()) {
+        let (Some((group, names)), Some((other, numbers))) = (names.split_once(": "), numbers.split_once(": ")) else {
+            continue;
+        };
+        if group != other {
+            continue;
+        }
+        for (name, number) in names.split_ascii_whitespace().zip(numbers.split_ascii_whitespace()) {
+            if let Ok(number) = number.parse() {
+                values.insert(format!("{group}{name}"), number);
+            }
+        }
+    }
+    values
+}
+
+/// What rose from `before` to `after`.
+pub fn rises(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> BTreeMap<String, i64> {
+    let rise = |(name, now): (&String, &i64)| (name.clone(), now - before.get(name).copied().unwrap_or(0));
+    after.iter().map(rise).filter(|&(_, rise)| rise != 0).collect()
+}
+
+/// What rose in a stack.
+pub fn of_stack(before: &Snapshot, after: &Snapshot) -> BTreeMap<String, i64> {
+    let rise = |(counter, n): (Counter, u64)| (counter.to_string(), n.cast_signed());
+    after.diff(before).nonzero().map(rise).filter(|(name, _)| comparable(name)).collect()
+}
+
+/// Whether a counter of this name is one that both sides count.
+pub fn comparable(name: &str) -> bool {
+    Counter::from_name(name).is_some_and(|counter| {
+        let numbered = counter.group() == Group::IcmpMsg;
+        GROUPS.contains(&counter.group()) && (numbered || COUNTED.contains(&counter))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stand_under_their_names() {
+        let text = "Tcp: InSegs CurrEstab\nTcp: 7 -1\nTcpExt: TW\nTcpExt: 2\nbroken\nIp: 1\nIcmp: A\nUdp: 3\n";
+        let values = parse(text);
+        let expected = [("TcpInSegs", 7), ("TcpCurrEstab", -1), ("TcpExtTW", 2)];
+        assert_eq!(values, expected.map(|(name, value)| (name.to_owned(), value)).into());
+        let mut later = values.clone();
+        later.insert("TcpInSegs".into(), 9);
+        assert_eq!(rises(&values, &later), [("TcpInSegs".to_owned(), 2)].into());
+    }
+
+    #[test]
+    fn what_is_not_counted_here_is_not_compared() {
+        assert!(comparable("TcpExtTCPHPHits") && comparable("IcmpMsgInType8") && comparable("TcpCurrEstab"));
+        assert!(!comparable("TcpExtTCPAutoCorking") && !comparable("UdpInDatagrams") && !comparable("SoftnetProcessed"));
+        assert!(!comparable("MPTcpExtMPCapableSYNRX"));
+    }
+}

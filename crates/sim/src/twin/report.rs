@@ -1,0 +1,132 @@
+//! The report of a case that differs: both runs side by side, the first difference marked.
+
+use std::fmt::Write as _;
+
+use rxpath_wire::TcpFlags;
+
+use super::case::{CLIENT_ISN, Defect};
+use super::compare::{Difference, Row, rows};
+use super::frames::Seen;
+use super::record::{Event, Number, Recording, Sent, What};
+
+/// Characters of the kernel's column.
+const COLUMN: usize = 64;
+
+/// Both runs, row by row, then the counters that differ.
+pub fn side_by_side(kernel: &Recording, stack: &Recording, differences: &[Difference]) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "    {:<COLUMN$}  stack", "kernel");
+    let mut isns = (0, 0);
+    for (index, row) in rows(kernel, stack).into_iter().enumerate() {
+        let wrong: Vec<&Difference> = differences.iter().filter(|difference| difference.row == Some(index)).collect();
+        let first = differences.first().is_some_and(|difference| difference.row == Some(index));
+        let mark = if first { ">>> " } else if wrong.is_empty() { "    " } else { " *  " };
+        let _ = writeln!(text, "{mark}{}", line(row, &mut isns));
+        for difference in wrong {
+            let _ = writeln!(text, "        ^ {}", difference.what);
+        }
+    }
+    for difference in differences.iter().filter(|difference| difference.row.is_none()) {
+        let _ = writeln!(text, "    {}", difference.what);
+    }
+    text
+}
+
+fn line(row: Row<'_>, isns: &mut (u32, u32)) -> String {
+    let left = row.kernel.map(|event| describe(event, &mut isns.0)).unwrap_or_default();
+    match (row.kernel, row.stack) {
+        // A step is the same on both sides, unless a call gave something else.
+        (Some(kernel), Some(stack)) if !is_emitted(kernel) && kernel.what == stack.what => left,
+        (_, stack) => {
+            let right = stack.map(|event| describe(event, &mut isns.1)).unwrap_or_else(|| "-".to_owned());
+            let left = if left.is_empty() { "-".to_owned() } else { left };
+            format!("{left:<COLUMN$}  {right}")
+        }
+    }
+}
+
+fn is_emitted(event: &Event) -> bool {
+    matches!(event.what, What::Emitted { .. })
+}
+
+/// One event in one line; `isn` is what sequence numbers are relative to.
+fn describe(event: &Event, isn: &mut u32) -> String {
+    let at = event.at as f64 / 1e6;
+    match &event.what {
+        What::Sent(sent) => format!("{at:>9.3}  > {}", segment(sent)),
+        What::Called(call, gave) => format!("{at:>9.3}  * {call} = {gave}"),
+        What::Emitted { frame, prompt } => {
+            let late = if *prompt { ' ' } else { '~' };
+            let Some(seen) = Seen::of(frame) else { return format!("{at:>9.3} {late}< {} bytes", frame.len()) };
+            if seen.flags.syn() {
+                *isn = seen.seq.0;
+            }
+            format!("{at:>9.3} {late}< {}", emitted(&seen, *isn))
+        }
+    }
+}
+
+/// Flags as tcpdump writes them.
+fn flags(flags: TcpFlags) -> String {
+    let names = [(flags.syn(), 'S'), (flags.fin(), 'F'), (flags.rst(), 'R'), (flags.psh(), 'P'), (flags.ack(), '.')];
+    let text: String = names.into_iter().filter(|&(set, _)| set).map(|(_, name)| name).collect();
+    if text.is_empty() { "none".to_owned() } else { text }
+}
+
+fn emitted(seen: &Seen, isn: u32) -> String {
+    let seq = seen.seq.0.wrapping_sub(isn).cast_signed();
+    let mut text = format!("{} {seq}:{}", flags(seen.flags), seq.wrapping_add_unsigned(seen.len));
+    if seen.flags.ack() {
+        let _ = write!(text, " ack {}", seen.ack.0.wrapping_sub(CLIENT_ISN).cast_signed());
+    }
+    let _ = write!(text, " win {}", seen.window);
+    if let Some(mss) = seen.options.mss {
+        let _ = write!(text, " mss {mss}");
+    }
+    if let Some(shift) = seen.options.wscale {
+        let _ = write!(text, " ws {shift}");
+    }
+    if let Some((_, echo)) = seen.options.timestamps {
+        let _ = write!(text, " ecr {echo}");
+    }
+    if seen.dport != super::case::CLIENT_PORT {
+        let _ = write!(text, " to :{}", seen.dport);
+    }
+    text
+}
+
+fn segment(sent: &Sent) -> String {
+    let seq = sent.seq.wrapping_sub(CLIENT_ISN).cast_signed();
+    let set = TcpFlags(sent.flags);
+    let mut text = format!("{} {seq}:{}", flags(set), seq.wrapping_add_unsigned(u32::from(sent.len)));
+    if set.ack() {
+        match sent.ack {
+            Number::Server(offset) => drop(write!(text, " ack {}", offset.cast_signed())),
+            Number::Plain(number) => drop(write!(text, " ack ={number}")),
+        }
+    }
+    let _ = write!(text, " win {}", sent.window);
+    if let Some(mss) = sent.mss {
+        let _ = write!(text, " mss {mss}");
+    }
+    if let Some(shift) = sent.wscale {
+        let _ = write!(text, " ws {shift}");
+    }
+    if let Some((tsval, echo)) = sent.stamp {
+        let _ = match echo {
+            Number::Server(0) => write!(text, " val {tsval}"),
+            Number::Server(offset) => write!(text, " val {tsval} ecr {:+}", offset.cast_signed()),
+            Number::Plain(number) => write!(text, " val {tsval} ecr ={number}"),
+        };
+    }
+    match sent.defect {
+        Defect::None => {}
+        Defect::Checksum => text.push_str(" BAD CHECKSUM"),
+        Defect::Offset(words) => drop(write!(text, " OFFSET {words}")),
+        Defect::Cut(len) => drop(write!(text, " CUT TO {len}")),
+    }
+    if (sent.sport, sent.dport) != (super::case::CLIENT_PORT, super::case::SERVER_PORT) {
+        let _ = write!(text, " (:{} to :{})", sent.sport, sent.dport);
+    }
+    text
+}
