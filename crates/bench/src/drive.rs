@@ -71,10 +71,19 @@ impl<S: Side> Runner<S> {
         for _ in 0..100 {
             runner.pass(10_000_000);
             if runner.peer.is_established() && runner.side.accept() {
+                runner.settle();
                 return runner;
             }
         }
         panic!("no connection: the peer is {:?}", runner.peer);
+    }
+
+    /// A connection is older than a moment in most of its life: the neighbour's address has been confirmed.
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            self.timed(1);
+            self.pass(1_000_000_000);
+        }
     }
 
     /// Time passes, and frames that are not data go to and fro.

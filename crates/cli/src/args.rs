@@ -117,6 +117,12 @@ pub struct KernelAddress {
     pub prefix: u8,
 }
 
+impl std::fmt::Display for KernelAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.addr, self.prefix)
+    }
+}
+
 impl std::str::FromStr for KernelAddress {
     type Err = String;
 

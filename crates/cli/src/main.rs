@@ -16,10 +16,12 @@
 
 mod args;
 mod control;
+mod demo;
 mod failure;
 mod host_file;
 mod look;
 mod out;
+mod serve;
 mod services;
 mod views;
 
@@ -59,6 +61,8 @@ fn parse(out: &mut Out) -> Result<Option<Cli>, Failure> {
 fn run(out: &mut Out, cli: Cli) -> Result<(), Failure> {
     let json = cli.json;
     match &cli.command {
+        Command::Demo(args) => demo::run(out, args, json),
+        Command::Serve(args) => serve::run(out, args, json),
         Command::Life(args) => look::life(out, args, json),
         Command::Drops(args) => look::drops(out, args, json),
         Command::Ss(args) => look::ss(out, args, json),

@@ -218,22 +218,29 @@ impl Cx {
         self.event(skb, EventKind::OutputMade, u32::from(skb.scratch), skb.len() as u32);
     }
 
-    /// True when more than half of the pool's slots are in use: queued payload is then copied densely.
+    /// True when more than half of the pool is in use: queued payload is then copied densely, and windows do not grow.
     #[inline(always)]
     pub fn pool_is_low(&self) -> bool {
-        self.pool.free_of(SlotClass::Frame) * 2 < self.pool.capacity_of(SlotClass::Frame)
+        self.pool_has_less_than(2)
     }
 
-    /// True when only an eighth of the pool's slots is free: sockets that hold much receive no more.
+    /// True when only an eighth of the pool is free: sockets that hold much receive no more.
     #[inline(always)]
     pub fn pool_is_short(&self) -> bool {
-        self.pool.free_of(SlotClass::Frame) * 8 < self.pool.capacity_of(SlotClass::Frame)
+        self.pool_has_less_than(8)
     }
 
     /// True when nearly nothing is free.
     #[inline]
     pub fn pool_is_dry(&self) -> bool {
-        self.pool.free_of(SlotClass::Frame) * 64 < self.pool.capacity_of(SlotClass::Frame)
+        self.pool_has_less_than(64)
+    }
+
+    /// True if less than one in `share` of the slots is free, of those for frames or of those for super-frames.
+    #[inline(always)]
+    fn pool_has_less_than(&self, share: usize) -> bool {
+        let short = |class| self.pool.free_of(class) * share < self.pool.capacity_of(class);
+        short(SlotClass::Frame) || short(SlotClass::Large)
     }
 
     /// When the pool runs low, moves a small payload into a small slot, so that the slot that the device needs is free

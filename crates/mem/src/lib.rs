@@ -3,14 +3,14 @@
 //! - [`PagePool`] (the kernel's `page_pool`): one contiguous mapping per RX queue, cut into slots of three classes. Its
 //!   owner allocates and frees without atomics; every other thread gives slots back through a lock-free ring, in
 //!   batches ([`Returns`]).
-//! - [`Skb`] (the kernel's `sk_buff`): an owned handle of 8 bytes to one packet. Its metadata is one cache line in front
-//!   of the buffer; fragments are further slots chained behind; a clone shares data by count.
+//! - [`Skb`] (the kernel's `sk_buff`): an owned handle of 8 bytes to one packet. Its metadata is one cache line in
+//!   front of the buffer; fragments are further slots chained behind; a clone shares data by count.
 //! - [`SkbQueue`] (`sk_buff_head`): a FIFO that links packets through their metadata and allocates nothing.
 //! - [`rx_ring`]: the descriptor ring between a device ([`RxDma`]) and its driver ([`RxRing`]).
 //! - [`SockLock`]: the socket lock with its two kinds of owner, softirq and user (`bh_lock_sock`, `lock_sock`).
 //!
 //! Below it lies only `rxpath-trace` (time and packet identity); above it the core, which contains no `unsafe`. This
-//! crate does: every index protocol in it is a small generic core that loom checks exhaustively, and everything that
+//! crate does: every index protocol in it is a small core that loom checks, and everything that
 //! touches packet memory is run against a model.
 //!
 //! Nothing that comes from the wire makes anything here panic. Programming errors do where going on would be worse:
@@ -31,7 +31,7 @@ mod sync;
 pub use pool::{PagePool, PoolConfig, PoolStats};
 pub use queue::{Iter, SkbMut, SkbQueue};
 pub use returns::Returns;
-pub use ring::{DmaSlot, Harvest, Missed, MissedFrame, Peek, RingStats, RxDesc, RxDma, RxErrors, RxRing, rx_ring};
-pub use skb::{Fragments, Skb};
+pub use ring::{DmaSlot, Harvest, Missed, MissedFrame, Peek, RingStats, RxDesc, RxDma, RxErrors, RxRing, Use, rx_ring};
+pub use skb::{Fragments, Skb, Tail};
 pub use slot::{IpSummed, PktType, RX_HEADROOM, SkbMeta, SlotClass};
 pub use socklock::{LockOwner, OwnedSoftirq, SockLock, SoftirqGuard, UserGuard};

@@ -1,10 +1,10 @@
 //! The page pool: the kernel's `page_pool`, with the packet's metadata in front of each page.
 //!
-//! A [`PagePool`] is the owner's handle: one per RX queue, held by the Cpu that polls the queue. It keeps the free slots
-//! of each class on a private stack (last freed, first used: what is hot stays in use) and takes in what other threads
-//! returned ([`crate::Returns`]) at every refill of a ring and whenever a stack runs low. It never grows. The last
-//! `reserve` slots are kept for [`PagePool::alloc_reserved`], so that acknowledgements and ARP go out when data has
-//! filled everything else.
+//! A [`PagePool`] is the owner's handle: one per RX queue, held by the Cpu that polls the queue. It keeps the free
+//! slots of each class on a private stack (last freed, first used: what is hot stays in use) and takes in what other
+//! threads returned ([`crate::Returns`]) at every refill of a ring and whenever a stack runs low. It never grows. The
+//! last `reserve` slots are kept for [`PagePool::alloc_reserved`], so that acknowledgements and ARP go out when data
+//! has filled everything else.
 //!
 //! The memory outlives the handle: it is released when the owner is gone *and* the last slot is back.
 
@@ -53,7 +53,8 @@ pub struct PoolStats {
     pub recycle_cached: u64,
     /// Slots taken from the return ring.
     pub recycle_ring: u64,
-    /// Packets that went out of scope without having been ended: a bug in the program (`SKB_DROP_REASON_NOT_SPECIFIED`).
+    /// Packets that went out of scope without having been ended: a bug in the program
+    /// (`SKB_DROP_REASON_NOT_SPECIFIED`).
     pub not_specified: u64,
 }
 
@@ -406,7 +407,8 @@ impl PagePool {
         let header = unsafe { self.base.as_ref() };
         let left = self.stats.alloc_fast + self.stats.alloc_slow;
         PoolStats {
-            // What left the stacks and is neither out nor came back by the ring came back here: free of charge per slot.
+            // What left the stacks and is neither out nor came back by the ring came back here: free of charge per
+            // slot.
             recycle_cached: left - self.stats.recycle_ring - self.off_stack() as u64,
             not_specified: header.not_specified.load(Ordering::Relaxed),
             ..self.stats

@@ -128,8 +128,8 @@ impl SkbQueue {
         self.split_front(|packets, _| packets < n)
     }
 
-    /// Takes packets off the front until they hold at least `n` bytes, or all if they hold fewer. The last one taken may
-    /// reach beyond `n`: what is not used of it goes back by [`SkbQueue::push_front`].
+    /// Takes packets off the front until they hold at least `n` bytes, or all if they hold fewer. The last one taken
+    /// may reach beyond `n`: what is not used of it goes back by [`SkbQueue::push_front`].
     pub fn split_front_bytes(&mut self, n: usize) -> SkbQueue {
         self.split_front(|_, bytes| bytes < n)
     }
@@ -250,8 +250,8 @@ impl<'a> Iterator for Iter<'a> {
 /// The first or last packet of a queue, lent for changing.
 ///
 /// Dereferences to the [`Skb`]. The packet may be changed in every way, even replaced by another: when this goes out of
-/// scope, whatever packet is here is linked in its place and the queue's bytes are right again. While it lives the queue
-/// counts as empty, so that one that is leaked takes the packets with it and leaves nothing dangling.
+/// scope, whatever packet is here is linked in its place and the queue's bytes are right again. While it lives the
+/// queue counts as empty, so that one that is leaked takes the packets with it and leaves nothing dangling.
 pub struct SkbMut<'a> {
     queue: &'a mut SkbQueue,
     /// The queue's contents.

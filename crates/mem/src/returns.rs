@@ -4,8 +4,8 @@
 //! of the pool, and a slot is in it at most once, so it is never full and no producer ever waits. A producer reserves
 //! `n` places with one `fetch_add` and then fills them; the consumer takes places in order until it meets an empty one.
 //!
-//! When the owner of the pool is gone (`close`), producers are told so by a bit in the very word that they reserve with;
-//! they then count down instead of storing, and whoever brings the last slot home releases the memory.
+//! When the owner of the pool is gone (`close`), producers are told so by a bit in the very word that they reserve
+//! with; they then count down instead of storing, and whoever brings the last slot home releases the memory.
 
 use std::ptr::NonNull;
 
@@ -62,7 +62,8 @@ impl ReturnRing {
     /// Brings slots home. True if the owner is gone and these were the last: the caller must then release the pool.
     ///
     /// Takes a pointer, because another thread may release the pool the moment that the last of these slots is home,
-    /// while this function still runs: after that it touches nothing, and no reference of it covers more than an atomic.
+    /// while this function still runs: after that it touches nothing, and no reference of it covers more than an
+    /// atomic.
     ///
     /// # Safety
     /// `this` is live, and the tokens' slots are out, owned by the caller, and part of this ring's pool.

@@ -8,8 +8,9 @@
 //! The strides are odd multiples of the cache line where that matters: at a stride of 2,048 the same bytes of all
 //! packets would compete for the same cache sets.
 //!
-//! A [`SlotPtr`] is a plain address. Whoever owns a slot (a pool's stack, a descriptor ring, an [`crate::Skb`]) owns its
-//! line and, unless the data is shared by count, its buffer; everything here that dereferences is `unsafe` and says so.
+//! A [`SlotPtr`] is a plain address. Whoever owns a slot (a pool's stack, a descriptor ring, an [`crate::Skb`]) owns
+//! its line and, unless the data is shared by count, its buffer; everything here that dereferences is `unsafe` and says
+//! so.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -303,6 +304,19 @@ impl SlotPtr {
         };
         // SAFETY: the line lies in a live region, aligned, and is the caller's alone.
         unsafe { self.0.cast::<Image>().write(image) };
+    }
+
+    /// Writes the private half of the line: what makes a fragment of a free slot of the 2 KiB class, with `len` bytes of
+    /// data from `data_off` on, counted from the line.
+    ///
+    /// # Safety
+    /// The caller owns the slot, and no reference to its line lives. The data lies in the slot's buffer.
+    #[inline(always)]
+    pub(crate) unsafe fn init_fragment(self, data_off: i32, len: u16) {
+        let class = SlotClass::Frame;
+        let link = Link { queue_next: None, frag_next: 0, data_off, data_len: 0, len, class, flags: Cell::new(0) };
+        // SAFETY: by the caller's promise. A field projection: no reference comes into being.
+        unsafe { (&raw mut (*self.0.as_ptr()).link).write(link) };
     }
 
     /// The private half of the line.

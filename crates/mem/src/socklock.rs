@@ -1,9 +1,9 @@
 //! The socket lock (`lock_sock`, `bh_lock_sock`): one lock, two kinds of owner.
 //!
 //! *Softirq* holds it for the time of a few packets. *A user* (a reader, a writer) may hold it longer; a softirq that
-//! finds it so does not wait: it leaves a mark, puts its packets on the socket's backlog and goes on. The user learns of
-//! the mark at release and sees to it that the backlog is drained. A second user parks; everyone else spins a little,
-//! because softirq owners are short.
+//! finds it so does not wait: it leaves a mark, puts its packets on the socket's backlog and goes on. The user learns
+//! of the mark at release and sees to it that the backlog is drained. A second user parks; everyone else spins a
+//! little, because softirq owners are short.
 //!
 //! The word: `SOFTIRQ` or `USER` (never both), and beside `USER` possibly `BACKLOG` (a softirq was here) and `WAITERS`
 //! (another user is parked). While a softirq owns the lock nobody else changes the word, so its release is a plain

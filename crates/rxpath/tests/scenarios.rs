@@ -456,9 +456,8 @@ mod scenario {
                 stream.write_all(b"to nobody").expect("the first is taken");
                 let error = loop {
                     world.client.run_for(Duration::from_millis(1)).expect("the stack is up");
-                    match stream.write(b"x") {
-                        Ok(_) => {}
-                        Err(error) => break error,
+                    if let Err(error) = stream.write_all(b"x") {
+                        break error;
                     }
                 };
                 assert_eq!(error.kind(), ErrorKind::BrokenPipe);

@@ -10,6 +10,8 @@
 mod driven;
 pub mod faults;
 pub mod simulation;
+#[cfg(target_os = "linux")]
+pub mod twin;
 
 pub use faults::{FaultCounts, FaultStats, Faults, Faulty};
 pub use simulation::Simulation;

@@ -13,7 +13,8 @@ pub fn print(out: &mut Out, drops: &Drops) -> Result<(), Failure> {
     out.text(text(drops))
 }
 
-fn text(drops: &Drops) -> String {
+/// The same as text.
+pub fn text(drops: &Drops) -> String {
     if drops.reasons.is_empty() {
         return format!("nothing was dropped\n{}\n", drops.ledger.text);
     }

@@ -5,11 +5,11 @@
 use rxpath_arch::csum;
 use rxpath_mem::{IpSummed, Skb};
 use rxpath_trace::{Consumed, EventKind, Time};
-use rxpath_wire::{IpProto, SeqNum, TcpFlags};
+use rxpath_wire::{IpProto, TcpFlags};
 
 use super::inet::frame;
 use super::segment::{ETHERNET, FIXED, LONGEST, Segment, at, be16, fixed_sum};
-use super::streak::Words;
+use super::streak::Next;
 use super::{COPY_MAX, MAX_PACKET};
 use crate::cx::Cx;
 
@@ -18,22 +18,14 @@ use crate::cx::Cx;
 #[derive(Debug)]
 pub(super) struct Held {
     pub skb: Skb,
-    /// Length of the frame that is expected next: that of the first one. 0: none is.
-    pub expected_len: u32,
-    /// The headers of that frame.
-    pub words: Words,
+    /// The frame that comes next.
+    pub next: Next,
     /// Headers of the first segment, from the Ethernet header on; valid to `header_len`.
     pub header: [u8; LONGEST],
     /// 54 to 94.
     pub header_len: u8,
     /// FIN and PSH of the segments merged behind the first.
     marks: u8,
-    /// The sequence number that comes next.
-    pub next_seq: SeqNum,
-    /// The identification that comes next, once two segments decided the mode.
-    pub next_id: u16,
-    /// 0 if all segments carry the same identification, 1 if they count.
-    pub id_step: u16,
     /// Segments so far.
     pub segs: u16,
     pub ifindex: u16,
@@ -41,12 +33,6 @@ pub(super) struct Held {
     pub mss: u32,
     /// IPv4 total length so far.
     pub packet_len: u32,
-    /// [`fixed_sum`] of the expected frame.
-    pub fixed_sum: u16,
-    /// Of the expected frame: sum of the IPv4 header's words but identification and checksum; folded.
-    pub ip_sum: u16,
-    /// The device's hash, which may be 0.
-    pub device_hash: u32,
     /// Memory charged for a frame of the expected length.
     pub truesize_each: u32,
     /// The life of the packet is recorded.
@@ -63,39 +49,35 @@ impl Held {
         if let Some(from) = frame(&skb).and_then(|frame| frame.get(..segment.header_len)) {
             header[..from.len()].copy_from_slice(from);
         }
-        Held {
-            // Nothing is expected yet: two segments decide how identifications go on.
-            expected_len: 0,
-            words: Words::default(),
-            fixed_sum: 0,
-            ip_sum: 0,
+        let mut held = Held {
+            // Most senders count identifications; the second segment decides it.
+            next: Next::counting(segment.seq + segment.len, segment.id, skb.hash),
             header_len: segment.header_len.min(LONGEST) as u8,
             marks: 0,
-            next_seq: segment.seq + segment.len,
-            next_id: segment.id,
-            id_step: 0,
             segs: 1,
             ifindex: skb.ifindex,
             mss: segment.len,
             packet_len: packet_len as u32,
-            device_hash: skb.hash,
             truesize_each: skb.truesize,
             traced: skb.traced(),
             since: now,
             header,
             skb,
-        }
+        };
+        held.expect();
+        held
     }
 
-    /// Two segments merged: from now on it is known what the next frame looks like, if headers are of the usual lengths.
+    /// Notes what the next frame looks like, if headers are of the usual lengths.
     fn expect(&mut self) {
         let Some(headers) = self.header.get(..usize::from(self.header_len)) else { return };
         if matches!(headers.len(), FIXED | STAMPED) {
             let frame_len = headers.len() as u32 + self.mss;
-            self.expected_len = frame_len;
-            self.words = Words::of(self.header.first_chunk().unwrap_or(&[0; STAMPED]));
-            self.fixed_sum = fixed_sum(headers, frame_len - ETHERNET as u32);
-            self.ip_sum = ip_sum(&self.header);
+            self.next.frame_len = frame_len;
+            self.next.header_len = self.header_len;
+            self.next.set_headers(self.header.first_chunk().unwrap_or(&[0; STAMPED]));
+            self.next.fixed_sum = fixed_sum(headers, frame_len - ETHERNET as u32);
+            self.next.ip_sum = ip_sum(&self.header);
         }
     }
 
@@ -112,17 +94,14 @@ impl Held {
         let own = &self.header;
         // Type of service, time to live, don't-fragment.
         let network = own[15] == new[15] && own[22] == new[22] && own[20..22] == new[20..22];
-        let id = match self.segs {
-            1 => segment.id == self.next_id || segment.id == self.next_id.wrapping_add(1),
-            _ => segment.id == self.next_id,
-        };
+        let id = segment.id == self.next.id || (self.segs == 1 && segment.id == self.next.id.wrapping_sub(1));
         // Acknowledgement number; data offset, flags and window; options. FIN and PSH may come in.
         let differing_flags = (own[at::FLAGS] ^ new[at::FLAGS]) & !(TcpFlags::FIN.0 | TcpFlags::PSH.0);
         let transport = own[at::ACK..at::FLAGS] == new[at::ACK..at::FLAGS]
             && differing_flags == 0
             && own[at::WINDOW..at::CHECKSUM] == new[at::WINDOW..at::CHECKSUM]
             && own[FIXED..].get(..segment.header_len - FIXED) == new.get(FIXED..segment.header_len);
-        let in_order = segment.seq == self.next_seq
+        let in_order = segment.seq == self.next.seq
             && (1..=self.mss).contains(&segment.len)
             && self.packet_len + segment.len <= MAX_PACKET;
         !segment.alone && network && id && transport && in_order
@@ -130,11 +109,10 @@ impl Held {
 
     /// Merges a segment that continues this packet.
     pub fn merge_segment(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment) -> Result<(), Skb> {
+        let is_constant = segment.id != self.next.id;
         self.merge(cx, skb, segment.len)?;
-        if self.segs == 2 {
-            self.id_step = u16::from(segment.id != self.next_id);
-            self.next_id = segment.id.wrapping_add(self.id_step);
-            self.expect();
+        if is_constant {
+            (self.next.id_step, self.next.id) = (0, segment.id);
         }
         self.marks |= segment.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0);
         Ok(())
@@ -170,8 +148,7 @@ impl Held {
     /// Moves on by one merged segment of `len` payload bytes.
     #[inline(always)]
     pub fn advance(&mut self, len: u32) {
-        self.next_seq += len;
-        self.next_id = self.next_id.wrapping_add(self.id_step);
+        self.next.advance(len);
         self.packet_len += len;
         self.segs += 1;
     }

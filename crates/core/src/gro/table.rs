@@ -108,7 +108,7 @@ impl Table {
     /// Puts a packet into its bucket; out of a full one comes the oldest.
     pub fn insert(&mut self, held: Held) -> (Spot, Option<Held>) {
         let hash = match held.header.first_chunk::<FIXED>() {
-            Some(fixed) => flow_hash(held.device_hash, fixed),
+            Some(fixed) => flow_hash(held.next.hash, fixed),
             None => 0,
         };
         let index = bucket_of(hash);

@@ -1,6 +1,5 @@
 //! One queue's NAPI: the driver's poll over the descriptor ring.
 
-use rxpath_arch::prefetch;
 use rxpath_mem::{Harvest, PagePool, RxDesc, RxErrors, RxRing, Skb, SkbQueue};
 use rxpath_trace::event::device_word;
 use rxpath_trace::{DropReason, EventKind, Flow, PacketId, Time};
@@ -89,9 +88,9 @@ impl Napi {
         let mut ready = SkbQueue::new();
         let mut work = 0;
         while work < weight {
-            if self.gro_on && self.gro.held() > 0 && self.streak(cx) {
-                work += 1;
-                continue;
+            work += self.streak(cx, weight - work);
+            if work == weight {
+                break;
             }
             let Some(harvest) = self.ring.take() else { break };
             work += 1;
@@ -119,25 +118,18 @@ impl Napi {
         }
     }
 
-    /// The next frame continues what GRO holds: merged where it lies, its slot posted again.
+    /// Frames that continue what GRO holds: merged where they lie, their slots posted again. Gives their number.
     #[inline(always)]
-    fn streak(&mut self, cx: &mut Cx) -> bool {
-        let Some(next) = self.ring.peek_at(1) else { return self.streak_one(cx) };
-        prefetch::read(next.bytes);
-        self.streak_one(cx)
-    }
-
-    #[inline(always)]
-    fn streak_one(&mut self, cx: &mut Cx) -> bool {
-        let Some(peek) = self.ring.peek() else { return false };
-        let (len, id) = (peek.bytes.len() as u64, peek.id);
-        if cx.life.on() || !self.gro.streak(cx, peek.bytes, &peek.desc, id, self.ifindex) {
-            return false;
+    fn streak(&mut self, cx: &mut Cx, limit: usize) -> usize {
+        if !self.gro_on || self.gro.held() == 0 || cx.life.on() {
+            return 0;
         }
-        self.ring.recycle_peeked();
-        cx.ledger.offered(1);
-        cx.dev.received(self.ifindex, 1, len);
-        true
+        let (frames, bytes) = self.gro.streak(cx, &mut self.ring, limit, self.ifindex);
+        if frames > 0 {
+            cx.ledger.offered(frames as u64);
+            cx.dev.received(self.ifindex, frames as u64, bytes as u64);
+        }
+        frames
     }
 
     /// A frame as an Skb: charge, type, GRO.

@@ -225,13 +225,7 @@ impl Softirq {
 
 /// `netif_receive_skb_list_internal`: packets that another Cpu owns go to its backlog, the others up the path.
 #[inline]
-fn steer_and_receive(
-    cx: &mut Cx,
-    flows: &mut FlowTable,
-    steer: &mut Steer,
-    others: &Neighbours,
-    ready: &mut SkbQueue,
-) {
+fn steer_and_receive(cx: &mut Cx, flows: &mut FlowTable, steer: &mut Steer, others: &Neighbours, ready: &mut SkbQueue) {
     let mut mine = SkbQueue::new();
     let mut woken = 0u64;
     while let Some(mut skb) = ready.pop_front() {

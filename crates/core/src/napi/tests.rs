@@ -62,13 +62,13 @@ fn the_time_limit_ends_a_run_too() {
     }
     let mut now = lab.now;
     let mut slow = || {
-        now = now + 8_000_000;
+        now += 8_000_000;
         now
     };
     let ran = lab.stack.softirq(0, &mut slow).expect("the token is free");
     assert_eq!((ran.work, ran.again), (64, true));
     assert_eq!(lab.count(Counter::SoftnetTimeSqueeze), 1);
-    lab.now = lab.now + 100_000_000;
+    lab.now += 100_000_000;
     lab.run();
 }
 
@@ -114,12 +114,8 @@ fn wrongly_steered(owner: u16) -> (Lab, u16) {
     let lab = Lab::with_queues(2, |config| config.cpus = 2);
     let hasher = lab.stack.config().hasher;
     let port = (2_000..3_000).find(|&port| {
-        let tuple = rxpath_wire::Tuple {
-            local: Addr::from(US),
-            remote: Addr::from(PEER),
-            local_port: 80,
-            remote_port: port,
-        };
+        let tuple =
+            rxpath_wire::Tuple { local: Addr::from(US), remote: Addr::from(PEER), local_port: 80, remote_port: port };
         owner_cpu(hasher.hash(&tuple), 2) == owner
     });
     (lab, port.expect("half of all ports"))
@@ -135,7 +131,7 @@ fn packets_on_the_wrong_cpu_reach_their_owner_in_order() {
     let mut sent = Vec::new();
     for n in 0..100u8 {
         let frame = lab.frame(peer.repr(ACK), &[n; 10]);
-        peer.seq = peer.seq + 10;
+        peer.seq += 10;
         sent.extend([n; 10]);
         lab.put(&frame);
     }
@@ -157,7 +153,7 @@ fn the_backlog_of_a_cpu_is_bounded_and_counted_in_column_two() {
     });
     for n in 0..30u32 {
         let mut peer = Peer::new(port, 80);
-        peer.seq = peer.seq + n * 3;
+        peer.seq += n * 3;
         let frame = lab.frame(peer.repr(rxpath_wire::TcpFlags::RST), &[]);
         lab.put(&frame);
     }

@@ -127,8 +127,10 @@ impl ListenerMap {
     /// (`__inet_lookup_listener`).
     pub fn lookup(&self, addr: Addr, port: u16) -> Option<&Arc<Listener>> {
         let listeners = self.by_port.get(&port)?;
-        let exact = listeners.iter().find(|listener| listener.addr == addr);
-        exact.or_else(|| listeners.iter().find(|listener| listener.addr.is_unspecified()))
+        // A run of the softirq goes on with the map that it began with; what was closed meanwhile takes no more SYNs.
+        let mut open = listeners.iter().filter(|listener| !listener.is_closed());
+        let exact = open.clone().find(|listener| listener.addr == addr);
+        exact.or_else(|| open.find(|listener| listener.addr.is_unspecified()))
     }
 
     /// Adds a listener.

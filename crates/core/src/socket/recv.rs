@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
             freed.push_back(skb);
         }
         let mut sk = self.sock.lock.user();
-        sk.rx.copied_seq = sk.rx.copied_seq + copied as u32;
+        sk.rx.copied_seq += copied as u32;
         sk.user.delivered += copied as u64;
         sk.rx.uncharge(charge);
         put_back(&mut sk, rest);

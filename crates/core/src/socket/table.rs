@@ -163,7 +163,8 @@ impl FlowTable {
     /// Asks the cache for the socket behind that entry.
     #[inline(always)]
     pub fn prefetch_sock(&self, hash: u32) {
-        if let Some(Slot { entry: Some(FlowEntry::Sock(SockEntry { sock: Some(sock), .. })), .. }) = self.probable(hash) {
+        if let Some(Slot { entry: Some(FlowEntry::Sock(SockEntry { sock: Some(sock), .. })), .. }) = self.probable(hash)
+        {
             prefetch::line(&**sock);
         }
     }

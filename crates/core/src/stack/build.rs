@@ -204,6 +204,7 @@ impl Stack {
             token: Mutex::new(cpu),
             mailbox: Mutex::new(VecDeque::new()),
             mail: AtomicBool::new(false),
+            asleep_until: AtomicU64::new(u64::MAX),
         });
         Ok(Stack(Arc::new(Shared {
             cpus: cells.collect(),
@@ -242,20 +243,25 @@ fn check(config: &StackConfig) -> Result<(), BuildError> {
 }
 
 fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildError> {
-    let interfaces: Vec<Interface> = config.interfaces.iter().enumerate().map(|(index, interface)| {
-        let info = interface.device.info();
-        Interface {
-            ifindex: index as u16 + 1,
-            name: info.name,
-            mac: info.mac,
-            mtu: info.mtu,
-            queues: info.queues.max(1),
-            features: info.features,
-            truesize: info.truesize,
-            gro: interface.gro,
-            addresses: interface.addresses.clone(),
-        }
-    }).collect();
+    let interfaces: Vec<Interface> = config
+        .interfaces
+        .iter()
+        .enumerate()
+        .map(|(index, interface)| {
+            let info = interface.device.info();
+            Interface {
+                ifindex: index as u16 + 1,
+                name: info.name,
+                mac: info.mac,
+                mtu: info.mtu,
+                queues: info.queues.max(1),
+                features: info.features,
+                truesize: info.truesize,
+                gro: interface.gro,
+                addresses: interface.addresses.clone(),
+            }
+        })
+        .collect();
     let fib = Fib::build(&interfaces, &config.routes, Policy::default()).map_err(BuildError::Fib)?;
     Ok(NetConfig {
         generation: 1,

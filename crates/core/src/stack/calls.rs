@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use event_listener::EventListener;
 use rxpath_mem::{OwnedSoftirq, Returns};
@@ -69,7 +69,7 @@ impl Stack {
         let port = match addr.port() {
             0 => {
                 let range = net.sysctl.ip_local_port_range;
-                let mut rng = Rng::new(self.0.seed ^ u64::from(self.0.generation.load(Ordering::Relaxed)) << 17);
+                let mut rng = Rng::new(self.0.seed ^ self.0.generation.load(Ordering::Relaxed) << 17);
                 self.0.binds.listen_any(local, range.low, range.high, &mut rng).ok_or(ListenError::InUse)?
             }
             port if self.0.binds.listen(local, port) => port,
@@ -128,14 +128,25 @@ impl Stack {
         let hash = net.hasher.hash(&tuple);
         let cpu = owner_cpu(hash, net.cpus);
         // Not CLOSED, which would be an outcome: the attempt is under way, although its owner may not know yet.
-        let sk = TcpSock::new(State::SynSent, tuple, route, net.sysctl.tcp_rmem.default, net.sysctl.tcp_wmem.default as usize);
+        let sk = TcpSock::new(
+            State::SynSent,
+            tuple,
+            route,
+            net.sysctl.tcp_rmem.default,
+            net.sysctl.tcp_wmem.default as usize,
+        );
         let sock = Arc::new(Sock::new(sk, hash, cpu, None));
         self.kick(&sock, post::CONNECT, now);
         Ok(sock)
     }
 
     /// Where a connection attempt stands: None while it is under way.
-    pub fn connected(&self, sock: &Arc<Sock>, register: bool, now: Time) -> (Option<Result<(), SockError>>, Option<EventListener>) {
+    pub fn connected(
+        &self,
+        sock: &Arc<Sock>,
+        register: bool,
+        now: Time,
+    ) -> (Option<Result<(), SockError>>, Option<EventListener>) {
         let (outcome, listener, requests) = sock.connect_outcome(register);
         self.kick(sock, requests, now);
         (outcome, listener)
@@ -158,7 +169,15 @@ impl Stack {
                 reader.finish(taken, copied, now, rmem_max, &mut returns, |skb| {
                     let (kind, a) = (EventKind::Recv, skb.len() as u32);
                     let cpu = self.cpus() as u8;
-                    lock(&self.0.user_life).record(Event { id: skb.id, at: now, kind, cpu, a, b: 0, other: PacketId::NONE });
+                    lock(&self.0.user_life).record(Event {
+                        id: skb.id,
+                        at: now,
+                        kind,
+                        cpu,
+                        a,
+                        b: 0,
+                        other: PacketId::NONE,
+                    });
                 });
                 returns.flush();
                 self.0.user_ledger.held_out_shared(Holder::ReceiveQueue, reader.delivered);
@@ -255,6 +274,8 @@ impl Stack {
                 cell.mail.store(true, Ordering::Release);
                 mailbox.len() > super::MAILBOX_LIMIT
             };
+            // Either we get the token, or its holder sees the mail when it has let go.
+            fence(Ordering::SeqCst);
             if full {
                 // The owner does not keep up: wait for it, so that the mailbox stays bounded.
                 drop(lock(&cell.token));
@@ -268,15 +289,25 @@ impl Stack {
     /// Runs a Cpu's mailbox and sends what comes of it; false if somebody else holds the token.
     fn serve_mail(&self, cpu: u16, now: Time) -> bool {
         let cell = &self.0.cpus[usize::from(cpu)];
-        let Ok(mut guard) = cell.token.try_lock() else { return false };
-        self.begin(cell, &mut guard, now);
-        self.end(cell, &mut guard);
-        let mut wakeups = std::mem::take(&mut guard.cx.wakeups);
-        drop(guard);
-        wakeups.deliver();
-        // Timers may have become earlier than what the softirq thread sleeps for.
-        self.0.others.bells[usize::from(cpu)].ring();
-        true
+        loop {
+            let Ok(mut guard) = cell.token.try_lock() else { return false };
+            self.begin(cell, &mut guard, now);
+            self.end(cell, &mut guard);
+            let promised = cell.asleep_until.load(Ordering::Relaxed);
+            let earlier = self.deadline(&guard).is_some_and(|at| at.0 < promised);
+            let mut wakeups = std::mem::take(&mut guard.cx.wakeups);
+            drop(guard);
+            // The softirq thread must not oversleep a timer; and whoever drives the stack for itself may be among those
+            // who are woken.
+            if earlier || !wakeups.is_empty() {
+                self.0.others.bells[usize::from(cpu)].ring();
+            }
+            wakeups.deliver();
+            fence(Ordering::SeqCst);
+            if !cell.mail.load(Ordering::Acquire) {
+                return true;
+            }
+        }
     }
 }
 

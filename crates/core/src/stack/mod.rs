@@ -12,7 +12,7 @@ pub mod calls;
 pub mod views;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use rxpath_mem::RingStats;
@@ -33,6 +33,9 @@ use crate::{tcp, tx};
 
 /// Requests that may wait in a mailbox before whoever posts carries them out himself.
 const MAILBOX_LIMIT: usize = 4_096;
+
+/// How often a stack that is shut down asks again for sockets that application threads own.
+const SHUTDOWN_PATIENCE: usize = 10_000;
 
 /// A TCP/IP stack. Cloning gives another handle to the same one.
 #[derive(Clone)]
@@ -64,6 +67,8 @@ struct CpuCell {
     token: Mutex<Cpu>,
     mailbox: Mutex<VecDeque<Arc<Sock>>>,
     mail: AtomicBool,
+    /// Until when its softirq thread sleeps, unless it is rung: `u64::MAX` for who made no promise.
+    asleep_until: AtomicU64,
     mib: Arc<Counters>,
     ledger: Arc<Ledger>,
     dev: Arc<DevShard>,
@@ -120,18 +125,21 @@ impl Stack {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        let ran = self.run(cell, &mut guard, clock);
+        cell.asleep_until.store(u64::MAX, Ordering::Relaxed);
+        let mut ran = self.run(cell, &mut guard, clock);
         let mut wakeups = std::mem::take(&mut guard.cx.wakeups);
         drop(guard);
         wakeups.deliver();
+        // Who posted meanwhile could not have the token: it is for us to run again.
+        fence(Ordering::SeqCst);
+        ran.again |= cell.mail.load(Ordering::Acquire);
         Some(ran)
     }
 
     fn run(&self, cell: &CpuCell, cpu: &mut Cpu, clock: &mut dyn FnMut() -> Time) -> Ran {
         self.begin(cell, cpu, clock());
-        let mut ran = cpu.softirq.net_rx_action(&mut cpu.cx, &mut cpu.flows, clock);
+        let ran = cpu.softirq.net_rx_action(&mut cpu.cx, &mut cpu.flows, clock);
         self.end(cell, cpu);
-        ran.again |= cell.mail.load(Ordering::Acquire);
         ran
     }
 
@@ -209,9 +217,22 @@ impl Stack {
     /// When the next timer of one Cpu is due.
     pub fn next_deadline_of(&self, cpu: u16) -> Option<Time> {
         let guard = self.0.cpus.get(usize::from(cpu))?.token.try_lock().ok()?;
-        let wheel = guard.flows.wheel.next_deadline();
-        let neigh = self.0.neigh.next_deadline();
-        [wheel, neigh, guard.softirq.next_event()].into_iter().flatten().min()
+        self.deadline(&guard)
+    }
+
+    fn deadline(&self, cpu: &Cpu) -> Option<Time> {
+        let timers = [cpu.flows.wheel.next_deadline(), self.0.neigh.next_deadline(), cpu.softirq.next_event()];
+        timers.into_iter().flatten().min()
+    }
+
+    /// Until when whoever runs this Cpu's softirq may sleep, [`Time::MAX`] for good: its doorbell rings if that becomes
+    /// earlier. None if somebody else holds the token: there is no sleeping then.
+    pub fn sleep_until(&self, cpu: u16) -> Option<Time> {
+        let cell = self.0.cpus.get(usize::from(cpu))?;
+        let guard = cell.token.try_lock().ok()?;
+        let until = self.deadline(&guard).unwrap_or(Time::MAX);
+        cell.asleep_until.store(until.0, Ordering::Relaxed);
+        Some(until)
     }
 
     /// File descriptors whose readability is an interrupt of this Cpu, duplicated, with the line to fire.
@@ -289,6 +310,16 @@ impl Stack {
             drain_mailbox(cell, cpu);
             for id in cpu.flows.ids() {
                 calls::abort_flow(&mut cpu.cx, &mut cpu.flows, id);
+            }
+            // An application thread may own a socket at this moment; it does not for long, and does not need the token.
+            for _ in 0..SHUTDOWN_PATIENCE {
+                if cpu.flows.is_empty() {
+                    break;
+                }
+                std::thread::yield_now();
+                for id in cpu.flows.ids() {
+                    calls::abort_flow(&mut cpu.cx, &mut cpu.flows, id);
+                }
             }
             cpu.softirq.purge(&mut cpu.cx);
             neigh::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);

@@ -33,6 +33,12 @@ impl TcpSock {
             return Err(DropReason::TcpAckUnsentData);
         }
         let window_before = self.tx.snd_wnd;
+        let advanced = seg.ack.after(prior_una);
+        if !slow && advanced {
+            cx.count(Counter::TcpExtTCPHPAcks);
+        } else if seg.end_seq == seg.seq {
+            cx.count(Counter::TcpExtTCPPureAcks);
+        }
         if slow {
             self.ack_update_window(seg);
         } else {
@@ -43,7 +49,6 @@ impl TcpSock {
             self.ack_probe(cx);
             return Ok(Acked::Fine);
         }
-        let advanced = seg.ack.after(prior_una);
         // Forward progress proves that the next hop takes what we send (`dst_confirm`).
         self.route.confirm |= advanced;
         let dupack = !advanced && seg.len == 0 && window_before == self.tx.snd_wnd && !seg.flags.fin();
@@ -108,7 +113,7 @@ impl TcpSock {
         let end = una.min(self.tx.write_seq);
         let bytes = (end - self.tx.buffer_seq).max(0) as usize;
         self.tx.buffer.advance(bytes);
-        self.tx.buffer_seq = self.tx.buffer_seq + bytes as u32;
+        self.tx.buffer_seq += bytes as u32;
         cx.count_n(Counter::TcpExtTCPDelivered, u64::from(acked));
         self.ack_update_rtt(cx.now, if retransmitted { None } else { sample }, tsecr);
         self.rtt.backoff = 0;

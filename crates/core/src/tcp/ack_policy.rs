@@ -82,15 +82,7 @@ impl TcpSock {
     /// Data came, `len` bytes in segments of `mss_len`: an ACK is owed, and the timeout follows the gaps between
     /// packets (`tcp_event_data_recv`).
     #[inline(always)]
-    pub fn event_data_recv(
-        &mut self,
-        cx: &Cx,
-        len: u32,
-        mss_len: u32,
-        header_len: u8,
-        pushed: bool,
-        truesize: u32,
-    ) {
+    pub fn event_data_recv(&mut self, cx: &Cx, len: u32, mss_len: u32, header_len: u8, pushed: bool, truesize: u32) {
         self.ack.scheduled = true;
         self.measure_rcv_mss(mss_len, len, header_len, pushed, truesize);
         self.measure_rcv_rtt(cx.now);

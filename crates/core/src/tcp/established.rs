@@ -72,9 +72,8 @@ impl TcpSock {
     fn fast_ack(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, tsecr: u32) -> End {
         cx.event(&skb, EventKind::FastPath, 0, 0);
         let tsecr = self.opts.timestamps.then_some(tsecr);
-        if self.tcp_ack(cx, seg, tsecr, false).is_ok() {
-            cx.count(Counter::TcpExtTCPHPAcks);
-        }
+        // Predicted: the acknowledgement lies between what is known and what was sent.
+        let _ = self.tcp_ack(cx, seg, tsecr, false);
         self.data_snd_check(cx);
         Fate::Consumed(skb, Consumed::AckOnly)
     }
@@ -117,7 +116,6 @@ impl TcpSock {
         if !seg.flags.ack() {
             return Fate::Drop(skb, DropReason::TcpFlags);
         }
-        let pure_ack = seg.len == 0 && !seg.flags.fin() && !seg.flags.syn();
         if let Some((tsval, _)) = stamps
             && seg.ack.at_or_after(self.tx.snd_una)
         {
@@ -129,9 +127,6 @@ impl TcpSock {
                 self.send_challenge_ack(cx);
                 return Fate::Drop(skb, reason);
             }
-        }
-        if pure_ack {
-            cx.count(Counter::TcpExtTCPPureAcks);
         }
         if let Some((_, tsecr)) = stamps {
             self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
@@ -156,7 +151,7 @@ impl TcpSock {
         {
             self.paws_discard(cx, seg, tsval)?;
         }
-        if let Some(reason) = self.sequence_rejects(cx, seg) {
+        if let Some(reason) = self.sequence_rejects(seg) {
             return Err(self.sequence_discard(cx, seg, reason));
         }
         if seg.flags.rst() {
@@ -210,14 +205,15 @@ impl TcpSock {
             return Ok(());
         }
         cx.count(Counter::TcpExtPAWSEstab);
-        if !self.oow_rate_limited(cx, seg.len > 0 || seg.flags.fin(), seg.flags.syn(), Counter::TcpExtTCPACKSkippedPAWS) {
+        if !self.oow_rate_limited(cx, seg.len > 0 || seg.flags.fin(), seg.flags.syn(), Counter::TcpExtTCPACKSkippedPAWS)
+        {
             self.send_dupack(cx, seg.seq, seg.end_seq);
         }
         Err(Refused::Because(DropReason::TcpRfc7323Paws))
     }
 
     /// RFC 9293 section 3.10.7.4, first check, as current kernels apply it (`tcp_sequence`).
-    fn sequence_rejects(&self, cx: &Cx, seg: &Segment) -> Option<DropReason> {
+    fn sequence_rejects(&self, seg: &Segment) -> Option<DropReason> {
         if seg.end_seq.before(self.rx.rcv_wup) {
             return Some(DropReason::TcpOldSequence);
         }
@@ -226,14 +222,9 @@ impl TcpSock {
             return None;
         }
         if seg.seq.after(edge) {
-            cx.count(Counter::TcpExtBeyondWindow);
             return Some(DropReason::TcpInvalidSequence);
         }
-        if self.rx.queue.is_empty() {
-            return None;
-        }
-        cx.count(Counter::TcpExtBeyondWindow);
-        Some(DropReason::TcpInvalidEndSequence)
+        (!self.rx.queue.is_empty()).then_some(DropReason::TcpInvalidEndSequence)
     }
 
     fn sequence_discard(&mut self, cx: &mut Cx, seg: &Segment, reason: DropReason) -> Refused {
@@ -244,8 +235,13 @@ impl TcpSock {
             }
         } else if seg.flags.syn() {
             return self.syn_challenge(cx);
-        } else if !self.oow_rate_limited(cx, seg.len > 0 || seg.flags.fin(), false, Counter::TcpExtTCPACKSkippedSeq) {
-            self.send_dupack(cx, seg.seq, seg.end_seq);
+        } else {
+            if reason != DropReason::TcpOldSequence {
+                cx.count(Counter::TcpExtBeyondWindow);
+            }
+            if !self.oow_rate_limited(cx, seg.len > 0 || seg.flags.fin(), false, Counter::TcpExtTCPACKSkippedSeq) {
+                self.send_dupack(cx, seg.seq, seg.end_seq);
+            }
         }
         Refused::Because(reason)
     }

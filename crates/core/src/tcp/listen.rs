@@ -261,7 +261,9 @@ impl Request {
     }
 
     fn out_of_window(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, paws: bool, echo_wrong: bool) -> End {
-        if !seg.flags.rst() && !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv) {
+        // What consumes sequence numbers is always answered (`tcp_oow_rate_limited`).
+        let exempt = (seg.len > 0 || seg.flags.fin()) && !seg.flags.syn();
+        if !seg.flags.rst() && (exempt || !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv)) {
             self.ack(cx);
         }
         if paws {
@@ -340,7 +342,6 @@ impl Request {
         sk.tx.ts_offset = self.ts_offset;
         sk.tx.ip_id = first_ip_id(&cx.net, &self.tuple, cx.now);
         sk.tx.last_sent = cx.now;
-        sk.tx.last_oow_ack = self.last_oow_ack;
         sk.ack.last_rcv = cx.now;
         sk.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         sk.sync_mss(self.mss);

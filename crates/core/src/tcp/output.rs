@@ -63,11 +63,8 @@ impl TcpSock {
 
     /// Sends what `skb` holds as the segment at `seq` (`__tcp_transmit_skb`).
     fn transmit(&mut self, cx: &mut Cx, skb: Skb, seq: SeqNum, flags: TcpFlags, options: TcpOptions) {
-        let window = if flags.contains(TcpFlags::SYN) {
-            self.rx.rcv_wnd.min(65_535) as u16
-        } else {
-            self.select_window(cx)
-        };
+        let window =
+            if flags.contains(TcpFlags::SYN) { self.rx.rcv_wnd.min(65_535) as u16 } else { self.select_window(cx) };
         let acks = flags.contains(TcpFlags::ACK);
         let repr = TcpRepr {
             sport: self.tuple.local_port,
@@ -205,10 +202,11 @@ impl TcpSock {
         }
         let end_seq = seq + (len + u32::from(fin));
         let pcount = len.div_ceil(u32::from(self.tx.mss)).max(1) as u16;
-        if len % u32::from(self.tx.mss) != 0 {
+        if !len.is_multiple_of(u32::from(self.tx.mss)) {
             self.tx.snd_sml = end_seq;
         }
-        let sent = SentSegment { seq, end_seq, sent_at: cx.now, pcount, retransmitted: false, lost: false, syn: false, fin };
+        let sent =
+            SentSegment { seq, end_seq, sent_at: cx.now, pcount, retransmitted: false, lost: false, syn: false, fin };
         self.tx.segments.push_back(sent);
         self.cong.packets_out += u32::from(pcount);
         self.tx.snd_nxt = end_seq;
@@ -218,7 +216,11 @@ impl TcpSock {
 
     /// Puts the bytes `seq..seq+len` into a packet and sends it.
     pub(super) fn send_range(&mut self, cx: &mut Cx, seq: SeqNum, len: u32, fin: bool) -> bool {
-        let Some(mut skb) = cx.alloc_output(if len > 0 { OutputWhat::TcpData } else { OutputWhat::TcpFin }, len as usize, false) else { return false };
+        let Some(mut skb) =
+            cx.alloc_output(if len > 0 { OutputWhat::TcpData } else { OutputWhat::TcpFin }, len as usize, false)
+        else {
+            return false;
+        };
         let offset = (seq - self.tx.buffer_seq).max(0) as usize;
         if len > 0 && !self.tx.buffer.copy_to(offset, skb.put(len as usize)) {
             // The bytes were acknowledged meanwhile: nothing to send.

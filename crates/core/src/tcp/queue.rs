@@ -31,7 +31,7 @@ impl PartialOrd for OfoKey {
 /// If `skb` continues `tail` and the charge model lets it join: the charge that is left and what may join after it.
 #[inline(always)]
 fn joined(tail: &Skb, skb: &Skb) -> Option<(u32, Joins)> {
-    if tail.end_seq != skb.seq || skb.scratch == u8::MAX || !tail.same_pool(skb) {
+    if tail.end_seq != skb.seq || !tail.same_pool(skb) {
         return None;
     }
     Joins(tail.scratch).join(skb.len() as u32, skb.truesize)
@@ -42,7 +42,7 @@ const DENSE_MAX: usize = 192;
 
 impl TcpSock {
     /// `tcp_data_queue`: a segment whose sequence numbers and ACK were accepted; `skb` holds the payload.
-    pub fn data_queue(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
+    pub fn data_queue(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
         if seg.seq == seg.end_seq {
             return Fate::Consumed(skb, Consumed::AckOnly);
         }
@@ -65,11 +65,7 @@ impl TcpSock {
             if self.rx.offered() == 0 {
                 return self.out_of_window(skb, DropReason::TcpZerowindow);
             }
-            // The head was received before; only the rest is new.
-            skb.consume_front((nxt - seg.seq) as usize);
-            let rest = Segment { seq: nxt, len: skb.len() as u32, ..*seg };
-            skb.scratch = u8::MAX;
-            return self.queue_in_order(cx, skb, &rest);
+            return self.queue_in_order(cx, skb, seg);
         }
         self.data_queue_ofo(cx, skb, seg)
     }
@@ -83,7 +79,7 @@ impl TcpSock {
 
     /// The next bytes: queue, wake, and see what of the out-of-order queue follows.
     fn queue_in_order(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
-        if !self.try_rmem_schedule(cx, seg) {
+        if !self.try_rmem_schedule(cx, seg, skb.truesize) {
             self.rx.nomem = true;
             self.ack.now = true;
             self.ack.scheduled = true;
@@ -96,7 +92,8 @@ impl TcpSock {
         let (len, header_len, truesize) = (seg.len, seg.header_len, skb.truesize);
         let pushed = seg.has(TcpFlags::PSH) || seg.has(TcpFlags::FIN);
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
-        let end = self.queue_rcv(cx, skb, seg);
+        let end =
+            if seg.seq == self.rx.rcv_nxt { self.queue_rcv(cx, skb, seg) } else { self.queue_rest(cx, skb, seg) };
         if len > 0 {
             self.event_data_recv(cx, len, mss_len, header_len, pushed, truesize);
         }
@@ -129,12 +126,28 @@ impl TcpSock {
         }
     }
 
+    /// Queues what is new of a segment whose head was received before. It joins nothing, and is charged whole: the
+    /// kernel keeps the head, too, and its reader skips it.
+    #[cold]
+    fn queue_rest(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
+        let known = (self.rx.rcv_nxt - seg.seq).max(0) as u32;
+        self.rx.rcv_nxt = seg.end_seq;
+        skb.consume_front(known as usize);
+        if skb.is_empty() {
+            return Fate::Consumed(skb, Consumed::Fin);
+        }
+        skb.seq = (seg.seq + known).0;
+        skb.end_seq = (seg.seq + seg.len).0;
+        self.append(cx, skb)
+    }
+
     /// A packet of its own at the end of the receive queue.
     #[inline(always)]
     fn append(&mut self, cx: &mut Cx, skb: Skb) -> End {
         self.rx.charge(skb.truesize);
+        self.rx.pressure = cx.pool_is_low();
         cx.event(&skb, EventKind::Queued, skb.len() as u32, self.rx.rmem_alloc);
-        let skb = cx.compact(skb, DENSE_MAX);
+        let skb = if self.rx.pressure { cx.compact(skb, DENSE_MAX) } else { skb };
         cx.hold(Holder::ReceiveQueue);
         self.rx.queue.push_back(skb);
         Fate::Held
@@ -177,8 +190,13 @@ impl TcpSock {
 
     /// Whether the segment may be charged (`tcp_try_rmem_schedule`): the socket's buffer, then the stack's memory.
     #[inline(always)]
-    fn try_rmem_schedule(&mut self, cx: &mut Cx, seg: &Segment) -> bool {
-        (self.rx.rmem_alloc + seg.len <= self.rx.rcvbuf && !cx.pool_is_short()) || self.prune(cx, seg)
+    fn try_rmem_schedule(&mut self, cx: &mut Cx, seg: &Segment, truesize: u32) -> bool {
+        let fits = self.rx.rmem_alloc + seg.len <= self.rx.rcvbuf && !cx.pool_is_short();
+        let scheduled = fits || self.prune(cx, seg);
+        if scheduled {
+            self.rx.schedule(truesize);
+        }
+        scheduled
     }
 
     /// Makes room (`tcp_prune_queue`): raise the buffer within `tcp_rmem`, then give up what lies out of order, highest
@@ -227,9 +245,11 @@ impl TcpSock {
         }
     }
 
-    /// A segment beyond the next byte (`tcp_data_queue_ofo`).
+    /// A segment beyond the next byte (`tcp_data_queue_ofo`). Packets here may overlap: only what is covered whole goes,
+    /// and a packet joins another only where that one ends. The window does not grow: without selective
+    /// acknowledgements the peer must see duplicates, which repeat the window.
     fn data_queue_ofo(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
-        if !self.try_rmem_schedule(cx, seg) {
+        if !self.try_rmem_schedule(cx, seg, skb.truesize) {
             cx.count(Counter::TcpExtTCPOFODrop);
             self.ack.scheduled = true;
             return Fate::Drop(skb, DropReason::ProtoMem);
@@ -237,37 +257,24 @@ impl TcpSock {
         self.pred_flags = 0;
         self.ack.scheduled = true;
         cx.count(Counter::TcpExtTCPOFOQueue);
-        let (mut seq, end_seq) = (seg.seq, seg.end_seq);
-        if let Some((_, before)) = self.rx.ofo.range(..=OfoKey(seq)).next_back() {
-            let before_end = SeqNum(before.end_seq);
-            if end_seq.at_or_before(before_end) {
+        skb.seq = seg.seq.0;
+        skb.end_seq = seg.end_seq.0;
+        skb.tcp_flags = seg.flags.0;
+        if let Some((_, before)) = self.rx.ofo.range(..=OfoKey(seg.seq)).next_back() {
+            if seg.end_seq.at_or_before(SeqNum(before.end_seq)) {
                 cx.count(Counter::TcpExtTCPOFOMerge);
                 return Fate::Drop(skb, DropReason::TcpOfomerge);
             }
-            if seq == before_end && !seg.flags.fin() {
-                skb.seq = seq.0;
-                skb.end_seq = end_seq.0;
-                if let Some((charge, joins)) = joined(before, &skb) {
-                    return self.coalesce_ofo(cx, skb, charge, joins);
-                }
-            }
-            if seq.before(before_end) {
-                skb.consume_front((before_end - seq) as usize);
-                seq = before_end;
+            if let Some((charge, joins)) = joined(before, &skb) {
+                return self.coalesce_ofo(cx, skb, charge, joins);
             }
         }
-        self.drop_covered(cx, seq, end_seq);
-        skb.seq = seq.0;
-        skb.end_seq = end_seq.0;
-        skb.tcp_flags = seg.flags.0;
-        if seg.len >= 128 {
-            self.grow_window(cx, seg.len, skb.truesize);
-        }
+        self.drop_covered(cx, seg.seq, seg.end_seq);
         self.rx.charge(skb.truesize);
-        cx.event(&skb, EventKind::OutOfOrder, seq.0, skb.len() as u32);
+        cx.event(&skb, EventKind::OutOfOrder, skb.seq, skb.len() as u32);
         let skb = cx.compact(skb, DENSE_MAX);
         cx.hold(Holder::OutOfOrder);
-        if let Some(replaced) = self.rx.ofo.insert(OfoKey(seq), skb) {
+        if let Some(replaced) = self.rx.ofo.insert(OfoKey(seg.seq), skb) {
             self.end_covered(cx, replaced);
         }
         Fate::Held
@@ -275,48 +282,37 @@ impl TcpSock {
 
     /// Joins a segment to the out-of-order packet that it continues (`tcp_ooo_try_coalesce`).
     fn coalesce_ofo(&mut self, cx: &mut Cx, skb: Skb, charge: u32, joins: Joins) -> End {
-        let (seq, end_seq) = (SeqNum(skb.seq), SeqNum(skb.end_seq));
-        let (len, truesize) = (skb.len() as u32, skb.truesize);
-        if len >= 128 {
-            self.grow_window(cx, len, truesize);
-        }
-        self.drop_covered(cx, seq, end_seq);
-        let (traced, id) = (skb.traced(), skb.id);
+        let (seq, end_seq, flags) = (SeqNum(skb.seq), skb.end_seq, skb.tcp_flags);
         let Some((_, before)) = self.rx.ofo.range_mut(..OfoKey(seq)).next_back() else {
             return Fate::Drop(skb, DropReason::NotSpecified);
         };
-        let (sum, into) = (before.truesize + charge, before.id);
-        if let Err(skb) = before.add_frag(skb) {
-            return Fate::Drop(skb, DropReason::NotSpecified);
-        }
-        before.truesize = sum;
-        before.end_seq = end_seq.0;
+        let (traced, id, into) = (skb.traced(), skb.id, before.id);
+        let fin_alone = if skb.is_empty() { Some(skb) } else { before.add_frag(skb).err() };
+        before.truesize += charge;
+        before.end_seq = end_seq;
+        before.tcp_flags |= flags;
         before.scratch = joins.0;
-        cx.ledger.consumed(Consumed::OfoCoalesced, 1);
-        if traced {
-            cx.record(id, EventKind::Consumed, Consumed::OfoCoalesced as u32, 0, into);
-        }
         self.rx.charge(charge);
         cx.count(Counter::TcpExtTCPRcvCoalesce);
-        Fate::Held
+        match fin_alone {
+            Some(skb) => Fate::Consumed(skb, Consumed::OfoCoalesced),
+            None => {
+                cx.ledger.consumed(Consumed::OfoCoalesced, 1);
+                if traced {
+                    cx.record(id, EventKind::Consumed, Consumed::OfoCoalesced as u32, 0, into);
+                }
+                Fate::Held
+            }
+        }
     }
 
-    /// Removes what the segment `seq..end_seq` covers, and cuts the tail off where it only overlaps.
+    /// Removes the packets that the segment `seq..end_seq` covers whole.
     fn drop_covered(&mut self, cx: &mut Cx, seq: SeqNum, end_seq: SeqNum) {
         while let Some((&key, next)) = self.rx.ofo.range(OfoKey(seq)..).next() {
-            if key.0.at_or_after(end_seq) {
+            if key.0.at_or_after(end_seq) || SeqNum(next.end_seq).after(end_seq) {
                 break;
             }
-            let next_end = SeqNum(next.end_seq);
-            let Some(mut next) = self.rx.ofo.remove(&key) else { break };
-            if next_end.after(end_seq) {
-                next.consume_front((end_seq - key.0) as usize);
-                next.seq = end_seq.0;
-                if let Some(other) = self.rx.ofo.insert(OfoKey(end_seq), next) {
-                    self.end_covered(cx, other);
-                }
-                break;
-            }
+            let Some(next) = self.rx.ofo.remove(&key) else { break };
             self.end_covered(cx, next);
         }
     }
@@ -335,7 +331,7 @@ impl TcpSock {
             if seq.after(self.rx.rcv_nxt) {
                 break;
             }
-            let mut skb = first.remove();
+            let skb = first.remove();
             let end_seq = SeqNum(skb.end_seq);
             cx.release(Holder::OutOfOrder);
             self.rx.uncharge(skb.truesize);
@@ -344,11 +340,9 @@ impl TcpSock {
                 continue;
             }
             let flags = TcpFlags(skb.tcp_flags);
-            let overlap = (self.rx.rcv_nxt - seq).max(0) as usize;
-            skb.consume_front(overlap);
             cx.event(&skb, EventKind::OfoDrained, seq.0, skb.len() as u32);
             let seg = Segment {
-                seq: seq + overlap as u32,
+                seq,
                 end_seq,
                 ack: SeqNum(0),
                 window: 0,
@@ -357,7 +351,8 @@ impl TcpSock {
                 len: skb.len() as u32,
                 word: 0,
             };
-            let end = self.queue_rcv(cx, skb, &seg);
+            let end =
+                if seq == self.rx.rcv_nxt { self.queue_rcv(cx, skb, &seg) } else { self.queue_rest(cx, skb, &seg) };
             cx.end(end);
             if flags.contains(TcpFlags::FIN) {
                 self.fin_received(cx);
@@ -413,6 +408,15 @@ impl super::Receiver {
         self.forward_alloc -= truesize as i32;
         if self.forward_alloc < 0 {
             self.forward_alloc += (-self.forward_alloc + PAGE - 1) / PAGE * PAGE;
+        }
+    }
+
+    /// Accounts for as much memory as a packet may come to be charged, by whole pages (`sk_rmem_schedule`).
+    #[inline(always)]
+    fn schedule(&mut self, truesize: u32) {
+        let missing = truesize as i32 - self.forward_alloc;
+        if missing > 0 {
+            self.forward_alloc += (missing + PAGE - 1) / PAGE * PAGE;
         }
     }
 

@@ -456,10 +456,7 @@ pub fn timer_fired(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
             }
         }
         Some(FlowEntry::Request(request)) => {
-            if request.deadline > now {
-                let deadline = request.deadline;
-                flows.arm(id, deadline);
-            } else if request.timer(cx) {
+            if request.deadline > now || request.timer(cx) {
                 let deadline = request.deadline;
                 flows.arm(id, deadline);
             } else {
@@ -482,11 +479,14 @@ pub fn timer_fired(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
 pub fn serve(cx: &mut Cx, flows: &mut FlowTable, sock: Arc<Sock>) {
     use crate::socket::post;
     let bits = sock.take_posted() | sock.take_deferred();
-    if bits & post::CONNECT != 0 {
+    // A request that found the socket owned comes again: the flow may be there.
+    if bits & post::CONNECT != 0 && flows.lookup(sock.hash, &sock.tuple).is_none() {
         flows.insert(sock.hash, sock.tuple, FlowEntry::Sock(SockEntry::new(Arc::clone(&sock))));
     }
     let id = flows.lookup(sock.hash, &sock.tuple);
-    let id = id.filter(|&id| flows.sock_mut(id).and_then(|entry| entry.sock.as_ref()).is_some_and(|known| Arc::ptr_eq(known, &sock)));
+    let id = id.filter(|&id| {
+        flows.sock_mut(id).and_then(|entry| entry.sock.as_ref()).is_some_and(|known| Arc::ptr_eq(known, &sock))
+    });
     let mut sk = match OwnedSoftirq::lock(sock) {
         Ok(sk) => sk,
         Err(sock) => return sock.defer(bits),

@@ -244,9 +244,9 @@ impl TcpSock {
         rest.pcount = (len - mss).div_ceil(mss).max(1) as u16;
         // The MSS may have changed since: keep the sums right.
         let after = 1 + u32::from(rest.pcount);
-        self.cong.packets_out = self.cong.packets_out + after - before;
+        self.cong.packets_out += after - before;
         if rest.lost {
-            self.cong.lost_out = self.cong.lost_out + after - before;
+            self.cong.lost_out += after - before;
         }
         self.tx.segments.insert(index + 1, rest);
     }

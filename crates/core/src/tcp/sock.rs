@@ -71,6 +71,8 @@ pub struct Receiver {
     pub ofo: BTreeMap<OfoKey, Skb>,
     /// Set when a zero window must be advertised because memory ran out (`ICSK_ACK_NOMEM`).
     pub nomem: bool,
+    /// The stack's memory is under pressure, as of the last segment: windows do not grow.
+    pub pressure: bool,
     /// The peer's FIN was taken.
     pub fin: bool,
     /// Lowest number of readable bytes worth a wake-up (`SO_RCVLOWAT`).
@@ -367,6 +369,7 @@ impl Receiver {
             queue: SkbQueue::new(),
             ofo: BTreeMap::new(),
             nomem: false,
+            pressure: false,
             fin: false,
             lowat: 1,
             rtt_us8: 0,

@@ -122,17 +122,16 @@ impl TcpSock {
     /// The sixth to eighth step: data in the states that take it.
     fn state_data(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
         match self.state {
-            State::CloseWait | State::Closing | State::LastAck => {
-                if seg.seq.at_or_after(self.rx.rcv_nxt) {
-                    // Nothing can follow the FIN that was taken: ignored without an answer.
-                    let end = if seg.len > 0 || seg.flags.fin() {
-                        Fate::Drop(skb, DropReason::NotSpecified)
-                    } else {
-                        Fate::Consumed(skb, Consumed::AckOnly)
-                    };
-                    self.data_snd_check(cx);
-                    return end;
-                }
+            State::CloseWait | State::Closing | State::LastAck if seg.seq.at_or_after(self.rx.rcv_nxt) => {
+                // Nothing can follow the FIN that was taken: ignored without an answer.
+                let end = if seg.len > 0 || seg.flags.fin() {
+                    Fate::Drop(skb, DropReason::NotSpecified)
+                } else {
+                    Fate::Consumed(skb, Consumed::AckOnly)
+                };
+                self.data_snd_check(cx);
+                self.ack_snd_check(cx);
+                return end;
             }
             State::FinWait1 | State::FinWait2 if self.user.rcv_shutdown => {
                 let beyond = (seg.end_seq - u32::from(seg.flags.fin())).after(self.rx.rcv_nxt);

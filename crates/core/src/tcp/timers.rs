@@ -104,11 +104,7 @@ impl TcpSock {
         }
         self.write_wakeup(cx);
         self.rtt.backoff = self.rtt.backoff.saturating_add(1);
-        if self.tx.segments.is_empty() {
-            self.timers.probing = true;
-        } else {
-            self.timers.probing = false;
-        }
+        self.timers.probing = self.tx.segments.is_empty();
         self.timers.retransmit = cx.now + self.rtt.backed_off().max(self.rtt.rto_min);
     }
 

@@ -94,16 +94,19 @@ impl TcpSock {
         let scale = self.opts.rcv_wscale;
         if free < full / 2 {
             self.ack.quick = 0;
+            if self.rx.pressure {
+                self.adjust_ssthresh();
+            }
             free &= !((1u32 << scale) - 1);
             if free < allowed >> 4 || free < mss {
                 return 0;
             }
         }
-        free = free.min(rx.rcv_ssthresh);
+        free = free.min(self.rx.rcv_ssthresh);
         if self.opts.wscale && scale > 0 {
             return align_up(free, scale);
         }
-        let current = rx.rcv_wnd;
+        let current = self.rx.rcv_wnd;
         if current + mss <= free || current > free {
             free - free % mss
         } else if mss == full && free > current + full / 2 {
@@ -131,7 +134,6 @@ impl TcpSock {
             }
             window = align_up(offered, self.opts.rcv_wscale);
         }
-        window = window.min(65_535 << self.opts.rcv_wscale);
         self.rx.rcv_wnd = window;
         self.rx.rcv_wup = self.rx.rcv_nxt;
         if window == 0 {
@@ -142,7 +144,8 @@ impl TcpSock {
         } else if before == 0 {
             cx.count(Counter::TcpExtTCPFromZeroWindowAdv);
         }
-        (window >> self.opts.rcv_wscale) as u16
+        // Without scaling the header says less than what is offered.
+        (window.min(65_535 << self.opts.rcv_wscale) >> self.opts.rcv_wscale) as u16
     }
 
     /// Raises the ceiling of the window for a segment of `len` bytes charged `truesize` (`tcp_grow_window`).
@@ -150,7 +153,10 @@ impl TcpSock {
     pub fn grow_window(&mut self, cx: &Cx, len: u32, truesize: u32) {
         let rx = &self.rx;
         let room = i64::from(rx.window_clamp.min(rx.free_space())) - i64::from(rx.rcv_ssthresh);
-        if room <= 0 {
+        if room <= 0 || rx.pressure {
+            if rx.pressure {
+                self.adjust_ssthresh();
+            }
             return;
         }
         let increment = if rx.win_from_space(i64::from(truesize)) <= len {
@@ -163,6 +169,11 @@ impl TcpSock {
             self.rx.rcv_ssthresh += room.min(increment) as u32;
             self.ack.quick |= 1;
         }
+    }
+
+    /// Under memory pressure four segments must do (`tcp_adjust_rcv_ssthresh`).
+    fn adjust_ssthresh(&mut self) {
+        self.rx.rcv_ssthresh = self.rx.rcv_ssthresh.min(4 * u32::from(self.tx.advmss));
     }
 
     /// The halving test for segments that waste memory (`__tcp_grow_window`): the more they waste, the smaller the
@@ -196,7 +207,8 @@ impl TcpSock {
         }
         // A small segment may mean a small MSS: two of the same size in a row are believed.
         let with_header = len + u32::from(header_len);
-        let plausible = with_header >= u32::from(MSS_DEFAULT) + 20 || (with_header >= u32::from(MSS_MIN) + 20 && !pushed);
+        let plausible =
+            with_header >= u32::from(MSS_DEFAULT) + 20 || (with_header >= u32::from(MSS_MIN) + 20 && !pushed);
         if plausible {
             self.ack.last_seg_size = len as u16;
             if self.ack.last_seg_size == previous {
@@ -278,7 +290,7 @@ impl TcpSock {
         let copied = (self.rx.copied_seq - self.rx.space_seq).max(0) as u32;
         let queued = (self.rx.rcv_nxt - self.rx.copied_seq).max(0) as u32;
         let copied = copied.saturating_sub(queued);
-        if copied > self.rx.space {
+        if copied > self.rx.space && !self.rx.pressure {
             self.grow_rcvbuf(copied, rmem_max);
             self.rx.space = copied;
         }
@@ -318,6 +330,6 @@ mod tests {
     fn alignment_rounds_up_and_never_overflows() {
         assert_eq!(align_up(1, 7), 128);
         assert_eq!(align_up(128, 7), 128);
-        assert_eq!(align_up(u32::MAX, 3), u32::MAX & !7);
+        assert_eq!(align_up(u32::MAX, 3), 0xffff_fff8);
     }
 }

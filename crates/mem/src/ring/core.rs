@@ -1,9 +1,9 @@
 //! The index protocol of the descriptor ring, apart from packets, so that loom can check it.
 //!
-//! Three free-running positions chase each other: `tail` (posted, published by the driver), `head` (completed, published
-//! by the device) and the driver's private `next` (taken). Places `head..tail` belong to the device, `next..head` to the
-//! driver. At most `size - 1` places are in use. A position published with Release and read with Acquire hands over
-//! all places below it.
+//! Three free-running positions chase each other: `tail` (posted, published by the driver), `head` (completed,
+//! published by the device) and the driver's private `next` (taken). Places `head..tail` belong to the device,
+//! `next..head` to the driver. At most `size - 1` places are in use. A position published with Release and read with
+//! Acquire hands over all places below it.
 
 use crate::sync::{Arc, AtomicUsize, Ordering, Padded, SharedCell};
 
@@ -135,6 +135,19 @@ impl<P: Copy, D: Copy> Driver<P, D> {
         self.tail = self.tail.wrapping_add(1);
     }
 
+    /// Posts as many of `buffers` as there is room for, from the first on; gives how many.
+    #[inline(always)]
+    pub(crate) fn post_all(&mut self, buffers: &[P]) -> usize {
+        let count = buffers.len().min(self.room());
+        for &buffer in &buffers[..count] {
+            let place = place(&self.core.posted, self.tail);
+            // SAFETY: as in `post`; the room was counted.
+            place.with_mut(|p| unsafe { *p = buffer });
+            self.tail = self.tail.wrapping_add(1);
+        }
+        count
+    }
+
     /// Hands what was posted to the device.
     #[inline(always)]
     pub(crate) fn publish(&mut self) {
@@ -178,11 +191,56 @@ impl<P: Copy, D: Copy> Driver<P, D> {
         Some((buffer, unsafe { self.core.done(at) }))
     }
 
+    /// The completed buffers and their reports, as far as last seen, for a loop over them.
+    #[inline(always)]
+    pub(crate) fn completed_run(&self) -> CompletedRun<'_, P, D> {
+        let RingCore { posted, done, .. } = &*self.core;
+        CompletedRun { posted, done, next: self.next, len: self.ready_hint() }
+    }
+
     /// Takes `n` completed buffers, which the caller saw by [`Driver::completed`].
     #[inline(always)]
     pub(crate) fn take(&mut self, n: usize) {
         debug_assert!(n <= self.ready_hint());
         self.next = self.next.wrapping_add(n.min(self.ready_hint()));
+    }
+}
+
+/// Completed places in a row: where they lie is looked up once.
+#[derive(Clone, Copy)]
+pub(crate) struct CompletedRun<'a, P: Copy, D: Copy> {
+    posted: &'a [SharedCell<P>],
+    done: &'a [SharedCell<D>],
+    next: usize,
+    len: usize,
+}
+
+impl<'a, P: Copy, D: Copy> CompletedRun<'a, P, D> {
+    /// How many there are.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The `i`-th buffer; some other one, if there are not so many.
+    #[inline(always)]
+    pub(crate) fn buffer(&self, i: usize) -> P {
+        let at = self.next.wrapping_add(i);
+        // SAFETY: places below the `head` that was read belong to the driver, which is borrowed. Beyond, a buffer is
+        // read that was posted, or the one that the ring was filled with: the driver alone writes them.
+        place(self.posted, at).with(|p| unsafe { *p })
+    }
+
+    /// The `i`-th report; None if there are not so many.
+    #[inline(always)]
+    pub(crate) fn report(&self, i: usize) -> Option<&'a D> {
+        if i >= self.len {
+            return None;
+        }
+        let at = self.next.wrapping_add(i);
+        // SAFETY: places below the `head` that was read belong to the driver, until they are taken, posted again and
+        // published, for which it must not be borrowed.
+        Some(place(self.done, at).with(|d| unsafe { &*d }))
     }
 }
 

@@ -166,8 +166,8 @@ impl DmaSlot<'_> {
         PacketId(self.dma.next_id)
     }
 
-    /// Reports a frame of `len` bytes in [`DmaSlot::buf`]. `desc.len` is set to it. A `len` beyond the buffer is cut, and
-    /// the frame marked [`RxErrors::OVERSIZE`].
+    /// Reports a frame of `len` bytes in [`DmaSlot::buf`]. `desc.len` is set to it. A `len` beyond the buffer is cut,
+    /// and the frame marked [`RxErrors::OVERSIZE`].
     #[inline(always)]
     pub fn complete(self, len: usize, desc: RxDesc) -> PacketId {
         let id = self.dma.mint();

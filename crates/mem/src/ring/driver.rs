@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rxpath_arch::prefetch;
 use rxpath_trace::{PacketId, Time};
 
 use super::core::Driver;
@@ -10,7 +11,7 @@ use super::missed::{MissedFrame, RingStats};
 use super::{EOP, EXTRA, Report, RxDesc, RxErrors, Side, take_extra};
 use crate::pool::PagePool;
 use crate::returns::{Returns, give_slot_back};
-use crate::skb::Skb;
+use crate::skb::{Skb, Tail};
 use crate::slot::{RX_HEADROOM, SkbMeta, SlotClass, SlotPtr};
 
 /// Slots posted at a time, at the least (less in small rings): posting is cheap in batches.
@@ -41,6 +42,20 @@ pub struct Peek<'a> {
     pub desc: RxDesc,
     /// Its identity.
     pub id: PacketId,
+}
+
+/// What became of a frame that was shown in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Nothing: it is the next frame still.
+    None,
+    /// It is not needed any more: its slot is posted again at the next refill.
+    Copied,
+    /// Its bytes from `skip` on are the next fragment of the packet.
+    Chained {
+        /// Bytes left out at the front.
+        skip: usize,
+    },
 }
 
 /// A frame taken from the ring.
@@ -97,10 +112,8 @@ impl RxRing {
         }
         pool.drain();
         let room = self.driver.room();
-        let again = self.reuse.len().min(room);
-        for slot in self.reuse.drain(self.reuse.len() - again..) {
-            self.driver.post(slot);
-        }
+        let again = self.driver.post_all(&self.reuse);
+        self.reuse.drain(..again);
         let fresh = pool.pop_frames(room - again, |slot| self.driver.post(slot));
         let posted = again + fresh;
         self.driver.publish();
@@ -129,7 +142,8 @@ impl RxRing {
         if !report.is_plain() {
             return None;
         }
-        // SAFETY: the place is completed, so the slot belongs to the driver, and `self` is borrowed as long as the bytes.
+        // SAFETY: the place is completed, so the slot belongs to the driver, and `self` is borrowed as long as the
+        // bytes.
         let bytes = unsafe { frame(slot, report.len) };
         Some(Peek { bytes, desc: report.desc(u32::from(report.len)), id: report.id })
     }
@@ -149,8 +163,8 @@ impl RxRing {
         self.driver.completed(n)
     }
 
-    /// Ends the frame that [`RxRing::peek`] shows: its slot is posted again at the next refill. False, and nothing done,
-    /// if `peek` would show none.
+    /// Ends the frame that [`RxRing::peek`] shows: its slot is posted again at the next refill. False, and nothing
+    /// done, if `peek` would show none.
     #[inline(always)]
     pub fn recycle_peeked(&mut self) -> bool {
         match self.look(0) {
@@ -162,6 +176,47 @@ impl RxRing {
             }
             _ => false,
         }
+    }
+
+    /// Uses frames where they lie: shows at most `limit` of the next frames to `f`, one after the other, as long as each
+    /// is one that [`RxRing::peek`] would show and `f` has a use for it. Gives the number of frames used, and their bytes.
+    #[inline(always)]
+    pub fn use_in_place(
+        &mut self,
+        limit: usize,
+        tail: &mut Tail<'_>,
+        mut f: impl FnMut(&mut Tail<'_>, Peek<'_>) -> Use,
+    ) -> (usize, usize) {
+        let ready = self.driver.ready().min(limit);
+        let run = self.driver.completed_run();
+        let (mut used, mut bytes) = (0, 0);
+        while used < ready
+            && let Some(report) = run.report(used)
+            && report.is_plain()
+        {
+            if used + 1 < run.len() {
+                // SAFETY: the place is completed, so the slot belongs to the driver; the length is one that all slots have.
+                let ahead = unsafe { frame(run.buffer(used + 1), 64) };
+                prefetch::read(ahead);
+                prefetch::read(&ahead[63..]);
+            }
+            let slot = run.buffer(used);
+            // SAFETY: the place is completed, so the slot belongs to the driver, and `self` is borrowed as long as the bytes.
+            let frame = unsafe { frame(slot, report.len) };
+            let len = frame.len();
+            match f(tail, Peek { bytes: frame, desc: report.desc(u32::from(report.len)), id: report.id }) {
+                Use::Copied => self.reuse.push(slot),
+                // SAFETY: the slot belongs to the driver, which takes its place below and forgets it.
+                Use::Chained { skip } if unsafe { tail.chain(slot, len, skip) } => {}
+                Use::Chained { .. } | Use::None => break,
+            }
+            used += 1;
+            bytes += len;
+        }
+        self.driver.take(used);
+        self.harvested += used as u64;
+        self.stats.harvested_so_far(self.harvested);
+        (used, bytes)
     }
 
     /// Takes the next frame.

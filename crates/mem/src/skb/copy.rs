@@ -1,9 +1,9 @@
 //! Clones and copies.
 //!
 //! A clone owns its metadata and shares the data: for every slot of the original's chain it has a head slot whose line
-//! points into that slot's buffer, a *view*. The slot that the data lies in (its *owner*) counts its users in the pool's
-//! side array, and stays until the last of them ends, be it the original or a view. A view of a view is a view of the
-//! owner.
+//! points into that slot's buffer, a *view*. The slot that the data lies in (its *owner*) counts its users in the
+//! pool's side array, and stays until the last of them ends, be it the original or a view. A view of a view is a view
+//! of the owner.
 
 use crate::pool::{Header, PagePool};
 use crate::returns::{Returns, Token};

@@ -64,7 +64,7 @@ impl Skb {
 
     /// The last slot of the chain.
     #[inline(always)]
-    fn last_slot(&self) -> SlotPtr {
+    pub(super) fn last_slot(&self) -> SlotPtr {
         match self.first_frag() {
             None => self.slot(),
             // SAFETY: the first fragment belongs to this packet; it holds the tail.
@@ -203,7 +203,8 @@ fn advance(link: &mut Link, n: usize) {
 /// The slot behind `slot` in the chain of a packet that the caller holds.
 #[inline(always)]
 pub(super) fn next_of(slot: SlotPtr) -> Option<SlotPtr> {
-    // SAFETY: the callers, all in this module's parent, hold the packet that `slot` belongs to, and no `&mut` to a link.
+    // SAFETY: the callers, all in this module's parent, hold the packet that `slot` belongs to, and no `&mut` to a
+    // link.
     let next = unsafe { slot.link() }.frag_next;
     // SAFETY: chains link slots of one region.
     unsafe { slot.sibling(next) }

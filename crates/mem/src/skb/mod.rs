@@ -9,12 +9,14 @@
 
 mod copy;
 mod fragments;
+mod tail;
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 pub use fragments::Fragments;
+pub use tail::Tail;
 
 use crate::pool::Header;
 use crate::returns::{Returns, Token};

@@ -101,7 +101,8 @@ fn loom_three_users_are_all_woken() {
 
 #[test]
 fn loom_two_users_and_a_softirq() {
-    // With a third preemption two spinners can pass the turn to each other for ever, past the softirq that they wait for.
+    // With a third preemption two spinners can pass the turn to each other for ever, past the softirq that they wait
+    // for.
     bounded(2, || {
         let lock = Arc::new(SockLock::new(0));
         let (theirs, packets) = (lock.clone(), lock.clone());

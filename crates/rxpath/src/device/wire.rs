@@ -357,8 +357,8 @@ impl DeviceQueue for WireQueue {
             return Xmit::Failed;
         }
         match self.far.clone() {
-            Far::Stack(inlet) => self.to_stack(&inlet, now, skb),
-            Far::Port(outlet) => self.to_port(&outlet, now, skb),
+            Far::Stack(inlet) => self.send_to_stack(&inlet, now, skb),
+            Far::Port(outlet) => self.send_to_port(&outlet, now, skb),
         }
     }
 
@@ -399,18 +399,18 @@ impl WireQueue {
         }
     }
 
-    fn to_stack(&mut self, inlet: &Inlet, now: Time, skb: &Skb) -> Xmit {
+    fn send_to_stack(&mut self, inlet: &Inlet, now: Time, skb: &Skb) -> Xmit {
         let partial = skb.ip_summed == IpSummed::Partial;
         let cut = skb.gso_size > 0 && (self.cut || !inlet.rx_csum);
         let desc = RxDesc { csum: skb.ip_summed, gso_size: skb.gso_size, gso_segs: skb.gso_segs, ..RxDesc::default() };
         if cut {
-            return self.cut_to_stack(inlet, now, skb);
+            return self.send_cut(inlet, now, skb);
         }
         if partial && inlet.rx_csum {
-            return self.pieces_to_stack(inlet, now, skb, desc);
+            return self.send_pieces(inlet, now, skb, desc);
         }
         if !partial && !inlet.rx_csum {
-            return self.pieces_to_stack(inlet, now, skb, RxDesc { csum: IpSummed::None, ..desc });
+            return self.send_pieces(inlet, now, skb, RxDesc { csum: IpSummed::None, ..desc });
         }
         self.gather(skb);
         let csum = if partial {
@@ -427,7 +427,7 @@ impl WireQueue {
         sent
     }
 
-    fn pieces_to_stack(&mut self, inlet: &Inlet, now: Time, skb: &Skb, desc: RxDesc) -> Xmit {
+    fn send_pieces(&mut self, inlet: &Inlet, now: Time, skb: &Skb, desc: RxDesc) -> Xmit {
         let mut pieces: [&[u8]; PIECES] = [&[]; PIECES];
         let mut count = 0;
         for piece in skb.fragments() {
@@ -445,7 +445,7 @@ impl WireQueue {
     }
 
     /// Segments of one super-frame are not held back one by one: the first decides for all.
-    fn cut_to_stack(&mut self, inlet: &Inlet, now: Time, skb: &Skb) -> Xmit {
+    fn send_cut(&mut self, inlet: &Inlet, now: Time, skb: &Skb) -> Xmit {
         self.gather(skb);
         let (gathered, mut built) = (std::mem::take(&mut self.gathered), std::mem::take(&mut self.built));
         let csum = if inlet.rx_csum { IpSummed::Unnecessary } else { IpSummed::None };
@@ -497,7 +497,7 @@ impl WireQueue {
         self.written[index] += 1;
     }
 
-    fn to_port(&mut self, outlet: &Outlet, now: Time, skb: &Skb) -> Xmit {
+    fn send_to_port(&mut self, outlet: &Outlet, now: Time, skb: &Skb) -> Xmit {
         if self.cut && skb.gso_size > 0 {
             self.gather(skb);
             let plain = |frame: &[u8]| outlet.push(now, frame.len(), [frame].into_iter(), 0, false);

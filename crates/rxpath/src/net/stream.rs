@@ -265,6 +265,8 @@ impl TcpStream {
         }
         if read {
             self.0.stack.core().shutdown_read(&self.0.sock, self.0.stack.now());
+            // Who is blocked in a read may be the one who drives the stack.
+            self.0.stack.0.runtime.polled();
         }
         Ok(())
     }

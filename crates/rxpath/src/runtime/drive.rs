@@ -16,6 +16,9 @@ use super::sleeper::{Bell, Sleeper};
 use super::{Attempt, span, timed_out, wait_any};
 use crate::clock::Clock;
 
+/// Further runs of a softirq for one call that does not block.
+const NUDGES: usize = 4;
+
 /// What the threads that drive a stack share.
 pub(crate) struct Driver {
     leader: Mutex<Sleeper>,
@@ -70,11 +73,15 @@ impl Driver {
 
     /// One softirq run for a call that does not block; false if it would be no use.
     pub(super) fn nudge(&self, core: &Core, clock: &dyn Clock, cpu: u16) -> bool {
-        let ran = self.eager && core.softirq(cpu, &mut || clock.now()).is_some();
-        if ran {
-            self.polled_beside();
+        if !self.eager {
+            return false;
         }
-        ran
+        let mut runs = 0;
+        while core.softirq(cpu, &mut || clock.now()).is_some_and(|ran| ran.again) && runs < NUDGES {
+            runs += 1;
+        }
+        self.polled_beside();
+        true
     }
 
     /// Softirqs were run past the leader: what it waits for may have come.
@@ -143,10 +150,10 @@ impl Leader<'_> {
                 return Ok(value);
             }
             let left = time_left(clock, deadline)?;
-            if again {
-                continue;
-            }
-            let timer = core.next_deadline().map(|at| span(clock, at));
+            // A token that is taken again by now is given back soon, too.
+            let timers: Option<Vec<Time>> = (0..core.cpus()).map(|cpu| core.sleep_until(cpu)).collect();
+            let (false, Some(timers)) = (again, timers) else { continue };
+            let timer = timers.into_iter().min().filter(|&at| at < Time::MAX).map(|at| span(clock, at));
             let nap = [left, timer].into_iter().flatten().min();
             if nap != Some(Duration::ZERO) {
                 self.sleep(nap)?;

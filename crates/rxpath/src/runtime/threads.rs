@@ -65,7 +65,11 @@ impl SoftirqThread {
             let ran = self.core.softirq(self.cpu, &mut || self.clock.now());
             let nap = match ran {
                 Some(ran) if ran.again => continue,
-                Some(_) => self.core.next_deadline_of(self.cpu).map(|at| self.until(at)),
+                Some(_) => match self.core.sleep_until(self.cpu) {
+                    Some(Time::MAX) => None,
+                    Some(at) => Some(self.until(at)),
+                    None => continue,
+                },
                 None if contended < CONTENDED_TRIES => {
                     contended += 1;
                     std::thread::yield_now();

@@ -106,10 +106,12 @@ impl World {
         let ended = AtomicBool::new(false);
         let (done, all) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
-            if self.way == Way::Polled {
-                for stack in self.stacks() {
-                    let ended = &ended;
-                    scope.spawn(move || pump(stack, ended));
+            for stack in self.stacks() {
+                let ended = &ended;
+                match self.way {
+                    Way::AppThreads => drop(scope.spawn(move || idle(stack, ended))),
+                    Way::Polled => drop(scope.spawn(move || pump(stack, ended))),
+                    Way::Threads | Way::Simulation => {}
                 }
             }
             let threads: Vec<_> = programs
@@ -204,6 +206,13 @@ fn lived(outcome: io::Result<()>) {
     match outcome {
         Ok(()) => {}
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::NetworkDown, "{error}"),
+    }
+}
+
+/// An application's thread that has nothing to do, but is in a call: somebody has to be, on each stack.
+fn idle(stack: &Stack, ended: &AtomicBool) {
+    while !ended.load(Ordering::Acquire) && !stack.is_down() {
+        lived(stack.run_for(Duration::from_millis(5)));
     }
 }
 

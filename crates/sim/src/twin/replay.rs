@@ -7,7 +7,7 @@ use rxpath::clock::{Clock as _, ManualClock};
 use rxpath::device::wire::{self, Port, WireConfig};
 use rxpath::net::TcpListener;
 use rxpath::{Interface, Mode, Stack};
-use rxpath_core::nic::TruesizeModel;
+use rxpath_core::nic::{Features, TruesizeModel};
 use rxpath_core::sysctl::Sysctls;
 use rxpath_trace::{Selector, Time};
 use rxpath_wire::{EtherType, EthernetHeader};
@@ -56,7 +56,10 @@ struct Side {
 
 impl Side {
     fn new(kernel: &Recording, seed: u64) -> io::Result<Side> {
-        let config = WireConfig { truesize: TruesizeModel::Kernel, ..WireConfig::default().mac(SERVER_MAC) };
+        // What the kernel does in software in front of the TAP, cutting super-frames, the card does here.
+        let features = Features { rx_csum: false, tx_csum: true, tso: true };
+        let truesize = TruesizeModel::Kernel;
+        let config = WireConfig { features, truesize, cut: true, ..WireConfig::default().mac(SERVER_MAC) };
         let (wire, port) = wire::port(config);
         let mut sysctls = Sysctls::default();
         for (name, value) in &kernel.sysctls {
@@ -114,14 +117,11 @@ impl Side {
     }
 
     /// Lets time pass up to the event `index` of the recording, at `to`. True if the clock was held before a timer whose
-    /// twin in the kernel fired only after that event.
+    /// twin in the kernel did not fire before that event, although it was due: late, or made needless by the event.
     fn advance(&mut self, to: Time, index: usize, late: &mut VecDeque<(usize, u64)>) -> bool {
         while let Some(due) = self.stack.core().next_deadline().filter(|&due| due <= to) {
-            if self.is_armed(due)
-                && let Some(&(position, at)) = late.front()
-                && position > index
-                && BASE + at <= due + LATE_MAX
-            {
+            let fired = late.front().is_some_and(|&(position, _)| position < index);
+            if !fired && index != usize::MAX && to <= due + LATE_MAX && self.is_armed(due) {
                 self.at(Time(due.0 - 1).min(to));
                 return true;
             }

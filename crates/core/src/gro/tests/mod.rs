@@ -46,7 +46,7 @@ struct Delivered {
 enum Mode {
     /// All through [`Gro::receive`].
     Receive,
-    /// [`Gro::streak`] first.
+    /// [`Gro::streak_one`] first.
     Streak,
 }
 
@@ -110,7 +110,7 @@ impl Bench {
         let in_one_piece = frame.splits.is_empty();
         if self.mode == Mode::Streak
             && in_one_piece
-            && self.gro.streak(&mut self.cx, &frame.bytes, &frame.desc(), id, frame.ifindex)
+            && self.gro.streak_one(&mut self.cx, &frame.bytes, &frame.desc(), id, frame.ifindex)
         {
             self.streaks += 1;
             return;

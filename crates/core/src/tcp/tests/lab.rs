@@ -323,16 +323,12 @@ impl Peer {
     /// Opens a connection with the usual options and gives the accepted socket.
     pub fn connect(&mut self, lab: &mut Lab, listener: &Arc<Listener>) -> Arc<Sock> {
         let mut syn = self.repr(SYN);
-        syn.options = TcpOptions {
-            mss: Some(1_460),
-            wscale: Some(7),
-            timestamps: self.stamps,
-            ..TcpOptions::default()
-        };
+        syn.options =
+            TcpOptions { mss: Some(1_460), wscale: Some(7), timestamps: self.stamps, ..TcpOptions::default() };
         lab.segment(syn, &[]);
         let answer = lab.expect(SYN_ACK);
         assert_eq!(answer.ack, self.seq + 1);
-        self.seq = self.seq + 1;
+        self.seq += 1;
         self.ack = answer.seq + 1;
         self.note(&answer);
         lab.segment(self.repr(ACK), &[]);
@@ -349,7 +345,7 @@ impl Peer {
     /// Sends in-order data.
     pub fn data(&mut self, lab: &mut Lab, payload: &[u8]) {
         lab.segment(self.repr(PSH_ACK), payload);
-        self.seq = self.seq + payload.len() as u32;
+        self.seq += payload.len() as u32;
     }
 
     /// Sends data `offset` bytes ahead of the next.

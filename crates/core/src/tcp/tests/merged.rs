@@ -35,16 +35,18 @@ enum Twist {
 fn steps(rng: &mut Rng) -> Vec<Step> {
     let sizes = [1usize, 10, 64, 100, 536, 1_000, 1_460];
     let favourite = sizes[rng.below(7) as usize];
-    (0..20 + rng.below(60)).map(|_| {
-        let twist = match rng.below(20) {
-            0 => Twist::Swapped,
-            1 => Twist::Repeated,
-            2 => Twist::BadChecksum,
-            _ => Twist::None,
-        };
-        let len = if rng.below(5) == 0 { sizes[rng.below(7) as usize] } else { favourite };
-        Step { flow: rng.below(2) as usize, len, pushed: rng.below(6) == 0, twist }
-    }).collect()
+    (0..20 + rng.below(60))
+        .map(|_| {
+            let twist = match rng.below(20) {
+                0 => Twist::Swapped,
+                1 => Twist::Repeated,
+                2 => Twist::BadChecksum,
+                _ => Twist::None,
+            };
+            let len = if rng.below(5) == 0 { sizes[rng.below(7) as usize] } else { favourite };
+            Step { flow: rng.below(2) as usize, len, pushed: rng.below(6) == 0, twist }
+        })
+        .collect()
 }
 
 /// What can be seen of a run from outside.
@@ -67,7 +69,7 @@ fn run(gro: bool, steps: &[Step]) -> (Outcome, u64) {
         let payload: Vec<u8> = (0..step.len).map(|at| (index * 31 + at) as u8).collect();
         let flags = if step.pushed { PSH_ACK } else { ACK };
         let frame = lab.frame(peer.repr(flags), &payload);
-        peer.seq = peer.seq + step.len as u32;
+        peer.seq += step.len as u32;
         match step.twist {
             Twist::Swapped if late.is_none() => {
                 late = Some((index, frame));
@@ -95,13 +97,16 @@ fn run(gro: bool, steps: &[Step]) -> (Outcome, u64) {
         lab.put(&frame);
     }
     lab.run();
-    let bytes = socks.iter().map(|sock| {
-        let mut all = Vec::new();
-        while let Ok(data) = lab.recv(sock, 10_000) {
-            all.extend(data);
-        }
-        all
-    }).collect();
+    let bytes = socks
+        .iter()
+        .map(|sock| {
+            let mut all = Vec::new();
+            while let Ok(data) = lab.recv(sock, 10_000) {
+                all.extend(data);
+            }
+            all
+        })
+        .collect();
     let next = socks.iter().map(|sock| sock.lock.user().rx.rcv_nxt.0).collect();
     while lab.sent().is_some() {}
     let reasons = lab.stack.ledger().drops().into_iter().map(|(reason, _)| reason.name()).collect();
@@ -122,9 +127,9 @@ fn merged_and_unmerged_segments_have_the_same_outcome() {
         assert_eq!((&with.next, with.bad_checksums), (&without.next, without.bad_checksums), "seed {seed}");
         let swallowed: Vec<_> = without.reasons.difference(&with.reasons).collect();
         let repeated = steps.iter().any(|step| step.twist == Twist::Repeated);
-        let old = |reason: &&&str| ["TCP_OLD_DATA", "TCP_OFOMERGE", "TCP_OLD_SEQUENCE"].contains(*reason);
+        let old = |reason: &&&'static str| ["TCP_OLD_DATA", "TCP_OFOMERGE", "TCP_OLD_SEQUENCE"].contains(*reason);
         assert!(with.reasons.is_subset(&without.reasons), "seed {seed}: {:?}", with.reasons);
-        assert!(swallowed.iter().all(|reason| repeated && old(&reason)), "seed {seed}: {swallowed:?}");
+        assert!(swallowed.iter().all(|reason| repeated && old(reason)), "seed {seed}: {swallowed:?}");
         merged += count;
     }
     assert!(merged > 1_000, "only {merged} segments were merged");

@@ -27,9 +27,9 @@ fn a_connection_opens_carries_data_both_ways_and_closes() {
     assert_eq!(lab.send(&sock, b"world!"), 6);
     let data = lab.expect(PSH_ACK);
     assert_eq!((data.seq, data.payload.as_slice()), (peer.ack, &b"world!"[..]));
-    peer.ack = peer.ack + 6;
+    peer.ack += 6;
     lab.segment(peer.repr(FIN_ACK), &[]);
-    peer.seq = peer.seq + 1;
+    peer.seq += 1;
     assert_eq!(lab.state(&sock), State::CloseWait);
     assert_eq!(lab.recv(&sock, 100).unwrap(), b"", "the end of the stream");
     lab.wait(300);
@@ -50,8 +50,7 @@ fn the_syn_ack_is_the_kernels() {
     let mut peer = Peer::new(40_000, 80);
     peer.stamps = Some((77, 0));
     let mut syn = peer.repr(SYN);
-    syn.options =
-        TcpOptions { mss: Some(1_460), wscale: Some(7), timestamps: Some((77, 0)), ..TcpOptions::default() };
+    syn.options = TcpOptions { mss: Some(1_460), wscale: Some(7), timestamps: Some((77, 0)), ..TcpOptions::default() };
     lab.segment(syn, &[]);
     let answer = lab.expect(SYN_ACK);
     assert_eq!(answer.window, 65_160);
@@ -204,7 +203,7 @@ fn data_is_sent_again_with_back_off_and_acknowledged_once() {
     lab.expect(PSH_ACK);
     assert_eq!(lab.count(Counter::TcpRetransSegs), 2);
     assert_eq!(lab.count(Counter::TcpExtTCPTimeouts), 2);
-    peer.ack = peer.ack + 5;
+    peer.ack += 5;
     lab.segment(peer.repr(ACK), &[]);
     lab.wait(5_000);
     lab.expect_nothing();
@@ -229,7 +228,7 @@ fn three_duplicate_acks_bring_a_fast_retransmit() {
     let again = lab.sent().expect("the lost segment");
     assert_eq!((again.seq, again.payload.len()), (first.seq, 1_460));
     assert_eq!(lab.count(Counter::TcpExtTCPFastRetrans), 1);
-    peer.ack = peer.ack + 1_460 * 8;
+    peer.ack += 1_460 * 8;
     lab.segment(peer.repr(ACK), &[]);
     lab.wait(1_000);
     lab.expect_nothing();
@@ -283,7 +282,7 @@ fn the_accept_queue_holds_one_more_than_its_backlog() {
     for peer in &mut peers {
         lab.segment(peer.repr(SYN), &[]);
         if let Some(answer) = lab.sent() {
-            peer.seq = peer.seq + 1;
+            peer.seq += 1;
             peer.ack = answer.seq + 1;
         }
     }
@@ -316,7 +315,7 @@ fn an_active_open_completes_and_a_refused_one_says_so() {
     let mut answer = peer.repr(SYN_ACK);
     answer.options = TcpOptions { mss: Some(1_000), wscale: Some(3), ..TcpOptions::default() };
     lab.segment(answer, &[]);
-    peer.seq = peer.seq + 1;
+    peer.seq += 1;
     assert_eq!(lab.expect(ACK).ack, peer.seq);
     assert_eq!(lab.state(&sock), State::Established);
     lab.send(&sock, &[1; 1_500]);
@@ -350,7 +349,7 @@ fn both_sides_closing_leaves_time_wait_which_ends() {
     peer.ack = fin.seq + 1;
     lab.segment(peer.repr(ACK), &[]);
     lab.segment(peer.repr(FIN_ACK), &[]);
-    peer.seq = peer.seq + 1;
+    peer.seq += 1;
     assert_eq!(lab.expect(ACK).ack, peer.seq);
     assert_eq!(lab.count(Counter::TcpExtTW), 1);
     // The peer did not see our ACK.

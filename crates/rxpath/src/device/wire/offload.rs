@@ -99,3 +99,7 @@ fn patch_ip(header: &mut [u8], total_len: usize, index: u16) {
     }
     ipv4::fill_checksum(header);
 }
+
+#[cfg(test)]
+#[path = "offload_tests.rs"]
+mod tests;

@@ -1,0 +1,291 @@
+//! The kernel twin: the same frames and calls into the running kernel and into a stack, and what differs.
+//!
+//! A case ([`case`]) is made from a seed ([`generate`]). It runs against the kernel first ([`kernel`]): a TAP in a network
+//! namespace of its own, raw frames on one end, the kernel's sockets on the other, in real time; everything that happens is
+//! recorded ([`record`]). Then the same frames and calls go into a stack at the very same times, in virtual time
+//! ([`replay`]). Frames, results of calls and rises of counters are compared ([`compare`]) after a few normalisations,
+//! each of which is counted.
+//!
+//! The kernel is right by definition. Cases run in processes of their own ([`child_main`]), several at a time, since they
+//! mostly sleep; a recording in which the machine was late is thrown away and made again.
+
+pub mod case;
+pub mod compare;
+pub mod generate;
+pub mod record;
+pub mod report;
+
+mod application;
+mod child;
+mod counters;
+mod frames;
+mod kernel;
+pub mod replay;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use self::case::Case;
+use self::child::Worker;
+use self::compare::{Difference, Normalised};
+use self::record::Recording;
+
+pub use self::child::ENVIRONMENT;
+
+/// Recordings of one case that may be disturbed before the case counts as one that could not be recorded.
+const ATTEMPTS: u32 = 8;
+
+/// What kind of cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP over IPv4 without selective acknowledgements: one connection to a server, and stray segments.
+    #[default]
+    TcpBasic,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 1] = [Kind::TcpBasic];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::TcpBasic => "tcp-basic",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The case of a seed.
+    pub fn case(self, seed: u64) -> Case {
+        match self {
+            Kind::TcpBasic => generate::tcp_basic(seed),
+        }
+    }
+}
+
+/// What is to be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwinOptions {
+    /// Seed of the first case; the others follow it.
+    pub seed: u64,
+    /// Number of cases.
+    pub cases: u64,
+    /// Kind of the cases.
+    pub kind: Kind,
+    /// Cases that run at the same time, at least 1.
+    pub jobs: usize,
+    /// Arguments with which this program, started again, calls [`child_main`].
+    pub child: Vec<OsString>,
+}
+
+impl Default for TwinOptions {
+    /// 200 cases from seed 1 on, 16 at a time; the program is started again as `twin --child`.
+    fn default() -> TwinOptions {
+        let child = ["twin", "--child"].map(OsString::from).into();
+        TwinOptions { seed: 1, cases: 200, kind: Kind::default(), jobs: 16, child }
+    }
+}
+
+/// A case in which kernel and stack differ.
+#[derive(Clone, Debug)]
+pub struct Diff {
+    /// Its seed.
+    pub seed: u64,
+    /// What differs, the first difference first.
+    pub differences: Vec<Difference>,
+    /// Both runs side by side.
+    pub text: String,
+    /// The command that runs this case again.
+    pub replay: String,
+}
+
+/// What came of the comparison.
+#[derive(Clone, Debug, Default)]
+pub struct TwinReport {
+    /// Cases in which both sides did the same.
+    pub agreed: u64,
+    /// Cases in which they did not, by seed.
+    pub differed: Vec<Diff>,
+    /// How often each normalisation was needed, by its name.
+    pub normalised: BTreeMap<&'static str, u64>,
+    /// Counters that the kernel moved and the stack does not count, with how much they rose.
+    pub uncounted: BTreeMap<String, i64>,
+    /// Recordings that were thrown away because the machine was late.
+    pub disturbed: u64,
+}
+
+impl TwinReport {
+    /// True if no case differed.
+    pub fn all_agree(&self) -> bool {
+        self.differed.is_empty()
+    }
+}
+
+impl std::fmt::Display for TwinReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for diff in &self.differed {
+            writeln!(f, "seed {} differs ({})\n{}", diff.seed, diff.replay, diff.text)?;
+        }
+        let cases = self.agreed + self.differed.len() as u64;
+        writeln!(f, "{} of {cases} cases agree", self.agreed)?;
+        let mut list = |what: &str, counts: Vec<String>| match counts.is_empty() {
+            true => Ok(()),
+            false => writeln!(f, "{what}: {}", counts.join(", ")),
+        };
+        list("normalised", self.normalised.iter().map(|(name, n)| format!("{name} {n}")).collect())?;
+        list("not counted by the stack", self.uncounted.iter().map(|(name, n)| format!("{name} {n}")).collect())?;
+        if self.disturbed > 0 {
+            writeln!(f, "recorded again because the machine was late: {}", self.disturbed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the kernel's side can run here.
+///
+/// # Errors
+/// Names what is missing and the mend.
+pub fn kernel_available() -> Result<(), String> {
+    let tun = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    tun.map_err(|error| format!("/dev/net/tun: {error}; load the module tun, or give this user access to it"))?;
+    if rustix::process::geteuid().is_root() {
+        // In a thread that ends: only that thread enters the namespace.
+        let entered = std::thread::spawn(rxpath::device::netns::enter_private).join();
+        return match entered {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("a private network namespace could not be tried".to_owned()),
+        };
+    }
+    for limit in ["max_user_namespaces", "max_net_namespaces"] {
+        let path = format!("/proc/sys/user/{limit}");
+        let value = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        if value.trim() == "0" {
+            return Err(format!("user.{limit} is 0: raise it, or run as root"));
+        }
+    }
+    let switch = std::fs::read_to_string("/proc/sys/kernel/unprivileged_userns_clone").unwrap_or_default();
+    if switch.trim() == "0" {
+        return Err("kernel.unprivileged_userns_clone is 0: set it to 1, or run as root".to_owned());
+    }
+    Ok(())
+}
+
+/// What the process does that [`run`] starts: it runs cases against the kernel until its input ends.
+///
+/// # Errors
+/// Its input or output failed.
+pub fn child_main() -> io::Result<()> {
+    child::serve()
+}
+
+/// Runs the cases and compares.
+///
+/// # Errors
+/// The kernel's side does not run here, or a case could not be recorded.
+pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
+    let next = AtomicU64::new(0);
+    let outcome = Mutex::new((TwinReport::default(), None));
+    let outcome_of = || outcome.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = || -> io::Result<()> {
+        let mut worker = Worker::start(&options.child)?;
+        while outcome_of().1.is_none() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= options.cases {
+                break;
+            }
+            let compared = one(&mut worker, options.kind, options.seed.wrapping_add(index))?;
+            compared.enter(&mut outcome_of().0);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs.clamp(1, options.cases.max(1) as usize) {
+            scope.spawn(|| {
+                if let Err(error) = work() {
+                    outcome_of().1.get_or_insert(error);
+                }
+            });
+        }
+    });
+    let (mut report, failed) = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report.differed.sort_by_key(|diff| diff.seed);
+    failed.map_or(Ok(report), Err)
+}
+
+/// Compares one case that was recorded before with a stack.
+///
+/// # Errors
+/// The stack could not be made.
+pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Result<Compared> {
+    let replayed = replay::replay(kernel, seed)?;
+    let mut normalised = Normalised::new();
+    if replayed.held > 0 {
+        normalised.insert("clock held", replayed.held);
+    }
+    let differences = compare::compare(kernel, &replayed.recording, &mut normalised);
+    let uncounted = kernel.counters.iter().filter(|(name, _)| !counters::comparable(name));
+    let uncounted = uncounted.map(|(name, rise)| (name.clone(), *rise)).collect();
+    let text = if differences.is_empty() {
+        String::new()
+    } else {
+        report::side_by_side(kernel, &replayed.recording, &differences)
+    };
+    let replay = format!("rxpath twin --kind {} --seed {seed} --cases 1", kind.name());
+    let diff = (!differences.is_empty()).then_some(Diff { seed, differences, text, replay });
+    Ok(Compared { diff, normalised, uncounted, disturbed: 0 })
+}
+
+/// What came of one case.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// None if both sides did the same.
+    pub diff: Option<Diff>,
+    /// How often each normalisation was needed.
+    pub normalised: Normalised,
+    /// Counters that only the kernel has.
+    pub uncounted: BTreeMap<String, i64>,
+    disturbed: u64,
+}
+
+impl Compared {
+    fn enter(self, report: &mut TwinReport) {
+        for (name, n) in self.normalised.into_iter().filter(|&(_, n)| n > 0) {
+            *report.normalised.entry(name).or_default() += n;
+        }
+        for (name, rise) in self.uncounted {
+            *report.uncounted.entry(name).or_default() += rise;
+        }
+        report.disturbed += self.disturbed;
+        match self.diff {
+            Some(diff) => report.differed.push(diff),
+            None => report.agreed += 1,
+        }
+    }
+}
+
+/// Records a case until the machine is not late, and compares it.
+fn one(worker: &mut Worker, kind: Kind, seed: u64) -> io::Result<Compared> {
+    let case = kind.case(seed);
+    let mut late = String::new();
+    for attempt in 0..ATTEMPTS {
+        let kernel = worker.run(&case)?;
+        match kernel.disturbed {
+            Some(why) => late = why,
+            None => {
+                let compared = compare_recording(kind, seed, &kernel)?;
+                return Ok(Compared { disturbed: u64::from(attempt), ..compared });
+            }
+        }
+    }
+    let what = format!("seed {seed}: the machine is too busy: {late}, {ATTEMPTS} times in a row; give fewer jobs");
+    Err(io::Error::new(io::ErrorKind::TimedOut, what))
+}
