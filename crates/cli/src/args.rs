@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
+use rxpath_sim::twin::Kind;
 use rxpath_trace::{Filter, Selector};
 
 const STYLES: Styles = Styles::styled()
@@ -292,7 +293,27 @@ Example:
 pub struct BenchArgs {
     /// Which measurements, separated by commas [default: all].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub only: Vec<String>,
+    pub only: Vec<rxpath_bench::Case>,
+    /// Rounds of each, from which medians are taken.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rounds: Option<u32>,
+    /// About how long the rounds of each take together.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// Seed of payload and stacks.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Fail if a ratio is below the project's goal.
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[cfg(feature = "bench")]
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=3_600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give a number from 0.01 to 3600".to_owned()),
+    }
 }
 
 /// `rxpath twin`.
@@ -311,8 +332,18 @@ pub struct TwinArgs {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub cases: u32,
     /// Kind of cases.
-    #[arg(long, default_value = "tcp-basic")]
-    pub kind: String,
+    #[arg(long, default_value = Kind::TcpBasic.name(), value_parser = kind)]
+    pub kind: Kind,
+    /// Cases at a time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub jobs: Option<u8>,
+    /// Run cases from standard input against the kernel: what the command starts itself for.
+    #[arg(long, hide = true)]
+    pub child: bool,
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    Kind::from_name(name).ok_or_else(|| format!("there are: {}", Kind::ALL.map(Kind::name).join(", ")))
 }
 
 /// `rxpath config`.

@@ -9,6 +9,8 @@
 //! | `serve`, `services` | `rxpath serve` and what it runs |
 //! | `control` | the socket over which a running stack is looked into |
 //! | `look`, `views` | `rxpath life`, `drops`, `ss`, `nstat`, `softnet`, `proc` |
+//! | `measure` | `rxpath bench` |
+//! | `oracle` | `rxpath twin` |
 //! | `host_file` | `rxpath config` |
 //!
 //! Exit codes: 0 done, 1 what was asked failed (output that is not taken included), 2 wrong usage or configuration.
@@ -20,6 +22,9 @@ mod demo;
 mod failure;
 mod host_file;
 mod look;
+#[cfg(feature = "bench")]
+mod measure;
+mod oracle;
 mod out;
 mod serve;
 mod services;
@@ -69,7 +74,9 @@ fn run(out: &mut Out, cli: Cli) -> Result<(), Failure> {
         Command::Nstat(args) => look::nstat(out, args, json),
         Command::Softnet(args) => look::softnet(out, args, json),
         Command::Proc(args) => look::proc(out, args, json),
+        #[cfg(feature = "bench")]
+        Command::Bench(args) => measure::run(out, args, json),
+        Command::Twin(args) => oracle::run(out, args, json),
         Command::Config(args) => host_file::run(out, &args.verb, json),
-        _ => Err(Failure::Usage("not".into())),
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rxpath_mem::{Harvest, IpSummed, PagePool, PoolConfig, RX_HEADROOM, RxDesc, RxDma, RxErrors, RxRing, rx_ring};
+use rxpath_mem::{Harvest, IpSummed, PagePool, PoolConfig, RX_HEADROOM, RxDesc, RxDma, RxErrors, RxRing, Use, rx_ring};
 use rxpath_trace::{PacketId, Time};
 
 const SIZE: usize = 16;
@@ -21,6 +21,7 @@ enum Op {
     Abandon,
     Peek,
     Recycle,
+    UseInPlace { limit: usize, start: usize, skip: usize },
     Take,
     Refill,
     DrainMissed,
@@ -35,6 +36,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Abandon),
         3 => Just(Op::Peek),
         3 => Just(Op::Recycle),
+        4 => (0..6usize, 0..1900usize, 0..90usize).prop_map(|(limit, start, skip)| Op::UseInPlace { limit, start, skip }),
         6 => Just(Op::Take),
         3 => Just(Op::Refill),
         1 => Just(Op::DrainMissed),
@@ -169,6 +171,51 @@ impl World {
         self.pool.free(skb);
     }
 
+    /// Short frames are copied behind a packet as long as they fit its last slot, others chained to it without their
+    /// first bytes, and those that are shorter than that are left.
+    fn use_in_place(&mut self, limit: usize, start: usize, skip: usize) {
+        let Some(mut skb) = self.pool.alloc() else { return };
+        skb.put(start).fill(0x55);
+        let mut expected = vec![0x55; start];
+        let mut uses = Vec::new();
+        let mut tail = skb.tail();
+        let (used, bytes) = self.ring.use_in_place(limit, &mut tail, |tail, peek| {
+            let frame = &self.frames[uses.len()];
+            assert_eq!((peek.bytes, peek.desc, peek.id), (&frame.bytes[..], frame.desc, frame.id));
+            let len = peek.bytes.len();
+            let to_be_done = match tail.room(len) {
+                Some(room) if len <= 300 => {
+                    room.copy_from_slice(peek.bytes);
+                    tail.take(len);
+                    expected.extend(peek.bytes);
+                    Use::Copied
+                }
+                _ if len >= skip => {
+                    expected.extend(&peek.bytes[skip..]);
+                    Use::Chained { skip }
+                }
+                _ => Use::None,
+            };
+            uses.push(to_be_done);
+            to_be_done
+        });
+        drop(tail);
+        assert_eq!(used, uses.iter().filter(|&&to_be_done| to_be_done != Use::None).count());
+        let gone: Vec<Frame> = self.frames.drain(..used).collect();
+        assert_eq!(bytes, gone.iter().map(|frame| frame.bytes.len()).sum::<usize>());
+        assert!(used == limit || uses.len() > used || !self.peekable(), "stopped at a frame that could be used");
+        (self.posted, self.harvested) = (self.posted - used, self.harvested + used as u64);
+        // What was grown can be read, grown on, cut and freed as any other packet.
+        assert!(skb.last_tailroom() == 0 || skb.append_bytes(&[0xaa]));
+        expected.resize(skb.len(), 0xaa);
+        assert_eq!(skb.fragments().flatten().copied().collect::<Vec<u8>>(), expected);
+        let chained = uses.iter().filter(|to_be_done| matches!(to_be_done, Use::Chained { .. })).count();
+        assert_eq!((skb.len() - skb.headlen(), skb.frag_count()), (skb.data_len(), chained));
+        skb.trim(expected.len() / 2);
+        assert_eq!(skb.fragments().flatten().copied().collect::<Vec<u8>>(), expected[..expected.len() / 2]);
+        self.pool.free(skb);
+    }
+
     fn run(&mut self, op: Op) {
         match op {
             Op::Write { len, errors } => self.write(&[len], errors),
@@ -194,6 +241,7 @@ impl World {
                     self.harvested += 1;
                 }
             }
+            Op::UseInPlace { limit, start, skip } => self.use_in_place(limit, start, skip),
             Op::Take => self.take(),
             Op::Refill => {
                 let room = SIZE - 1 - self.posted;

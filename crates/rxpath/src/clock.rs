@@ -3,16 +3,19 @@
 //! [`MonotonicClock`] is the system's; [`ManualClock`] is virtual: it stands still while the program runs and jumps to
 //! the next deadline when every call is blocked.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+mod world;
+
+use std::io;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rxpath_trace::Time;
 
-use crate::runtime::virtual_time::World;
+use self::world::Timeline;
+pub(crate) use self::world::{Lives, Waited};
 
 /// Where a stack's clocks begin: late enough that no age of anything is below zero.
-pub(crate) const EPOCH: Time = Time(1_000_000_000);
+const EPOCH: Time = Time(1_000_000_000);
 
 /// A source of time. It never goes back.
 pub trait Clock: Send + Sync + 'static {
@@ -80,21 +83,7 @@ impl Clock for MonotonicClock {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct ManualClock(pub(crate) Arc<Inner>);
-
-/// What the handles of a virtual clock share.
-pub(crate) struct Inner {
-    now: AtomicU64,
-    pub(crate) tick_ns: u64,
-    pub(crate) world: Mutex<World>,
-    pub(crate) turned: Condvar,
-}
-
-impl Inner {
-    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub struct ManualClock(Arc<Timeline>);
 
 impl std::fmt::Debug for ManualClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -116,29 +105,69 @@ impl ManualClock {
 
     /// A clock with another tick, 1 ns at least.
     pub fn with_tick(tick: Duration) -> ManualClock {
-        let tick_ns = (tick.as_nanos() as u64).max(1);
-        let now = AtomicU64::new(EPOCH.0);
-        ManualClock(Arc::new(Inner { now, tick_ns, world: Mutex::default(), turned: Condvar::new() }))
+        ManualClock(Arc::new(Timeline::new(EPOCH, nanos(tick))))
     }
 
     /// Sets the clock forward to `to`; does nothing if it is past that. Stacks notice with their next poll.
     pub fn advance_to(&self, to: Time) {
-        self.0.now.fetch_max(to.0, Ordering::AcqRel);
+        self.0.advance_to(to);
     }
 
     /// Sets the clock forward by `by`.
     pub fn advance(&self, by: Duration) {
-        self.0.now.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
+        self.0.advance(nanos(by));
+    }
+
+    /// Lets `time` pass: everything that is due until then happens.
+    ///
+    /// # Errors
+    /// None; a call that waits may fail.
+    pub fn sleep(&self, time: Duration) -> io::Result<()> {
+        let end = self.now() + nanos(time);
+        match self.block(Some(end), || (self.now() >= end).then_some(())) {
+            Ok(()) | Err(Waited::Again | Waited::TimedOut) => Ok(()),
+            Err(Waited::Dead) => Err(deadlock()),
+        }
+    }
+
+    /// Runs programs side by side in virtual time, each on a thread of its own, one at a time: in this order at first,
+    /// and from one to the next whenever a call blocks. Returns when all have ended.
+    ///
+    /// # Panics
+    /// If one of the programs panics, with what it panicked with.
+    pub fn run<'env>(&self, programs: Vec<Box<dyn FnOnce() + Send + 'env>>) {
+        self.0.run(programs);
+    }
+
+    /// Adds a stack to the world.
+    pub(crate) fn enter(&self, stack: Weak<dyn Lives>) {
+        self.0.enter(stack);
+    }
+
+    /// Runs `attempt` until it gives something, the deadline has passed, or nothing can happen any more.
+    pub(crate) fn block<T>(&self, deadline: Option<Time>, attempt: impl FnMut() -> Option<T>) -> Result<T, Waited> {
+        self.0.block(deadline, attempt)
     }
 }
 
 impl Clock for ManualClock {
     #[inline]
     fn now(&self) -> Time {
-        Time(self.0.now.load(Ordering::Acquire))
+        self.0.now()
     }
 
     fn manual(&self) -> Option<&ManualClock> {
         Some(self)
     }
+}
+
+/// A duration in nanoseconds; 146 years at most.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4)
+}
+
+/// The error of a call that can never be satisfied.
+pub(crate) fn deadlock() -> io::Error {
+    let what = "every call is blocked and no timer is armed: in virtual time nothing can happen any more";
+    io::Error::new(io::ErrorKind::Deadlock, what)
 }

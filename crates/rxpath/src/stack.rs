@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use event_listener::Event;
@@ -11,18 +11,18 @@ use rxpath_core::netfilter::Hooks;
 use rxpath_core::netns::{IfAddr, NetConfig};
 use rxpath_core::nic::{Device, Moderation};
 use rxpath_core::route::RouteSpec;
+pub use rxpath_core::stack::Polled;
 use rxpath_core::stack::{
     InterfaceConfig, InterfaceView, ListenerView, PoolView, SocketView, Stack as Core, StackConfig, SteeringChoice,
 };
-pub use rxpath_core::stack::Polled;
 use rxpath_core::sysctl::{SysctlError, Sysctls};
 use rxpath_mem::PoolConfig;
 use rxpath_trace::{LedgerSnapshot, Selector, Snapshot, Time};
 use rxpath_wire::Addr;
 
-use crate::clock::{Clock, MonotonicClock};
+use crate::clock::{Clock, Lives, MonotonicClock, nanos};
 use crate::config::{Cidr, ParseCidrError};
-use crate::runtime::{Attempt, Bells, Mode, Runtime, nanos};
+use crate::runtime::{Attempt, Bells, Mode, Runtime};
 
 /// A TCP/IP stack. Cloning gives another handle to the same one; when the last handle is gone, sockets included, it is
 /// shut down.
@@ -69,6 +69,12 @@ impl Handle {
         self.core.shutdown();
         self.down.notify(usize::MAX);
         self.runtime.stop();
+    }
+}
+
+impl Lives for Handle {
+    fn poll(&self, now: Time) -> Polled {
+        self.core.poll(now)
     }
 }
 
@@ -451,7 +457,8 @@ impl StackBuilder {
         let runtime = bells.start(&core, &clock)?;
         let handle = Arc::new(Handle { core, clock, runtime, down: Event::new() });
         if let Some(clock) = handle.clock.manual() {
-            clock.enter(Arc::downgrade(&handle));
+            let stack: Weak<Handle> = Arc::downgrade(&handle);
+            clock.enter(stack);
         }
         Ok(Stack(handle))
     }

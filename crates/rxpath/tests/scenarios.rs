@@ -271,7 +271,10 @@ mod scenario {
             }),
             Box::new(|| {
                 let mut stream = TcpStream::connect(&world.client, server(9)).expect("a connection");
-                assert_eq!(stream.set_read_timeout(Some(Duration::ZERO)).expect_err("zero").kind(), ErrorKind::InvalidInput);
+                assert_eq!(
+                    stream.set_read_timeout(Some(Duration::ZERO)).expect_err("zero").kind(),
+                    ErrorKind::InvalidInput
+                );
                 let timeout = Duration::from_millis(30);
                 stream.set_read_timeout(Some(timeout)).expect("a timeout");
                 assert_eq!(stream.read_timeout().expect("always"), Some(timeout));
@@ -319,7 +322,8 @@ mod scenario {
         world.run(vec![Box::new(|| {
             let nobody = "10.0.0.77:80".parse().expect("an address");
             let before = world.client.now();
-            let error = TcpStream::connect_timeout(&world.client, &nobody, Duration::from_millis(40)).expect_err("nobody");
+            let error =
+                TcpStream::connect_timeout(&world.client, &nobody, Duration::from_millis(40)).expect_err("nobody");
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             assert!(world.client.now() - before >= 40_000_000, "not before its time");
             let zero = TcpStream::connect_timeout(&world.client, &nobody, Duration::ZERO).expect_err("zero");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rxpath::device::wire::{self, Port, WireConfig};
+use rxpath::rxpath_mem::PoolConfig;
 use rxpath::{Interface, Stack};
 use rxpath_trace::{Names, Selector};
 use rxpath_wire::MacAddr;
@@ -20,6 +21,8 @@ const PREFIX: u8 = 24;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Events of lives that may wait to be collected.
 const LIFE_CAPACITY: usize = 1 << 18;
+/// Slots of the stack's pool: room for a whole receive window of frames as they come on a wire.
+const POOL_SLOTS: usize = 16_384;
 /// The end of the injector's cable that is in the stack.
 const INJECTOR_MAC: MacAddr = MacAddr([0x02, 0x72, 0x78, 0, 0xee, 1]);
 
@@ -90,7 +93,7 @@ impl Stage {
         // Super-frames are cut, so that there is something for GRO to merge.
         let end = |name: &str| WireConfig { cut: true, ..WireConfig::named(name).offload(true) };
         let (near, far) = wire::pair(end("wire0"), end("wire1"));
-        let (stack, injector) = stack(Interface::new(near))?;
+        let (stack, injector) = stack(Interface::new(near).ring(1_024))?;
         let address = format!("{CLIENT}/{PREFIX}");
         let clients = Stack::builder().interface(Interface::new(far).address(&address)?).build();
         let clients = clients.context("starting the clients' stack")?;
@@ -114,6 +117,7 @@ fn stack(device: Interface) -> anyhow::Result<(Stack, Port)> {
         .interface(Interface::new(cable))
         .lives(Selector::All)
         .life_capacity(LIFE_CAPACITY)
+        .pool(PoolConfig { slots: POOL_SLOTS, ..PoolConfig::default() })
         .build()
         .context("starting the stack")?;
     Ok((stack, injector))

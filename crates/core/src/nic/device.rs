@@ -1,6 +1,8 @@
 //! What a network device must do to be driven by the stack.
 
+use std::any::Any;
 use std::io;
+use std::sync::Arc;
 
 use rxpath_mem::{PagePool, RxDma, Skb};
 use rxpath_trace::Time;
@@ -56,6 +58,23 @@ pub enum Xmit {
     Failed,
 }
 
+/// What the runtime waits on for an interrupt. The core hands it on without knowing what it is: on Unix an `OwnedFd`
+/// whose readability is the interrupt.
+#[derive(Clone, Debug)]
+pub struct Readiness(Arc<dyn Any + Send + Sync>);
+
+impl Readiness {
+    /// Wraps what the runtime knows how to wait on.
+    pub fn new<T: Any + Send + Sync>(handle: Arc<T>) -> Readiness {
+        Readiness(handle)
+    }
+
+    /// What was wrapped, if it is a `T`.
+    pub fn handle<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.0).downcast().ok()
+    }
+}
+
 /// A network device. Implement this to drive the stack from a source of Ethernet frames of your own.
 pub trait Device: Send {
     /// Name, address, sizes and offloads.
@@ -87,9 +106,8 @@ pub trait DeviceQueue: Send {
         None
     }
 
-    /// A file descriptor whose readability is this queue's interrupt, where there is one.
-    #[cfg(unix)]
-    fn readiness(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+    /// What is to be waited on for this queue's interrupt, of a device that cannot raise it by itself.
+    fn readiness(&self) -> Option<Readiness> {
         None
     }
 }

@@ -11,7 +11,7 @@ mod irq;
 mod steering;
 mod truesize;
 
-pub use device::{Device, DeviceInfo, DeviceQueue, Features, RxAttach, Xmit};
+pub use device::{Device, DeviceInfo, DeviceQueue, Features, Readiness, RxAttach, Xmit};
 pub use irq::{Doorbell, IrqLine, IrqStats, Moderation, NapiState, NoDoorbell};
 pub use steering::{Steering, owner_cpu};
 pub use truesize::{Joins, TruesizeModel};

@@ -33,7 +33,7 @@ impl Sock {
         } else {
             let limit = sk.tx.sndbuf;
             let taken = sk.tx.buffer.append(data, limit);
-            sk.tx.write_seq += taken as u32;
+            sk.wrote(taken as u32);
             WriteStep::Taken(taken)
         };
         let mut requests = if matches!(step, WriteStep::Taken(n) if n > 0) { post::PUSH } else { 0 };

@@ -27,7 +27,7 @@ use crate::demux::stats::DevShard;
 use crate::napi::{Neighbours, Ran, Softirq};
 use crate::neigh::{self, NeighTable};
 use crate::netns::NetConfig;
-use crate::nic::IrqLine;
+use crate::nic::{IrqLine, Readiness};
 use crate::socket::{BindTable, FlowId, FlowTable, ListenerMap, Sock, WaitQueue};
 use crate::{tcp, tx};
 
@@ -183,7 +183,6 @@ impl Stack {
             irq.tick(now);
         }
         for cpu in 0..self.cpus() {
-            #[cfg(unix)]
             self.fire_pollable(cpu);
             if let Some(ran) = self.softirq(cpu, &mut || now) {
                 work += ran.work;
@@ -198,7 +197,6 @@ impl Stack {
     }
 
     /// Interrupts of queues that cannot raise them on their own are assumed to be due.
-    #[cfg(unix)]
     fn fire_pollable(&self, cpu: u16) {
         let Some(cell) = self.0.cpus.get(usize::from(cpu)) else { return };
         let Ok(guard) = cell.token.try_lock() else { return };
@@ -235,16 +233,12 @@ impl Stack {
         Some(until)
     }
 
-    /// File descriptors whose readability is an interrupt of this Cpu, duplicated, with the line to fire.
-    ///
-    /// # Errors
-    /// A descriptor could not be duplicated.
-    #[cfg(unix)]
-    pub fn interrupts(&self, cpu: u16) -> std::io::Result<Vec<(std::os::fd::OwnedFd, IrqLine)>> {
-        let Some(cell) = self.0.cpus.get(usize::from(cpu)) else { return Ok(Vec::new()) };
+    /// What is to be waited on for interrupts of this Cpu, with the line to fire.
+    pub fn interrupts(&self, cpu: u16) -> Vec<(Readiness, IrqLine)> {
+        let Some(cell) = self.0.cpus.get(usize::from(cpu)) else { return Vec::new() };
         let guard = lock(&cell.token);
         let lines = guard.softirq.napis.iter().filter_map(|napi| Some((napi.queue.readiness()?, napi.irq.clone())));
-        lines.map(|(fd, irq)| Ok((fd.try_clone_to_owned()?, irq))).collect()
+        lines.collect()
     }
 
     /// Counters of all Cpus, summed.

@@ -108,6 +108,8 @@ impl TcpSock {
             if !segment.retransmitted {
                 sample.get_or_insert(segment.sent_at);
             }
+            let charge = segment.charge;
+            self.rx.uncharge_output(charge);
             self.tx.segments.pop_front();
         }
         let end = una.min(self.tx.write_seq);

@@ -4,7 +4,7 @@ use rxpath_trace::Counter;
 
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset};
 use super::window::select_initial_window;
-use super::{SentSegment, State, TcpSock};
+use super::{SentSegment, State, TcpSock, WriteQueue};
 use crate::cx::Cx;
 
 impl TcpSock {
@@ -18,6 +18,7 @@ impl TcpSock {
         tx.snd_nxt = iss + 1;
         tx.write_seq = iss + 1;
         tx.buffer_seq = iss + 1;
+        tx.queue = WriteQueue::starting_at(iss + 1);
         tx.snd_sml = iss;
         tx.last_sent = cx.now;
         tx.advmss = self.route.mtu.saturating_sub(40);
@@ -42,8 +43,10 @@ impl TcpSock {
             pcount: 1,
             retransmitted: false,
             lost: false,
+            charge: 0,
             syn: true,
             fin: false,
+            psh: false,
         };
         self.tx.segments.push_back(syn);
         self.cong.packets_out = 1;

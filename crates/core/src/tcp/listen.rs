@@ -9,7 +9,7 @@ use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
 use super::reply::{self, Bare};
 use super::window::select_initial_window;
-use super::{MS, MSS_DEFAULT, RTO_INITIAL, Segment, State, TSTAMP_ALIGNED, TcpSock};
+use super::{MS, MSS_DEFAULT, RTO_INITIAL, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue};
 use crate::cx::{Cx, End, Fate};
 use crate::route::{self, Route};
 use crate::socket::Listener;
@@ -337,6 +337,7 @@ impl Request {
         sk.tx.snd_nxt = first;
         sk.tx.write_seq = first;
         sk.tx.buffer_seq = first;
+        sk.tx.queue = WriteQueue::starting_at(first);
         sk.tx.snd_sml = first;
         sk.tx.advmss = self.advmss;
         sk.tx.ts_offset = self.ts_offset;

@@ -18,6 +18,7 @@
 //! | `queue` | `tcp_data_queue`, `tcp_queue_rcv`, `tcp_try_coalesce`, `tcp_data_queue_ofo`, `tcp_ofo_queue` |
 //! | `window` | `__tcp_select_window`, `tcp_grow_window`, `tcp_rcv_space_adjust`, `tcp_measure_rcv_mss` |
 //! | `ack_policy` | `__tcp_ack_snd_check`, `tcp_send_delayed_ack`, `tcp_event_data_recv`, `tcp_cleanup_rbuf` |
+//! | `write_queue` | `tcp_sendmsg_locked`, `tcp_xmit_size_goal`, `tcp_tso_autosize`, `tcp_mss_split_point` |
 //! | `output` | `tcp_write_xmit`, `__tcp_transmit_skb`, `tcp_send_ack`, `tcp_make_synack` |
 //! | `recovery` | `tcp_fastretrans_alert` for Reno, `tcp_enter_loss`, `tcp_retransmit_skb` |
 //! | `rtt` | `tcp_rtt_estimator`, `tcp_set_rto` |
@@ -48,6 +49,7 @@ mod states;
 mod timers;
 mod timewait;
 mod window;
+mod write_queue;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -62,6 +64,7 @@ pub use segment::Segment;
 pub use send_buffer::SendBuffer;
 pub use sock::{Deadlines, Effects, Receiver, Sender, SentSegment, SockError, TcpSock, UserSide};
 pub use timewait::TimeWait;
+pub use write_queue::{Unsent, WriteQueue};
 
 /// The states of RFC 9293 section 3.3.2, with the numbers that `/proc/net/tcp` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

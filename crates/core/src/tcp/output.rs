@@ -5,6 +5,7 @@ use rxpath_trace::{Counter, OutputWhat, Time};
 use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, tcp as wire_tcp};
 
 use super::isn::tsval;
+use super::write_queue::PACKET_CHARGE;
 use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock};
 use crate::cx::Cx;
 use crate::route::Route;
@@ -12,6 +13,17 @@ use crate::tx::{self, IpFlow};
 
 /// Largest payload of one super-frame: below 64 KiB with every header.
 const GSO_MAX: u32 = 65_535 - 20 - HEADER_MAX as u32;
+
+/// What is to be sent of the write queue.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    /// Payload bytes.
+    len: u32,
+    /// With the FIN.
+    fin: bool,
+    /// With PSH.
+    psh: bool,
+}
 
 /// Finishes a segment whose payload lies in `skb`: header, checksum, then down to IP.
 ///
@@ -138,8 +150,8 @@ impl TcpSock {
         if !self.may_transmit_data() {
             return;
         }
-        while let Some((len, fin)) = self.next_to_send() {
-            if !self.send_new(cx, len, fin) {
+        while let Some(next) = self.next_to_send() {
+            if !self.send_packet(cx, next) {
                 break;
             }
         }
@@ -150,54 +162,59 @@ impl TcpSock {
         !matches!(self.state, State::SynSent | State::SynRecv | State::Close | State::Listen | State::TimeWait)
     }
 
-    /// Payload length of the next segment and whether it carries the FIN; None if nothing may go now.
-    fn next_to_send(&self) -> Option<(u32, bool)> {
+    /// What of the write queue goes next; None if nothing may go now.
+    fn next_to_send(&self) -> Option<Next> {
         let tx = &self.tx;
         let mss = u32::from(tx.mss);
-        let unsent = (tx.write_seq - tx.snd_nxt).max(0) as u32;
         let fin_unsent = tx.fin && tx.snd_nxt.at_or_before(tx.write_seq);
-        if unsent == 0 && !fin_unsent {
-            return None;
-        }
-        let quota = self.cong.quota();
-        if quota == 0 {
-            return None;
-        }
+        let (len, psh) = match tx.queue.front() {
+            Some(packet) => (packet.len, packet.psh),
+            None if fin_unsent => (0, false),
+            None => return None,
+        };
+        let fin = fin_unsent && tx.queue.len() <= 1;
+        // The final FIN does not mind the congestion window (`tcp_cwnd_test`).
+        let quota = if fin && len <= mss { 1 } else { self.cong.quota().min((self.cong.cwnd / 2).max(1)) };
         let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
-        let limit = if self.route.features.tso { (GSO_MAX / mss).min(quota) * mss } else { mss };
-        let mut len = unsent.min(limit);
-        if len > window {
-            // Whole segments only: a window smaller than one waits for the probe (RFC 9293 section 3.8.6.2.1).
-            len = window - window % mss;
-            if len == 0 {
-                return None;
+        let first = if len > mss { mss } else { len + u32::from(fin) };
+        if quota == 0 || first > window {
+            return None;
+        }
+        if len <= mss {
+            let small = len > 0 && len < mss && !fin && tx.queue.len() == 1;
+            return (!(small && self.nagle_holds())).then_some(Next { len, fin, psh });
+        }
+        let limit = self.split_point(len, window, quota.min(self.tso_segs()).min(GSO_MAX / mss));
+        let whole = limit >= len && (!fin || len < window);
+        Some(Next { len: len.min(limit), fin: fin && whole, psh: psh && limit >= len })
+    }
+
+    /// Sends one packet of the write queue, or its front; false if the pool is dry. A super-frame pushes its end, so
+    /// that the peer does not wait for more (`__tcp_transmit_skb`). Where the device takes none it goes in pieces.
+    fn send_packet(&mut self, cx: &mut Cx, next: Next) -> bool {
+        let mss = u32::from(self.tx.mss);
+        let psh = next.psh || next.len > mss;
+        if self.route.features.tso {
+            return self.send_new(cx, Next { psh, ..next });
+        }
+        let mut left = next.len;
+        loop {
+            let len = left.min(mss);
+            left -= len;
+            if !self.send_new(cx, Next { len, fin: next.fin && left == 0, psh: psh && left == 0 }) {
+                return false;
+            }
+            if left == 0 {
+                return true;
             }
         }
-        if len > mss && len < unsent {
-            len -= len % mss;
-        }
-        let last = len == unsent;
-        if len < mss && last && self.nagle_holds(len) {
-            return None;
-        }
-        let fin = last && fin_unsent && window > len;
-        if len == 0 && !fin {
-            return None;
-        }
-        Some((len, fin))
     }
 
-    /// Nagle's algorithm in Minshall's variant: one small segment at a time, unless the sender is done.
-    fn nagle_holds(&self, len: u32) -> bool {
-        let tx = &self.tx;
-        let small_in_flight = tx.snd_sml.after(tx.snd_una) && tx.snd_sml.at_or_before(tx.snd_nxt);
-        len > 0 && !self.user.nodelay && !tx.fin && small_in_flight
-    }
-
-    /// Sends `len` new bytes (and the FIN); false if the pool is dry.
-    fn send_new(&mut self, cx: &mut Cx, len: u32, fin: bool) -> bool {
+    /// Sends new bytes (and the FIN); false if the pool is dry.
+    fn send_new(&mut self, cx: &mut Cx, next: Next) -> bool {
+        let Next { len, fin, psh } = next;
         let seq = self.tx.snd_nxt;
-        if !self.send_range(cx, seq, len, fin) {
+        if !self.send_range(cx, seq, len, fin, psh) {
             return false;
         }
         let end_seq = seq + (len + u32::from(fin));
@@ -205,8 +222,12 @@ impl TcpSock {
         if !len.is_multiple_of(u32::from(self.tx.mss)) {
             self.tx.snd_sml = end_seq;
         }
-        let sent =
-            SentSegment { seq, end_seq, sent_at: cx.now, pcount, retransmitted: false, lost: false, syn: false, fin };
+        if self.tx.queue.sent(len) {
+            self.rx.charge_output(PACKET_CHARGE);
+        }
+        let charge = if len > 0 { PACKET_CHARGE + len } else { 0 };
+        let (retransmitted, lost, syn) = (false, false, false);
+        let sent = SentSegment { seq, end_seq, sent_at: cx.now, pcount, retransmitted, lost, charge, syn, fin, psh };
         self.tx.segments.push_back(sent);
         self.cong.packets_out += u32::from(pcount);
         self.tx.snd_nxt = end_seq;
@@ -215,12 +236,9 @@ impl TcpSock {
     }
 
     /// Puts the bytes `seq..seq+len` into a packet and sends it.
-    pub(super) fn send_range(&mut self, cx: &mut Cx, seq: SeqNum, len: u32, fin: bool) -> bool {
-        let Some(mut skb) =
-            cx.alloc_output(if len > 0 { OutputWhat::TcpData } else { OutputWhat::TcpFin }, len as usize, false)
-        else {
-            return false;
-        };
+    pub(super) fn send_range(&mut self, cx: &mut Cx, seq: SeqNum, len: u32, fin: bool, psh: bool) -> bool {
+        let what = if len > 0 { OutputWhat::TcpData } else { OutputWhat::TcpFin };
+        let Some(mut skb) = cx.alloc_output(what, len as usize, false) else { return false };
         let offset = (seq - self.tx.buffer_seq).max(0) as usize;
         if len > 0 && !self.tx.buffer.copy_to(offset, skb.put(len as usize)) {
             // The bytes were acknowledged meanwhile: nothing to send.
@@ -233,7 +251,7 @@ impl TcpSock {
             skb.gso_segs = len.div_ceil(mss) as u16;
         }
         let mut flags = TcpFlags::ACK;
-        if seq + len == self.tx.write_seq && len > 0 {
+        if psh {
             flags = TcpFlags(flags.0 | TcpFlags::PSH.0);
         }
         if fin {
@@ -278,10 +296,10 @@ impl TcpSock {
     pub(super) fn write_wakeup(&mut self, cx: &mut Cx) {
         let tx = &self.tx;
         let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
-        let unsent = (tx.write_seq - tx.snd_nxt).max(0) as u32;
+        let unsent = tx.queue.front().map_or(0, |packet| packet.len);
         let len = unsent.min(window).min(u32::from(tx.mss));
         if len > 0 {
-            self.send_new(cx, len, false);
+            self.send_new(cx, Next { len, fin: false, psh: true });
             return;
         }
         cx.count(Counter::TcpExtTCPWinProbe);

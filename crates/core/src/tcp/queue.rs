@@ -116,6 +116,10 @@ impl TcpSock {
     pub fn queue_rcv(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
         self.rx.rcv_nxt = seg.end_seq;
         if seg.len == 0 {
+            // A FIN by itself joins the tail, too, if there is one.
+            if self.rx.queue.back().is_some_and(|tail| tail.end_seq == seg.seq.0) {
+                cx.count(Counter::TcpExtTCPRcvCoalesce);
+            }
             return Fate::Consumed(skb, Consumed::Fin);
         }
         skb.seq = seg.seq.0;
@@ -413,7 +417,7 @@ impl super::Receiver {
 
     /// Accounts for as much memory as a packet may come to be charged, by whole pages (`sk_rmem_schedule`).
     #[inline(always)]
-    fn schedule(&mut self, truesize: u32) {
+    pub(super) fn schedule(&mut self, truesize: u32) {
         let missing = truesize as i32 - self.forward_alloc;
         if missing > 0 {
             self.forward_alloc += (missing + PAGE - 1) / PAGE * PAGE;

@@ -4,6 +4,7 @@ use rxpath_trace::Counter;
 use rxpath_wire::SeqNum;
 
 use super::TcpSock;
+use super::write_queue::PACKET_CHARGE;
 use crate::cx::Cx;
 
 /// Initial window in segments (RFC 6928).
@@ -212,7 +213,7 @@ impl TcpSock {
         let len = (segment.end_seq - segment.seq).max(0) as u32 - control;
         if segment.syn {
             self.send_syn(cx);
-        } else if !self.send_range(cx, segment.seq, len, segment.fin) {
+        } else if !self.send_range(cx, segment.seq, len, segment.fin, segment.psh) {
             return false;
         }
         cx.count(Counter::TcpRetransSegs);
@@ -238,9 +239,12 @@ impl TcpSock {
         let mut rest = *segment;
         segment.end_seq = segment.seq + mss;
         segment.fin = false;
+        segment.psh = false;
+        segment.charge = PACKET_CHARGE + mss;
         let before = u32::from(segment.pcount);
         segment.pcount = 1;
         rest.seq = segment.end_seq;
+        rest.charge = rest.charge.saturating_sub(mss);
         rest.pcount = (len - mss).div_ceil(mss).max(1) as u16;
         // The MSS may have changed since: keep the sums right.
         let after = 1 + u32::from(rest.pcount);
@@ -249,6 +253,7 @@ impl TcpSock {
             self.cong.lost_out += after - before;
         }
         self.tx.segments.insert(index + 1, rest);
+        self.rx.charge_output(PACKET_CHARGE);
     }
 }
 

@@ -8,7 +8,7 @@ use rxpath_trace::Time;
 use rxpath_wire::{SeqNum, Tuple};
 
 use super::queue::OfoKey;
-use super::{AckPolicy, Congestion, MSS_DEFAULT, RttEstimator, SendBuffer, State};
+use super::{AckPolicy, Congestion, MSS_DEFAULT, RttEstimator, SendBuffer, State, WriteQueue};
 use crate::route::Route;
 
 /// Everything that the socket lock guards.
@@ -113,6 +113,8 @@ pub struct Sender {
     pub mss: u16,
     /// MSS that we announce.
     pub advmss: u16,
+    /// Packets that were not sent yet.
+    pub queue: WriteQueue,
     /// Unacknowledged and unsent bytes.
     pub buffer: SendBuffer,
     /// Sequence number of the first byte of `buffer`.
@@ -150,10 +152,14 @@ pub struct SentSegment {
     pub retransmitted: bool,
     /// It is counted as lost and must be sent again.
     pub lost: bool,
+    /// Memory that it is charged.
+    pub charge: u32,
     /// Carries our SYN.
     pub syn: bool,
     /// Carries our FIN.
     pub fin: bool,
+    /// Is to be pushed.
+    pub psh: bool,
 }
 
 /// Options agreed in the handshake.
@@ -395,6 +401,7 @@ impl Sender {
             max_window: 0,
             mss: MSS_DEFAULT,
             advmss: MSS_DEFAULT,
+            queue: WriteQueue::default(),
             buffer: SendBuffer::default(),
             buffer_seq: SeqNum(0),
             sndbuf,

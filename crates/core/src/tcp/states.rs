@@ -361,6 +361,7 @@ impl TcpSock {
         self.effects.wake_recv = true;
         self.effects.wake_send = true;
         self.tx.segments.clear();
+        self.tx.queue.clear();
         self.tx.buffer.clear();
         self.cong.packets_out = 0;
         if self.user.orphan {

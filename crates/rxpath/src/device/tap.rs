@@ -22,10 +22,13 @@ mod ioctl;
 mod vnet;
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::io::{Errno, readv, writev};
-use rxpath_core::nic::{Device, DeviceInfo, DeviceQueue, Features, IrqLine, RxAttach, Steering, TruesizeModel, Xmit};
+use rxpath_core::nic::{
+    Device, DeviceInfo, DeviceQueue, Features, IrqLine, Readiness, RxAttach, Steering, TruesizeModel, Xmit,
+};
 use rxpath_mem::{PagePool, Returns, RxDesc, RxDma, RxErrors, Skb};
 use rxpath_trace::Time;
 use rxpath_wire::{EthernetHeader, MacAddr};
@@ -167,6 +170,7 @@ impl Device for Tap {
         let queues = self.fds.into_iter().zip(queues).map(|(fd, RxAttach { dma, irq })| {
             let bounce = if wide(&dma) { FRAME_MAX } else { OVERRUN };
             let (wide, bounce) = (wide(&dma), vec![0; bounce].into_boxed_slice());
+            let fd = Arc::new(fd);
             let queue = TapQueue { fd, dma, irq, steering: steering.clone(), vnet_hdr, wide, spill: None, bounce };
             Box::new(queue) as Box<dyn DeviceQueue>
         });
@@ -176,7 +180,7 @@ impl Device for Tap {
 
 /// One queue in service.
 struct TapQueue {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     dma: RxDma,
     irq: IrqLine,
     /// For the receive hash alone: the kernel has chosen the queue.
@@ -250,8 +254,8 @@ impl DeviceQueue for TapQueue {
 
     fn flush(&mut self, _now: Time) {}
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
+    fn readiness(&self) -> Option<Readiness> {
+        Some(Readiness::new(Arc::clone(&self.fd)))
     }
 }
 

@@ -20,25 +20,24 @@
 //!
 //! No byte on the wire makes anything here panic.
 
+mod inlet;
 mod offload;
 mod port;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use rxpath_core::nic::{
-    Device, DeviceInfo, DeviceQueue, Features, IrqLine, RxAttach, Steering, TruesizeModel, Xmit,
-};
-use rxpath_mem::{IpSummed, PagePool, RxDesc, RxDma, RxErrors, Skb};
+use rxpath_core::nic::{Device, DeviceInfo, DeviceQueue, Features, RxAttach, Steering, TruesizeModel, Xmit};
+use rxpath_mem::{IpSummed, PagePool, RxDesc, RxDma, Skb};
 use rxpath_trace::Time;
-use rxpath_wire::{EthernetHeader, MacAddr};
+use rxpath_wire::MacAddr;
 
+pub use self::inlet::Carrier;
+use self::inlet::{Attached, FRAME_MAX, Inlet, Passed, RxQueue};
 use self::port::Outlet;
 pub use self::port::{Frame, NotTaken, Port, PortStats};
 
-/// Largest frame: an IP packet of 65,535 bytes behind an Ethernet header with a VLAN tag.
-const FRAME_MAX: usize = 65_535 + EthernetHeader::LEN + 4;
 /// Pieces of a frame that are handed over without gathering them first.
 const PIECES: usize = 24;
 /// After this time a sender that is held back looks again, whether it was called or not.
@@ -118,7 +117,7 @@ pub fn pair(a: WireConfig, mut b: WireConfig) -> (Wire, Wire) {
         b.mac.0[5] ^= 1;
     }
     let carrier = Carrier::up();
-    let (inlet_a, inlet_b) = (Inlet::new(&a, &carrier), Inlet::new(&b, &carrier));
+    let (inlet_a, inlet_b) = (Inlet::new(a.features.rx_csum, &carrier), Inlet::new(b.features.rx_csum, &carrier));
     let wire_a = Wire { config: a, own: inlet_a.clone(), far: Far::Stack(inlet_b.clone()) };
     let wire_b = Wire { config: b, own: inlet_b, far: Far::Stack(inlet_a) };
     (wire_a, wire_b)
@@ -126,31 +125,10 @@ pub fn pair(a: WireConfig, mut b: WireConfig) -> (Wire, Wire) {
 
 /// A cable whose other end is bare.
 pub fn port(config: WireConfig) -> (Wire, Port) {
-    let inlet = Inlet::new(&config, &Carrier::up());
+    let inlet = Inlet::new(config.features.rx_csum, &Carrier::up());
     let outlet = Arc::new(Outlet::new(config.capacity, config.discard));
     let port = Port::new(inlet.clone(), outlet.clone(), config.features.rx_csum, config.mac);
     (Wire { config, own: inlet, far: Far::Port(outlet) }, port)
-}
-
-/// Whether the cable is plugged in. Cloning gives another handle to the same cable.
-#[derive(Clone, Debug)]
-pub struct Carrier(Arc<AtomicBool>);
-
-impl Carrier {
-    fn up() -> Carrier {
-        Carrier(Arc::new(AtomicBool::new(true)))
-    }
-
-    /// Pulls the plug, or puts it back in. Without carrier no frame passes: a stack's end as `TX_ERROR`, a port's are
-    /// [`NotTaken::NoCarrier`].
-    pub fn set(&self, up: bool) {
-        self.0.store(up, Ordering::Release);
-    }
-
-    /// True while plugged in.
-    pub fn is_up(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
 }
 
 /// One end of a cable, to be given to a stack.
@@ -172,99 +150,6 @@ impl Wire {
 enum Far {
     Stack(Arc<Inlet>),
     Port(Arc<Outlet>),
-}
-
-/// The receiving side of an end that a stack has.
-#[derive(Debug)]
-struct Inlet {
-    carrier: Carrier,
-    rx_csum: bool,
-    attached: OnceLock<Attached>,
-}
-
-#[derive(Debug)]
-struct Attached {
-    steering: Steering,
-    queues: Box<[RxQueue]>,
-}
-
-#[derive(Debug)]
-struct RxQueue {
-    /// None when the stack has left.
-    dma: Mutex<Option<RxDma>>,
-    irq: IrqLine,
-    /// Queues of the far end that wait for descriptors, one bit each (modulo 64).
-    waiting: AtomicU64,
-}
-
-impl RxQueue {
-    fn dma(&self) -> MutexGuard<'_, Option<RxDma>> {
-        self.dma.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What became of a frame on the cable.
-enum Passed {
-    Taken(usize),
-    Full(usize),
-    Nobody,
-}
-
-impl Inlet {
-    fn new(config: &WireConfig, carrier: &Carrier) -> Arc<Inlet> {
-        Arc::new(Inlet {
-            carrier: carrier.clone(),
-            rx_csum: config.features.rx_csum,
-            attached: OnceLock::new(),
-        })
-    }
-
-    /// Writes a frame into the ring that its flow is steered to, if there is room or `force` (missed otherwise).
-    fn write(&self, now: Time, parts: &[&[u8]], mut desc: RxDesc, force: bool) -> Passed {
-        let Some(attached) = self.attached.get() else { return Passed::Nobody };
-        let head = parts.first().copied().unwrap_or_default();
-        let index = attached.steer(head, &mut desc);
-        let Some(queue) = attached.queues.get(index) else { return Passed::Nobody };
-        let mut dma = queue.dma();
-        let Some(dma) = dma.as_mut() else { return Passed::Nobody };
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        if !force && dma.available() * dma.slot_room() < len {
-            return Passed::Full(index);
-        }
-        desc.at = now;
-        desc.errors |= size_errors(len);
-        // A missed frame has been counted by the ring, and its driver is to learn of it.
-        let _ = if let [frame] = parts { dma.write_frame(frame, desc) } else { dma.write_parts(parts, desc) };
-        Passed::Taken(index)
-    }
-
-    fn queue(&self, index: usize) -> Option<&RxQueue> {
-        self.attached.get()?.queues.get(index)
-    }
-}
-
-impl Attached {
-    /// The queue of a frame. A card with one queue computes no hash.
-    #[inline]
-    fn steer(&self, frame: &[u8], desc: &mut RxDesc) -> usize {
-        if self.queues.len() == 1 {
-            return 0;
-        }
-        let (queue, hash) = self.steering.queue_of(frame);
-        if desc.hash == 0 {
-            desc.hash = hash;
-        }
-        usize::from(queue) % self.queues.len()
-    }
-}
-
-/// What a card says of a frame for its length alone.
-fn size_errors(len: usize) -> RxErrors {
-    match len {
-        0..EthernetHeader::LEN => RxErrors::RUNT,
-        EthernetHeader::LEN..=FRAME_MAX => RxErrors::NONE,
-        _ => RxErrors::OVERSIZE,
-    }
 }
 
 impl Device for Wire {

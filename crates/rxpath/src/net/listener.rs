@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rxpath_core::socket::Listener;
 
-use super::{TcpStream, block, each_addr, listen_error};
+use super::call::{block, each_addr, listen_error};
+use super::stream::TcpStream;
 use crate::runtime::Attempt;
 use crate::stack::Stack;
 

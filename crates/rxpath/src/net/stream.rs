@@ -10,7 +10,7 @@ use rxpath_core::socket::{Sock, WriteStep, post};
 use rxpath_core::stack::RecvError;
 use rxpath_core::tcp::{SockError, State, TcpSock};
 
-use super::{block, check_timeout, connect_error, down, each_addr, sock_error};
+use super::call::{block, check_timeout, connect_error, down, each_addr, sock_error};
 use crate::runtime::Attempt;
 use crate::stack::Stack;
 

@@ -13,7 +13,7 @@ use rxpath_core::stack::Stack as Core;
 use rxpath_trace::Time;
 
 use super::sleeper::{Bell, Sleeper};
-use super::{Attempt, span, timed_out, wait_any};
+use super::wait::{Attempt, span, timed_out, wait_any};
 use crate::clock::Clock;
 
 /// Further runs of a softirq for one call that does not block.

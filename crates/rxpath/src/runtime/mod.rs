@@ -4,23 +4,19 @@
 //! |---|---|
 //! | `threads` | [`Mode::Threads`]: a softirq thread per Cpu |
 //! | `drive` | [`Mode::AppThreads`] and [`Mode::Polled`]: blocked calls run the softirqs themselves |
-//! | `virtual_time` | a [`ManualClock`](crate::clock::ManualClock): one thread at a time, and the clock jumps |
 //! | `sleeper` | sleeping until a doorbell rings, a device interrupts or a deadline comes |
+//! | `wait` | what a blocked call waits on |
+//!
+//! Under a [`ManualClock`](crate::clock::ManualClock) the clock itself does all of this.
 
 mod drive;
 mod sleeper;
 mod threads;
-pub(crate) mod virtual_time;
+mod wait;
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
-use std::time::Duration;
 
-use event_listener::EventListener;
 use rxpath_core::nic::Doorbell;
 use rxpath_core::stack::Stack as Core;
 use rxpath_trace::Time;
@@ -28,8 +24,9 @@ use rxpath_trace::Time;
 use self::drive::Driver;
 use self::sleeper::Bell;
 use self::threads::Threads;
-use self::virtual_time::{Waited, deadlock};
-use crate::clock::Clock;
+pub(crate) use self::wait::Attempt;
+use self::wait::{block_on_wakeups, span, timed_out};
+use crate::clock::{Clock, Waited, deadlock};
 
 /// Who runs the stack's softirqs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,16 +39,8 @@ pub enum Mode {
     /// a call nothing is received.
     AppThreads,
     /// Whoever calls [`Stack::poll`](crate::Stack::poll); a call that blocks polls until it is satisfied. Calls on
-    /// non-blocking sockets run no softirq. The only mode for a [`ManualClock`].
+    /// non-blocking sockets run no softirq. The only mode for a [`ManualClock`](crate::clock::ManualClock).
     Polled,
-}
-
-/// What a call found when it tried.
-pub(crate) enum Attempt<T> {
-    /// It is done.
-    Done(T),
-    /// Not yet; with the registration to wait on, if one was asked for.
-    Pending(Option<EventListener>),
 }
 
 /// The doorbells of a stack that is to be made, by Cpu.
@@ -170,72 +159,4 @@ impl Runtime {
             Runtime::Virtual => {}
         }
     }
-}
-
-pub(crate) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4)
-}
-
-/// Real time until `at`.
-fn span(clock: &dyn Clock, at: Time) -> Duration {
-    Duration::from_nanos(at - clock.now())
-}
-
-/// The error of a call whose time is over.
-fn timed_out() -> io::Error {
-    io::ErrorKind::TimedOut.into()
-}
-
-/// Waits for the wake-ups that others deliver.
-fn block_on_wakeups<T>(
-    clock: &dyn Clock,
-    deadline: Option<Time>,
-    mut attempt: impl FnMut(bool) -> Attempt<T>,
-) -> io::Result<T> {
-    loop {
-        match attempt(true) {
-            Attempt::Done(value) => return Ok(value),
-            Attempt::Pending(listener) => {
-                let now = clock.now();
-                if deadline.is_some_and(|at| at <= now) {
-                    return Err(timed_out());
-                }
-                let listeners = listener.into_iter().collect();
-                wait_any(listeners, deadline.map(|at| Duration::from_nanos(at - now)));
-            }
-        }
-    }
-}
-
-/// Wakes a thread.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Unpark>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Unpark>) {
-        self.0.unpark();
-    }
-}
-
-thread_local! {
-    static WAKER: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-}
-
-/// Sleeps until one of the listeners is notified or the time is over. May return early.
-fn wait_any(mut listeners: Vec<EventListener>, timeout: Option<Duration>) {
-    WAKER.with(|waker| {
-        let mut context = Context::from_waker(waker);
-        for listener in &mut listeners {
-            if let Poll::Ready(()) = Pin::new(listener).poll(&mut context) {
-                return;
-            }
-        }
-        match timeout {
-            Some(timeout) => std::thread::park_timeout(timeout),
-            None => std::thread::park(),
-        }
-    });
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rxpath_core::nic::{DeviceQueue, Doorbell, IrqLine, RxAttach, Steering, Xmit};
+use rxpath_core::nic::{DeviceQueue, Doorbell, IrqLine, Readiness, RxAttach, Steering, Xmit};
 use rxpath_mem::{PagePool, RxDesc, RxDma, Skb};
 use rxpath_trace::Time;
 
@@ -145,8 +145,7 @@ impl DeviceQueue for FaultyQueue {
         [unfinished, leaving, self.rx.next_arrival(), inner].into_iter().flatten().min()
     }
 
-    #[cfg(unix)]
-    fn readiness(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+    fn readiness(&self) -> Option<Readiness> {
         self.inner.queue.readiness()
     }
 }

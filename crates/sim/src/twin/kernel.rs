@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,9 +139,9 @@ impl Kernel {
     fn sleep(&self, until: u64) {
         let left = until.saturating_sub(clock());
         let timeout = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as _ };
-        match self.tap.queue.readiness() {
+        match self.tap.queue.readiness().and_then(|ready| ready.handle::<OwnedFd>()) {
             // However it ends, the caller looks at the clock and at the interface.
-            Some(fd) => drop(poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout))),
+            Some(fd) => drop(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout))),
             None => std::thread::sleep(Duration::from_nanos(left.min(MS))),
         }
     }

@@ -9,7 +9,8 @@ use rxpath_mem::{IpSummed, RxDesc, RxDma};
 use rxpath_trace::{PacketId, Time};
 use rxpath_wire::MacAddr;
 
-use super::{Carrier, Inlet, offload, size_errors};
+use super::inlet::{Carrier, Inlet, size_errors};
+use super::offload;
 
 /// Why a frame did not get into the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,12 +185,7 @@ impl Port {
     }
 
     /// As [`Port::send_batch`], with one descriptor's say for all frames.
-    pub fn send_batch_with<'a>(
-        &self,
-        now: Time,
-        desc: RxDesc,
-        frames: impl IntoIterator<Item = &'a [u8]>,
-    ) -> usize {
+    pub fn send_batch_with<'a>(&self, now: Time, desc: RxDesc, frames: impl IntoIterator<Item = &'a [u8]>) -> usize {
         self.write_batch(now, frames.into_iter().map(|frame| (frame, desc)))
     }
 

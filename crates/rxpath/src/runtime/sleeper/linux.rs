@@ -56,7 +56,7 @@ impl Doorbell for Bell {
 
 /// A device's interrupt that is the readability of a file descriptor.
 struct Line {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     irq: IrqLine,
     /// Watched at the moment. A line whose NAPI is scheduled is masked: not watched.
     armed: bool,
@@ -80,7 +80,9 @@ impl Sleeper {
         epoll::add(&epoll, &bell.fd, EventData::new_u64(BELL), EventFlags::IN)?;
         let mut lines = Vec::new();
         for cpu in cpus {
-            for (fd, irq) in core.interrupts(cpu)? {
+            for (ready, irq) in core.interrupts(cpu) {
+                let foreign = || io::Error::new(io::ErrorKind::InvalidInput, "a device's readiness is no OwnedFd");
+                let fd = ready.handle::<OwnedFd>().ok_or_else(foreign)?;
                 epoll::add(&epoll, &fd, EventData::new_u64(lines.len() as u64), EventFlags::IN)?;
                 lines.push(Line { fd, irq, armed: true });
             }

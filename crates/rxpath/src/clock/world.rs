@@ -1,31 +1,42 @@
-//! Threads and stacks in virtual time.
+//! Virtual time: threads and stacks that live in it.
 //!
 //! One thread runs at a time: the one whose turn it is. A call that blocks passes the turn on; when a whole round of
 //! turns has brought nobody forward, the stacks are polled; when they have nothing to do either, the clock jumps to the
 //! next deadline. So the order of everything follows from the program alone.
 
 use std::cell::Cell;
-use std::io;
 use std::panic::resume_unwind;
-use std::sync::Weak;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
+use rxpath_core::stack::Polled;
 use rxpath_trace::Time;
 
-use crate::clock::{Clock, Inner, ManualClock};
-use crate::stack::Handle;
+/// Something that lives in virtual time: a stack.
+pub(crate) trait Lives: Send + Sync {
+    /// Does what is to be done now.
+    fn poll(&self, now: Time) -> Polled;
+}
+
+/// What the handles of a virtual clock share.
+pub(super) struct Timeline {
+    now: AtomicU64,
+    tick_ns: u64,
+    world: Mutex<World>,
+    turned: Condvar,
+}
 
 /// What lives in the time of one clock.
 #[derive(Default)]
-pub(crate) struct World {
-    stacks: Vec<Weak<Handle>>,
+struct World {
+    stacks: Vec<Weak<dyn Lives>>,
     tasks: Vec<Task>,
     next_id: u64,
     /// Whose turn it is.
     turn: Option<u64>,
     /// Turns in a row that brought nobody forward.
     stalled: usize,
-    /// [`ManualClock::run`] is still enrolling its tasks.
+    /// [`Timeline::run`] is still enrolling its tasks.
     starting: bool,
 }
 
@@ -37,7 +48,7 @@ struct Task {
 }
 
 thread_local! {
-    /// The clock (by address) and the task that this thread is, within [`ManualClock::run`].
+    /// The clock (by address) and the task that this thread is, within [`Timeline::run`].
     static CURRENT: Cell<(usize, u64)> = const { Cell::new((0, 0)) };
 }
 
@@ -81,7 +92,7 @@ impl World {
         let (mut busy, mut next) = (false, None::<Time>);
         self.stacks.retain(|stack| stack.strong_count() > 0);
         for stack in self.stacks.iter().filter_map(Weak::upgrade) {
-            let polled = stack.core.poll(now);
+            let polled = stack.poll(now);
             busy |= polled.work > 0 || polled.next.is_some_and(|at| at <= now);
             next = [next, polled.next].into_iter().flatten().min();
         }
@@ -90,17 +101,17 @@ impl World {
 
     /// One step of the world: a round of polls or, if that does nothing, a jump to the next deadline. False if there is
     /// no deadline either.
-    fn step(&mut self, clock: &ManualClock) -> bool {
-        let now = clock.now();
+    fn step(&mut self, timeline: &Timeline) -> bool {
+        let now = timeline.now();
         let (busy, next) = self.poll(now);
         if busy {
-            clock.advance_to(now + clock.0.tick_ns);
+            timeline.advance_to(now + timeline.tick_ns);
             return true;
         }
         let calls = self.tasks.iter().filter_map(|task| task.deadline).min();
         match [next, calls].into_iter().flatten().min() {
             Some(at) => {
-                clock.advance_to(Time(at.0.max(now.0 + 1)));
+                timeline.advance_to(Time(at.0.max(now.0 + 1)));
                 true
             }
             None => false,
@@ -110,65 +121,85 @@ impl World {
 
 /// A thread's membership, ended when it is dropped.
 struct Seat<'a> {
-    clock: &'a ManualClock,
+    timeline: &'a Timeline,
     id: u64,
 }
 
 impl Seat<'_> {
     fn wait_for_turn(&self) {
-        let inner = &*self.clock.0;
-        let mut world = inner.world();
+        let mut world = self.timeline.world();
         if world.turn.is_none() && !world.starting {
             world.turn = Some(self.id);
         }
         while world.turn != Some(self.id) {
-            world = inner.turned.wait(world).unwrap_or_else(std::sync::PoisonError::into_inner);
+            world = self.timeline.turned.wait(world).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.clock.0.world().leave(self.id);
-        self.clock.0.turned.notify_all();
+        self.timeline.world().leave(self.id);
+        self.timeline.turned.notify_all();
     }
 }
 
-impl Inner {
+impl Timeline {
+    pub(super) fn new(start: Time, tick_ns: u64) -> Timeline {
+        let now = AtomicU64::new(start.0);
+        Timeline { now, tick_ns: tick_ns.max(1), world: Mutex::default(), turned: Condvar::new() }
+    }
+
+    #[inline]
+    pub(super) fn now(&self) -> Time {
+        Time(self.now.load(Ordering::Acquire))
+    }
+
+    pub(super) fn advance_to(&self, to: Time) {
+        self.now.fetch_max(to.0, Ordering::AcqRel);
+    }
+
+    pub(super) fn advance(&self, by_ns: u64) {
+        self.now.fetch_add(by_ns, Ordering::AcqRel);
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
-}
 
-impl ManualClock {
     /// Adds a stack to the world.
-    pub(crate) fn enter(&self, stack: Weak<Handle>) {
-        self.0.world().stacks.push(stack);
+    pub(super) fn enter(&self, stack: Weak<dyn Lives>) {
+        self.world().stacks.push(stack);
     }
 
     /// Runs `attempt` until it gives something, the deadline has passed, or nothing can happen any more.
-    pub(crate) fn block<T>(
-        &self,
-        deadline: Option<Time>,
-        mut attempt: impl FnMut() -> Option<T>,
-    ) -> Result<T, Waited> {
+    pub(super) fn block<T>(&self, deadline: Option<Time>, mut attempt: impl FnMut() -> Option<T>) -> Result<T, Waited> {
         if let Some(done) = attempt() {
             return Ok(done);
         }
         let (address, id) = CURRENT.get();
-        if address == self.0.address() {
+        if address == self.address() {
             return self.block_as(id, deadline, attempt);
         }
-        let id = self.0.world().enrol();
-        let seat = Seat { clock: self, id };
+        let id = self.world().enrol();
+        let seat = Seat { timeline: self, id };
         seat.wait_for_turn();
         self.block_as(id, deadline, attempt)
     }
 
-    fn block_as<T>(&self, id: u64, deadline: Option<Time>, mut attempt: impl FnMut() -> Option<T>) -> Result<T, Waited> {
+    fn block_as<T>(
+        &self,
+        id: u64,
+        deadline: Option<Time>,
+        mut attempt: impl FnMut() -> Option<T>,
+    ) -> Result<T, Waited> {
         loop {
             if let Some(done) = attempt() {
-                let mut world = self.0.world();
+                let mut world = self.world();
                 world.stalled = 0;
                 if let Some(task) = world.task(id) {
                     task.deadline = None;
@@ -187,7 +218,7 @@ impl ManualClock {
 
     /// Lets the others have their turns, and the world its step if none of them came forward.
     fn pass_turn(&self, id: u64, deadline: Option<Time>) -> Waited {
-        let mut world = self.0.world();
+        let mut world = self.world();
         if let Some(task) = world.task(id) {
             task.deadline = deadline;
         }
@@ -201,10 +232,10 @@ impl ManualClock {
         }
         world.turn = world.after(id);
         if world.turn != Some(id) {
-            self.0.turned.notify_all();
+            self.turned.notify_all();
         }
         while world.turn != Some(id) {
-            world = self.0.turned.wait(world).unwrap_or_else(std::sync::PoisonError::into_inner);
+            world = self.turned.wait(world).unwrap_or_else(PoisonError::into_inner);
         }
         if let Some(task) = world.task(id) {
             task.deadline = None;
@@ -212,26 +243,10 @@ impl ManualClock {
         Waited::Again
     }
 
-    /// Lets `time` pass: everything that is due until then happens.
-    ///
-    /// # Errors
-    /// None as yet.
-    pub fn sleep(&self, time: Duration) -> io::Result<()> {
-        let end = self.now() + time.as_nanos() as u64;
-        match self.block(Some(end), || (self.now() >= end).then_some(())) {
-            Ok(()) | Err(Waited::TimedOut) => Ok(()),
-            Err(_) => Err(deadlock()),
-        }
-    }
-
-    /// Runs programs side by side in virtual time, each on a thread of its own, one at a time: in this order at first,
-    /// and from one to the next whenever a call blocks. Returns when all have ended.
-    ///
-    /// # Panics
-    /// If one of the programs panics, with what it panicked with.
-    pub fn run<'env>(&self, programs: Vec<Box<dyn FnOnce() + Send + 'env>>) {
+    /// See [`super::ManualClock::run`].
+    pub(super) fn run<'env>(&self, programs: Vec<Box<dyn FnOnce() + Send + 'env>>) {
         let ids: Vec<u64> = {
-            let mut world = self.0.world();
+            let mut world = self.world();
             world.starting = true;
             programs.iter().map(|_| world.enrol()).collect()
         };
@@ -241,21 +256,21 @@ impl ManualClock {
                 .zip(programs)
                 .map(|(&id, program)| {
                     scope.spawn(move || {
-                        let seat = Seat { clock: self, id };
+                        let seat = Seat { timeline: self, id };
                         seat.wait_for_turn();
-                        CURRENT.set((self.0.address(), id));
+                        CURRENT.set((self.address(), id));
                         program();
                     })
                 })
                 .collect();
             {
-                let mut world = self.0.world();
+                let mut world = self.world();
                 world.starting = false;
                 if world.turn.is_none() {
                     world.turn = ids.first().copied();
                 }
             }
-            self.0.turned.notify_all();
+            self.turned.notify_all();
             spawned.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
         });
         for outcome in outcomes {
@@ -264,10 +279,4 @@ impl ManualClock {
             }
         }
     }
-}
-
-/// The error of a call that can never be satisfied.
-pub(crate) fn deadlock() -> io::Error {
-    let what = "every call is blocked and no timer is armed: in virtual time nothing can happen any more";
-    io::Error::new(io::ErrorKind::Deadlock, what)
 }

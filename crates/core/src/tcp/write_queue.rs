@@ -1,0 +1,243 @@
+//! What was written and not sent yet, as packets: where each ends and whether it is to be pushed (`tcp_sendmsg_locked`,
+//! `tcp_write_xmit`).
+//!
+//! The bytes themselves lie in [`super::SendBuffer`]; here is only how the application's calls cut them. A peer sees the
+//! cuts in PSH, in segment sizes where Nagle's algorithm or a small window holds something back, and in which segments
+//! share a super-frame. Memory is charged as the kernel charges it, because header prediction asks whether enough is
+//! accounted ([`super::Receiver::forward_alloc`] is one account for both directions).
+
+use std::collections::VecDeque;
+
+use rxpath_wire::SeqNum;
+
+use super::{MSS_DEFAULT, Receiver, TcpSock};
+
+/// Charged for a packet besides its bytes.
+pub(super) const PACKET_CHARGE: u32 = 832;
+/// Largest payload of a super-frame that is planned for.
+const GSO_GOAL: u32 = 65_536 - 321;
+/// Segments of a super-frame at the least, however slow the connection (`tcp_min_tso_segs`).
+const TSO_SEGS_MIN: u32 = 2;
+
+/// A packet that was not sent yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// Payload bytes.
+    pub len: u32,
+    /// The application's call ended here.
+    pub psh: bool,
+}
+
+/// Packets that were not sent yet, in order.
+#[derive(Debug, Default)]
+pub struct WriteQueue {
+    packets: VecDeque<Unsent>,
+    /// End of the last packet that was marked to be pushed.
+    pushed_seq: SeqNum,
+}
+
+impl WriteQueue {
+    /// Nothing was written; the first byte will have this sequence number.
+    pub fn starting_at(seq: SeqNum) -> WriteQueue {
+        WriteQueue { packets: VecDeque::new(), pushed_seq: seq }
+    }
+
+    /// The next packet.
+    #[inline]
+    pub fn front(&self) -> Option<Unsent> {
+        self.packets.front().copied()
+    }
+
+    /// Packets that wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Everything was sent, or given up.
+    pub fn clear(&mut self) {
+        self.packets.clear();
+    }
+
+    /// The first `len` bytes are sent. True if they were not all of their packet: it takes a new one.
+    pub(super) fn sent(&mut self, len: u32) -> bool {
+        let Some(front) = self.packets.front_mut() else { return false };
+        if len < front.len {
+            front.len -= len;
+            return true;
+        }
+        self.packets.pop_front();
+        false
+    }
+}
+
+impl Receiver {
+    /// Accounts for bytes that are to be sent.
+    #[inline]
+    pub(super) fn charge_output(&mut self, bytes: u32) {
+        self.schedule(bytes);
+        self.forward_alloc -= bytes as i32;
+    }
+
+    /// Gives back what was accounted for bytes that were acknowledged.
+    #[inline]
+    pub(super) fn uncharge_output(&mut self, bytes: u32) {
+        self.rmem_alloc += bytes;
+        self.uncharge(bytes);
+    }
+}
+
+impl TcpSock {
+    /// The application wrote `n` bytes, which are in the buffer: cuts them into packets and charges them.
+    pub fn wrote(&mut self, n: u32) {
+        let goal = self.size_goal();
+        let half_window = self.tx.max_window / 2;
+        let (mut left, mut continued) = (n, true);
+        while left > 0 {
+            let tx = &mut self.tx;
+            let open = tx.queue.packets.back_mut().filter(|packet| packet.len < goal);
+            let packet = match open {
+                Some(packet) => {
+                    packet.psh &= !continued;
+                    packet
+                }
+                None => {
+                    self.rx.charge_output(PACKET_CHARGE);
+                    tx.queue.packets.push_back(Unsent { len: 0, psh: false });
+                    let Some(packet) = tx.queue.packets.back_mut() else { return };
+                    packet
+                }
+            };
+            continued = false;
+            let take = left.min(goal - packet.len);
+            packet.len += take;
+            left -= take;
+            tx.write_seq += take;
+            // More than half a window since the last push: the peer is not to wait for the rest (`forced_push`).
+            let forced = packet.len == goal && tx.write_seq.after(tx.queue.pushed_seq + half_window);
+            if left == 0 || forced {
+                packet.psh = true;
+                tx.queue.pushed_seq = tx.write_seq;
+            }
+            self.rx.charge_output(take);
+        }
+    }
+
+    /// Bytes that a packet of the write queue grows to: a super-frame, but no more than half the largest window seen
+    /// (`tcp_xmit_size_goal`, `tcp_bound_to_half_wnd`).
+    fn size_goal(&self) -> u32 {
+        let (mss, largest) = (u32::from(self.tx.mss), self.tx.max_window);
+        let cutoff = if largest > u32::from(MSS_DEFAULT) { largest / 2 } else { largest };
+        let bound = if cutoff > 0 && GSO_GOAL > cutoff { cutoff } else { GSO_GOAL };
+        (bound / mss * mss).max(mss)
+    }
+
+    /// Segments that one super-frame may have: what the connection sends in about a millisecond, more where the peer is
+    /// near (`tcp_tso_autosize`).
+    pub(super) fn tso_segs(&self) -> u32 {
+        let mss = u64::from(self.tx.mss);
+        let goal = u64::from(GSO_GOAL);
+        let cong = &self.cong;
+        let percent = if cong.cwnd < cong.ssthresh / 2 { 200 } else { 120 };
+        let window = mss * u64::from(cong.cwnd.max(cong.packets_out)) * percent / 100;
+        let per_ms = match self.rtt.srtt {
+            0 => goal,
+            srtt => (window.saturating_mul(1_000_000_000) / srtt) >> 10,
+        };
+        let distance = self.rtt.min_rtt / 1_000 >> 9;
+        let near = if distance < 32 { goal >> distance } else { 0 };
+        ((per_ms.min(goal) + near).min(goal) / mss).max(u64::from(TSO_SEGS_MIN)) as u32
+    }
+
+    /// How much of a packet of `len` bytes may go now, without a small segment in between where Nagle's algorithm
+    /// would hold it (`tcp_mss_split_point`).
+    pub(super) fn split_point(&self, len: u32, window: u32, segs: u32) -> u32 {
+        let mss = u32::from(self.tx.mss);
+        let most = mss.saturating_mul(segs);
+        if most <= window && self.tx.queue.len() > 1 {
+            return most;
+        }
+        let needed = len.min(window);
+        if most <= needed {
+            return most;
+        }
+        let partial = needed % mss;
+        if partial != 0 && self.nagle_holds() { needed - partial } else { needed }
+    }
+
+    /// Nagle's algorithm in Minshall's variant: one small segment at a time (`tcp_nagle_check`).
+    pub(super) fn nagle_holds(&self) -> bool {
+        let tx = &self.tx;
+        let small_in_flight = tx.snd_sml.after(tx.snd_una) && tx.snd_sml.at_or_before(tx.snd_nxt);
+        !self.user.nodelay && self.cong.packets_out > 0 && small_in_flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rxpath_wire::{Addr, Tuple};
+
+    use super::*;
+    use crate::nic::Features;
+    use crate::route::Route;
+    use crate::tcp::State;
+
+    fn sock(mss: u16, max_window: u32) -> TcpSock {
+        let nobody = Addr::UNSPECIFIED_V4;
+        let tuple = Tuple { local: nobody, remote: nobody, local_port: 1, remote_port: 2 };
+        let route = Route {
+            nexthop: nobody,
+            src: nobody,
+            generation: 0,
+            mac: None,
+            ifindex: 1,
+            mtu: 1_500,
+            features: Features::default(),
+            confirm: false,
+        };
+        let mut sk = TcpSock::new(State::Established, tuple, route, 131_072, 16_384);
+        sk.tx.mss = mss;
+        sk.tx.max_window = max_window;
+        sk
+    }
+
+    fn packets(sk: &TcpSock) -> Vec<(u32, bool)> {
+        sk.tx.queue.packets.iter().map(|packet| (packet.len, packet.psh)).collect()
+    }
+
+    #[test]
+    fn a_call_ends_in_a_push_that_the_next_call_moves_on() {
+        let mut sk = sock(1_448, 65_535);
+        sk.wrote(1_000);
+        assert_eq!(packets(&sk), [(1_000, true)]);
+        sk.wrote(2_000);
+        assert_eq!(packets(&sk), [(3_000, true)], "one packet, pushed where the second call ended");
+    }
+
+    #[test]
+    fn packets_stay_below_half_the_window_and_are_pushed_every_half_window() {
+        let mut sk = sock(1_448, 5_000);
+        sk.wrote(6_000);
+        assert_eq!(packets(&sk), [(1_448, false), (1_448, true), (1_448, false), (1_448, true), (208, true)]);
+    }
+
+    #[test]
+    fn memory_is_charged_by_packets_and_bytes_in_whole_pages() {
+        let mut sk = sock(1_448, 65_535);
+        sk.wrote(149);
+        assert_eq!(sk.rx.forward_alloc, 3_115);
+        sk.rx.uncharge_output(149 + PACKET_CHARGE);
+        assert_eq!((sk.rx.forward_alloc, sk.rx.rmem_alloc), (0, 0));
+    }
+
+    #[test]
+    fn a_distant_peer_gets_small_super_frames() {
+        let mut sk = sock(1_448, 65_535);
+        assert_eq!(sk.tso_segs(), 45, "nothing is known yet");
+        sk.rtt.sample(100_000, SeqNum(0), SeqNum(1));
+        assert_eq!(sk.tso_segs(), 45);
+        let mut sk = sock(536, 65_535);
+        sk.rtt.sample(58_000_000, SeqNum(0), SeqNum(1));
+        assert_eq!(sk.tso_segs(), 2);
+    }
+}

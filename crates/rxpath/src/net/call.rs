@@ -1,0 +1,86 @@
+//! What all calls have in common: waiting, and the errors of `std`.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use rxpath_core::stack::{ConnectError, ListenError};
+use rxpath_core::tcp::SockError;
+
+use crate::clock::nanos;
+use crate::runtime::Attempt;
+use crate::stack::Stack;
+
+/// What a call says on a stack that is down.
+pub(super) fn down() -> io::Error {
+    io::Error::new(io::ErrorKind::NetworkDown, "the stack was shut down")
+}
+
+pub(super) fn listen_error(error: ListenError) -> io::Error {
+    match error {
+        ListenError::InUse => io::ErrorKind::AddrInUse.into(),
+        ListenError::NotLocal => io::ErrorKind::AddrNotAvailable.into(),
+        ListenError::Down => down(),
+    }
+}
+
+pub(super) fn connect_error(error: ConnectError) -> io::Error {
+    match error {
+        ConnectError::Route(error) => error.into(),
+        ConnectError::NoPort => io::ErrorKind::AddrNotAvailable.into(),
+        ConnectError::Down => down(),
+    }
+}
+
+pub(super) fn sock_error(error: SockError) -> io::Error {
+    error.kind().into()
+}
+
+/// Tries each address in turn; the error is that of the last.
+pub(super) fn each_addr<T>(addrs: impl ToSocketAddrs, mut f: impl FnMut(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let mut last = None;
+    for addr in addrs.to_socket_addrs()? {
+        match f(addr) {
+            Ok(value) => return Ok(value),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")))
+}
+
+/// A timeout of zero is refused, as `std` does.
+pub(super) fn check_timeout(timeout: Option<Duration>) -> io::Result<()> {
+    match timeout {
+        Some(Duration::ZERO) => Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout")),
+        _ => Ok(()),
+    }
+}
+
+/// Blocks, unless told not to, until `attempt` is done. Past `timeout` the error is `WouldBlock`, as with `SO_RCVTIMEO`.
+pub(super) fn block<T>(
+    stack: &Stack,
+    cpu: u16,
+    nonblocking: bool,
+    timeout: Option<Duration>,
+    mut attempt: impl FnMut(bool) -> Attempt<io::Result<T>>,
+) -> io::Result<T> {
+    let handle = &*stack.0;
+    let mut attempt = |register| if handle.core.is_down() { Attempt::Done(Err(down())) } else { attempt(register) };
+    if let Attempt::Done(outcome) = attempt(false) {
+        return outcome;
+    }
+    if nonblocking {
+        if handle.runtime.nudge(&handle.core, &*handle.clock, cpu)
+            && let Attempt::Done(outcome) = attempt(false)
+        {
+            return outcome;
+        }
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let deadline = timeout.map(|timeout| stack.now() + nanos(timeout));
+    match handle.runtime.block(&handle.core, &*handle.clock, deadline, attempt) {
+        Ok(outcome) => outcome,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error),
+    }
+}
