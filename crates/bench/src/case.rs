@@ -131,9 +131,6 @@ mod tests {
             assert_eq!(case.name().parse(), Ok(case));
         }
         let unknown = " udp".parse::<Case>().expect_err("no such case");
-        assert_eq!(
-            unknown.to_string(),
-            "no case \"udp\"; there are tcp-64, tcp-64-nogro, tcp-1448, two-queues"
-        );
+        assert_eq!(unknown.to_string(), "no case \"udp\"; there are tcp-64, tcp-64-nogro, tcp-1448, two-queues");
     }
 }

@@ -8,7 +8,8 @@ use std::net::Ipv4Addr;
 use rxpath_arch::csum;
 use rxpath_core::cx::Rng;
 use rxpath_wire::{
-    Addr, EtherType, EthernetRepr, IpProto, Ipv4Repr, MacAddr, SeqNum, TcpFlags, TcpOptions, TcpRepr, ethernet, ipv4, tcp,
+    Addr, EtherType, EthernetRepr, IpProto, Ipv4Repr, MacAddr, SeqNum, TcpFlags, TcpOptions, TcpRepr, ethernet, ipv4,
+    tcp,
 };
 
 /// Segments after which the payload repeats.

@@ -11,8 +11,9 @@
 //! 4. the ACKs reach the peer.
 //!
 //! Both sides get the same frames, and both do everything: nothing is offloaded. The peer's own work is timed apart, in
-//! place, and subtracted. Rounds of both sides alternate in slices of about a millisecond ([`measure`]); a round's value
-//! is the median of its slices, the result the median over the rounds, with the lowest and the highest. In each round
+//! place, and subtracted. Rounds of both sides alternate in slices of about a millisecond of processor time ([`clock`],
+//! [`measure`]); a round's value is the median of its slices, the result the median over the rounds, with the lowest and
+//! the highest. In each round
 //! some bursts are compared byte by byte; at the end every byte must be acknowledged.
 //!
 //! Time on the stacks' clocks is that of a wire of 10 Gbit/s, so that the same seed gives the same run.
@@ -22,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod case;
+pub mod clock;
 pub mod drive;
 pub mod feed;
 pub mod frames;

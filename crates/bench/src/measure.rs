@@ -13,8 +13,8 @@ use crate::drive::{Runner, Side};
 const SLICE_NS: f64 = 1_000_000.0;
 /// Bursts before a timed slice, so that the slice finds the caches as it leaves them: twice around a ring of 256.
 pub(crate) const WARM_UP: usize = 16;
-/// Bursts of a round in which the peer's work is timed.
-const GENERATOR: usize = 256;
+/// Bursts behind each slice in which the peer's work is timed.
+const GENERATOR: usize = 33;
 /// Bursts of a round in which every byte is compared.
 const CHECKED: usize = 37;
 
@@ -41,17 +41,31 @@ impl Spread {
     }
 }
 
-/// What a side took in each round, in nanoseconds per segment.
+/// What a side took, in nanoseconds per segment.
 #[derive(Clone, Debug, Default)]
 pub struct Rounds {
-    /// The stack's work: the peer's is subtracted.
-    pub stack: Vec<f64>,
-    /// The peer's work.
-    pub generator: Vec<f64>,
+    /// The stack's work in each slice of each round: the peer's is subtracted.
+    pub stack: Vec<Vec<f64>>,
+    /// The peer's work, likewise.
+    pub generator: Vec<Vec<f64>>,
     /// ACKs per segment over all rounds.
     pub acks: f64,
     /// Times that the window had no room for a burst.
     pub stalls: u64,
+}
+
+/// The median of each round, and of these the median with the lowest and the highest.
+pub(crate) fn over_rounds(rounds: &[Vec<f64>]) -> Spread {
+    let medians: Vec<f64> = rounds.iter().map(|slices| Spread::of(slices).median).collect();
+    Spread::of(&medians)
+}
+
+/// How often `own` fits into `other`, slice by slice: a machine changes its speed, but seldom between two slices.
+pub(crate) fn ratios(own: &Rounds, other: &Rounds) -> Spread {
+    let of_slices =
+        |(own, other): (&Vec<f64>, &Vec<f64>)| own.iter().zip(other).map(|(own, other)| other / own).collect();
+    let rounds: Vec<Vec<f64>> = own.stack.iter().zip(&other.stack).map(of_slices).collect();
+    over_rounds(&rounds)
 }
 
 /// How much is run.
@@ -76,7 +90,7 @@ impl Plan {
     pub(crate) fn for_burst(options: &Options, slow: f64, both: f64) -> Plan {
         let bursts = (SLICE_NS / slow).ceil() as usize;
         let rounds = options.rounds as usize;
-        let slices = options.seconds * 1e9 / rounds as f64 / (both * (bursts + WARM_UP) as f64);
+        let slices = options.seconds * 1e9 / rounds as f64 / (both * (bursts + WARM_UP + GENERATOR) as f64);
         Plan { rounds, slices: (slices as usize).max(3), bursts }
     }
 }
@@ -95,26 +109,41 @@ pub fn rounds<A: Side, B: Side>(plan: &Plan, a: &mut Runner<A>, b: &mut Runner<B
     let mut of_b = Round::new(b);
     for _ in 0..plan.rounds {
         for _ in 0..plan.slices {
-            of_a.push(slice(&mut a[0], plan.bursts));
-            of_b.push(slice(&mut b[0], plan.bursts));
+            a[0].timed(WARM_UP);
+            of_a.push(Slice::of(&mut a[0], plan.bursts), clock_ns, 1.0);
+            b[0].timed(WARM_UP);
+            of_b.push(Slice::of(&mut b[0], plan.bursts), clock_ns, 1.0);
         }
-        of_a.end(a, clock_ns, 1.0);
-        of_b.end(b, clock_ns, 1.0);
+        of_a.end(a);
+        of_b.end(b);
     }
     (of_a.done(a), of_b.done(b))
 }
 
-/// A slice; gives its nanoseconds per segment, the peer's work included.
-fn slice<S: Side>(runner: &mut Runner<S>, bursts: usize) -> f64 {
-    runner.timed(WARM_UP);
-    runner.timed(bursts) / (bursts * BURST) as f64
+/// What a slice took, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slice {
+    /// Per segment, the peer's work included.
+    pub whole: f64,
+    /// The peer's work, per burst, with the clock's.
+    pub generator: f64,
+}
+
+impl Slice {
+    /// Runs a slice.
+    pub(crate) fn of<S: Side>(runner: &mut Runner<S>, bursts: usize) -> Slice {
+        let whole = runner.timed(bursts) / (bursts * BURST) as f64;
+        let mut took = Vec::with_capacity(GENERATOR);
+        runner.generator(GENERATOR, &mut took);
+        Slice { whole, generator: Spread::of(&took).median }
+    }
 }
 
 /// The rounds of one side, one of them under way.
 pub(crate) struct Round {
-    slices: Vec<f64>,
-    bursts: Vec<f64>,
     rounds: Rounds,
+    stack: Vec<f64>,
+    generator: Vec<f64>,
     before: Counts,
 }
 
@@ -131,28 +160,23 @@ impl Counts {
 
 impl Round {
     pub(crate) fn new<S: Side>(runners: &[Runner<S>]) -> Round {
-        let bursts = Vec::with_capacity(GENERATOR * runners.len());
-        Round { slices: Vec::new(), bursts, rounds: Rounds::default(), before: Counts::of(runners) }
+        Round { rounds: Rounds::default(), stack: Vec::new(), generator: Vec::new(), before: Counts::of(runners) }
     }
 
-    /// A slice took `ns` per segment of one runner, the peer's work included.
-    pub(crate) fn push(&mut self, ns: f64) {
-        self.slices.push(ns);
+    /// A slice of one runner, of which `share` run at once. An empty interval of the clock reads `clock_ns`.
+    pub(crate) fn push(&mut self, slice: Slice, clock_ns: f64, share: f64) {
+        let generator = (slice.generator - clock_ns).max(0.0) / BURST as f64;
+        self.stack.push((slice.whole - generator) / share);
+        self.generator.push(generator);
     }
 
-    /// The round's last part: the peer's work, and the comparison. `share` segments come in the time of one.
-    pub(crate) fn end<S: Side>(&mut self, runners: &mut [Runner<S>], clock_ns: f64, share: f64) {
+    /// The round's last part: the comparison.
+    pub(crate) fn end<S: Side>(&mut self, runners: &mut [Runner<S>]) {
         for runner in runners {
-            runner.timed(WARM_UP);
-            runner.generator(GENERATOR, &mut self.bursts);
             runner.checked(CHECKED);
         }
-        let generator = (Spread::of(&self.bursts).median - clock_ns).max(0.0) / BURST as f64;
-        let whole = Spread::of(&self.slices).median;
-        self.rounds.stack.push((whole - generator) / share);
-        self.rounds.generator.push(generator);
-        self.bursts.clear();
-        self.slices.clear();
+        self.rounds.stack.push(std::mem::take(&mut self.stack));
+        self.rounds.generator.push(std::mem::take(&mut self.generator));
     }
 
     pub(crate) fn done<S: Side>(mut self, runners: &[Runner<S>]) -> Rounds {
@@ -184,5 +208,15 @@ mod tests {
         assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 9.0]), Spread { median: 3.0, min: 1.0, max: 9.0 });
         assert_eq!(Spread::of(&[5.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 5.0 });
         assert!(Spread::of(&[]).median.is_nan());
+    }
+
+    #[test]
+    fn the_ratio_is_that_of_the_slices_and_not_of_the_medians() {
+        let rounds =
+            |stack: &[&[f64]]| Rounds { stack: stack.iter().map(|s| s.to_vec()).collect(), ..Rounds::default() };
+        let own = rounds(&[&[10.0, 20.0, 20.0], &[10.0]]);
+        let other = rounds(&[&[30.0, 80.0, 80.0], &[25.0]]);
+        assert_eq!(ratios(&own, &other), Spread { median: 3.25, min: 2.5, max: 4.0 });
+        assert_eq!(over_rounds(&own.stack), Spread { median: 15.0, min: 10.0, max: 20.0 });
     }
 }

@@ -157,13 +157,7 @@ impl Peer {
 fn arp_frame(to: MacAddr, operation: u16, target: MacAddr) -> Vec<u8> {
     let mut frame = vec![0; 42];
     ethernet::emit(&mut frame, EthernetRepr { dst: to, src: PEER_MAC, ethertype: EtherType::ARP });
-    let repr = ArpRepr {
-        operation,
-        sender_mac: PEER_MAC,
-        sender_ip: PEER_IP,
-        target_mac: target,
-        target_ip: STACK_IP,
-    };
+    let repr = ArpRepr { operation, sender_mac: PEER_MAC, sender_ip: PEER_IP, target_mac: target, target_ip: STACK_IP };
     arp::emit(&mut frame[14..], repr);
     frame
 }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::Options;
-use crate::case::{BURST, Case};
+use crate::case::Case;
 use crate::drive::Runner;
-use crate::measure::{Plan, Round, Rounds, WARM_UP, burst_ns, clock_ns};
+use crate::measure::{Plan, Round, Rounds, Slice, WARM_UP, burst_ns, clock_ns};
 use crate::report::CaseResult;
 use crate::rx::{RxPath, Setup};
 
@@ -26,11 +26,11 @@ pub(crate) fn run(options: &Options) -> CaseResult {
     let clock_ns = clock_ns();
     for _ in 0..plan.rounds {
         for _ in 0..plan.slices {
-            one.slice(plan.bursts);
-            two.slice(plan.bursts);
+            one.slice(plan.bursts, clock_ns);
+            two.slice(plan.bursts, clock_ns);
         }
-        one.end(clock_ns);
-        two.end(clock_ns);
+        one.end();
+        two.end();
     }
     let (of_one, packets) = one.done();
     let (of_two, _) = two.done();
@@ -47,34 +47,31 @@ impl Queues {
     fn new(queues: u16, seed: u64) -> Queues {
         let setup = Setup { queues, gro: SEGMENTS.gro(), seed };
         let sides = RxPath::queues(&setup, SEGMENTS.payload());
-        let runners: Vec<_> =
-            sides.into_iter().map(|side| Runner::connect(side, SEGMENTS.payload(), seed)).collect();
+        let runners: Vec<_> = sides.into_iter().map(|side| Runner::connect(side, SEGMENTS.payload(), seed)).collect();
         let round = Round::new(&runners);
         Queues { runners, round }
     }
 
     /// All queues at once: what the slowest took.
-    fn slice(&mut self, bursts: usize) {
+    fn slice(&mut self, bursts: usize, clock_ns: f64) {
         let start = Start::of(self.runners.len());
-        let slowest = thread::scope(|scope| {
-            let threads: Vec<_> = self.runners.iter_mut().enumerate().map(|(index, runner)| {
-                let start = &start;
-                scope.spawn(move || {
-                    stay_on(index);
-                    runner.timed(WARM_UP);
-                    start.wait();
-                    runner.timed(bursts)
-                })
-            }).collect();
-            let took = threads.into_iter().map(|thread| thread.join().expect("no thread failed"));
-            took.fold(0.0, f64::max)
+        let run = &|(index, runner): (usize, &mut Runner<RxPath>)| {
+            stay_on(index);
+            runner.timed(WARM_UP);
+            start.wait();
+            Slice::of(runner, bursts)
+        };
+        let took: Vec<Slice> = thread::scope(|scope| {
+            let runners = self.runners.iter_mut().enumerate();
+            let threads: Vec<_> = runners.map(|runner| scope.spawn(move || run(runner))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no thread failed")).collect()
         });
-        self.round.push(slowest / (bursts * BURST) as f64);
+        let slowest = took.into_iter().max_by(|a, b| a.whole.total_cmp(&b.whole));
+        self.round.push(slowest.expect("at least one queue"), clock_ns, self.runners.len() as f64);
     }
 
-    fn end(&mut self, clock_ns: f64) {
-        let share = self.runners.len() as f64;
-        self.round.end(&mut self.runners, clock_ns, share);
+    fn end(&mut self) {
+        self.round.end(&mut self.runners);
     }
 
     fn done(self) -> (Rounds, u64) {

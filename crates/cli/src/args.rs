@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
+#[cfg(target_os = "linux")]
 use rxpath_sim::twin::Kind;
 use rxpath_trace::{Filter, Selector};
 
@@ -62,6 +63,7 @@ pub enum Command {
     #[cfg(feature = "bench")]
     Bench(BenchArgs),
     /// Give the same frames to the running kernel and to rxpath, and compare.
+    #[cfg(target_os = "linux")]
     Twin(TwinArgs),
     /// Check a configuration file, or print its reference.
     Config(ConfigArgs),
@@ -317,6 +319,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 /// `rxpath twin`.
+#[cfg(target_os = "linux")]
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The kernel answers first, on a TAP in a private namespace; rxpath gets the same frames at the same moments of virtual
@@ -342,6 +345,7 @@ pub struct TwinArgs {
     pub child: bool,
 }
 
+#[cfg(target_os = "linux")]
 fn kind(name: &str) -> Result<Kind, String> {
     Kind::from_name(name).ok_or_else(|| format!("there are: {}", Kind::ALL.map(Kind::name).join(", ")))
 }

@@ -12,8 +12,8 @@ use crate::failure::Failure;
 use crate::out::Out;
 use crate::views::ss::{Services, Show, Summary};
 use crate::views::{
-    CounterRow, Drops, LifeRow, Lives, ProcFiles, SocketRow, SoftnetRow, drops as drops_view, lives, nstat as nstat_view,
-    softnet as softnet_view, ss as ss_view,
+    CounterRow, Drops, LifeRow, Lives, ProcFiles, SocketRow, SoftnetRow, drops as drops_view, lives,
+    nstat as nstat_view, softnet as softnet_view, ss as ss_view,
 };
 
 /// Lives that are shown if nothing says how many.
@@ -44,10 +44,11 @@ pub fn life(out: &mut Out, args: &LifeArgs, json: bool) -> Result<(), Failure> {
     }
     answer.lives.iter().try_for_each(|life| lives::print(out, life, json))?;
     out.flush()?;
-    // The stack says nothing at times to learn whether somebody listens; passing that on tells us of a closed pipe.
+    // The stack says nothing at times to learn whether somebody listens: a moment to see whether somebody listens to us.
     while let Some(life) = client.next::<Option<LifeRow>>()? {
-        if let Some(life) = life {
-            lives::print(out, &life, json)?;
+        match life {
+            Some(life) => lives::print(out, &life, json)?,
+            None => out.check_reader()?,
         }
         out.flush()?;
     }

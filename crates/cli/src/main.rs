@@ -24,6 +24,7 @@ mod host_file;
 mod look;
 #[cfg(feature = "bench")]
 mod measure;
+#[cfg(target_os = "linux")]
 mod oracle;
 mod out;
 mod serve;
@@ -76,6 +77,7 @@ fn run(out: &mut Out, cli: Cli) -> Result<(), Failure> {
         Command::Proc(args) => look::proc(out, args, json),
         #[cfg(feature = "bench")]
         Command::Bench(args) => measure::run(out, args, json),
+        #[cfg(target_os = "linux")]
         Command::Twin(args) => oracle::run(out, args, json),
         Command::Config(args) => host_file::run(out, &args.verb, json),
     }

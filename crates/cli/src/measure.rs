@@ -25,7 +25,11 @@ pub fn run(out: &mut Out, args: &BenchArgs, json: bool) -> Result<(), Failure> {
     };
     // A run whose figures would mean nothing panics, and has said why on standard error.
     let report = catch_unwind(AssertUnwindSafe(|| rxpath_bench::run(&options))).map_err(|_| Failure::told())?;
-    if json { out.line(report.json())? } else { out.text(&report)? }
+    if json {
+        out.line(report.json())?
+    } else {
+        out.text(&report)?
+    }
     let missed: Vec<&str> = report.results.iter().filter(|case| !case.reaches_goal()).map(|case| case.case).collect();
     if args.check && !missed.is_empty() {
         return Err(anyhow::anyhow!("below their goals: {}", missed.join(", ")).into());

@@ -20,7 +20,11 @@ pub fn run(out: &mut Out, args: &TwinArgs, json: bool) -> Result<(), Failure> {
     let jobs = args.jobs.map_or(defaults.jobs, usize::from);
     let options = TwinOptions { seed: args.seed, cases: u64::from(args.cases), kind: args.kind, jobs, ..defaults };
     let report = twin::run(&options).map_err(anyhow::Error::from)?;
-    if json { out.json(&as_json(&report))? } else { out.text(&report)? }
+    if json {
+        out.json(&as_json(&report))?
+    } else {
+        out.text(&report)?
+    }
     if report.all_agree() { Ok(()) } else { Err(Failure::told()) }
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Write};
 
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -25,6 +26,7 @@ pub const FAINT: Style = Style::new().dimmed();
 /// Standard output, buffered; colours are left out where it is no terminal or the environment says so (`NO_COLOR`).
 pub struct Out {
     sink: BufWriter<Box<dyn Write + Send>>,
+    is_stdout: bool,
 }
 
 impl Out {
@@ -32,12 +34,12 @@ impl Out {
     pub fn stdout() -> Out {
         let stdout = io::stdout();
         let choice = AutoStream::choice(&stdout);
-        Out::to(Box::new(AutoStream::new(stdout, choice)))
+        Out { is_stdout: true, ..Out::to(Box::new(AutoStream::new(stdout, choice))) }
     }
 
     /// Any other sink; colours are passed on as they come.
     pub fn to(sink: Box<dyn Write + Send>) -> Out {
-        Out { sink: BufWriter::with_capacity(1 << 16, sink) }
+        Out { sink: BufWriter::with_capacity(1 << 16, sink), is_stdout: false }
     }
 
     /// Writes a text as it is.
@@ -59,10 +61,23 @@ impl Out {
         self.line("")
     }
 
+    /// Fails if the reader of the output went away, which otherwise only shows when something is written.
+    pub fn check_reader(&self) -> Result<(), Failure> {
+        if self.is_stdout && stdout_is_closed() { Err(Failure::ClosedPipe) } else { Ok(()) }
+    }
+
     /// Hands over what was written so far.
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.sink.flush().map_err(Failure::output)
     }
+}
+
+/// Whether the reading end of a pipe on standard output is closed. Where that cannot be told, it is not.
+fn stdout_is_closed() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    polled.is_ok() && fds[0].revents().contains(PollFlags::ERR)
 }
 
 /// Says something about the run on standard error. If that is gone, too, there is nobody left to tell.

@@ -20,7 +20,7 @@ use rxpath_wire::frame::flow_of_ipv4;
 use crate::demux::stats::DevShard;
 use crate::neigh::NeighTable;
 use crate::netns::NetConfig;
-use crate::socket::{BindTable, ListenerMap, Sock, Wakeups};
+use crate::socket::{BindTable, ListenerCache, Sock, Wakeups};
 use crate::tx::Outbox;
 
 /// What became of a packet in a room.
@@ -71,8 +71,8 @@ pub struct Cx {
     pub life: LifeShard,
     /// Configuration: loaded once per softirq run.
     pub net: Arc<NetConfig>,
-    /// Listeners: loaded once per softirq run.
-    pub listeners: Arc<ListenerMap>,
+    /// Listeners, as they are at each look-up.
+    pub listeners: ListenerCache,
     /// Local ports in use, shared by all Cpus.
     pub binds: Arc<BindTable>,
     /// Neighbours, shared by all Cpus.

@@ -32,9 +32,10 @@ pub struct PoolConfig {
 }
 
 impl Default for PoolConfig {
-    /// 4,096 frames (8.6 MB), 2,048 heads (0.7 MB), 64 large ones (4.2 MB), a reserve of 64.
+    /// 16,384 frames (34.6 MB), 8,192 heads (2.6 MB), 1,024 large ones (67 MB), a reserve of 64. What is not used is
+    /// address space only.
     fn default() -> PoolConfig {
-        PoolConfig { slots: 4096, head_slots: 2048, large_slots: 64, reserve: 64 }
+        PoolConfig { slots: 16_384, head_slots: 8_192, large_slots: 1_024, reserve: 64 }
     }
 }
 

@@ -315,8 +315,10 @@ impl SlotPtr {
     pub(crate) unsafe fn init_fragment(self, data_off: i32, len: u16) {
         let class = SlotClass::Frame;
         let link = Link { queue_next: None, frag_next: 0, data_off, data_len: 0, len, class, flags: Cell::new(0) };
-        // SAFETY: by the caller's promise. A field projection: no reference comes into being.
-        unsafe { (&raw mut (*self.0.as_ptr()).link).write(link) };
+        // SAFETY: a field projection within the slot: no reference comes into being.
+        let place = unsafe { &raw mut (*self.0.as_ptr()).link };
+        // SAFETY: by the caller's promise the line is the caller's alone.
+        unsafe { place.write(link) };
     }
 
     /// The private half of the line.

@@ -454,7 +454,7 @@ impl StackBuilder {
         let bells = Bells::new(mode, clock.manual().is_some(), config.cpus)?;
         config.bells = bells.doorbells(config.cpus);
         let core = Core::new(config)?;
-        let runtime = bells.start(&core, &clock)?;
+        let runtime = bells.start(&core, &clock).inspect_err(|_| core.shutdown())?;
         let handle = Arc::new(Handle { core, clock, runtime, down: Event::new() });
         if let Some(clock) = handle.clock.manual() {
             let stack: Weak<Handle> = Arc::downgrade(&handle);

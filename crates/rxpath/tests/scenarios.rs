@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rxpath::clock::Clock;
 use rxpath::net::{TcpListener, TcpStream};
+use rxpath::rxpath_trace::Counter;
 
 use world::{Setup, Way, World, server};
 
@@ -73,6 +74,8 @@ four_ways! {
     clones_work_side_by_side;
     shutdown_ends_blocked_calls;
     lossy_ring with Setup { ring: 16, pause: false, ..Setup::default() };
+    one_queue_for_two_cpus with Setup { cpus: Some(2), queues: Some(1), ..Setup::default() };
+    missteered with Setup { missteered: true, ..Setup::default() };
     slow_reader with Setup { rmem: "4096 16384 16384", ..Setup::default() };
 }
 
@@ -553,6 +556,20 @@ mod scenario {
 
     pub fn lossy_ring(world: &World) {
         bulk(world);
+    }
+
+    pub fn one_queue_for_two_cpus(world: &World) {
+        many_connections(world);
+        bulk(world);
+        let handed_over = world.server.snapshot()[Counter::SoftnetReceivedRps];
+        assert!(handed_over > 0, "the Cpu without a queue has flows, too");
+    }
+
+    pub fn missteered(world: &World) {
+        many_connections(world);
+        bulk(world);
+        let handed_over = world.server.snapshot()[Counter::SoftnetReceivedRps];
+        assert_eq!(handed_over > 0, world.server.cpus() > 1, "{handed_over} packets came over the backlog");
     }
 
     pub fn slow_reader(world: &World) {

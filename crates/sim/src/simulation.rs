@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rxpath::device::wire::{self, WireConfig};
 use rxpath_core::cx::Rng;
-use rxpath_core::nic::Features;
 use rxpath_core::netns::IfAddr;
+use rxpath_core::nic::Features;
 use rxpath_core::stack::{InterfaceConfig, Stack, StackConfig};
 use rxpath_core::sysctl::Sysctls;
 use rxpath_mem::PoolConfig;

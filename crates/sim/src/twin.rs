@@ -202,7 +202,8 @@ pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
             if index >= options.cases {
                 break;
             }
-            let compared = one(&mut worker, options.kind, options.seed.wrapping_add(index))?;
+            let case = Case { watched: options.cases == 1, ..options.kind.case(options.seed.wrapping_add(index)) };
+            let compared = one(&mut worker, options.kind, &case)?;
             compared.enter(&mut outcome_of().0);
         }
         Ok(())
@@ -273,11 +274,11 @@ impl Compared {
 }
 
 /// Records a case until the machine is not late, and compares it.
-fn one(worker: &mut Worker, kind: Kind, seed: u64) -> io::Result<Compared> {
-    let case = kind.case(seed);
+fn one(worker: &mut Worker, kind: Kind, case: &Case) -> io::Result<Compared> {
+    let seed = case.seed;
     let mut late = String::new();
     for attempt in 0..ATTEMPTS {
-        let kernel = worker.run(&case)?;
+        let kernel = worker.run(case)?;
         match kernel.disturbed {
             Some(why) => late = why,
             None => {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use rxpath::device::netns::{self, Rtnl};
 use rxpath::device::tap::{Tap, TapConfig};
 use rxpath::net::TcpListener;
-use rxpath::rxpath_mem::PoolConfig;
 use rxpath::{Device, Interface, Stack};
 use rxpath_sim::faults::{Faults, Faulty};
 use sha2::{Digest, Sha256};
@@ -40,8 +39,7 @@ fn stack(cpus: u16, faults: Option<(Faults, u64)>) -> Option<Stack> {
         None => Box::new(tap),
     };
     let interface = Interface::boxed(device).address("10.9.0.1/24").expect("an address");
-    let pool = PoolConfig { slots: 16_384, head_slots: 8_192, large_slots: 1_024, reserve: 64 };
-    Some(Stack::builder().cpus(cpus).interface(interface).pool(pool).build().expect("a stack"))
+    Some(Stack::builder().cpus(cpus).interface(interface).build().expect("a stack"))
 }
 
 /// Answers each connection on `port` with what it sends, until the stack goes down.

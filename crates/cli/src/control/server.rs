@@ -249,7 +249,10 @@ mod tests {
         let text = raw(&path, b"hello\n{\"ask\":\"fly\"}\n\xff\n{\"ask\":\"select\",\"lives\":\"x\"}\n");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
-        assert!(lines[..3].iter().all(|line| line.starts_with(r#"{"error":"the request is not understood: "#)), "{text}");
+        assert!(
+            lines[..3].iter().all(|line| line.starts_with(r#"{"error":"the request is not understood: "#)),
+            "{text}"
+        );
         assert_eq!(lines[3], r#"{"ok":"x"}"#);
     }
 

@@ -24,7 +24,7 @@ const FOLLOWER_QUEUE: usize = 1_024;
 /// Clients that follow, at a time.
 const MAX_FOLLOWERS: usize = 16;
 /// How often a client that follows and gets nothing is asked whether it is still there.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// A stack as others may see it.
 pub struct Window {
@@ -112,12 +112,7 @@ impl Window {
     }
 
     /// The newest lives; `follower`, if there is one, gets those that end from then on.
-    fn lives(
-        &self,
-        last: usize,
-        wanted: &Wanted,
-        follower: Option<SyncSender<Arc<Life>>>,
-    ) -> Result<Lives, String> {
+    fn lives(&self, last: usize, wanted: &Wanted, follower: Option<SyncSender<Arc<Life>>>) -> Result<Lives, String> {
         // Twice: a life is complete one round after its end.
         self.collect();
         self.collect();

@@ -181,7 +181,8 @@ pub fn inject_around(stage: &Stage, rcv_nxt: &mut dyn FnMut() -> Option<u32>) ->
         sent.with_context(|| format!("the injector could not send {what}"))?;
     }
     fetch(&mut connection, "close").context("after the injection the connection is dead")?;
-    Ok("a wrong TCP checksum, an IP header of 16 bytes, a segment beyond the window; the live connection lived on".to_owned())
+    Ok("a wrong TCP checksum, an IP header of 16 bytes, a segment beyond the window; the live connection lived on"
+        .to_owned())
 }
 
 /// A time in the unit that keeps it short.

@@ -171,9 +171,8 @@ impl Sheet {
             EventKind::Consumed => count(&|event| event.kind == EventKind::Consumed && event.a == how as u32),
             kind => of(&[kind]),
         };
-        let dropped = |reason: DropReason| {
-            count(&|event| event.kind == EventKind::Dropped && event.a == u32::from(reason as u8))
-        };
+        let dropped =
+            |reason: DropReason| count(&|event| event.kind == EventKind::Dropped && event.a == u32::from(reason as u8));
         let entry = |what: &str, lives: u64, ledger: u64| Entry { what: what.to_owned(), lives, ledger };
         let mut entries = vec![
             entry("packets offered", of(&[EventKind::Offered, EventKind::Missed]), self.ledger.offered()),
@@ -184,9 +183,14 @@ impl Sheet {
             entry("packets transmitted", of(&[EventKind::Transmitted]), self.ledger.transmitted()),
         ];
         let consumptions = Consumed::ALL.into_iter();
-        entries.extend(consumptions.map(|how| entry(&format!("packets consumed ({how})"), consumed(how), self.ledger.consumed_by(how))));
+        entries.extend(
+            consumptions
+                .map(|how| entry(&format!("packets consumed ({how})"), consumed(how), self.ledger.consumed_by(how))),
+        );
         let reasons = DropReason::ALL.iter().copied();
-        entries.extend(reasons.map(|reason| entry(&format!("packets dropped as {reason}"), dropped(reason), self.ledger.dropped_for(reason))));
+        entries.extend(reasons.map(|reason| {
+            entry(&format!("packets dropped as {reason}"), dropped(reason), self.ledger.dropped_for(reason))
+        }));
         entries
     }
 
@@ -278,7 +282,12 @@ mod tests {
     #[test]
     fn a_drop_that_only_one_side_knows_is_found() {
         let unseen = sheet(Vec::new(), entered, counted()).disagreements();
-        assert!(unseen.contains(&"packets dropped as TCP_CSUM: the lives show 1, the ledger 0".replace("1, the ledger 0", "0, the ledger 1")));
+        assert!(
+            unseen.contains(
+                &"packets dropped as TCP_CSUM: the lives show 1, the ledger 0"
+                    .replace("1, the ledger 0", "0, the ledger 1")
+            )
+        );
         let unentered = sheet(one_drop(), |ledger| ledger.offered(1), counted()).disagreements();
         assert_eq!(unentered, ["packets dropped as TCP_CSUM: the lives show 1, the ledger 0"]);
     }

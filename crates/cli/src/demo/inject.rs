@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use rxpath_wire::ethernet::{self, EthernetRepr, EtherType};
+use rxpath_wire::ethernet::{self, EtherType, EthernetRepr};
 use rxpath_wire::ipv4::{self, IpProto, Ipv4Header, Ipv4Repr};
 use rxpath_wire::tcp::{self, TcpFlags, TcpHeader, TcpRepr};
 use rxpath_wire::{Addr, EthernetHeader, MacAddr, SeqNum};
@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn each_frame_is_wrong_in_one_way() {
-        let flow = Flow { src: "10.9.0.2:40000".parse().expect("address"), dst: "10.9.0.1:80".parse().expect("address") };
+        let flow =
+            Flow { src: "10.9.0.2:40000".parse().expect("address"), dst: "10.9.0.1:80".parse().expect("address") };
         let frames = bad_frames(flow, MacAddr([2, 0, 0, 0, 0, 1]), 7);
         let found: Vec<(bool, u8, bool, u32)> = frames
             .iter()

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rxpath::device::wire::{self, Port, WireConfig};
-use rxpath::rxpath_mem::PoolConfig;
 use rxpath::{Interface, Stack};
 use rxpath_trace::{Names, Selector};
 use rxpath_wire::MacAddr;
@@ -21,8 +20,6 @@ const PREFIX: u8 = 24;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Events of lives that may wait to be collected.
 const LIFE_CAPACITY: usize = 1 << 18;
-/// Slots of the stack's pool: room for a whole receive window of frames as they come on a wire.
-const POOL_SLOTS: usize = 16_384;
 /// The end of the injector's cable that is in the stack.
 const INJECTOR_MAC: MacAddr = MacAddr([0x02, 0x72, 0x78, 0, 0xee, 1]);
 
@@ -117,7 +114,6 @@ fn stack(device: Interface) -> anyhow::Result<(Stack, Port)> {
         .interface(Interface::new(cable))
         .lives(Selector::All)
         .life_capacity(LIFE_CAPACITY)
-        .pool(PoolConfig { slots: POOL_SLOTS, ..PoolConfig::default() })
         .build()
         .context("starting the stack")?;
     Ok((stack, injector))

@@ -87,15 +87,14 @@ fn refuse_wires(config: &HostConfig) -> Result<(), Failure> {
     }
 }
 
-/// A pool for many connections at full speed: 34 MB of frames and 64 MiB of super-frames, touched only as needed.
-const SERVING: PoolConfig = PoolConfig { slots: 16_384, head_slots: 8_192, large_slots: 1_024, reserve: 64 };
-
 /// Room for all rings of a Cpu twice, and for what sockets hold.
 fn pool(config: &HostConfig) -> PoolConfig {
     let cpus = usize::from(config.stack.cpus);
-    let slots = |interface: &InterfaceConfig| usize::from(interface.queues).div_ceil(cpus) * usize::from(interface.ring);
+    let slots =
+        |interface: &InterfaceConfig| usize::from(interface.queues).div_ceil(cpus) * usize::from(interface.ring);
     let rings: usize = config.interfaces.iter().map(slots).sum();
-    PoolConfig { slots: SERVING.slots.max(2 * rings + SPARE_SLOTS), ..SERVING }
+    let least = PoolConfig::default();
+    PoolConfig { slots: least.slots.max(2 * rings + SPARE_SLOTS), ..least }
 }
 
 fn with_faults(device: Box<dyn Device>, config: &FaultsConfig, seed: u64) -> Box<dyn Device> {
@@ -233,9 +232,8 @@ mod tests {
     }
 
     fn chosen(address: &str, more: &str) -> Result<String, String> {
-        let config = config(&format!(
-            "[[interface]]\nname = \"eth0\"\ndriver = \"tap\"\naddresses = [\"{address}\"]\n{more}"
-        ));
+        let config =
+            config(&format!("[[interface]]\nname = \"eth0\"\ndriver = \"tap\"\naddresses = [\"{address}\"]\n{more}"));
         let chosen = neighbour(&config.interfaces[0], &config).map_err(|error| error.to_string())?;
         Ok(format!("{}/{}", chosen.addr, chosen.prefix))
     }
@@ -264,8 +262,9 @@ mod tests {
 
     #[test]
     fn the_pool_has_room_for_all_rings() {
-        let config = config("[[interface]]\nname = \"eth0\"\ndriver = \"tap\"\nqueues = 2\nring = 4096\n[stack]\ncpus = 2");
-        assert_eq!(pool(&config).slots, 2 * 4_096 + SPARE_SLOTS);
+        let config =
+            config("[[interface]]\nname = \"eth0\"\ndriver = \"tap\"\nqueues = 16\nring = 4096\n[stack]\ncpus = 2");
+        assert_eq!(pool(&config).slots, 2 * 8 * 4_096 + SPARE_SLOTS);
     }
 
     #[test]

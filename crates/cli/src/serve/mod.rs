@@ -137,9 +137,9 @@ fn announce(
     let services = running.accepted();
     let text = if json {
         let list = services.iter().map(|(app, listen, _)| json!({ "app": services::name(*app), "listen": listen }));
-        let ends = ends.iter().map(|end| {
-            json!({ "name": end.name, "address": end.address.map(|address| address.to_string()) })
-        });
+        let ends = ends
+            .iter()
+            .map(|end| json!({ "name": end.name, "address": end.address.map(|address| address.to_string()) }));
         json!({
             "event": "serving",
             "services": list.collect::<Vec<_>>(),
@@ -237,9 +237,8 @@ impl Summary {
     fn print(&self, out: &mut Out, args: &ServeArgs, json: bool) -> Result<(), Failure> {
         let list = self.accepted.iter();
         if json {
-            let services = list.map(|(app, listen, n)| {
-                json!({ "app": services::name(*app), "listen": listen, "accepted": n })
-            });
+            let services =
+                list.map(|(app, listen, n)| json!({ "app": services::name(*app), "listen": listen, "accepted": n }));
             let text = json!({
                 "event": "ended",
                 "served_ms": self.served.as_millis() as u64,
@@ -249,8 +248,10 @@ impl Summary {
             });
             if args.exec.is_empty() { out.json(&text) } else { Ok(note(text)) }
         } else {
-            let services: Vec<String> = list.map(|(app, listen, n)| format!("{n} to {} on {listen}", services::name(*app))).collect();
-            let accepted = if services.is_empty() { String::new() } else { format!("; connections: {}", services.join(", ")) };
+            let services: Vec<String> =
+                list.map(|(app, listen, n)| format!("{n} to {} on {listen}", services::name(*app))).collect();
+            let accepted =
+                if services.is_empty() { String::new() } else { format!("; connections: {}", services.join(", ")) };
             let line = format!("served for {:.1} s{accepted}", self.served.as_secs_f64());
             // What was dropped is told as of before the end: the end itself drops what is held.
             let drops = Drops { reasons: self.drops.reasons.clone(), ledger: self.after.clone() };

@@ -287,7 +287,8 @@ pub mod tests {
 
     #[test]
     fn a_connection_ends_when_asked_to() {
-        let close = answers(&[b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"]);
+        let close =
+            answers(&[b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"]);
         assert_eq!(close.matches("HTTP/1.1 ").count(), 1);
         assert!(close.contains("Connection: close\r\n"), "{close}");
         let old = answers(&[b"GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n"]);
@@ -298,7 +299,10 @@ pub mod tests {
 
     #[test]
     fn bodies_are_passed_over() {
-        let text = answers(&[b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234", b"56789GET /x HTTP/1.1\r\nHost: a\r\n\r\n"]);
+        let text = answers(&[
+            b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234",
+            b"56789GET /x HTTP/1.1\r\nHost: a\r\n\r\n",
+        ]);
         assert_eq!(text.matches("200 OK").count(), 1);
         assert!(text.contains("404 Not Found"), "{text}");
         let endless = answers(&[b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n"]);

@@ -44,18 +44,14 @@ fn learn(flow: Flow, event: &Event) -> Flow {
     let &Event { a, b, .. } = event;
     let ip = |word: u32| IpAddr::V4(Ipv4Addr::from_bits(word));
     match event.kind {
-        EventKind::EthTypeTrans | EventKind::NetifReceive => {
-            Flow { ethertype: u16::try_from(b).unwrap_or(0), ..flow }
-        }
+        EventKind::EthTypeTrans | EventKind::NetifReceive => Flow { ethertype: u16::try_from(b).unwrap_or(0), ..flow },
         // What the stack makes has no Ethernet header until it leaves.
         EventKind::Addresses if flow.ethertype == 0 => Flow { src: ip(a), dst: ip(b), ethertype: 0x0800, ..flow },
         EventKind::Addresses => Flow { src: ip(a), dst: ip(b), ..flow },
         EventKind::ArpRcv => Flow { src: ip(b), ..flow },
         EventKind::LocalDeliver => Flow { proto: u8::try_from(a).unwrap_or(0), ..flow },
         EventKind::TcpV4Rcv => Flow { proto: 6, ..flow },
-        EventKind::Ports => {
-            Flow { proto: 6, sport: (a >> 16) as u16, dport: a as u16, tcp_flags: b as u8, ..flow }
-        }
+        EventKind::Ports => Flow { proto: 6, sport: (a >> 16) as u16, dport: a as u16, tcp_flags: b as u8, ..flow },
         _ => flow,
     }
 }

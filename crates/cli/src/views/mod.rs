@@ -193,7 +193,9 @@ mod tests {
         assert!(place("IcmpMsgInType8") < place("TcpInSegs"));
         assert!(place("TcpInSegs") < place("TcpExtTCPHPHits"));
         assert_eq!(place("IcmpMsgInType0"), None);
-        assert!(rows.iter().all(|row| COUNTED.iter().any(|c| c.to_string() == row.name) || row.name.starts_with("IcmpMsg")));
+        assert!(
+            rows.iter().all(|row| COUNTED.iter().any(|c| c.to_string() == row.name) || row.name.starts_with("IcmpMsg"))
+        );
     }
 
     #[test]

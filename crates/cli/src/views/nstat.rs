@@ -88,10 +88,7 @@ mod tests {
     #[test]
     fn the_table_is_nstats() {
         assert_eq!(shown(false, &[], false), "#kernel\nIpInReceives                    5                  0.0\n");
-        assert_eq!(
-            shown(true, &["tcp*"], false),
-            "#kernel\nTcpExtTCPHPHits                 0                  0.0\n"
-        );
+        assert_eq!(shown(true, &["tcp*"], false), "#kernel\nTcpExtTCPHPHits                 0                  0.0\n");
     }
 
     #[test]

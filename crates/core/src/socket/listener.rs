@@ -1,8 +1,8 @@
 //! Listening sockets: the accept queue with the kernel's limits, and the table in which SYNs find their listener.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rxpath_wire::Addr;
 
@@ -127,10 +127,8 @@ impl ListenerMap {
     /// (`__inet_lookup_listener`).
     pub fn lookup(&self, addr: Addr, port: u16) -> Option<&Arc<Listener>> {
         let listeners = self.by_port.get(&port)?;
-        // A run of the softirq goes on with the map that it began with; what was closed meanwhile takes no more SYNs.
-        let mut open = listeners.iter().filter(|listener| !listener.is_closed());
-        let exact = open.clone().find(|listener| listener.addr == addr);
-        exact.or_else(|| open.find(|listener| listener.addr.is_unspecified()))
+        let exact = listeners.iter().find(|listener| listener.addr == addr);
+        exact.or_else(|| listeners.iter().find(|listener| listener.addr.is_unspecified()))
     }
 
     /// Adds a listener.
@@ -153,5 +151,86 @@ impl ListenerMap {
         let mut ports: Vec<_> = self.by_port.keys().copied().collect();
         ports.sort_unstable();
         ports.into_iter().flat_map(|port| &self.by_port[&port])
+    }
+}
+
+/// The listeners of a stack, for all Cpus.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    map: RwLock<Arc<ListenerMap>>,
+    /// Grows with every change, after it.
+    changes: AtomicU64,
+}
+
+impl Listeners {
+    /// All of them as they are now.
+    pub fn map(&self) -> Arc<ListenerMap> {
+        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the map by what `change` makes of it. Every look-up from now on sees that.
+    pub fn change(&self, change: impl FnOnce(&mut ListenerMap)) {
+        let mut current = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let mut map = (**current).clone();
+        change(&mut map);
+        *current = Arc::new(map);
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often they changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+}
+
+/// A Cpu's own handle to the listeners: looks at what is shared only when that has changed.
+///
+/// Unlike the configuration this is no snapshot for a whole softirq run: who has got a listener may connect to it at
+/// once, and the SYN may come to a run that is under way.
+#[derive(Debug, Default)]
+pub struct ListenerCache {
+    shared: Arc<Listeners>,
+    seen: u64,
+    map: Arc<ListenerMap>,
+}
+
+impl ListenerCache {
+    /// A handle to these.
+    pub fn of(shared: Arc<Listeners>) -> ListenerCache {
+        ListenerCache { shared, ..ListenerCache::default() }
+    }
+
+    /// As [`ListenerMap::lookup`], among the listeners as they are now.
+    pub fn lookup(&mut self, addr: Addr, port: u16) -> Option<&Arc<Listener>> {
+        let changes = self.shared.changes();
+        if changes != self.seen {
+            // The map may be newer than the count; then it is loaded once more than needed.
+            self.seen = changes;
+            self.map = self.shared.map();
+        }
+        self.map.lookup(addr, port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_seen_by_the_next_look_up() {
+        let shared = Arc::new(Listeners::default());
+        let mut cache = ListenerCache::of(Arc::clone(&shared));
+        let (here, any) = (Addr::from_v4([10, 0, 0, 1]), Addr::UNSPECIFIED_V4);
+        assert!(cache.lookup(here, 80).is_none());
+        let wildcard = Arc::new(Listener::new(any, 80, 1, 1_000));
+        shared.change(|map| map.insert(Arc::clone(&wildcard)));
+        assert!(cache.lookup(here, 80).is_some_and(|found| Arc::ptr_eq(found, &wildcard)));
+        let exact = Arc::new(Listener::new(here, 80, 1, 1_000));
+        shared.change(|map| map.insert(Arc::clone(&exact)));
+        assert!(cache.lookup(here, 80).is_some_and(|found| Arc::ptr_eq(found, &exact)), "the exact address goes first");
+        assert!(cache.lookup(here, 81).is_none());
+        shared.change(|map| map.remove(&exact));
+        assert!(cache.lookup(here, 80).is_some_and(|found| Arc::ptr_eq(found, &wildcard)));
+        assert_eq!((shared.changes(), shared.map().iter().count()), (3, 1));
     }
 }

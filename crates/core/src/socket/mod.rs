@@ -20,7 +20,7 @@ use rxpath_wire::Tuple;
 use crate::tcp::TcpSock;
 
 pub use bind::BindTable;
-pub use listener::{AcceptQueue, Listener, ListenerMap};
+pub use listener::{AcceptQueue, Listener, ListenerCache, ListenerMap, Listeners};
 pub use recv::{ReadStep, Reader, Taken};
 pub use send::WriteStep;
 pub use table::{FlowEntry, FlowId, FlowTable};

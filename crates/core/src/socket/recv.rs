@@ -159,6 +159,7 @@ impl<'a> Reader<'a> {
     ) {
         let Taken { mut packets, skip, len } = taken;
         let copied = copied.min(len);
+        let first = packets.front().map_or(0, |skb| skb.len().saturating_sub(skip)).min(copied);
         let mut left = copied + skip;
         let mut charge = 0u32;
         let mut rest = SkbQueue::new();
@@ -175,11 +176,14 @@ impl<'a> Reader<'a> {
             freed.push_back(skb);
         }
         let mut sk = self.sock.lock.user();
-        sk.rx.copied_seq += copied as u32;
+        // The kernel looks at the reader's pace after each packet, of which within one call only the first can tell
+        // anything new; what is still queued then counts against it.
+        sk.rx.copied_seq += first as u32;
+        sk.rcv_space_adjust(now, rmem_max);
+        sk.rx.copied_seq += (copied - first) as u32;
         sk.user.delivered += copied as u64;
         sk.rx.uncharge(charge);
         put_back(&mut sk, rest);
-        sk.rcv_space_adjust(now, rmem_max);
         if sk.ack_due_after_read(copied as u32) {
             self.post |= post::ACK;
         }

@@ -21,7 +21,7 @@ use crate::netfilter::Hooks;
 use crate::netns::{IfAddr, Interface, NetConfig};
 use crate::nic::{Device, Doorbell, IrqLine, Moderation, NoDoorbell, RxAttach, Steering};
 use crate::route::{Fib, FibError, Policy, RouteSpec};
-use crate::socket::{BindTable, FlowTable, ListenerMap, WaitQueue, Wakeups};
+use crate::socket::{BindTable, FlowTable, ListenerCache, Listeners, WaitQueue, Wakeups};
 use crate::sysctl::Sysctls;
 use crate::tx::Outbox;
 
@@ -166,6 +166,7 @@ impl Stack {
         let bells: Vec<_> = (0..cpus).map(|cpu| config.bells.get(cpu).unwrap_or(&none).clone()).collect();
         let others = Arc::new(Neighbours { backlogs: backlogs(cpus), outgoing: backlogs(cpus), bells });
         let binds = Arc::new(BindTable::default());
+        let listeners = Arc::new(Listeners::default());
         let neigh = Arc::new(NeighTable::new(rng.next_u64()));
         let mut lives = LifeReader::new();
         let mut made = Vec::with_capacity(cpus);
@@ -180,7 +181,7 @@ impl Stack {
                 dev: Arc::new(DevShard::new(config.interfaces.len() as u16)),
                 life: lives.shard(cpu as u8, config.life_capacity, config.lives.clone()),
                 net: Arc::clone(&net),
-                listeners: Arc::default(),
+                listeners: ListenerCache::of(Arc::clone(&listeners)),
                 binds: Arc::clone(&binds),
                 neigh: Arc::clone(&neigh),
                 outbox: Outbox::new(),
@@ -209,7 +210,7 @@ impl Stack {
         Ok(Stack(Arc::new(Shared {
             cpus: cells.collect(),
             net: RwLock::new(net),
-            listeners: RwLock::new(Arc::new(ListenerMap::default())),
+            listeners,
             generation: AtomicU64::new(0),
             binds,
             neigh,
@@ -221,8 +222,15 @@ impl Stack {
             down: AtomicBool::new(false),
             down_wait: WaitQueue::new(),
             seed: config.seed,
+            rcvbuf_max: rcvbuf_max(&config.pool),
         })))
     }
+}
+
+/// An eighth of what a pool holds (`tcp_mem` follows the memory that there is).
+fn rcvbuf_max(pool: &PoolConfig) -> u32 {
+    let bytes = pool.slots as u64 * 2_048 + pool.large_slots as u64 * 65_536;
+    (bytes / 8).min(u64::from(u32::MAX)) as u32
 }
 
 /// One empty queue per Cpu.

@@ -69,7 +69,7 @@ impl Stack {
         let port = match addr.port() {
             0 => {
                 let range = net.sysctl.ip_local_port_range;
-                let mut rng = Rng::new(self.0.seed ^ self.0.generation.load(Ordering::Relaxed) << 17);
+                let mut rng = Rng::new(self.0.seed ^ self.0.listeners.changes() << 17);
                 self.0.binds.listen_any(local, range.low, range.high, &mut rng).ok_or(ListenError::InUse)?
             }
             port if self.0.binds.listen(local, port) => port,
@@ -77,21 +77,13 @@ impl Stack {
         };
         let backlog = backlog.min(net.sysctl.somaxconn);
         let listener = Arc::new(Listener::new(local, port, backlog, net.sysctl.tcp_rmem.default));
-        self.change_listeners(|map| map.insert(Arc::clone(&listener)));
+        self.0.listeners.change(|map| map.insert(Arc::clone(&listener)));
         Ok(listener)
-    }
-
-    fn change_listeners(&self, change: impl FnOnce(&mut crate::socket::ListenerMap)) {
-        let mut listeners = self.0.listeners.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut map = (**listeners).clone();
-        change(&mut map);
-        *listeners = Arc::new(map);
-        self.0.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Closes a listener: half-open connections fade, those that nobody accepted are reset.
     pub fn close_listener(&self, listener: &Arc<Listener>, now: Time) {
-        self.change_listeners(|map| map.remove(listener));
+        self.0.listeners.change(|map| map.remove(listener));
         self.0.binds.unlisten(listener.addr, listener.port);
         for sock in listener.close() {
             self.abort(&sock, now);
@@ -165,7 +157,7 @@ impl Stack {
             ReadStep::Data(taken) => {
                 let copied = taken.copy_to(buf);
                 let mut returns = Returns::new();
-                let rmem_max = self.config().sysctl.tcp_rmem.max;
+                let rmem_max = self.config().sysctl.tcp_rmem.max.min(self.0.rcvbuf_max);
                 reader.finish(taken, copied, now, rmem_max, &mut returns, |skb| {
                     let (kind, a) = (EventKind::Recv, skb.len() as u32);
                     let cpu = self.cpus() as u8;

@@ -28,7 +28,7 @@ use crate::napi::{Neighbours, Ran, Softirq};
 use crate::neigh::{self, NeighTable};
 use crate::netns::NetConfig;
 use crate::nic::{IrqLine, Readiness};
-use crate::socket::{BindTable, FlowId, FlowTable, ListenerMap, Sock, WaitQueue};
+use crate::socket::{BindTable, FlowId, FlowTable, Listeners, Sock, WaitQueue};
 use crate::{tcp, tx};
 
 /// Requests that may wait in a mailbox before whoever posts carries them out himself.
@@ -45,8 +45,8 @@ pub struct Stack(Arc<Shared>);
 struct Shared {
     cpus: Vec<CpuCell>,
     net: RwLock<Arc<NetConfig>>,
-    listeners: RwLock<Arc<ListenerMap>>,
-    /// Grows when configuration or listeners change: tells a Cpu to load them again.
+    listeners: Arc<Listeners>,
+    /// Grows when the configuration changes: tells a Cpu to load it again.
     generation: AtomicU64,
     binds: Arc<BindTable>,
     neigh: Arc<NeighTable>,
@@ -60,6 +60,9 @@ struct Shared {
     /// Those who wait for the stack to go down.
     down_wait: WaitQueue,
     seed: u64,
+    /// Largest receive buffer that auto-tuning may reach: an eighth of a Cpu's pool, so that eight idle readers do not
+    /// take all of it.
+    rcvbuf_max: u32,
 }
 
 /// A Cpu and what others may do with it.
@@ -151,7 +154,6 @@ impl Stack {
         if generation != cpu.generation {
             cpu.generation = generation;
             cx.net = self.config();
-            cx.listeners = Arc::clone(&self.0.listeners.read().unwrap_or_else(PoisonError::into_inner));
         }
         if cell.mail.load(Ordering::Acquire) {
             drain_mailbox(cell, cpu);
@@ -293,8 +295,7 @@ impl Stack {
         if self.0.down.swap(true, Ordering::AcqRel) {
             return;
         }
-        let listeners = Arc::clone(&self.0.listeners.read().unwrap_or_else(PoisonError::into_inner));
-        for listener in listeners.iter() {
+        for listener in self.0.listeners.map().iter() {
             listener.close();
             listener.wait.wake_all();
         }

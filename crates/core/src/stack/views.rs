@@ -142,7 +142,7 @@ impl Stack {
 
     /// Listeners.
     pub fn listeners(&self) -> Vec<ListenerView> {
-        let listeners = self.0.listeners.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let listeners = self.0.listeners.map();
         let views = listeners.iter().map(|listener| ListenerView {
             local: SocketAddr::new(listener.addr.to_ip(), listener.port),
             accept_queue: listener.accept_queue_len() as u32,

@@ -6,7 +6,7 @@
 
 use rxpath_trace::{Counter, Time};
 
-use super::{ATO_MIN, DELACK_MAX, MS, QUICKACKS_MAX, State, TcpSock};
+use super::{ATO_MIN, DELACK_MAX, JIFFY, MS, QUICKACKS_MAX, State, TcpSock, tick};
 use crate::cx::Cx;
 
 /// State of the acknowledgement policy (`inet_csk(sk)->icsk_ack`).
@@ -24,9 +24,9 @@ pub struct AckPolicy {
     pub quick: u8,
     /// Our data carries the ACKs.
     pub pingpong: bool,
-    /// Delayed-ACK timeout in nanoseconds; 0 before the first segment.
+    /// Delayed-ACK timeout in nanoseconds, whole ticks; 0 before the first segment.
     pub ato: u64,
-    /// When the last data segment came.
+    /// The tick before the last data segment came.
     pub last_rcv: Time,
     /// Estimate of the peer's segment size.
     pub rcv_mss: u16,
@@ -86,16 +86,17 @@ impl TcpSock {
         self.ack.scheduled = true;
         self.measure_rcv_mss(mss_len, len, header_len, pushed, truesize);
         self.measure_rcv_rtt(cx.now);
-        let now = cx.now;
+        let now = tick(cx.now);
         if self.ack.ato == 0 {
             self.incr_quickack(QUICKACKS_MAX);
             self.ack.ato = ATO_MIN;
         } else {
             let gap = now - self.ack.last_rcv;
+            let half = self.ack.ato / (2 * JIFFY) * JIFFY;
             if gap <= ATO_MIN / 2 {
-                self.ack.ato = self.ack.ato / 2 + ATO_MIN / 2;
+                self.ack.ato = half + ATO_MIN / 2;
             } else if gap < self.ack.ato {
-                self.ack.ato = (self.ack.ato / 2 + gap).min(self.rtt.rto);
+                self.ack.ato = (half + gap).min(self.rtt.rto);
             } else if gap > self.rtt.rto {
                 self.incr_quickack(QUICKACKS_MAX);
             }
@@ -130,7 +131,7 @@ impl TcpSock {
             || !self.rx.ofo.is_empty()
     }
 
-    /// Arms the delayed-ACK timer (`tcp_send_delayed_ack`).
+    /// Arms the delayed-ACK timer (`tcp_send_delayed_ack`): before the first data, as after a lone FIN, for the next tick.
     pub fn send_delayed_ack(&mut self, cx: &mut Cx) {
         let mut ato = self.ack.ato;
         if ato > ATO_MIN {
@@ -139,20 +140,21 @@ impl TcpSock {
                 max = DELACK_MAX;
             }
             if self.rtt.srtt != 0 {
-                max = max.min(self.rtt.srtt.max(ATO_MIN));
+                max = max.min(self.rtt.srtt.next_multiple_of(JIFFY).max(ATO_MIN));
             }
             ato = ato.min(max);
         }
-        let ato = ato.clamp(ATO_MIN, DELACK_MAX);
-        let mut timeout = cx.now + ato;
+        let ato = ato.min(DELACK_MAX);
+        // A timer fires with the tick after its own.
+        let mut deadline = tick(cx.now) + (ato + JIFFY);
         if self.timers.delack != Time::MAX {
-            if self.timers.delack <= cx.now + ato / 4 {
+            if self.timers.delack <= tick(cx.now) + (ato / (4 * JIFFY) * JIFFY + JIFFY) {
                 self.send_ack(cx);
                 return;
             }
-            timeout = timeout.min(self.timers.delack);
+            deadline = deadline.min(self.timers.delack);
         }
-        self.timers.delack = timeout;
+        self.timers.delack = deadline;
     }
 
     /// The delayed-ACK timer fired (`tcp_delack_timer_handler`).
@@ -174,7 +176,8 @@ impl TcpSock {
     /// A segment with an ACK went out: nothing is owed any more (`tcp_event_ack_sent`).
     #[inline(always)]
     pub fn event_ack_sent(&mut self) {
-        if self.ack.quick > 0 {
+        // Only an ACK that was owed counts: data that goes out in between does not use them up.
+        if self.ack.quick > 0 && self.ack.scheduled {
             self.ack.quick -= 1;
             if self.ack.quick == 0 {
                 self.ack.ato = ATO_MIN;

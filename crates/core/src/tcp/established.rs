@@ -117,7 +117,7 @@ impl TcpSock {
             return Fate::Drop(skb, DropReason::TcpFlags);
         }
         if let Some((tsval, _)) = stamps
-            && seg.ack.at_or_after(self.tx.snd_una)
+            && seg.ack.between(self.tx.snd_una, self.tx.snd_nxt)
         {
             self.replace_ts_recent(cx.now, tsval, seg.seq);
         }

@@ -9,7 +9,7 @@ use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
 use super::reply::{self, Bare};
 use super::window::select_initial_window;
-use super::{MS, MSS_DEFAULT, RTO_INITIAL, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue};
+use super::{MS, MSS_DEFAULT, RTO_INITIAL, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue, tick};
 use crate::cx::{Cx, End, Fate};
 use crate::route::{self, Route};
 use crate::socket::Listener;
@@ -343,7 +343,7 @@ impl Request {
         sk.tx.ts_offset = self.ts_offset;
         sk.tx.ip_id = first_ip_id(&cx.net, &self.tuple, cx.now);
         sk.tx.last_sent = cx.now;
-        sk.ack.last_rcv = cx.now;
+        sk.ack.last_rcv = tick(cx.now);
         sk.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         sk.sync_mss(self.mss);
         if self.retransmits == 0 {

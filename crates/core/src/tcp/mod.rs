@@ -7,6 +7,7 @@
 //! | file | kernel functions |
 //! |---|---|
 //! | `receive` | `tcp_v4_rcv`, `tcp_v4_do_rcv`, `tcp_v4_early_demux` |
+//! | `auth` | `tcp_inbound_hash`, `tcp_parse_auth_options` |
 //! | `backlog` | `tcp_add_backlog`, `release_sock` |
 //! | `reply` | `tcp_v4_send_reset`, `tcp_v4_send_ack` |
 //! | `isn` | `secure_tcp_seq`, `secure_tcp_ts_off` |
@@ -30,6 +31,7 @@
 
 mod ack;
 mod ack_policy;
+mod auth;
 mod backlog;
 mod close;
 mod connect;
@@ -53,6 +55,8 @@ mod write_queue;
 
 #[cfg(test)]
 pub(crate) mod tests;
+
+use rxpath_trace::Time;
 
 pub use ack_policy::AckPolicy;
 pub use listen::Request;
@@ -122,6 +126,8 @@ impl State {
 
 /// Nanoseconds in a millisecond.
 pub(crate) const MS: u64 = 1_000_000;
+/// The kernel's tick at 250 Hz: what it keeps in jiffies is counted in these.
+pub(crate) const JIFFY: u64 = 4 * MS;
 /// Smallest delayed-ACK timeout (`TCP_DELACK_MIN`, `TCP_ATO_MIN`).
 pub(crate) const ATO_MIN: u64 = 40 * MS;
 /// Largest delayed-ACK timeout (`TCP_DELACK_MAX`).
@@ -146,3 +152,9 @@ pub(crate) const TSTAMP_ALIGNED: u8 = 12;
 pub(crate) const QUICKACKS_MAX: u8 = 16;
 /// Smallest receive buffer (`SOCK_MIN_RCVBUF`).
 pub(crate) const RCVBUF_MIN: u32 = 2_304;
+
+/// The last tick before `now`, which is what the kernel's `jiffies` tell.
+#[inline(always)]
+pub(crate) fn tick(now: Time) -> Time {
+    Time(now.0 / JIFFY * JIFFY)
+}

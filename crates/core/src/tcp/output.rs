@@ -6,7 +6,7 @@ use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, tcp as wire_tcp};
 
 use super::isn::tsval;
 use super::write_queue::PACKET_CHARGE;
-use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock};
+use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock, tick};
 use crate::cx::Cx;
 use crate::route::Route;
 use crate::tx::{self, IpFlow};
@@ -272,7 +272,7 @@ impl TcpSock {
             self.cong.restart_after_idle(now - self.tx.last_sent, self.rtt.rto);
         }
         self.tx.last_sent = now;
-        if now - self.ack.last_rcv < self.ack.ato {
+        if tick(now) - self.ack.last_rcv < self.ack.ato {
             self.ack.pingpong = true;
         }
     }

@@ -92,8 +92,7 @@ impl TcpSock {
         let (len, header_len, truesize) = (seg.len, seg.header_len, skb.truesize);
         let pushed = seg.has(TcpFlags::PSH) || seg.has(TcpFlags::FIN);
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
-        let end =
-            if seg.seq == self.rx.rcv_nxt { self.queue_rcv(cx, skb, seg) } else { self.queue_rest(cx, skb, seg) };
+        let end = if seg.seq == self.rx.rcv_nxt { self.queue_rcv(cx, skb, seg) } else { self.queue_rest(cx, skb, seg) };
         if len > 0 {
             self.event_data_recv(cx, len, mss_len, header_len, pushed, truesize);
         }
@@ -258,6 +257,9 @@ impl TcpSock {
             self.ack.scheduled = true;
             return Fate::Drop(skb, DropReason::ProtoMem);
         }
+        let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { seg.len };
+        let pushed = seg.has(TcpFlags::PSH) || seg.has(TcpFlags::FIN);
+        self.measure_rcv_mss(mss_len, seg.len, seg.header_len, pushed, skb.truesize);
         self.pred_flags = 0;
         self.ack.scheduled = true;
         cx.count(Counter::TcpExtTCPOFOQueue);
@@ -290,9 +292,9 @@ impl TcpSock {
         let Some((_, before)) = self.rx.ofo.range_mut(..OfoKey(seq)).next_back() else {
             return Fate::Drop(skb, DropReason::NotSpecified);
         };
-        let (traced, id, into) = (skb.traced(), skb.id, before.id);
+        let (traced, id, into, truesize) = (skb.traced(), skb.id, before.id, before.truesize + charge);
         let fin_alone = if skb.is_empty() { Some(skb) } else { before.add_frag(skb).err() };
-        before.truesize += charge;
+        before.truesize = truesize;
         before.end_seq = end_seq;
         before.tcp_flags |= flags;
         before.scratch = joins.0;
@@ -427,7 +429,10 @@ impl super::Receiver {
     /// Gives a packet's charge back; whole pages return to the stack (`sock_rfree`).
     #[inline(always)]
     pub fn uncharge(&mut self, truesize: u32) {
-        self.rmem_alloc = self.rmem_alloc.saturating_sub(truesize);
-        self.forward_alloc = (self.forward_alloc + truesize as i32) % PAGE;
+        // A read that empties no packet gives nothing back, not even pages that are there.
+        if truesize > 0 {
+            self.rmem_alloc = self.rmem_alloc.saturating_sub(truesize);
+            self.forward_alloc = (self.forward_alloc + truesize as i32) % PAGE;
+        }
     }
 }

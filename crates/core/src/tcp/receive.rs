@@ -10,7 +10,7 @@ use rxpath_wire::{Addr, EtherType, FlowHasher, IpProto, Ipv4Header, TcpHeader, T
 
 use super::listen::{self, Checked};
 use super::timewait::Verdict;
-use super::{Effects, Segment, State, TcpSock, TimeWait, backlog, reply};
+use super::{Effects, Segment, State, TcpSock, TimeWait, auth, backlog, reply};
 use crate::cx::{Cx, Fate};
 use crate::socket::table::SockEntry;
 use crate::socket::{FlowEntry, FlowId, FlowTable, Sock};
@@ -191,6 +191,13 @@ impl Run {
 /// Hands a validated segment to its socket, through the backlog if the application owns it.
 #[inline(always)]
 pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incoming: Incoming) {
+    if auth::may_carry(&incoming.seg)
+        && let Some(reason) = auth::refused(incoming.seg.option_bytes(&skb))
+        && !is_for_time_wait(cx, flows, &skb, &incoming)
+    {
+        run.finish(cx, flows);
+        return refuse(cx, flows, skb, &incoming, reason);
+    }
     if let Some(sk) = run.of(&incoming.tuple) {
         let end = sk.do_rcv(cx, skb, &incoming.seg);
         let over = sk.effects.closed || sk.effects.timewait.is_some();
@@ -204,11 +211,39 @@ pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, inco
     start_run(cx, flows, run, skb, incoming);
 }
 
+/// A mini-socket asks for no authentication.
+#[cold]
+fn is_for_time_wait(cx: &Cx, flows: &mut FlowTable, skb: &Skb, incoming: &Incoming) -> bool {
+    let id = flows.lookup(flow_hash(cx, skb, &incoming.tuple), &incoming.tuple);
+    id.is_some_and(|id| matches!(flows.get_mut(id), Some(FlowEntry::TimeWait(_))))
+}
+
+/// Ends a segment with authentication that nobody here has agreed to, or that is malformed: without an answer.
+#[cold]
+fn refuse(cx: &mut Cx, flows: &mut FlowTable, skb: Skb, incoming: &Incoming, reason: DropReason) {
+    let Incoming { tuple, .. } = incoming;
+    let known = flows.lookup(flow_hash(cx, &skb, tuple), tuple).is_some()
+        || cx.listeners.lookup(tuple.local, tuple.local_port).is_some();
+    if !known {
+        return cx.drop_skb(skb, DropReason::NoSocket);
+    }
+    if reason == DropReason::TcpMd5unexpected {
+        cx.count(Counter::TcpExtTCPMD5Unexpected);
+    }
+    cx.drop_skb(skb, reason);
+}
+
+/// The keyed hash of a segment's flow: what steering computed, where it did.
+#[inline(always)]
+fn flow_hash(cx: &Cx, skb: &Skb, tuple: &Tuple) -> u32 {
+    if skb.hash != 0 { skb.hash } else { cx.net.hasher.hash(tuple) }
+}
+
 /// A segment of another flow than the last one.
 #[inline(never)]
 fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incoming: Incoming) {
     let Incoming { seg, tuple } = incoming;
-    let hash = if skb.hash != 0 { skb.hash } else { cx.net.hasher.hash(&tuple) };
+    let hash = flow_hash(cx, &skb, &tuple);
     let Some(id) = flows.lookup(hash, &tuple) else {
         return no_flow(cx, flows, hash, skb, incoming);
     };

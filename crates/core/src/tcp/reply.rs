@@ -5,6 +5,7 @@ use rxpath_trace::OutputWhat;
 use rxpath_wire::{IpProto, Ipv4Header, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple};
 
 use super::Segment;
+use super::auth::{self, Auth};
 use super::output::transmit_segment;
 use crate::cx::Cx;
 use crate::route;
@@ -28,6 +29,10 @@ pub(super) fn tuple_of(skb: &Skb) -> Option<(Tuple, u8)> {
 /// `tcp_v4_send_reset`: RFC 9293 section 3.10.7.1. Nothing answers an RST.
 pub(super) fn reset(cx: &mut Cx, skb: &Skb, seg: &Segment) {
     if seg.flags.rst() {
+        return;
+    }
+    if auth::may_carry(seg) && auth::parse(seg.option_bytes(skb)) != Ok(Auth::None) {
+        // The peer would believe only an answer that is authenticated, too.
         return;
     }
     let Some((tuple, tos)) = tuple_of(skb) else { return };

@@ -6,7 +6,7 @@
 
 use rxpath_wire::SeqNum;
 
-use super::{MS, RTO_INITIAL, RTO_MAX};
+use super::{JIFFY, MS, RTO_INITIAL, RTO_MAX};
 
 /// The estimator of one connection; all times in nanoseconds.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct RttEstimator {
     pub rttvar: u64,
     /// When the current round trip of `mdev_max` ends.
     rtt_seq: SeqNum,
-    /// Retransmission timeout without back-off.
+    /// Retransmission timeout without back-off, in whole ticks.
     pub rto: u64,
     /// Number of doublings in force.
     pub backoff: u8,
@@ -77,7 +77,7 @@ impl RttEstimator {
                 self.mdev_max = self.rto_min;
             }
         }
-        self.rto = (self.srtt + self.rttvar).min(RTO_MAX);
+        self.rto = (self.srtt + self.rttvar).next_multiple_of(JIFFY).min(RTO_MAX);
         self.backoff = 0;
     }
 

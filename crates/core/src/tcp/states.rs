@@ -35,7 +35,9 @@ impl TcpSock {
         if !seg.flags.ack() {
             return Fate::Drop(skb, DropReason::TcpFlags);
         }
-        if let Some((tsval, _)) = stamps {
+        if let Some((tsval, _)) = stamps
+            && seg.ack.between(self.tx.snd_una, self.tx.snd_nxt)
+        {
             self.replace_ts_recent(cx.now, tsval, seg.seq);
         }
         let outcome = self.tcp_ack(cx, seg, stamps.map(|(_, tsecr)| tsecr), true);
@@ -98,8 +100,7 @@ impl TcpSock {
             self.effects.wake_send = true;
             return Ok(());
         }
-        let new_data = seg.len > 0 && (seg.end_seq - u32::from(seg.flags.fin())).after(self.rx.rcv_nxt);
-        if new_data {
+        if self.has_new_data(seg) {
             // Nobody will read it.
             cx.count(Counter::TcpExtTCPAbortOnData);
             return Err(Ended::AbortOnData);
@@ -111,6 +112,11 @@ impl TcpSock {
         }
         self.time_wait(cx, State::FinWait2, len);
         Err(Ended::Absorbed)
+    }
+
+    /// Bytes that were not received before, or a FIN behind such.
+    fn has_new_data(&self, seg: &Segment) -> bool {
+        seg.end_seq != seg.seq && (seg.end_seq - u32::from(seg.flags.fin())).after(self.rx.rcv_nxt)
     }
 
     /// How long an orphan waits for the peer's FIN (`tcp_fin_time`).
@@ -133,12 +139,11 @@ impl TcpSock {
                 self.ack_snd_check(cx);
                 return end;
             }
-            State::FinWait1 | State::FinWait2 if self.user.rcv_shutdown => {
-                let beyond = (seg.end_seq - u32::from(seg.flags.fin())).after(self.rx.rcv_nxt);
-                if seg.len > 0 && beyond {
-                    cx.count(Counter::TcpExtTCPAbortOnData);
-                    return Ended::AbortOnData.end(cx, self, skb, seg);
-                }
+            State::Established => {}
+            // Nobody will read it: RFC 1122 section 4.2.2.13 wants a reset.
+            _ if self.user.rcv_shutdown && self.has_new_data(seg) => {
+                cx.count(Counter::TcpExtTCPAbortOnData);
+                return Ended::AbortOnData.end(cx, self, skb, seg);
             }
             _ => {}
         }

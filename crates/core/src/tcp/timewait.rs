@@ -57,7 +57,7 @@ impl TimeWait {
             ts_recent: sk.opts.timestamps.then_some(sk.opts.ts_recent),
             ts_offset: sk.tx.ts_offset,
             deadline,
-            last_oow_ack: sk.tx.last_oow_ack,
+            last_oow_ack: None,
         }
     }
 
@@ -169,7 +169,8 @@ impl TimeWait {
             seq: self.snd_nxt,
             ack: self.rcv_nxt,
             flags: TcpFlags::ACK,
-            window: (self.rcv_wnd >> self.rcv_wscale).min(65_535) as u16,
+            // Without scaling the window may be more than the field holds: the kernel, too, sends its low bits.
+            window: (self.rcv_wnd >> self.rcv_wscale) as u16,
             options: TcpOptions {
                 timestamps: self.ts_recent.map(|recent| (tsval(cx.now, self.ts_offset), recent)),
                 ..TcpOptions::default()

@@ -81,7 +81,7 @@ pub(crate) fn cx() -> Cx {
         dev: Arc::new(DevShard::new(4)),
         life: LifeReader::new().shard(0, 2, Selector::Off),
         net: Arc::new(net(vec![interface()], &[], Policy::default())),
-        listeners: Arc::default(),
+        listeners: crate::socket::ListenerCache::default(),
         binds: Arc::default(),
         neigh: Arc::new(NeighTable::new(1)),
         outbox: Outbox::new(),

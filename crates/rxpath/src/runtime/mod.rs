@@ -52,7 +52,7 @@ pub(crate) struct Bells {
 
 impl Bells {
     pub(crate) fn new(mode: Mode, manual: bool, cpus: u16) -> io::Result<Bells> {
-        if manual && mode == Mode::Threads {
+        if manual && mode != Mode::Polled {
             let what = "a virtual clock does not run by itself: build the stack with Mode::Polled";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }

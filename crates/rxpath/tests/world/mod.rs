@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rxpath::clock::ManualClock;
 use rxpath::device::wire::{self, WireConfig};
+use rxpath::rxpath_core::stack::SteeringChoice;
 use rxpath::rxpath_trace::DropReason;
 use rxpath::{Interface, Mode, Stack};
 
@@ -54,6 +55,12 @@ pub struct Setup {
     pub ring: usize,
     /// Whether a full ring holds the sender back, or loses frames.
     pub pause: bool,
+    /// Cpus; by default two with softirq threads and one otherwise.
+    pub cpus: Option<u16>,
+    /// Queues; by default one for each Cpu.
+    pub queues: Option<u16>,
+    /// Every frame to queue 0, whosever it is.
+    pub missteered: bool,
     /// `net.ipv4.tcp_rmem`.
     pub rmem: &'static str,
     pub seed: u64,
@@ -61,15 +68,25 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { offload: false, ring: 256, pause: true, rmem: "4096 131072 6291456", seed: 7 }
+        Setup {
+            offload: false,
+            ring: 256,
+            pause: true,
+            cpus: None,
+            queues: None,
+            missteered: false,
+            rmem: "4096 131072 6291456",
+            seed: 7,
+        }
     }
 }
 
 impl World {
     pub fn new(way: Way, setup: Setup) -> World {
-        let cpus = if way == Way::Threads { 2 } else { 1 };
+        let cpus = setup.cpus.unwrap_or(if way == Way::Threads { 2 } else { 1 });
+        let queues = setup.queues.unwrap_or(cpus);
         let config = |name| {
-            let config = WireConfig::named(name).queues(cpus).offload(setup.offload);
+            let config = WireConfig::named(name).queues(queues).offload(setup.offload);
             WireConfig { pause: setup.pause, ..config }
         };
         let (left, right) = wire::pair(config("left"), config("right"));
@@ -80,7 +97,9 @@ impl World {
             Way::Polled | Way::Simulation => Mode::Polled,
         };
         let stack = |wire, address: &str, seed| {
-            let interface = Interface::new(wire).ring(setup.ring).address(address).expect("an address");
+            let steering = if setup.missteered { SteeringChoice::Fixed(0) } else { SteeringChoice::Owner };
+            let interface = Interface::new(wire).ring(setup.ring).steering(steering);
+            let interface = interface.address(address).expect("an address");
             let builder = Stack::builder().cpus(cpus).mode(mode).seed(seed).interface(interface);
             let builder = builder.sysctl("net.ipv4.tcp_rmem", setup.rmem).expect("a sysctl");
             match &clock {

@@ -24,6 +24,9 @@ pub struct Case {
     pub steps: Vec<Step>,
     /// Microseconds of silence at the end, in which timers may still fire.
     pub quiet_us: u32,
+    /// The counters are read after every step, so that a difference in them is found at its step.
+    #[serde(default)]
+    pub watched: bool,
 }
 
 /// One step.

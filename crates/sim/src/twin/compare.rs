@@ -13,7 +13,7 @@
 //!
 //! Checksums follow from the rest: both sides' are verified.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rxpath_wire::SeqNum;
 
@@ -79,7 +79,7 @@ pub fn compare(kernel: &Recording, stack: &Recording, normalised: &mut Normalise
             (Some(kernel), Some(stack)) => {
                 let wrong = compare_events(kernel, stack, &mut left, &mut right, last, normalised);
                 last = kernel.at;
-                wrong
+                wrong.or_else(|| compare_step_counters(kernel, stack))
             }
             (Some(_), None) => Some("the stack has nothing here".to_owned()),
             (None, _) => Some("the kernel has nothing here".to_owned()),
@@ -91,16 +91,23 @@ pub fn compare(kernel: &Recording, stack: &Recording, normalised: &mut Normalise
 }
 
 fn compare_counters(kernel: &Recording, stack: &Recording) -> Vec<Difference> {
-    let names: std::collections::BTreeSet<&String> = kernel.counters.keys().chain(stack.counters.keys()).collect();
-    let mut differences = Vec::new();
-    for name in names.into_iter().filter(|name| comparable(name)) {
-        let rise = |side: &Recording| side.counters.get(name).copied().unwrap_or(0);
-        let (left, right) = (rise(kernel), rise(stack));
-        if left != right {
-            differences.push(Difference { row: None, what: format!("{name}: kernel {left:+}, stack {right:+}") });
-        }
-    }
-    differences
+    let different = different_rises(&kernel.counters, &stack.counters);
+    different.into_iter().map(|what| Difference { row: None, what }).collect()
+}
+
+/// Counters of a step that is watched.
+fn compare_step_counters(kernel: &Event, stack: &Event) -> Option<String> {
+    let (Some(one), Some(other)) = (&kernel.rose, &stack.rose) else { return None };
+    let different = different_rises(one, other);
+    (!different.is_empty()).then(|| different.join("; "))
+}
+
+fn different_rises(kernel: &BTreeMap<String, i64>, stack: &BTreeMap<String, i64>) -> Vec<String> {
+    let names: BTreeSet<&String> = kernel.keys().chain(stack.keys()).filter(|name| comparable(name)).collect();
+    let rise = |side: &BTreeMap<String, i64>, name: &String| side.get(name).copied().unwrap_or(0);
+    let pairs = names.into_iter().map(|name| (name, rise(kernel, name), rise(stack, name)));
+    let different = pairs.filter(|(_, one, other)| one != other);
+    different.map(|(name, one, other)| format!("{name}: kernel {one:+}, stack {other:+}")).collect()
 }
 
 fn compare_events(

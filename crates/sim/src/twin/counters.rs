@@ -66,7 +66,9 @@ mod tests {
     #[test]
     fn what_is_not_counted_here_is_not_compared() {
         assert!(comparable("TcpExtTCPHPHits") && comparable("IcmpMsgInType8") && comparable("TcpCurrEstab"));
-        assert!(!comparable("TcpExtTCPAutoCorking") && !comparable("UdpInDatagrams") && !comparable("SoftnetProcessed"));
+        assert!(
+            !comparable("TcpExtTCPAutoCorking") && !comparable("UdpInDatagrams") && !comparable("SoftnetProcessed")
+        );
         assert!(!comparable("MPTcpExtMPCapableSYNRX"));
     }
 }

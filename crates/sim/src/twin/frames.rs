@@ -151,10 +151,7 @@ fn finish(frame: &mut [u8], defect: Defect) {
     ethernet::emit(frame, ethernet);
     let total_len = (frame.len() - ETHERNET) as u16;
     let (proto, ttl, df) = (IpProto::TCP, 64, true);
-    ipv4::emit(
-        &mut frame[ETHERNET..],
-        Ipv4Repr { src: CLIENT, dst: SERVER, proto, ttl, tos: 0, id: 1, df, total_len },
-    );
+    ipv4::emit(&mut frame[ETHERNET..], Ipv4Repr { src: CLIENT, dst: SERVER, proto, ttl, tos: 0, id: 1, df, total_len });
     let segment = &mut frame[ETHERNET + IP..];
     if segment.len() >= TcpHeader::LEN {
         tcp::fill_checksum(client, server, segment);
@@ -218,4 +215,3 @@ impl Seen {
         self.seq + (self.len + control)
     }
 }
-

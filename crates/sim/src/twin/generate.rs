@@ -27,7 +27,7 @@ pub fn tcp_basic(seed: u64) -> Case {
         _ => script.connection(),
     }
     let quiet_us = 60_000 + script.rng.below(70_000);
-    Case { seed, steps: script.steps, quiet_us }
+    Case { seed, steps: script.steps, quiet_us, watched: false }
 }
 
 /// A script that is being written.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,9 +30,13 @@ const INTERFACE: &str = "twin0";
 /// no frames of IPv6's.
 const SETTINGS: [(&str, &str); 2] =
     [("net.ipv4.tcp_congestion_control", "reno"), ("net.ipv6.conf.twin0.disable_ipv6", "1")];
-/// A step begins in this part of a millisecond, so that both sides' millisecond clocks show the same: nanoseconds.
-const LATEST: u64 = 700_000;
 const MS: u64 = 1_000_000;
+/// The kernel's tick, of which its timers count: 4 ms at 250 Hz.
+const TICK: u64 = 4 * MS;
+/// Looks at the clock from which the tick is found.
+const LOOKS: usize = 8;
+/// A step that takes longer was interrupted: nanoseconds.
+const TOO_LONG: u64 = 250_000;
 /// How long the server may take to answer the first ARP request.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -42,11 +47,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub fn record(case: &Case) -> io::Result<Recording> {
     let mut kernel = Kernel::new()?;
     let before = counter_values()?;
+    let phase = *PHASE.get_or_init(tick_phase);
     let mut run = Run {
-        start: clock() / MS * MS,
+        // The run begins with a tick: what counts in ticks then does so from the same moments on both sides.
+        start: (clock() - phase) / TICK * TICK + phase,
+        moments: moments(phase),
         kernel: &mut kernel,
         view: ClientView::default(),
         events: Vec::new(),
+        watched: case.watched.then(|| before.clone()),
         disturbed: None,
     };
     run.script(case);
@@ -67,6 +76,36 @@ fn clock() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// When within 4 ms the kernel's ticks are.
+static PHASE: OnceLock<u64> = OnceLock::new();
+
+/// Finds the tick: the coarse clock moves with it. Being late to see it move is an error to one side only.
+fn tick_phase() -> u64 {
+    let coarse = || clock_gettime(ClockId::MonotonicCoarse);
+    let mut seen = [0; LOOKS];
+    let mut last = coarse();
+    for seen in &mut seen {
+        loop {
+            let now = coarse();
+            if now != last {
+                *seen = clock();
+                last = now;
+                break;
+            }
+        }
+    }
+    let after = |moment: u64| ((moment + TICK / 2 - seen[0] % TICK) % TICK).cast_signed() - (TICK / 2).cast_signed();
+    let earliest = seen.iter().map(|&moment| after(moment)).min().unwrap_or(0);
+    (seen[0] % TICK).wrapping_add_signed(earliest) % TICK
+}
+
+/// Where in a millisecond, counted from a tick, steps may begin: where both the stack's millisecond clock, which counts
+/// from a tick, and the kernel's, which does not, are far enough from their next millisecond.
+fn moments(phase: u64) -> RangeInclusive<u64> {
+    let boundary = (MS - phase % MS) % MS;
+    if boundary >= MS / 2 { 20_000..=boundary - TOO_LONG } else { boundary + 20_000..=MS - TOO_LONG }
+}
+
 fn counter_values() -> io::Result<BTreeMap<String, i64>> {
     // Of the thread, which may be elsewhere than the process.
     let mut values = counters::parse(&std::fs::read_to_string("/proc/thread-self/net/snmp")?);
@@ -84,13 +123,8 @@ fn sysctl_values() -> BTreeMap<String, String> {
 impl Kernel {
     fn new() -> io::Result<Kernel> {
         netns::enter_private()?;
-        let config = TapConfig {
-            name: INTERFACE.to_owned(),
-            queues: 1,
-            vnet_hdr: false,
-            offload: false,
-            mac: Some(CLIENT_MAC),
-        };
+        let config =
+            TapConfig { name: INTERFACE.to_owned(), queues: 1, vnet_hdr: false, offload: false, mac: Some(CLIENT_MAC) };
         let tap = Tap::open(config)?;
         for (name, value) in SETTINGS {
             // A kernel without IPv6 has nothing to be switched off.
@@ -155,8 +189,11 @@ fn ethertype(frame: &[u8]) -> Option<u16> {
 struct Run<'a> {
     kernel: &'a mut Kernel,
     start: u64,
+    moments: RangeInclusive<u64>,
     view: ClientView,
     events: Vec<Event>,
+    /// Counters after the last step, if the case is watched.
+    watched: Option<BTreeMap<String, i64>>,
     disturbed: Option<String>,
 }
 
@@ -183,11 +220,15 @@ impl Run<'_> {
         }
     }
 
-    /// Takes a step in the first part of a millisecond; gives when.
+    /// Takes a step at one of the moments that are good for it; gives when.
     fn step(&mut self, action: &Action) -> u64 {
-        let late = |now: u64| (now - self.start) % MS > LATEST;
-        while late(clock()) {
-            std::thread::sleep(Duration::from_nanos(MS - clock() % MS));
+        loop {
+            let within = (clock() - self.start) % MS;
+            if self.moments.contains(&within) {
+                break;
+            }
+            let missing = (MS + self.moments.start() - within) % MS;
+            std::thread::sleep(Duration::from_nanos(missing));
         }
         self.collect(false);
         let began = clock();
@@ -203,12 +244,27 @@ impl Run<'_> {
             Action::Call(call) => What::Called(*call, self.kernel.application.call(*call)),
         };
         let took = clock() - began;
-        self.events.push(Event { at, what });
-        if at / MS != (at + took) / MS {
-            self.disturbed = Some(format!("the step at {}.{:03} ms took {} us", at / MS, at / 1_000 % 1_000, took / 1_000));
+        let index = self.events.len();
+        self.events.push(Event::new(at, what));
+        if took > TOO_LONG {
+            self.disturbed =
+                Some(format!("the step at {}.{:03} ms took {} us", at / MS, at / 1_000 % 1_000, took / 1_000));
         }
         self.collect(true);
+        self.watch(index);
         began
+    }
+
+    /// Notes how much the counters rose since the last step.
+    fn watch(&mut self, index: usize) {
+        let (Some(before), Some(event)) = (&mut self.watched, self.events.get_mut(index)) else { return };
+        match counter_values() {
+            Ok(now) => {
+                event.rose = Some(counters::rises(before, &now));
+                *before = now;
+            }
+            Err(error) => self.disturbed = Some(error.to_string()),
+        }
     }
 
     /// Notes what the server has emitted.
@@ -218,7 +274,7 @@ impl Run<'_> {
         kernel.tap.take(Time(now), |parcel| {
             if ethertype(&parcel.bytes) == Some(EtherType::IPV4) {
                 view.saw(&parcel.bytes);
-                events.push(Event { at: now - *start, what: What::Emitted { frame: parcel.bytes, prompt } });
+                events.push(Event::new(now - *start, What::Emitted { frame: parcel.bytes, prompt }));
             }
         });
     }

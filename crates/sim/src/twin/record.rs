@@ -59,6 +59,16 @@ pub struct Event {
     pub at: u64,
     /// What.
     pub what: What,
+    /// How much each counter rose in this step, if the case is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rose: Option<BTreeMap<String, i64>>,
+}
+
+impl Event {
+    /// An event whose counters nobody looked at.
+    pub fn new(at: u64, what: What) -> Event {
+        Event { at, what, rose: None }
+    }
 }
 
 /// What happened.

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use rxpath::clock::{Clock as _, ManualClock};
 use rxpath::device::wire::{self, Port, WireConfig};
 use rxpath::net::TcpListener;
 use rxpath::{Interface, Mode, Stack};
 use rxpath_core::nic::{Features, TruesizeModel};
+use rxpath_core::socket::Sock;
 use rxpath_core::sysctl::Sysctls;
 use rxpath_trace::{Selector, Time};
 use rxpath_wire::{EtherType, EthernetHeader};
@@ -50,6 +52,8 @@ struct Side {
     clock: ManualClock,
     port: Port,
     application: Application<TcpListener>,
+    /// The connection that was accepted last, open or closed: its timers are looked at.
+    sock: Option<Arc<Sock>>,
     view: ClientView,
     events: Vec<Event>,
 }
@@ -74,7 +78,8 @@ impl Side {
         let listener = TcpListener::bind(&stack, (SERVER, SERVER_PORT))?;
         listener.set_nonblocking(true)?;
         let application = Application::new(listener);
-        let mut side = Side { stack, clock, port, application, view: ClientView::default(), events: Vec::new() };
+        let (view, events) = (ClientView::default(), Vec::new());
+        let mut side = Side { stack, clock, port, application, sock: None, view, events };
         side.introduce()?;
         Ok(side)
     }
@@ -90,7 +95,7 @@ impl Side {
     }
 
     fn run(&mut self, kernel: &Recording) -> io::Result<u64> {
-        let mut held = 0;
+        let (mut held, mut watched) = (0, self.stack.snapshot());
         let mut late = late_emissions(kernel);
         for (index, event) in kernel.events.iter().enumerate() {
             if matches!(event.what, What::Emitted { .. }) {
@@ -104,13 +109,22 @@ impl Side {
                 }
                 What::Called(call, _) => {
                     let gave = self.application.call(*call);
+                    if let Some(stream) = self.application.current() {
+                        self.sock = Some(Arc::clone(stream.sock()));
+                    }
                     self.poll();
                     What::Called(*call, gave)
                 }
                 What::Emitted { .. } => continue,
             };
-            self.events.push(Event { at: event.at, what });
+            let index = self.events.len();
+            self.events.push(Event::new(event.at, what));
             self.collect(true);
+            if event.rose.is_some() {
+                let now = self.stack.snapshot();
+                self.events[index].rose = Some(counters::of_stack(&watched, &now));
+                watched = now;
+            }
         }
         self.advance(BASE + kernel.end, usize::MAX, &mut late);
         Ok(held)
@@ -139,8 +153,8 @@ impl Side {
 
     /// False if a timer was promised for this time and has been put off since.
     fn is_armed(&self, due: Time) -> bool {
-        let Some(stream) = self.application.current() else { return true };
-        let armed = stream.sock().lock.user().timers.next();
+        let Some(sock) = &self.sock else { return true };
+        let armed = sock.lock.user().timers.next();
         armed <= due
     }
 
@@ -172,7 +186,7 @@ impl Side {
         while let Some(frame) = self.port.recv() {
             if ethertype(&frame) == Some(EtherType::IPV4) {
                 self.view.saw(&frame);
-                self.events.push(Event { at, what: What::Emitted { frame, prompt } });
+                self.events.push(Event::new(at, What::Emitted { frame, prompt }));
             }
         }
     }
@@ -186,7 +200,8 @@ fn ethertype(frame: &[u8]) -> Option<u16> {
 fn late_emissions(kernel: &Recording) -> VecDeque<(usize, u64)> {
     let mut late: VecDeque<(usize, u64)> = VecDeque::new();
     for (index, event) in kernel.events.iter().enumerate() {
-        if matches!(event.what, What::Emitted { prompt: false, .. }) && late.back().is_none_or(|&(_, at)| at < event.at) {
+        if matches!(event.what, What::Emitted { prompt: false, .. }) && late.back().is_none_or(|&(_, at)| at < event.at)
+        {
             late.push_back((index, event.at));
         }
     }

@@ -20,7 +20,13 @@ pub fn side_by_side(kernel: &Recording, stack: &Recording, differences: &[Differ
     for (index, row) in rows(kernel, stack).into_iter().enumerate() {
         let wrong: Vec<&Difference> = differences.iter().filter(|difference| difference.row == Some(index)).collect();
         let first = differences.first().is_some_and(|difference| difference.row == Some(index));
-        let mark = if first { ">>> " } else if wrong.is_empty() { "    " } else { " *  " };
+        let mark = if first {
+            ">>> "
+        } else if wrong.is_empty() {
+            "    "
+        } else {
+            " *  "
+        };
         let _ = writeln!(text, "{mark}{}", line(row, &mut isns));
         for difference in wrong {
             let _ = writeln!(text, "        ^ {}", difference.what);

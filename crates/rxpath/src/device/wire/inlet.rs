@@ -21,7 +21,7 @@ impl Carrier {
     }
 
     /// Pulls the plug, or puts it back in. Without carrier no frame passes: a stack's end as `TX_ERROR`, a port's are
-    /// [`NotTaken::NoCarrier`].
+    /// [`NotTaken::NoCarrier`](super::NotTaken::NoCarrier).
     pub fn set(&self, up: bool) {
         self.0.store(up, Ordering::Release);
     }

@@ -46,7 +46,8 @@ fn without_faults_every_frame_passes_at_once_and_in_order() {
 
 #[test]
 fn the_same_seed_gives_the_same_faults_and_another_seed_gives_others() {
-    let faults = Faults { delay: Duration::ZERO..=Duration::from_millis(2), rate: Some(1_000_000_000), ..Faults::ROUGH };
+    let faults =
+        Faults { delay: Duration::ZERO..=Duration::from_millis(2), rate: Some(1_000_000_000), ..Faults::ROUGH };
     let (one, counts) = run(&faults, 7, 3_000);
     assert_eq!((&one, counts), (&run(&faults, 7, 3_000).0, run(&faults, 7, 3_000).1));
     assert_ne!(one, run(&faults, 8, 3_000).0);

@@ -1,0 +1,9 @@
+//! The command as people and programs meet it: its binary, started.
+
+mod demo;
+mod inside;
+mod machine;
+mod output;
+mod serve;
+mod tools;
+mod usage;

@@ -1,0 +1,126 @@
+//! The tools of others inside: curl, ping, and ss and nstat of iproute2 over our files, which must print what ours print.
+
+use rxpath_testkit::{need_netns, need_tool, need_tun};
+use serde_json::Value;
+
+use crate::machine::{Folder, Ran, is_balanced_ledger, last_line, ran};
+use crate::serve::{HOST, serve};
+
+/// Runs a script inside, in which `$rx` is our command and `$dir` a folder.
+fn script(host: &str, text: &str) -> Ran {
+    let folder = Folder::new();
+    let mut command = serve(&folder, host, &["bash", "-euc", text]);
+    command.env("rx", env!("CARGO_BIN_EXE_rxpath")).env("dir", folder.path("proc"));
+    command.env("RXPATH_CONTROL", folder.path("rx.sock")).env("NSTAT_HISTORY", folder.path("history"));
+    let ran = ran(command.output().expect("it starts"));
+    assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
+    assert!(is_balanced_ledger(last_line(&ran.err)), "{}", ran.err);
+    ran
+}
+
+/// The parts of an output between lines of `--`.
+fn parts(text: &str) -> Vec<&str> {
+    text.split("--\n").collect()
+}
+
+#[test]
+fn curl_gets_a_page_and_bulk_data() {
+    if !(need_tun() && need_netns() && need_tool("curl") && need_tool("bash")) {
+        return;
+    }
+    let text = "curl -sS http://10.9.0.1/ http://10.9.0.1/; echo --; curl -sS http://10.9.0.1/bytes/5000000 | md5sum; \
+                echo --; curl -sS -o /dev/null -w '%{http_code}' http://10.9.0.1/nothing";
+    let ran = script(HOST, text);
+    let parts = parts(&ran.out);
+    assert_eq!(parts[0].matches("<!DOCTYPE html>").count(), 2, "over one connection: {}", ran.out);
+    assert!(parts[0].contains("ledger: offered "), "{}", parts[0]);
+    assert_eq!((parts[1], parts[2]), ("56b64a5e11fdaf3b8b378463fa83761f  -\n", "404"));
+}
+
+#[test]
+fn ping_is_answered() {
+    if !(need_tun() && need_netns() && need_tool("ping") && need_tool("bash")) {
+        return;
+    }
+    let ran = script(HOST, "ping -c 3 -i 0.2 -W 5 10.9.0.1; echo --; $rx nstat -z 'Icmp*'");
+    assert!(ran.out.contains("3 packets transmitted, 3 received, 0% packet loss"), "{}", ran.out);
+    let counted = parts(&ran.out)[1];
+    for counter in ["IcmpInEchos", "IcmpOutEchoReps", "IcmpMsgInType8", "IcmpMsgOutType0"] {
+        assert!(counted.contains(&format!("{counter:<32}3 ")), "{counted}");
+    }
+}
+
+#[test]
+fn ss_of_iproute2_prints_what_ours_prints() {
+    if !(need_tun() && need_netns() && need_tool("ss") && need_tool("bash")) {
+        return;
+    }
+    // Nobody reads at chargen: 7 bytes stay in its receive queue. What it sends fills the client's window.
+    let text = "exec 5<>/dev/tcp/10.9.0.1/19; printf unread! >&5; exec 6<>/dev/tcp/10.9.0.1/9; \
+                for i in $(seq 100); do [ \"$($rx ss -tnH | grep -c ' 7  ')\" = 1 ] && break; sleep 0.1; done; sleep 0.5; \
+                $rx proc --dir $dir >/dev/null; export PROC_ROOT=$dir; \
+                ss -tn; echo --; $rx ss -tn; echo --; ss -s; echo --; $rx ss -s; echo --; \
+                ss -tnlH | sort; echo --; $rx ss -tnlH | sort";
+    let ran = script(HOST, text);
+    let parts = parts(&ran.out);
+    assert_eq!(parts[0], parts[1], "ss -tn");
+    assert_eq!(parts[2], parts[3], "ss -s");
+    let unread = parts[0].lines().find(|line| line.contains("10.9.0.1:19 ")).expect("the connection is listed");
+    let columns: Vec<&str> = unread.split_ascii_whitespace().collect();
+    assert_eq!(columns[..2], ["ESTAB", "7"], "unread bytes are Recv-Q: {unread}");
+    // /proc has no backlog, which ss shows as Send-Q of a listener where it asks the kernel.
+    assert_eq!(parts[4], parts[5].replace(" 128 ", " 0   "), "ss -tnl");
+    assert_eq!(parts[4].lines().count(), 4);
+}
+
+#[test]
+fn nstat_of_iproute2_prints_what_ours_prints() {
+    if !(need_tun() && need_netns() && need_tool("nstat") && need_tool("curl") && need_tool("bash")) {
+        return;
+    }
+    // Until the connection has ended and nothing moves any more.
+    let quiet =
+        "for i in $(seq 100); do a=$($rx nstat -az); sleep 0.3; [ \"$a\" = \"$($rx nstat -az)\" ] && break; done";
+    let text = format!(
+        "curl -sS http://10.9.0.1/ >/dev/null; {quiet}; $rx proc --dir $dir >/dev/null; export PROC_ROOT=$dir; \
+         nstat -az; echo --; $rx nstat -az; echo --; nstat -az --json; echo; echo --; $rx nstat -az --json; echo --; \
+         nstat -a 'TcpExt*'; echo --; $rx nstat 'TcpExt*'"
+    );
+    let ran = script(HOST, &text);
+    let parts = parts(&ran.out);
+    assert_eq!(parts[0], parts[1], "nstat -az");
+    let json = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    assert_eq!(json(parts[2]), json(parts[3]), "nstat --json");
+    assert_eq!(parts[4], parts[5], "nstat with a pattern");
+    assert!(parts[0].contains("TcpPassiveOpens                 1 "), "{}", parts[0]);
+}
+
+#[test]
+fn lives_drops_and_softirqs_are_seen_from_outside() {
+    if !(need_tun() && need_netns() && need_tool("curl") && need_tool("bash")) {
+        return;
+    }
+    let text = "$rx life; echo --; $rx life --select all; curl -sS http://10.9.0.1/ >/dev/null; \
+                curl -sS http://10.9.0.1:81/ 2>/dev/null || true; sleep 0.3; echo --; $rx life --last 100 --json; echo --; \
+                $rx life --dropped --filter tcp; echo --; $rx drops; echo --; $rx softnet; echo --; $rx softnet --json; \
+                echo --; $rx life --select 'tcp and dst port 80'; $rx life --filter udp";
+    let ran = script(HOST, text);
+    let parts = parts(&ran.out);
+    assert!(parts[0].starts_with("no lives (none is being recorded: "), "{}", parts[0]);
+    assert_eq!(parts[1], "recorded from now on: all\n");
+    let lives: Vec<Value> = parts[2].lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lives.len() > 8, "{}", parts[2]);
+    assert!(lives.iter().any(|life| life["end"]["how"] == "delivered"), "{}", parts[2]);
+    assert!(lives.iter().all(|life| life["status"] == "finished"), "{}", parts[2]);
+    assert_eq!(parts[3].matches("DROPPED").count(), 1, "{}", parts[3]);
+    assert!(parts[3].contains("NO_SOCKET"), "{}", parts[3]);
+    assert!(parts[4].contains("1  NO_SOCKET ") && is_balanced_ledger(last_line(parts[4])), "{}", parts[4]);
+    assert!(parts[5].starts_with("CPU  PROCESSED ") && parts[5].lines().count() == 2, "{}", parts[5]);
+    let softnet: Value = serde_json::from_str(parts[6]).expect("JSON");
+    assert_eq!(softnet[0]["cpu"], 0);
+    assert!(
+        parts[7].starts_with("recorded from now on: tcp and dst port 80\nno lives (none has ended that fits"),
+        "{}",
+        parts[7]
+    );
+}
