@@ -1,6 +1,6 @@
 //! The frames of a stream, prepared: what is sent again and again with other numbers in it.
 //!
-//! The payload is random and repeats after [`PERIOD`] segments, which is no multiple of a burst: a burst that were lost,
+//! The payload is random and repeats after 37 segments, which is no multiple of a burst: a burst that were lost,
 //! doubled or swapped with its neighbour would show.
 
 use std::net::Ipv4Addr;

@@ -5,8 +5,9 @@
 //! lost as on a real cable. Every decision comes from a seed, in the order of the frames.
 //!
 //! Order is kept except for frames that are chosen to be reordered, whatever the delay: a cable has no jitter that
-//! overtakes. A corrupted frame has one to three bits flipped, anywhere; it loses what a device vouched for (an open or
-//! verified checksum, a segment size), its checksum being completed first, so that only the checksum can tell.
+//! overtakes. A corrupted frame has one to three bits of one byte flipped, which no checksum misses; it loses what a
+//! device vouched for (an open or verified checksum, a segment size), its checksum being completed first, so that only the
+//! checksum can tell. ARP packets, which have none, are spared.
 //!
 //! Memory is bounded: [`QUEUE_MAX`] frames wait in each direction, more are dropped as by a full switch.
 
@@ -35,7 +36,7 @@ pub struct Faults {
     pub duplicate: f64,
     /// The frame is held back for up to [`Faults::REORDER_HOLD`], so that later ones overtake it.
     pub reorder: f64,
-    /// One to three bits of the frame are flipped.
+    /// One to three bits of one byte of the frame are flipped.
     pub corrupt: f64,
     /// How long a frame is under way, uniformly within the range.
     pub delay: RangeInclusive<Duration>,

@@ -246,7 +246,12 @@ impl Summary {
                 "drops": self.drops.reasons,
                 "ledger": self.after,
             });
-            if args.exec.is_empty() { out.json(&text) } else { Ok(note(text)) }
+            if args.exec.is_empty() {
+                out.json(&text)
+            } else {
+                note(text);
+                Ok(())
+            }
         } else {
             let services: Vec<String> =
                 list.map(|(app, listen, n)| format!("{n} to {} on {listen}", services::name(*app))).collect();

@@ -93,7 +93,14 @@ impl Stack {
 
     /// The next established connection of a listener.
     pub fn accept(&self, listener: &Listener) -> Option<Arc<Sock>> {
-        listener.pop()
+        let sock = listener.pop()?;
+        let mut sk = sock.lock.user();
+        sk.user.accepted = true;
+        if sk.release() {
+            self.leave_mail(&sock, post::BACKLOG);
+            self.0.others.bells[usize::from(sock.cpu)].ring();
+        }
+        Some(sock)
     }
 
     /// Begins a connection to `remote`: the SYN goes out, or waits for the neighbour's address.
@@ -258,6 +265,14 @@ impl Stack {
         if requests == 0 {
             return;
         }
+        self.leave_mail(sock, requests);
+        if !self.serve_mail(sock.cpu, now) {
+            self.0.others.bells[usize::from(sock.cpu)].ring();
+        }
+    }
+
+    /// Posts requests for the owner's Cpu.
+    fn leave_mail(&self, sock: &Arc<Sock>, requests: u8) {
         let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) else { return };
         if sock.post(requests) {
             let full = {
@@ -272,9 +287,6 @@ impl Stack {
                 // The owner does not keep up: wait for it, so that the mailbox stays bounded.
                 drop(lock(&cell.token));
             }
-        }
-        if !self.serve_mail(sock.cpu, now) {
-            self.0.others.bells[usize::from(sock.cpu)].ring();
         }
     }
 

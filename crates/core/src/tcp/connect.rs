@@ -34,6 +34,7 @@ impl TcpSock {
         self.rx.window_clamp = clamp;
         self.opts.rcv_wscale = scale;
         self.sync_mss(self.tx.advmss);
+        self.user.accepted = true;
         self.set_state(cx, State::SynSent);
         cx.count(Counter::TcpActiveOpens);
         let syn = SentSegment {

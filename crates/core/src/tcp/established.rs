@@ -33,7 +33,8 @@ impl TcpSock {
         if (seg.word & !PRED_IGNORED) != self.pred_flags {
             return Err(if self.pred_flags == 0 { SlowWhy::Disabled } else { SlowWhy::Flags });
         }
-        if seg.seq != self.rx.rcv_nxt || !seg.ack.between(self.tx.snd_una, self.tx.snd_nxt) {
+        // An old acknowledgement is predicted, too: `tcp_ack` sees to it.
+        if seg.seq != self.rx.rcv_nxt || seg.ack.after(self.tx.snd_nxt) {
             return Err(SlowWhy::Sequence);
         }
         let mut echo = 0;
@@ -72,8 +73,9 @@ impl TcpSock {
     fn fast_ack(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, tsecr: u32) -> End {
         cx.event(&skb, EventKind::FastPath, 0, 0);
         let tsecr = self.opts.timestamps.then_some(tsecr);
-        // Predicted: the acknowledgement lies between what is known and what was sent.
-        let _ = self.tcp_ack(cx, seg, tsecr, false);
+        if self.tcp_ack(cx, seg, tsecr, false).is_err() {
+            self.send_challenge_ack(cx);
+        }
         self.data_snd_check(cx);
         Fate::Consumed(skb, Consumed::AckOnly)
     }
@@ -92,7 +94,9 @@ impl TcpSock {
         self.event_data_recv(cx, len, mss_len, seg.header_len, seg.flags.psh(), truesize);
         if seg.ack != self.tx.snd_una {
             let tsecr = self.opts.timestamps.then_some(tsecr);
-            let _ = self.tcp_ack(cx, seg, tsecr, false);
+            if self.tcp_ack(cx, seg, tsecr, false).is_err() {
+                self.send_challenge_ack(cx);
+            }
             self.data_snd_check(cx);
         } else {
             self.tx.snd_wl1 = seg.seq;

@@ -48,6 +48,10 @@ pub struct Request {
     pub sent_at: Time,
     /// SYN-ACKs sent again on time-out.
     pub retransmits: u8,
+    /// The SYN-ACK was sent more than once, for whatever reason: which one was answered only a timestamp tells.
+    pub resent: bool,
+    /// The timestamp that the third segment echoes.
+    pub echoed: Option<u32>,
     /// When the SYN-ACK is sent again.
     pub deadline: Time,
     /// When the last rate-limited answer went out.
@@ -149,6 +153,8 @@ fn new_request(
         tsval_sent: (now_ts, now_ts),
         sent_at: cx.now,
         retransmits: 0,
+        resent: false,
+        echoed: None,
         deadline: cx.now + RTO_INITIAL,
         last_oow_ack: None,
     }
@@ -200,6 +206,7 @@ impl Request {
         if paws || echo_wrong || !self.in_window(seg) {
             return Checked::Stay(self.out_of_window(cx, skb, seg, paws, echo_wrong));
         }
+        self.echoed = stamps.map(|(_, (_, tsecr))| tsecr).filter(|&tsecr| tsecr != 0);
         if let Some((_, (tsval, _))) = stamps
             && !seg.seq.after(self.rcv_isn + 1)
         {
@@ -242,6 +249,7 @@ impl Request {
         if !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv) {
             cx.count(Counter::TcpRetransSegs);
             cx.count(Counter::TcpExtTCPSynRetrans);
+            self.resent = true;
             self.send_synack(cx);
             self.deadline = cx.now + (RTO_INITIAL << self.retransmits.min(7));
         }
@@ -304,6 +312,7 @@ impl Request {
             return false;
         }
         self.retransmits += 1;
+        self.resent = true;
         cx.count(Counter::TcpExtTCPTimeouts);
         cx.count(Counter::TcpExtTCPSynRetrans);
         cx.count(Counter::TcpRetransSegs);
@@ -346,12 +355,12 @@ impl Request {
         sk.ack.last_rcv = tick(cx.now);
         sk.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         sk.sync_mss(self.mss);
-        if self.retransmits == 0 {
-            let rtt = cx.now - self.sent_at;
-            sk.rtt.sample(rtt, sk.tx.snd_una, sk.tx.snd_nxt);
-        } else {
+        let echoed = |tsecr: u32| u64::from(tsval(cx.now, self.ts_offset).wrapping_sub(tsecr).max(1)) * MS;
+        let sample = if self.resent { self.echoed.map(echoed) } else { Some(cx.now - self.sent_at) };
+        match sample {
+            Some(rtt) => sk.rtt.sample(rtt, sk.tx.snd_una, sk.tx.snd_nxt),
             // RFC 6298 section 5.7: without a sample after a retransmitted SYN the timeout is three seconds.
-            sk.rtt.rto = 3_000 * MS;
+            None => sk.rtt.rto = 3_000 * MS,
         }
         cx.count(Counter::TcpPassiveOpens);
         Some(sk)

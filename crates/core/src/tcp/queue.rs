@@ -283,6 +283,7 @@ impl TcpSock {
         if let Some(replaced) = self.rx.ofo.insert(OfoKey(seg.seq), skb) {
             self.end_covered(cx, replaced);
         }
+        self.make_room_for_ofo(cx.net.sysctl.tcp_rmem.max);
         Fate::Held
     }
 
@@ -300,6 +301,7 @@ impl TcpSock {
         before.scratch = joins.0;
         self.rx.charge(charge);
         cx.count(Counter::TcpExtTCPRcvCoalesce);
+        self.make_room_for_ofo(cx.net.sysctl.tcp_rmem.max);
         match fin_alone {
             Some(skb) => Fate::Consumed(skb, Consumed::OfoCoalesced),
             None => {

@@ -257,6 +257,8 @@ pub struct UserSide {
     pub error: Option<SockError>,
     /// The connection is over for the reader: 0 from now on, errors hidden (`SOCK_DONE`).
     pub done: bool,
+    /// The application has the socket: it opened the connection, or accepted it.
+    pub accepted: bool,
     /// The application has let go (`SOCK_DEAD`).
     pub orphan: bool,
     /// Nagle's algorithm is off.

@@ -292,17 +292,29 @@ impl TcpSock {
         let copied = copied.saturating_sub(queued);
         if copied > self.rx.space && !self.rx.pressure {
             self.grow_rcvbuf(copied, rmem_max);
-            self.rx.space = copied;
         }
         self.rx.space_seq = self.rx.copied_seq;
         self.rx.space_time = now;
     }
 
+    /// Out-of-order data waits in the buffer: it must have room beside what the reader takes in a round trip.
+    pub(super) fn make_room_for_ofo(&mut self, rmem_max: u32) {
+        if self.user.accepted && !self.user.orphan && !self.rx.pressure {
+            self.grow_rcvbuf(self.rx.space, rmem_max);
+        }
+    }
+
+    /// Twice what the reader took in a round trip, and more if that is growing, and the span of what is out of order
+    /// (`tcp_rcvbuf_grow`).
     fn grow_rcvbuf(&mut self, copied: u32, rmem_max: u32) {
         let old = u64::from(self.rx.space.max(1));
+        self.rx.space = copied;
         let copied = u64::from(copied);
         let mut window = 2 * copied;
-        window += 2 * (window * (copied - old) / old);
+        window += 2 * (window * copied.saturating_sub(old) / old);
+        if let Some((_, last)) = self.rx.ofo.last_key_value() {
+            window += (SeqNum(last.end_seq) - self.rx.rcv_nxt).max(0) as u64;
+        }
         let space = (window << 8) / u64::from(self.rx.scaling_ratio.max(1));
         let rcvbuf = space.min(u64::from(rmem_max)) as u32;
         if rcvbuf > self.rx.rcvbuf {

@@ -48,6 +48,11 @@ impl WriteQueue {
         self.packets.front().copied()
     }
 
+    /// True if it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Packets that wait.
     #[inline]
     pub fn len(&self) -> usize {
@@ -144,7 +149,7 @@ impl TcpSock {
             0 => goal,
             srtt => (window.saturating_mul(1_000_000_000) / srtt) >> 10,
         };
-        let distance = self.rtt.min_rtt / 1_000 >> 9;
+        let distance = (self.rtt.min_rtt / 1_000) >> 9;
         let near = if distance < 32 { goal >> distance } else { 0 };
         ((per_ms.min(goal) + near).min(goal) / mss).max(u64::from(TSO_SEGS_MIN)) as u32
     }

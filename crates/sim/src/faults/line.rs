@@ -8,6 +8,7 @@ use rxpath::device::wire::Frame;
 use rxpath_core::cx::Rng;
 use rxpath_mem::IpSummed;
 use rxpath_trace::Time;
+use rxpath_wire::{EtherType, EthernetHeader};
 
 use super::{Count, Counts, Faults};
 use crate::driven::Parcel;
@@ -47,7 +48,7 @@ impl Line {
             return self.counts.inc(Count::Lost);
         }
         let copy = twice.then(|| parcel.clone());
-        if corrupted {
+        if corrupted && has_checksum(&parcel.bytes) {
             self.counts.inc(Count::Corrupted);
             corrupt_bits(&mut parcel, flips);
         }
@@ -112,7 +113,15 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Flips one to three bits, anywhere. What a device vouched for no longer holds.
+/// Whether the frame's contents have a checksum: an ARP packet has none, so that a corrupted one would be believed, which
+/// the frame check sequence of a real cable prevents.
+fn has_checksum(frame: &[u8]) -> bool {
+    EthernetHeader::parse(frame).is_none_or(|(header, _)| header.ethertype() != EtherType::ARP)
+}
+
+/// Flips one to three bits of one byte, anywhere. What a device vouched for no longer holds.
+///
+/// Of one byte: two bits far apart can cancel out in a sum of 16-bit words, and TCP would deliver the corrupted data.
 fn corrupt_bits(parcel: &mut Parcel, drawn: u64) {
     if parcel.csum == IpSummed::Partial {
         let mut frame = Frame { bytes: std::mem::take(&mut parcel.bytes), partial: true, ..Frame::default() };
@@ -121,15 +130,18 @@ fn corrupt_bits(parcel: &mut Parcel, drawn: u64) {
     }
     parcel.csum = IpSummed::None;
     (parcel.gso_size, parcel.gso_segs) = (0, 0);
-    let bits = parcel.bytes.len() as u64 * 8;
-    if bits == 0 {
+    let len = parcel.bytes.len() as u64;
+    if len == 0 {
         return;
     }
     let mut rng = Rng::new(drawn);
-    for _ in 0..=rng.below(3) {
-        let bit = rng.next_u64() % bits;
-        parcel.bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+    let at = (rng.next_u64() % len) as usize;
+    // One bit for certain, and up to two others that may be the same: never none.
+    let mut flips = 1_u8 << rng.below(8);
+    for _ in 0..rng.below(3) {
+        flips |= 1 << rng.below(8);
     }
+    parcel.bytes[at] ^= flips;
 }
 
 #[cfg(test)]

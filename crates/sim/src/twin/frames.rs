@@ -164,8 +164,6 @@ fn finish(frame: &mut [u8], defect: Defect) {
 /// The TCP segment of a frame.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The sender's port.
-    pub sport: u16,
     /// The receiver's port.
     pub dport: u16,
     /// Sequence number.
@@ -196,7 +194,6 @@ impl Seen {
         let (header, _) = TcpHeader::parse(segment).filter(|_| ip.protocol() == IpProto::TCP)?;
         let options = segment.get(TcpHeader::LEN..header.header_len())?;
         Some(Seen {
-            sport: header.src_port(),
             dport: header.dst_port(),
             seq: header.seq(),
             ack: header.ack(),

@@ -433,7 +433,7 @@ fn the_delayed_ack_comes_after_forty_milliseconds() {
     lab.expect_nothing();
     lab.wait(39);
     lab.expect_nothing();
-    lab.wait(4);
+    lab.wait(10);
     assert_eq!(lab.expect(ACK).ack, peer.seq);
     assert_eq!(lab.count(Counter::TcpExtDelayedACKs), 1);
     assert_eq!(lab.recv(&sock, 200).unwrap().len(), 84);

@@ -101,13 +101,24 @@ fn corruption_flips_bits_anywhere_and_voids_what_the_device_vouched_for() {
         line.offer(Time::ZERO, original);
         let parcel = line.take(Time::ZERO).expect("passes at once");
         let flipped: u32 = parcel.bytes.iter().map(|byte| byte.count_ones()).sum();
-        assert!(flipped <= 3, "{flipped} bits flipped");
+        assert!((1..=3).contains(&flipped), "{flipped} bits flipped");
+        assert_eq!(parcel.bytes.iter().filter(|&&byte| byte != 0).count(), 1, "all in one byte: no sum misses it");
         for (seen, byte) in seen.iter_mut().zip(&parcel.bytes) {
             *seen |= *byte != 0;
         }
         assert_eq!((parcel.csum, parcel.gso_size, parcel.gso_segs), (IpSummed::None, 0, 0));
     }
     assert!(seen.iter().all(|&seen| seen), "every byte was hit at some time");
+}
+
+#[test]
+fn what_has_no_checksum_is_not_corrupted() {
+    let (mut line, counts) = line(Faults { corrupt: 1.0, ..Faults::NONE }, 9);
+    let mut arp = parcel(0);
+    arp.bytes[12..14].copy_from_slice(&[0x08, 0x06]);
+    line.offer(Time::ZERO, arp.clone());
+    assert_eq!(line.take(Time::ZERO).map(|parcel| parcel.bytes), Some(arp.bytes));
+    assert_eq!(counts.snapshot().corrupted, 0);
 }
 
 #[test]
