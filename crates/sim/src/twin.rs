@@ -1,6 +1,6 @@
 //! The kernel twin: the same frames and calls into the running kernel and into a stack, and what differs.
 //!
-//! A case ([`case`]) is made from a seed ([`generate`]). It runs against the kernel first ([`kernel`]): a TAP in a network
+//! A case ([`case`]) is made from a seed ([`generate`]). It runs against the kernel first (`kernel`): a TAP in a network
 //! namespace of its own, raw frames on one end, the kernel's sockets on the other, in real time; everything that happens is
 //! recorded ([`record`]). Then the same frames and calls go into a stack at the very same times, in virtual time
 //! ([`replay`]). Frames, results of calls and rises of counters are compared ([`compare`]) after a few normalisations,
@@ -21,6 +21,7 @@ mod counters;
 mod frames;
 mod kernel;
 pub mod replay;
+mod tick;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -25,7 +25,7 @@ use super::replay::LATE_MAX;
 
 /// Milliseconds by which timestamps may differ.
 pub const CLOCK_SLACK_MS: u32 = 20;
-/// Nanoseconds by which a timer's frame may differ; further ahead than [`FAR`], an eighth of the distance is added.
+/// Nanoseconds by which a timer's frame may differ; further ahead than `FAR`, an eighth of the distance is added.
 pub const TIMER_SLACK: u64 = LATE_MAX + 4_000_000;
 /// Beyond this distance in nanoseconds the kernel's timers are coarser.
 const FAR: u64 = 252_000_000;
@@ -191,10 +191,12 @@ fn compare_frames(
         return Some(format!("sequence number: kernel {one}, stack {other}"));
     }
     count("initial sequence number", one.seq != other.seq);
-    let id = |seen: &Seen, base: &Base| (seen.id != 0).then(|| seen.id.wrapping_sub(base.id.unwrap_or(0)));
+    // 0 is no counter's, unless it has come round to it.
+    let id = |seen: &Seen, base: &Base| base.id.map(|first| seen.id.wrapping_sub(first));
     let (id_one, id_other) = (id(&one, left), id(&other, right));
-    if id_one != id_other {
-        return Some(format!("IP identification: kernel {id_one:?}, stack {id_other:?}"));
+    let none = one.id == 0 && other.id == 0;
+    if !none && id_one != id_other {
+        return Some(format!("IP identification: kernel {} {id_one:?}, stack {} {id_other:?}", one.id, other.id));
     }
     count("IP identification", one.id != other.id);
     if let (Some((a, _)), Some((b, _))) = (one.options.timestamps, other.options.timestamps) {

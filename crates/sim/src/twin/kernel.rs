@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
-use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::time::{ClockId, clock_gettime};
 use rxpath::device::netns::{self, Rtnl};
 use rxpath::device::tap::{Tap, TapConfig};
 use rxpath_core::nic::{Device, NoDoorbell, Steering, Xmit};
@@ -22,6 +20,7 @@ use super::case::{Action, Case, SERVER_PORT};
 use super::counters;
 use super::frames::{CLIENT_MAC, ClientView, SERVER, SERVER_MAC, arp_request};
 use super::record::{Event, Recording, What};
+use super::tick::{MS, TOO_LONG, Tick, clock};
 use crate::driven::{Driven, Half, Parcel};
 
 /// Name of the interface.
@@ -30,13 +29,10 @@ const INTERFACE: &str = "twin0";
 /// no frames of IPv6's.
 const SETTINGS: [(&str, &str); 2] =
     [("net.ipv4.tcp_congestion_control", "reno"), ("net.ipv6.conf.twin0.disable_ipv6", "1")];
-const MS: u64 = 1_000_000;
-/// The kernel's tick, of which its timers count: 4 ms at 250 Hz.
-const TICK: u64 = 4 * MS;
-/// Looks at the clock from which the tick is found.
-const LOOKS: usize = 8;
-/// A step that takes longer was interrupted: nanoseconds.
-const TOO_LONG: u64 = 250_000;
+/// A wait that is over so much after its time was slept through: nanoseconds.
+const OVERSLEPT: u64 = 5 * MS;
+/// Attempts to begin a step at a good moment, with the tick in time.
+const TRIES: usize = 20;
 /// How long the server may take to answer the first ARP request.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -47,11 +43,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub fn record(case: &Case) -> io::Result<Recording> {
     let mut kernel = Kernel::new()?;
     let before = counter_values()?;
-    let phase = *PHASE.get_or_init(tick_phase);
+    let tick = *TICKS.get_or_init(Tick::find);
     let mut run = Run {
         // The run begins with a tick: what counts in ticks then does so from the same moments on both sides.
-        start: (clock() - phase) / TICK * TICK + phase,
-        moments: moments(phase),
+        start: tick.before(clock()),
+        tick,
         kernel: &mut kernel,
         view: ClientView::default(),
         events: Vec::new(),
@@ -70,41 +66,8 @@ struct Kernel {
     application: Application<TcpListener>,
 }
 
-/// Nanoseconds on the kernel's monotonic clock.
-fn clock() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// When within 4 ms the kernel's ticks are.
-static PHASE: OnceLock<u64> = OnceLock::new();
-
-/// Finds the tick: the coarse clock moves with it. Being late to see it move is an error to one side only.
-fn tick_phase() -> u64 {
-    let coarse = || clock_gettime(ClockId::MonotonicCoarse);
-    let mut seen = [0; LOOKS];
-    let mut last = coarse();
-    for seen in &mut seen {
-        loop {
-            let now = coarse();
-            if now != last {
-                *seen = clock();
-                last = now;
-                break;
-            }
-        }
-    }
-    let after = |moment: u64| ((moment + TICK / 2 - seen[0] % TICK) % TICK).cast_signed() - (TICK / 2).cast_signed();
-    let earliest = seen.iter().map(|&moment| after(moment)).min().unwrap_or(0);
-    (seen[0] % TICK).wrapping_add_signed(earliest) % TICK
-}
-
-/// Where in a millisecond, counted from a tick, steps may begin: where both the stack's millisecond clock, which counts
-/// from a tick, and the kernel's, which does not, are far enough from their next millisecond.
-fn moments(phase: u64) -> RangeInclusive<u64> {
-    let boundary = (MS - phase % MS) % MS;
-    if boundary >= MS / 2 { 20_000..=boundary - TOO_LONG } else { boundary + 20_000..=MS - TOO_LONG }
-}
+/// The tick, found once for all cases of a process.
+static TICKS: OnceLock<Tick> = OnceLock::new();
 
 fn counter_values() -> io::Result<BTreeMap<String, i64>> {
     // Of the thread, which may be elsewhere than the process.
@@ -189,7 +152,7 @@ fn ethertype(frame: &[u8]) -> Option<u16> {
 struct Run<'a> {
     kernel: &'a mut Kernel,
     start: u64,
-    moments: RangeInclusive<u64>,
+    tick: Tick,
     view: ClientView,
     events: Vec<Event>,
     /// Counters after the last step, if the case is watched.
@@ -214,22 +177,39 @@ impl Run<'_> {
             self.collect(false);
             let now = clock();
             if now >= until {
+                if now > until + OVERSLEPT {
+                    self.disturb(format!("a wait was over {} ms after its time", (now - until) / MS));
+                }
                 return;
             }
             self.kernel.sleep(until);
         }
     }
 
-    /// Takes a step at one of the moments that are good for it; gives when.
-    fn step(&mut self, action: &Action) -> u64 {
-        loop {
-            let within = (clock() - self.start) % MS;
-            if self.moments.contains(&within) {
-                break;
+    /// Why the recording is not to be relied on.
+    fn disturb(&mut self, why: String) {
+        self.disturbed.get_or_insert(why);
+    }
+
+    /// Waits for a moment that is good for a step.
+    fn wait_for_moment(&mut self) {
+        let moments = self.tick.moments();
+        for _ in 0..TRIES {
+            let now = clock();
+            let within = (now - self.start) % MS;
+            let good = moments.contains(&within);
+            if good && !self.tick.is_late(now) {
+                return;
             }
-            let missing = (MS + self.moments.start() - within) % MS;
+            let missing = if good { TOO_LONG / 2 } else { (MS + moments.start() - within) % MS };
             std::thread::sleep(Duration::from_nanos(missing));
         }
+        self.disturb("the tick is late".to_owned());
+    }
+
+    /// Takes a step at one of the moments that are good for it; gives when.
+    fn step(&mut self, action: &Action) -> u64 {
+        self.wait_for_moment();
         self.collect(false);
         let began = clock();
         let at = began - self.start;
@@ -237,7 +217,7 @@ impl Run<'_> {
             Action::Send(segment) => {
                 let sent = self.view.resolve(segment);
                 if let Err(error) = self.kernel.send(self.view.frame(&sent)) {
-                    self.disturbed = Some(error.to_string());
+                    self.disturb(error.to_string());
                 }
                 What::Sent(sent)
             }
@@ -247,8 +227,7 @@ impl Run<'_> {
         let index = self.events.len();
         self.events.push(Event::new(at, what));
         if took > TOO_LONG {
-            self.disturbed =
-                Some(format!("the step at {}.{:03} ms took {} us", at / MS, at / 1_000 % 1_000, took / 1_000));
+            self.disturb(format!("the step at {}.{:03} ms took {} us", at / MS, at / 1_000 % 1_000, took / 1_000));
         }
         self.collect(true);
         self.watch(index);
@@ -263,7 +242,7 @@ impl Run<'_> {
                 event.rose = Some(counters::rises(before, &now));
                 *before = now;
             }
-            Err(error) => self.disturbed = Some(error.to_string()),
+            Err(error) => self.disturb(error.to_string()),
         }
     }
 
