@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use rxpath_sim::twin::Kind;
 use rxpath_trace::{Filter, Selector};
 
+use crate::control::MAX_LIVES;
+
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
@@ -148,9 +150,7 @@ pub struct ControlArgs {
     pub control: Option<PathBuf>,
 }
 
-/// `rxpath life`.
-#[derive(Args, Debug)]
-#[command(after_help = "\
+const LIFE_HELP: &str = "\
 Filters: host 10.0.0.1, net 10.0.0.0/8, port 80, port 1000-1999, src or dst before these; tcp, udp, icmp, arp, proto N,
 flags syn+ack; not, and, or, parentheses. With --json each life is one line.
 
@@ -158,13 +158,18 @@ Examples:
   rxpath life --select all
   rxpath life --last 3
   rxpath life --follow --filter 'src 10.9.0.254 and tcp port 80'
-  rxpath life --dropped --json")]
+  rxpath life --dropped --json";
+
+/// `rxpath life`.
+#[derive(Args, Debug)]
+#[command(after_help = LIFE_HELP)]
+#[command(after_long_help = format!("{LIFE_HELP}\n\nWhat --json prints:\n{}", rxpath_trace::lives::SCHEMA))]
 pub struct LifeArgs {
     #[command(flatten)]
     pub control: ControlArgs,
     /// How many of the newest lives to show [default: 10, with --follow 0].
-    #[arg(long, value_name = "N")]
-    pub last: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=MAX_LIVES as i64))]
+    pub last: Option<u16>,
     /// Go on showing lives as they end.
     #[arg(long)]
     pub follow: bool,

@@ -17,7 +17,7 @@ use crate::views::{
 };
 
 /// Lives that are shown if nothing says how many.
-const LAST: usize = 10;
+const LAST: u16 = 10;
 
 fn client(args: &ControlArgs) -> anyhow::Result<Client> {
     Client::connect(args.control.as_deref())
@@ -36,7 +36,7 @@ pub fn life(out: &mut Out, args: &LifeArgs, json: bool) -> Result<(), Failure> {
             false => out.line(format_args!("recorded from now on: {selected}")),
         };
     }
-    let last = args.last.unwrap_or(if args.follow { 0 } else { LAST });
+    let last = usize::from(args.last.unwrap_or(if args.follow { 0 } else { LAST }));
     let filter = args.filter.as_ref().map(ToString::to_string);
     let answer: Lives = client.ask(&Ask::Lives { last, filter, dropped: args.dropped, follow: args.follow })?;
     if !args.follow {

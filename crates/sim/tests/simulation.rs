@@ -241,7 +241,7 @@ fn a_run_is_the_same_every_time() {
 #[test]
 fn lives_of_a_run_are_whole() {
     let mut config = PairConfig::new(11);
-    config.faults = Faults { corrupt: 0.03, delay: millis(1)..=millis(3), ..Faults::ROUGH };
+    config.faults = Faults { corrupt: 0.1, reorder: 0.2, loss: 0.05, delay: millis(1)..=millis(3), ..Faults::ROUGH };
     let mut sim = Simulation::pair(&config).expect("two stacks");
     let mut world = World::new(&sim, Rng::new(11));
     let mut events: [Vec<Event>; 2] = Default::default();

@@ -3,7 +3,7 @@
 use rxpath_testkit::{need_netns, need_tool, need_tun};
 use serde_json::Value;
 
-use crate::machine::{Folder, Ran, is_balanced_ledger, last_line, ran};
+use crate::machine::{Folder, Ran, is_balanced_ledger, last_line, ran, rxpath};
 use crate::serve::{HOST, serve};
 
 /// Runs a script inside, in which `$rx` is our command and `$dir` a folder.
@@ -35,6 +35,21 @@ fn curl_gets_a_page_and_bulk_data() {
     assert_eq!(parts[0].matches("<!DOCTYPE html>").count(), 2, "over one connection: {}", ran.out);
     assert!(parts[0].contains("ledger: offered "), "{}", parts[0]);
     assert_eq!((parts[1], parts[2]), ("56b64a5e11fdaf3b8b378463fa83761f  -\n", "404"));
+}
+
+#[test]
+fn the_kernels_end_has_the_address_that_it_was_given() {
+    if !(need_tun() && need_netns() && need_tool("ip")) {
+        return;
+    }
+    let folder = Folder::new();
+    let (config, control) = (folder.file("host.toml", HOST), folder.path("rx.sock"));
+    let mut arguments = vec!["serve", "--config", &config, "--control", &control, "--in-namespace"];
+    arguments.extend(["--kernel-address", "10.9.0.77/24", "--exec", "ip", "-4", "-o", "addr", "show", "dev", "eth0"]);
+    let ran = ran(rxpath(&arguments).output().expect("it starts"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("inet 10.9.0.77/24 "), "{}", ran.out);
+    assert!(ran.err.contains("the kernel's end of eth0 is 10.9.0.77/24"), "{}", ran.err);
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn a_command_line_that_is_wrong_is_refused_with_the_mend() {
     refused(&["demo", "--wires"], &["--wires", "'--wire'"]);
     refused(&["serve"], &["--config <FILE>"]);
     refused(&["life", "--last", "many"], &["'many'", "--last"]);
+    refused(&["life", "--last", "1001"], &["1001", "0..=1000"]);
     refused(&["life", "--select", "all", "--last", "3"], &["--select", "--last"]);
     refused(&["serve", "--config", "x", "--kernel-address", "10.0.0.1"], &["no /LENGTH; write it as 10.9.0.254/24"]);
     refused(&["config"], &["check", "reference"]);
@@ -101,4 +102,5 @@ fn help_and_version_are_no_errors() {
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{arguments:?}");
         assert!(ran.out.contains("rxpath"), "{arguments:?}: {}", ran.out);
     }
+    assert!(run(&["life", "--help"]).out.contains("One JSON object per life, one life per line"));
 }
