@@ -18,9 +18,9 @@ fn script(host: &str, text: &str) -> Ran {
     ran
 }
 
-/// The parts of an output between lines of `--`.
+/// The parts of an output between lines of `=====`.
 fn parts(text: &str) -> Vec<&str> {
-    text.split("--\n").collect()
+    text.split("=====\n").collect()
 }
 
 #[test]
@@ -28,8 +28,8 @@ fn curl_gets_a_page_and_bulk_data() {
     if !(need_tun() && need_netns() && need_tool("curl") && need_tool("bash")) {
         return;
     }
-    let text = "curl -sS http://10.9.0.1/ http://10.9.0.1/; echo --; curl -sS http://10.9.0.1/bytes/5000000 | md5sum; \
-                echo --; curl -sS -o /dev/null -w '%{http_code}' http://10.9.0.1/nothing";
+    let text = "curl -sS http://10.9.0.1/ http://10.9.0.1/; echo =====; curl -sS http://10.9.0.1/bytes/5000000 | md5sum; \
+                echo =====; curl -sS -o /dev/null -w '%{http_code}' http://10.9.0.1/nothing";
     let ran = script(HOST, text);
     let parts = parts(&ran.out);
     assert_eq!(parts[0].matches("<!DOCTYPE html>").count(), 2, "over one connection: {}", ran.out);
@@ -57,7 +57,7 @@ fn ping_is_answered() {
     if !(need_tun() && need_netns() && need_tool("ping") && need_tool("bash")) {
         return;
     }
-    let ran = script(HOST, "ping -c 3 -i 0.2 -W 5 10.9.0.1; echo --; $rx nstat -z 'Icmp*'");
+    let ran = script(HOST, "ping -c 3 -i 0.2 -W 5 10.9.0.1; echo =====; $rx nstat -z 'Icmp*'");
     assert!(ran.out.contains("3 packets transmitted, 3 received, 0% packet loss"), "{}", ran.out);
     let counted = parts(&ran.out)[1];
     for counter in ["IcmpInEchos", "IcmpOutEchoReps", "IcmpMsgInType8", "IcmpMsgOutType0"] {
@@ -74,8 +74,8 @@ fn ss_of_iproute2_prints_what_ours_prints() {
     let text = "exec 5<>/dev/tcp/10.9.0.1/19; printf unread! >&5; exec 6<>/dev/tcp/10.9.0.1/9; \
                 for i in $(seq 100); do [ \"$($rx ss -tnH | grep -c ' 7  ')\" = 1 ] && break; sleep 0.1; done; sleep 0.5; \
                 $rx proc --dir $dir >/dev/null; export PROC_ROOT=$dir; \
-                ss -tn; echo --; $rx ss -tn; echo --; ss -s; echo --; $rx ss -s; echo --; \
-                ss -tnlH | sort; echo --; $rx ss -tnlH | sort";
+                ss -tn; echo =====; $rx ss -tn; echo =====; ss -s; echo =====; $rx ss -s; echo =====; \
+                ss -tnlH | sort; echo =====; $rx ss -tnlH | sort";
     let ran = script(HOST, text);
     let parts = parts(&ran.out);
     assert_eq!(parts[0], parts[1], "ss -tn");
@@ -98,8 +98,8 @@ fn nstat_of_iproute2_prints_what_ours_prints() {
         "for i in $(seq 100); do a=$($rx nstat -az); sleep 0.3; [ \"$a\" = \"$($rx nstat -az)\" ] && break; done";
     let text = format!(
         "curl -sS http://10.9.0.1/ >/dev/null; {quiet}; $rx proc --dir $dir >/dev/null; export PROC_ROOT=$dir; \
-         nstat -az; echo --; $rx nstat -az; echo --; nstat -az --json; echo; echo --; $rx nstat -az --json; echo --; \
-         nstat -a 'TcpExt*'; echo --; $rx nstat 'TcpExt*'"
+         nstat -az; echo =====; $rx nstat -az; echo =====; nstat -az --json; echo; echo =====; $rx nstat -az --json; echo =====; \
+         nstat -a 'TcpExt*'; echo =====; $rx nstat 'TcpExt*'"
     );
     let ran = script(HOST, &text);
     let parts = parts(&ran.out);
@@ -115,10 +115,10 @@ fn lives_drops_and_softirqs_are_seen_from_outside() {
     if !(need_tun() && need_netns() && need_tool("curl") && need_tool("bash")) {
         return;
     }
-    let text = "$rx life; echo --; $rx life --select all; curl -sS http://10.9.0.1/ >/dev/null; \
-                curl -sS http://10.9.0.1:81/ 2>/dev/null || true; sleep 0.3; echo --; $rx life --last 100 --json; echo --; \
-                $rx life --dropped --filter tcp; echo --; $rx drops; echo --; $rx softnet; echo --; $rx softnet --json; \
-                echo --; $rx life --select 'tcp and dst port 80'; $rx life --filter udp";
+    let text = "$rx life; echo =====; $rx life --select all; curl -sS http://10.9.0.1/ >/dev/null; \
+                curl -sS http://10.9.0.1:81/ 2>/dev/null || true; sleep 0.3; echo =====; $rx life --last 100 --json; echo =====; \
+                $rx life --dropped --filter tcp; echo =====; $rx drops; echo =====; $rx softnet; echo =====; $rx softnet --json; \
+                echo =====; $rx life --select 'tcp and dst port 80'; $rx life --filter udp";
     let ran = script(HOST, text);
     let parts = parts(&ran.out);
     assert!(parts[0].starts_with("no lives (none is being recorded: "), "{}", parts[0]);
