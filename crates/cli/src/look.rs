@@ -9,7 +9,7 @@ use crate::args::{ControlArgs, DropsArgs, LifeArgs, NstatArgs, ProcArgs, Softnet
 use crate::control::Ask;
 use crate::control::client::Client;
 use crate::failure::Failure;
-use crate::out::Out;
+use crate::out::{Out, note};
 use crate::views::ss::{Services, Show, Summary};
 use crate::views::{
     CounterRow, Drops, LifeRow, Lives, ProcFiles, SocketRow, SoftnetRow, drops as drops_view, lives,
@@ -44,6 +44,9 @@ pub fn life(out: &mut Out, args: &LifeArgs, json: bool) -> Result<(), Failure> {
     }
     answer.lives.iter().try_for_each(|life| lives::print(out, life, json))?;
     out.flush()?;
+    if answer.selected == "off" {
+        note(lives::NONE_RECORDED);
+    }
     // The stack says nothing at times to learn whether somebody listens: a moment to see whether somebody listens to us.
     while let Some(life) = client.next::<Option<LifeRow>>()? {
         match life {

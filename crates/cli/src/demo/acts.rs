@@ -12,7 +12,7 @@ use rxpath::net::TcpListener;
 use serde::Serialize;
 
 use super::inject;
-use super::stage::{Connection, STACK, Stage, patience};
+use super::stage::{Connection, PATIENCE, STACK, Stage};
 use crate::serve::running::Running;
 
 /// Where the page is.
@@ -128,7 +128,7 @@ fn write_bulk(stage: &Stage) -> io::Result<()> {
 
 fn read_bulk(listener: &TcpListener) -> anyhow::Result<u64> {
     let (mut stream, _) = listener.accept().context("accepting")?;
-    stream.set_read_timeout(Some(patience()))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let (mut chunk, mut expected) = (vec![0; CHUNK], vec![0; CHUNK]);
     let mut at = 0;
     loop {

@@ -17,7 +17,7 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 /// Bits of their network's prefix.
 const PREFIX: u8 = 24;
 /// Longest wait for anything: the demonstration never hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Events of lives that may wait to be collected.
 const LIFE_CAPACITY: usize = 1 << 18;
 /// The end of the injector's cable that is in the stack.
@@ -196,9 +196,4 @@ impl Write for Connection {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// How long anything may take.
-pub const fn patience() -> Duration {
-    PATIENCE
 }

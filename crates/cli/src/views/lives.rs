@@ -12,6 +12,9 @@ use crate::out::{BAD, FAINT, GOOD, Out, STRONG};
 const LABEL_AT: usize = 13;
 const LABEL_WIDTH: usize = 7;
 
+/// Why there is nothing to see, and the mend.
+pub const NONE_RECORDED: &str = "none is being recorded: `rxpath life --select all` begins";
+
 /// Which lives are meant.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -78,7 +81,7 @@ pub fn print_all(out: &mut Out, answer: &Lives, json: bool) -> Result<(), Failur
     }
     if answer.lives.is_empty() {
         let hint = match answer.selected.as_str() {
-            "off" => "none is being recorded: `rxpath life --select all` begins",
+            "off" => NONE_RECORDED,
             _ => "none has ended that fits",
         };
         out.line(format_args!("no lives ({hint}; recorded: {})", answer.selected))?;
