@@ -3,6 +3,7 @@
 //!
 //! * [`csum`]: the Internet checksum (RFC 1071) and the copy that computes it on the way. Mirrors
 //!   the kernel's `csum_partial` and `csum_and_copy_to_iter`.
+//! * [`expect`]: a header compared with what was expected, and the payload behind it copied and summed on the way.
 //! * [`prefetch`]: hints that pull a cache line closer. Mirrors `prefetch`.
 //! * [`cycles`]: a cheap counter for cost measurements. Mirrors `get_cycles`.
 //!
@@ -17,6 +18,7 @@
 
 pub mod csum;
 mod cycle;
+pub mod expect;
 mod level;
 pub mod prefetch;
 

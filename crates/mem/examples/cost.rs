@@ -106,8 +106,8 @@ fn ring(name: &str, places: usize, len: usize, recycle: bool) {
                 ring.recycle_peeked();
             }
         } else {
-            while let Some(Harvest::Frame(skb, desc)) = ring.take() {
-                black_box((skb.data()[0], desc.hash));
+            while let Some(Harvest::Frame(skb)) = ring.take() {
+                black_box((skb.data()[0], skb.hash));
                 pool.free(skb);
             }
         }

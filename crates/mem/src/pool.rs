@@ -289,20 +289,18 @@ impl PagePool {
         unsafe { Skb::from_slot(slot) }
     }
 
-    /// Hands up to `n` 2 KiB slots as such, their lines unwritten, to `f`, the most recently freed first: for the RX
-    /// ring, after a drain. Gives how many there were above the reserve.
+    /// Gives up to `n` 2 KiB slots as such, their lines unwritten, the most recently freed first: for the RX ring, after a
+    /// drain. There are less than `n` if there are not as many above the reserve. The caller takes all that are given.
     #[inline(always)]
-    pub(crate) fn pop_frames(&mut self, n: usize, mut f: impl FnMut(SlotPtr)) -> usize {
+    pub(crate) fn pop_frames(&mut self, n: usize) -> impl Iterator<Item = SlotPtr> {
         let stack = &mut self.stacks[SlotClass::Frame as usize];
         let n = n.min(stack.top.saturating_sub(stack.floor));
-        let rest = stack.top - n;
-        for offset in stack.free[rest..stack.top].iter().rev() {
-            // SAFETY: offsets on the stacks are those of this region's slots.
-            f(unsafe { SlotPtr::at(self.base, *offset) });
-        }
+        let (base, rest) = (self.base, stack.top - n);
+        let popped = &stack.free[rest..stack.top];
         stack.top = rest;
         self.stats.alloc_fast += n as u64;
-        n
+        // SAFETY: offsets on the stacks are those of this region's slots.
+        popped.iter().rev().map(move |offset| unsafe { SlotPtr::at(base, *offset) })
     }
 
     #[inline(always)]

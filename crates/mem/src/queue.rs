@@ -3,10 +3,11 @@
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
+use crate::pool::{Header, PagePool};
 use crate::returns::Returns;
 use crate::skb::Skb;
-use crate::slot::SlotPtr;
-use crate::{pool::Header, slot::Link};
+use crate::slot::Link;
+use crate::slot::{SkbMeta, SlotPtr};
 
 /// A FIFO of packets. Allocates nothing; knows its packets and bytes.
 ///
@@ -108,6 +109,58 @@ impl SkbQueue {
     pub fn back_mut(&mut self) -> Option<SkbMut<'_>> {
         let slot = self.tail?;
         Some(SkbMut::lend(self, slot))
+    }
+
+    /// Chains a packet behind the last one, as [`Skb::add_frag`] does, and gives that one's metadata
+    /// (`skb_try_coalesce`). The caller accounts for the end of the packet's own.
+    ///
+    /// # Errors
+    /// Gives the packet back if the queue is empty or [`Skb::add_frag`] does.
+    #[inline(always)]
+    pub fn chain_back(&mut self, skb: Skb) -> Result<&mut SkbMeta, Skb> {
+        let Some(slot) = self.tail else { return Err(skb) };
+        let len = skb.len();
+        // SAFETY: the queue owns the packet; the handle is dissolved before the queue is used again, and what
+        // `add_frag` changes of the line are lengths and fragments, which no link of the queue depends on.
+        let mut tail = ManuallyDrop::new(unsafe { Skb::from_slot(slot) });
+        tail.add_frag(skb)?;
+        self.bytes += len;
+        // SAFETY: the packet belongs to the queue, which is borrowed mutably as long as the result.
+        Ok(unsafe { slot.meta_mut() })
+    }
+
+    /// As [`SkbQueue::chain_back`], but copies the packet's bytes into the room behind the last one's, if there is as much,
+    /// and frees its slot. The charges add up either way.
+    ///
+    /// # Errors
+    /// As [`SkbQueue::chain_back`].
+    #[cold]
+    pub fn append_back(&mut self, skb: Skb, pool: &mut PagePool) -> Result<&mut SkbMeta, Skb> {
+        let Some(slot) = self.tail else { return Err(skb) };
+        let mut tail = SkbMut::lend(self, slot);
+        let copied = skb.data_len() == 0 && tail.append_bytes(skb.data());
+        if copied {
+            tail.truesize = tail.truesize.wrapping_add(skb.truesize);
+        }
+        drop(tail);
+        if !copied {
+            return self.chain_back(skb);
+        }
+        pool.free(skb);
+        // SAFETY: the packet belongs to the queue, which is borrowed mutably as long as the result.
+        Ok(unsafe { slot.meta_mut() })
+    }
+
+    /// Gives every packet the hash that `f` finds for it, first to last.
+    #[inline(always)]
+    pub fn set_hashes(&mut self, mut f: impl FnMut(&Skb) -> u32) {
+        let mut next = self.head;
+        while let Some(slot) = next {
+            let hash = f(lent(self, &slot));
+            // SAFETY: the packet belongs to the queue, which is borrowed mutably, and the handle that was lent is gone.
+            unsafe { slot.meta_mut() }.hash = hash;
+            next = next_of(self, slot);
+        }
     }
 
     /// Moves all packets of `other` behind these (`skb_queue_splice_tail_init`).

@@ -153,14 +153,15 @@ impl World {
         let (Some(harvest), Some(frame)) = (harvest, frame) else { return };
         self.posted -= frame.places;
         self.harvested += 1;
-        let (skb, desc) = match harvest {
-            Harvest::Frame(skb, desc) => {
+        let desc = self.ring.taken_desc();
+        let skb = match harvest {
+            Harvest::Frame(skb) => {
                 assert!(desc.errors.is_empty());
-                (skb, desc)
+                skb
             }
-            Harvest::Error { id, desc, skb } => {
-                assert!(id == frame.id && !desc.errors.is_empty());
-                (skb, desc)
+            Harvest::Error(skb) => {
+                assert!(!desc.errors.is_empty());
+                skb
             }
         };
         assert_eq!((desc, skb.id), (frame.desc, frame.id));
@@ -335,7 +336,8 @@ fn a_length_beyond_the_slot_is_cut_and_marked() {
     ring.refill(&mut pool);
     let slot = dma.next().expect("posted");
     slot.complete(70_000, RxDesc::default());
-    let Some(Harvest::Error { desc, skb, .. }) = ring.take() else { panic!("an error is expected") };
+    let Some(Harvest::Error(skb)) = ring.take() else { panic!("an error is expected") };
+    let desc = ring.taken_desc();
     assert!(desc.errors.contains(RxErrors::OVERSIZE) && desc.len as usize == ROOM && skb.len() == ROOM);
     pool.free(skb);
 }
@@ -389,7 +391,8 @@ fn frames_cross_threads_in_order_and_whole() {
     let mut seen = 0u64;
     while seen < FRAMES {
         match ring.take() {
-            Some(Harvest::Frame(skb, desc)) => {
+            Some(Harvest::Frame(skb)) => {
+                let desc = ring.taken_desc();
                 let bytes: Vec<u8> = skb.fragments().flatten().copied().collect();
                 assert_eq!(bytes[..8], seen.to_be_bytes());
                 assert!(bytes[8..].iter().enumerate().all(|(i, byte)| *byte == (i as u64 + 8 + seen) as u8));
@@ -397,7 +400,7 @@ fn frames_cross_threads_in_order_and_whole() {
                 pool.free(skb);
                 seen += 1;
             }
-            Some(Harvest::Error { .. }) => panic!("no frame has errors"),
+            Some(Harvest::Error(_)) => panic!("no frame has errors"),
             None => std::thread::yield_now(),
         }
         ring.refill(&mut pool);

@@ -112,9 +112,8 @@ impl Cable {
                 self.queues[q].dma(Time(7), &mut self.pool, 1);
                 while let Some(harvest) = self.rings[q].take() {
                     match harvest {
-                        Harvest::Frame(skb, desc) if wanted(skb.data()) => return (q, skb, desc),
-                        Harvest::Frame(skb, _) => self.pool.free(skb),
-                        Harvest::Error { skb, .. } => self.pool.free(skb),
+                        Harvest::Frame(skb) if wanted(skb.data()) => return (q, skb, self.rings[q].taken_desc()),
+                        Harvest::Frame(skb) | Harvest::Error(skb) => self.pool.free(skb),
                     }
                 }
             }
@@ -409,7 +408,7 @@ fn a_large_slot_that_no_frame_needed_goes_back_to_its_pool() {
     cable.queues[0].dma(Time(1), &mut cable.pool, 8);
     while let Some(harvest) = cable.rings[0].take() {
         match harvest {
-            Harvest::Frame(skb, _) | Harvest::Error { skb, .. } => cable.pool.free(skb),
+            Harvest::Frame(skb) | Harvest::Error(skb) => cable.pool.free(skb),
         }
     }
     assert_eq!(cable.pool.free_of(rxpath_mem::SlotClass::Large), 1, "the queue keeps one at hand");

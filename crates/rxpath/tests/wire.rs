@@ -201,10 +201,8 @@ impl Bench {
 
     /// The next frame of a queue.
     fn take(&mut self, queue: usize) -> Option<(Vec<u8>, RxDesc)> {
-        let (skb, desc) = match self.rings[queue].take()? {
-            Harvest::Frame(skb, desc) => (skb, desc),
-            Harvest::Error { skb, desc, .. } => (skb, desc),
-        };
+        let (Harvest::Frame(skb) | Harvest::Error(skb)) = self.rings[queue].take()?;
+        let desc = self.rings[queue].taken_desc();
         let mut bytes = vec![0; skb.len()];
         skb.copy_to(0, &mut bytes);
         self.pool.free(skb);

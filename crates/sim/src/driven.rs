@@ -110,10 +110,8 @@ impl Driven {
         for _ in 0..ROUNDS {
             self.queue.dma(now, pool, RING);
             while let Some(harvest) = ring.take() {
-                let (skb, desc) = match harvest {
-                    Harvest::Frame(skb, desc) | Harvest::Error { skb, desc, .. } => (skb, desc),
-                };
-                visit(Parcel::received(&skb, &desc));
+                let (Harvest::Frame(skb) | Harvest::Error(skb)) = harvest;
+                visit(Parcel::received(&skb, &ring.taken_desc()));
                 pool.free(skb);
             }
             missed += ring.drain_missed(|_, _, _| {});

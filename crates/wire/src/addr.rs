@@ -112,8 +112,8 @@ impl Addr {
     /// The mapped form of the IPv4 address with these octets.
     #[inline]
     pub const fn from_v4(octets: [u8; 4]) -> Addr {
-        let [a, b, c, d] = octets;
-        Addr([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+        // As one number: put together byte by byte, it would be stored in pieces and compared in words, which stalls.
+        Addr((0xffff_0000_0000 | u32::from_be_bytes(octets) as u128).to_be_bytes())
     }
 
     /// The 16 bytes as two native words: for comparing and hashing.

@@ -216,6 +216,13 @@ impl Ipv4Header {
         csum::fold(src + dst + u64::from(self.protocol) + len as u64)
     }
 
+    /// The same as a total of little-endian words, not folded: for [`csum::is_all_ones`]. Below 2^34.
+    #[inline(always)]
+    pub fn pseudo_total(&self, len: usize) -> u64 {
+        let [src, dst] = [self.src, self.dst].map(|octets| u64::from(u32::from_le_bytes(octets)));
+        src + dst + (u64::from(self.protocol) << 8) + u64::from((len as u16).swap_bytes())
+    }
+
     /// Writes the total length, without touching the checksum.
     #[inline]
     pub fn set_total_len(&mut self, total_len: u16) {

@@ -135,9 +135,16 @@ fn end(mut lane: __m256i, whole: usize, bytes: &[u8], tail: usize) -> u64 {
         lane = add_words(lane, _mm256_and_si256(load(last), load(mask)));
         counted += 1;
     }
+    total_of_words(lane, counted) + odd
+}
+
+/// The exact total of the words of `vectors` vectors that were added to `lanes` by [`add_words`].
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn total_of_words(lanes: __m256i, vectors: usize) -> u64 {
     // Each of the 16 words of a vector came out short by 2^15.
-    let short = (counted as u64) << 19;
-    total_of(lane).wrapping_add(short) + odd
+    let short = (vectors as u64) << 19;
+    total_of(lanes).wrapping_add(short)
 }
 
 /// The four accumulators of the unrolled loop as one.
@@ -161,7 +168,7 @@ static TAIL_MASK: [u8; 2 * V] = {
 /// Adds `w - 32768` for each word `w` of `words` to the 32-bit lanes of `to`, two words to a lane.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn add_words(to: __m256i, words: __m256i) -> __m256i {
+pub(crate) fn add_words(to: __m256i, words: __m256i) -> __m256i {
     let signed = _mm256_xor_si256(words, _mm256_set1_epi16(i16::MIN));
     _mm256_add_epi32(to, _mm256_madd_epi16(signed, _mm256_set1_epi16(1)))
 }
@@ -182,20 +189,20 @@ fn total_of(lanes: __m256i) -> u64 {
 /// it out as a call of `memcpy`, and has the sum read everything a second time. Costs no
 /// instruction.
 #[inline(always)]
-fn keep_fused() {
+pub(crate) fn keep_fused() {
     compiler_fence(Ordering::AcqRel);
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load(from: &[u8; V]) -> __m256i {
+pub(crate) fn load(from: &[u8; V]) -> __m256i {
     // SAFETY: the reference is good for reading 32 bytes, and the load asks for no alignment.
     unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store(to: &mut [u8; V], vector: __m256i) {
+pub(crate) fn store(to: &mut [u8; V], vector: __m256i) {
     // SAFETY: the reference is good for writing 32 bytes, and the store asks for no alignment.
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), vector) }
 }

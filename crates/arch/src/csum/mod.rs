@@ -21,7 +21,7 @@ use crate::level::{Level, level};
 
 /// Inputs up to this many bytes are summed by inlined scalar code, without detection and without a
 /// call.
-pub const INLINE_MAX: usize = 64;
+pub const INLINE_MAX: usize = 128;
 
 /// The ones' complement sum of `bytes`, folded, not complemented.
 #[inline]
@@ -38,6 +38,20 @@ pub fn sum(bytes: &[u8]) -> u16 {
 pub fn sum_array<const N: usize>(bytes: &[u8; N]) -> u16 {
     const { assert!(N <= INLINE_MAX, "longer regions are for `sum`") };
     finish(scalar::add_up(bytes))
+}
+
+/// A total of the little-endian words of `bytes`, an odd last byte padded with zero: a number below 2^34 that [`fold`]s to
+/// the sum with its bytes swapped. For adding several parts before anything is folded.
+#[inline]
+pub fn total(bytes: &[u8]) -> u64 {
+    if bytes.len() <= INLINE_MAX { scalar::add_up(bytes) } else { u64::from(sum_long(bytes).swap_bytes()) }
+}
+
+/// Whether `bytes` sum to all ones together with `others`, a [`total`]: what a receiver asks of a segment and its
+/// pseudo-header. The order of bytes in a word does not matter to that question (RFC 1071 section 2(B)).
+#[inline(always)]
+pub fn is_all_ones(bytes: &[u8], others: u64) -> bool {
+    fold(total(bytes) + others) == 0xffff
 }
 
 #[inline(never)]

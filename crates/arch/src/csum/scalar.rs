@@ -53,10 +53,11 @@ fn block_total(block: &[u8; 32]) -> u64 {
 /// The length's bits choose the steps: a loop here would be turned into vectors and, in the copying
 /// twin, into a call of `memcpy`, both too dear for a header.
 #[inline(always)]
-pub(super) fn add_up(bytes: &[u8]) -> u64 {
+pub(crate) fn add_up(bytes: &[u8]) -> u64 {
     debug_assert!(bytes.len() <= INLINE_MAX);
     let src = &mut &*bytes;
     let mut total = 0;
+    total += take::<64>(src).map_or(0, |chunk| words_total(&chunk));
     total += take::<32>(src).map_or(0, |chunk| words_total(&chunk));
     total += take::<32>(src).map_or(0, |chunk| words_total(&chunk));
     total += take::<16>(src).map_or(0, |chunk| words_total(&chunk));
@@ -70,10 +71,11 @@ pub(super) fn add_up(bytes: &[u8]) -> u64 {
 
 /// Copies up to [`INLINE_MAX`] bytes from `src` to `dst`, of the same length, and gives [`add_up`].
 #[inline(always)]
-pub(super) fn copy_and_add_up(dst: &mut [u8], src: &[u8]) -> u64 {
+pub(crate) fn copy_and_add_up(dst: &mut [u8], src: &[u8]) -> u64 {
     debug_assert!(src.len() <= INLINE_MAX && src.len() == dst.len());
     let (src, dst) = (&mut &*src, &mut &mut *dst);
     let mut total = 0;
+    total += copy::<64>(dst, src).map_or(0, |chunk| words_total(&chunk));
     total += copy::<32>(dst, src).map_or(0, |chunk| words_total(&chunk));
     total += copy::<32>(dst, src).map_or(0, |chunk| words_total(&chunk));
     total += copy::<16>(dst, src).map_or(0, |chunk| words_total(&chunk));

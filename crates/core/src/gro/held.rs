@@ -8,8 +8,8 @@ use rxpath_trace::{Consumed, EventKind, Time};
 use rxpath_wire::{IpProto, TcpFlags};
 
 use super::inet::frame;
-use super::segment::{ETHERNET, FIXED, LONGEST, Segment, at, be16, fixed_sum};
-use super::streak::Next;
+use super::next::{Next, STAMPED};
+use super::segment::{ETHERNET, FIXED, LONGEST, Segment, at};
 use super::{COPY_MAX, MAX_PACKET};
 use crate::cx::Cx;
 
@@ -70,14 +70,9 @@ impl Held {
 
     /// Notes what the next frame looks like, if headers are of the usual lengths.
     fn expect(&mut self) {
-        let Some(headers) = self.header.get(..usize::from(self.header_len)) else { return };
-        if matches!(headers.len(), FIXED | STAMPED) {
-            let frame_len = headers.len() as u32 + self.mss;
-            self.next.frame_len = frame_len;
-            self.next.header_len = self.header_len;
-            self.next.set_headers(self.header.first_chunk().unwrap_or(&[0; STAMPED]));
-            self.next.fixed_sum = fixed_sum(headers, frame_len - ETHERNET as u32);
-            self.next.ip_sum = ip_sum(&self.header);
+        let header_len = usize::from(self.header_len);
+        if matches!(header_len, FIXED | STAMPED) {
+            self.next.set_headers(&self.header, header_len, self.mss);
         }
     }
 
@@ -194,13 +189,4 @@ impl Held {
         let pseudo = csum::sum_add(csum::sum(&ip[12..20]), length);
         tcp[16..18].copy_from_slice(&pseudo.to_be_bytes());
     }
-}
-
-/// Bytes of all headers with 12 bytes of options: what every segment of a connection with timestamps carries.
-pub(super) const STAMPED: usize = FIXED + 12;
-
-/// The sum of the IPv4 header's words but identification and checksum; folded.
-fn ip_sum(header: &[u8; LONGEST]) -> u16 {
-    let words = [14, 16, 20, 22, 26, 28, 30, 32];
-    csum::fold(words.iter().map(|&at| u64::from(be16(header, at))).sum())
 }

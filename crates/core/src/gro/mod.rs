@@ -5,8 +5,8 @@
 //! holds it, merges it into a held one, or passes it on; [`Gro::streak`] merges the next frame of the ring straight
 //! into the packet that was merged last, without making an [`Skb`]; [`Gro::flush`] lets go of what is held, at the end
 //! of a poll. The rules, which packets merge and what flushes, are those of Linux 6.18: `inet` screens IPv4, `segment`
-//! reads and verifies the TCP header, `held` compares and merges, `table` is the buckets; `streak` recognises the frame
-//! that was expected, which spares all of that.
+//! reads and verifies the TCP header, `held` compares and merges, `table` is the buckets; `next` says what the frame that
+//! is expected looks like, and `streak` recognises it, which spares all of that.
 //!
 //! Mirrors `dev_gro_receive`, `inet_gro_receive`, `tcp4_gro_receive`, `tcp_gro_receive`, `skb_gro_receive`,
 //! `napi_gro_flush`, `napi_gro_complete`, `tcp4_gro_complete`.
@@ -22,6 +22,7 @@
 
 mod held;
 mod inet;
+mod next;
 mod segment;
 mod streak;
 mod table;

@@ -23,6 +23,8 @@ pub(super) mod at {
     pub const IP_CHECKSUM: usize = 24;
     /// Source address, destination address, source port, destination port: 12 bytes.
     pub const TUPLE: usize = 26;
+    /// Source port: here the TCP header begins.
+    pub const PORTS: usize = 34;
     /// Sequence number.
     pub const SEQ: usize = 38;
     /// Acknowledgement number.
@@ -125,15 +127,6 @@ fn sums_up(skb: &Skb, frame: &[u8]) -> bool {
     }
     let addresses = frame[at::TUPLE..].first_chunk::<8>().map_or(0, csum::sum_array);
     is_all_ones(u32::from(sum) + u32::from(addresses) + u32::from(IpProto::TCP) + (skb.len() - 20) as u32)
-}
-
-/// The sum of pseudo-header and TCP header without the words that differ from segment to segment, sequence number and
-/// checksum; folded. `headers` starts at the Ethernet header, `packet_len` is the IPv4 total length.
-pub(super) fn fixed_sum(headers: &[u8], packet_len: u32) -> u16 {
-    let Some((fixed, options)) = headers.split_first_chunk::<FIXED>() else { return 0 };
-    let length = u64::from(IpProto::TCP) + u64::from(packet_len) - 20;
-    let parts = [&fixed[at::TUPLE..at::SEQ], &fixed[at::ACK..at::CHECKSUM], &fixed[at::URGENT..], options];
-    csum::fold(length + parts.iter().map(|part| u64::from(csum::sum(part))).sum::<u64>())
 }
 
 /// Whether a sum of at most 16 words, added as plain numbers, is all ones in ones' complement: a multiple of 65,535, but

@@ -65,22 +65,31 @@ impl Backlog {
 pub struct Steer {
     last: FlowKey,
     hash: u32,
+    owner: u16,
 }
 
 impl Steer {
-    /// Sets the packet's hash to that of its flow (0: no flow) and gives the owner (`get_rps_cpu`).
+    /// Sets the hash of every packet to that of its flow (0: no flow); true if another Cpu owns one of them.
     #[inline(always)]
-    pub fn owner(&mut self, cx: &Cx, skb: &mut Skb) -> u16 {
-        let Some(key) = FlowKey::of(skb) else {
-            skb.hash = 0;
-            return cx.cpu;
-        };
-        if key != self.last {
-            self.last = key;
-            self.hash = key.hash(&cx.net.hasher);
-        }
-        skb.hash = self.hash;
-        if cx.net.cpus == 1 { cx.cpu } else { owner_cpu(self.hash, cx.net.cpus) }
+    pub fn hash_all(&mut self, cx: &Cx, packets: &mut SkbQueue) -> bool {
+        let mut foreign = false;
+        packets.set_hashes(|skb| {
+            let Some(key) = FlowKey::of(skb) else { return 0 };
+            if key != self.last {
+                self.last = key;
+                self.hash = key.hash(&cx.net.hasher);
+                self.owner = owner_cpu(self.hash, cx.net.cpus);
+            }
+            foreign |= self.owner != cx.cpu;
+            self.hash
+        });
+        foreign
+    }
+
+    /// The owner of a packet whose hash is set (`get_rps_cpu`).
+    #[inline]
+    pub fn owner(&self, cx: &Cx, skb: &Skb) -> u16 {
+        if skb.hash == 0 { cx.cpu } else { owner_cpu(skb.hash, cx.net.cpus) }
     }
 
     /// Hands a packet to the Cpu that owns its flow. True if that Cpu must be woken.

@@ -1,6 +1,6 @@
 //! One queue's NAPI: the driver's poll over the descriptor ring.
 
-use rxpath_mem::{Harvest, PagePool, RxDesc, RxErrors, RxRing, Skb, SkbQueue};
+use rxpath_mem::{Harvest, PagePool, RxErrors, RxRing, Skb, SkbQueue};
 use rxpath_trace::event::device_word;
 use rxpath_trace::{DropReason, EventKind, Flow, PacketId, Time};
 use rxpath_wire::MacAddr;
@@ -86,22 +86,33 @@ impl Napi {
         self.queue.dma(cx.now, &mut cx.pool, weight);
         self.count_missed(cx);
         let mut ready = SkbQueue::new();
-        let mut work = 0;
+        let (mut work, mut bytes, mut errors) = (0, 0, 0);
         while work < weight {
-            work += self.streak(cx, weight - work);
+            let (merged, merged_bytes) = self.streak(cx, weight - work);
+            work += merged;
+            bytes += merged_bytes;
             if work == weight {
                 break;
             }
             let Some(harvest) = self.ring.take() else { break };
             work += 1;
             match harvest {
-                Harvest::Frame(skb, desc) => self.frame(cx, skb, &desc, &mut ready),
-                Harvest::Error { desc, skb, .. } => self.bad_frame(cx, skb, desc),
+                Harvest::Frame(skb) => {
+                    bytes += skb.len();
+                    self.frame(cx, skb, &mut ready);
+                }
+                Harvest::Error(skb) => {
+                    self.bad_frame(cx, skb);
+                    errors += 1;
+                }
             }
             if ready.len() >= self.batch {
                 receive(cx, &mut ready);
             }
         }
+        // Counted for the whole poll: nobody looks at the figures of this Cpu before it is over.
+        cx.ledger.offered(work as u64);
+        cx.dev.received(self.ifindex, (work - errors) as u64, bytes as u64);
         self.ring.refill(&mut cx.pool);
         if !ready.is_empty() {
             receive(cx, &mut ready);
@@ -118,30 +129,24 @@ impl Napi {
         }
     }
 
-    /// Frames that continue what GRO holds: merged where they lie, their slots posted again. Gives their number.
+    /// Frames that continue what GRO holds: merged where they lie, their slots posted again. Gives their number and
+    /// their bytes.
     #[inline(always)]
-    fn streak(&mut self, cx: &mut Cx, limit: usize) -> usize {
+    fn streak(&mut self, cx: &mut Cx, limit: usize) -> (usize, usize) {
         if !self.gro_on || self.gro.held() == 0 || cx.life.on() {
-            return 0;
+            return (0, 0);
         }
-        let (frames, bytes) = self.gro.streak(cx, &mut self.ring, limit, self.ifindex);
-        if frames > 0 {
-            cx.ledger.offered(frames as u64);
-            cx.dev.received(self.ifindex, frames as u64, bytes as u64);
-        }
-        frames
+        self.gro.streak(cx, &mut self.ring, limit, self.ifindex)
     }
 
     /// A frame as an Skb: charge, type, GRO.
     #[inline(always)]
-    fn frame(&mut self, cx: &mut Cx, mut skb: Skb, desc: &RxDesc, ready: &mut SkbQueue) {
+    fn frame(&mut self, cx: &mut Cx, mut skb: Skb, ready: &mut SkbQueue) {
         let len = skb.len() as u32;
-        cx.ledger.offered(1);
-        cx.dev.received(self.ifindex, 1, u64::from(len));
         skb.truesize = self.truesize.charge(len);
         skb.scratch = self.truesize.joins(len).0;
         if cx.life.on() {
-            self.birth(cx, &mut skb, desc);
+            self.birth(cx, &mut skb);
         }
         if !eth_type_trans(cx, &mut skb, self.ifindex, self.mac) {
             cx.dev.add(self.ifindex, DevStat::RxErrors, 1);
@@ -158,7 +163,8 @@ impl Napi {
 
     /// Decides whether this life is recorded, and writes its first events.
     #[cold]
-    fn birth(&mut self, cx: &mut Cx, skb: &mut Skb, desc: &RxDesc) {
+    fn birth(&mut self, cx: &mut Cx, skb: &mut Skb) {
+        let desc = self.ring.taken_desc();
         let wanted = cx.life.selects(skb.id, || flow(skb.data()));
         skb.set_traced(wanted);
         let len = skb.len() as u32;
@@ -170,10 +176,10 @@ impl Napi {
 
     /// A frame that the device marked as bad never becomes a packet of the stack.
     #[cold]
-    fn bad_frame(&mut self, cx: &mut Cx, mut skb: Skb, desc: RxDesc) {
-        cx.ledger.offered(1);
+    fn bad_frame(&mut self, cx: &mut Cx, mut skb: Skb) {
+        let desc = self.ring.taken_desc();
         if cx.life.on() {
-            self.birth(cx, &mut skb, &desc);
+            self.birth(cx, &mut skb);
         }
         let (stat, reason) = if desc.errors.contains(RxErrors::CRC) {
             (DevStat::RxCrcErrors, DropReason::RxCrc)
@@ -223,7 +229,7 @@ impl Napi {
         while let Some(harvest) = self.ring.take() {
             cx.ledger.offered(1);
             match harvest {
-                Harvest::Frame(skb, _) | Harvest::Error { skb, .. } => ready.push_back(skb),
+                Harvest::Frame(skb) | Harvest::Error(skb) => ready.push_back(skb),
             }
         }
         while let Some(skb) = ready.pop_front() {

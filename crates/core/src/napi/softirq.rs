@@ -226,10 +226,19 @@ impl Softirq {
 /// `netif_receive_skb_list_internal`: packets that another Cpu owns go to its backlog, the others up the path.
 #[inline]
 fn steer_and_receive(cx: &mut Cx, flows: &mut FlowTable, steer: &mut Steer, others: &Neighbours, ready: &mut SkbQueue) {
+    if steer.hash_all(cx, ready) {
+        send_away(cx, steer, others, ready);
+    }
+    netif_receive_skb_list(cx, flows, ready);
+}
+
+/// Takes the packets that other Cpus own out of a list.
+#[inline(never)]
+fn send_away(cx: &mut Cx, steer: &Steer, others: &Neighbours, ready: &mut SkbQueue) {
     let mut mine = SkbQueue::new();
     let mut woken = 0u64;
-    while let Some(mut skb) = ready.pop_front() {
-        let owner = steer.owner(cx, &mut skb);
+    while let Some(skb) = ready.pop_front() {
+        let owner = steer.owner(cx, &skb);
         if owner == cx.cpu {
             mine.push_back(skb);
         } else if steer.hand_over(cx, &others.backlogs[usize::from(owner)], owner, skb) {
@@ -241,5 +250,5 @@ fn steer_and_receive(cx: &mut Cx, flows: &mut FlowTable, steer: &mut Steer, othe
         woken &= woken - 1;
         others.bells[owner].ring();
     }
-    netif_receive_skb_list(cx, flows, &mut mine);
+    *ready = mine;
 }

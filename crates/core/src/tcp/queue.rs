@@ -159,35 +159,32 @@ impl TcpSock {
     /// Joins the segment to the tail of the receive queue: its slot is chained behind the tail, or, when the pool runs
     /// low, its bytes are copied and the slot is free.
     #[inline(always)]
-    fn coalesce(&mut self, cx: &mut Cx, skb: Skb, charge: u32, joins: Joins) -> End {
-        let Some(mut tail) = self.rx.queue.back_mut() else { return Fate::Drop(skb, DropReason::NotSpecified) };
-        let (len, end_seq, truesize) = (skb.len() as u32, skb.end_seq, tail.truesize + charge);
-        let (traced, id, into) = (skb.traced(), skb.id, tail.id);
-        let copied = cx.pool_is_low() && skb.data_len() == 0 && skb.len() <= DENSE_MAX && tail.append_bytes(skb.data());
-        let chained = if copied { Err(skb) } else { tail.add_frag(skb) };
-        match chained {
-            Ok(()) => {
-                cx.ledger.consumed(Consumed::Coalesced, 1);
-                if traced {
-                    cx.record(id, EventKind::Coalesced, len, self.rx.rmem_alloc + charge, into);
-                }
+    fn coalesce(&mut self, cx: &mut Cx, mut skb: Skb, charge: u32, joins: Joins) -> End {
+        let (traced, id, len, end_seq, truesize) = (skb.traced(), skb.id, skb.len(), skb.end_seq, skb.truesize);
+        // What the packet adds to its own charge by being chained is what is charged here.
+        skb.truesize = charge;
+        let chained = if len <= DENSE_MAX && cx.pool_is_low() {
+            self.rx.queue.append_back(skb, &mut cx.pool)
+        } else {
+            self.rx.queue.chain_back(skb)
+        };
+        let into = match chained {
+            Ok(tail) => {
+                tail.end_seq = end_seq;
+                tail.scratch = joins.0;
+                tail.id
             }
-            Err(skb) if copied => {
-                cx.ledger.consumed(Consumed::Coalesced, 1);
-                cx.event_with(&skb, EventKind::Coalesced, len, self.rx.rmem_alloc + charge, into);
-                cx.pool.free(skb);
-            }
-            Err(skb) => {
-                drop(tail);
+            Err(mut skb) => {
+                skb.truesize = truesize;
                 return self.append(cx, skb);
             }
-        }
-        tail.truesize = truesize;
-        tail.end_seq = end_seq;
-        tail.scratch = joins.0;
-        drop(tail);
+        };
         self.rx.charge(charge);
+        cx.ledger.consumed(Consumed::Coalesced, 1);
         cx.count(Counter::TcpExtTCPRcvCoalesce);
+        if traced {
+            cx.record(id, EventKind::Coalesced, len as u32, self.rx.rmem_alloc, into);
+        }
         Fate::Held
     }
 

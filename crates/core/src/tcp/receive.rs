@@ -30,54 +30,62 @@ pub fn v4_rcv(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Incoming)> {
     if skb.pkt_type != PktType::Host {
         return Fate::Drop(skb, DropReason::NotSpecified);
     }
+    debug_assert_eq!(usize::from(skb.transport_off), skb.data_offset(), "IP delivery set the transport header");
+    // Read at one go: what is counted and written in between is memory that the compiler must suppose to be the
+    // header's.
+    let seen = TcpHeader::parse(skb.data()).zip(Ipv4Header::parse(skb.network_header())).map(|((tcp, _), (ip, _))| {
+        let tuple = Tuple {
+            local: ip.dst_addr(),
+            remote: ip.src_addr(),
+            local_port: tcp.dst_port(),
+            remote_port: tcp.src_port(),
+        };
+        (Segment::read(tcp, (skb.len() - tcp.header_len().min(skb.len())) as u32), tuple, ip.pseudo_total(skb.len()))
+    });
     cx.count(Counter::TcpInSegs);
-    let Some((header, _)) = TcpHeader::parse(skb.data()) else {
-        return Fate::Drop(skb, DropReason::PktTooSmall);
-    };
-    let header_len = header.header_len();
-    if header_len < TcpHeader::LEN {
+    let Some((seg, tuple, pseudo)) = seen else { return Fate::Drop(skb, DropReason::PktTooSmall) };
+    if usize::from(seg.header_len) < TcpHeader::LEN {
         cx.count(Counter::TcpInErrs);
         return Fate::Drop(skb, DropReason::PktTooSmall);
     }
-    if skb.headlen() < header_len {
+    if skb.headlen() < usize::from(seg.header_len) {
         return Fate::Drop(skb, DropReason::PktTooSmall);
     }
-    let Some((ip, _)) = Ipv4Header::parse(skb.network_header()) else {
-        return Fate::Drop(skb, DropReason::PktTooSmall);
-    };
-    if skb.ip_summed == IpSummed::None && !checksum_verifies(ip, &skb) {
-        cx.count(Counter::TcpInCsumErrors);
-        cx.count(Counter::TcpInErrs);
-        return Fate::Drop(skb, DropReason::TcpCsum);
+    if skb.ip_summed == IpSummed::None && !checksum_verifies(pseudo, &skb) {
+        return bad_checksum(cx, skb);
     }
-    let tuple = Tuple {
-        local: ip.dst_addr(),
-        remote: ip.src_addr(),
-        local_port: header.dst_port(),
-        remote_port: header.src_port(),
-    };
-    skb.set_transport_header_here();
-    let pulled = skb.pull(header_len);
+    let pulled = skb.pull(usize::from(seg.header_len));
     debug_assert!(pulled, "the header lies in the linear part");
-    let Some(seg) = Segment::of(&skb) else { return Fate::Drop(skb, DropReason::PktTooSmall) };
     skb.seq = seg.seq.0;
     skb.end_seq = seg.end_seq.0;
     cx.event(&skb, EventKind::TcpV4Rcv, seg.seq.0, seg.len);
     Fate::Pass((skb, Incoming { seg, tuple }))
 }
 
-/// The sum over pseudo-header, header and payload, fragments included, is all ones.
-#[inline]
-fn checksum_verifies(ip: &Ipv4Header, skb: &Skb) -> bool {
-    let mut sum = csum::sum_add(ip.pseudo_sum(skb.len()), csum::sum(skb.data()));
-    if skb.data_len() > 0 {
-        let mut odd = skb.headlen() % 2 == 1;
-        for fragment in skb.fragments().skip(1) {
-            sum = csum::combine(sum, csum::sum(fragment), odd);
-            odd ^= fragment.len() % 2 == 1;
-        }
+#[cold]
+fn bad_checksum<T>(cx: &Cx, skb: Skb) -> Fate<T> {
+    cx.count(Counter::TcpInCsumErrors);
+    cx.count(Counter::TcpInErrs);
+    Fate::Drop(skb, DropReason::TcpCsum)
+}
+
+/// The sum over pseudo-header, header and payload, fragments included, is all ones. `pseudo`: the total of the
+/// pseudo-header, of little-endian words.
+#[inline(always)]
+fn checksum_verifies(pseudo: u64, skb: &Skb) -> bool {
+    let fragments = if skb.data_len() > 0 { sum_of_fragments(skb) } else { 0 };
+    csum::is_all_ones(skb.data(), pseudo + u64::from(fragments.swap_bytes()))
+}
+
+/// The sum of what lies behind the linear part, as it stands in the whole.
+#[cold]
+fn sum_of_fragments(skb: &Skb) -> u16 {
+    let (mut sum, mut odd) = (0, skb.headlen() % 2 == 1);
+    for fragment in skb.fragments().skip(1) {
+        sum = csum::combine(sum, csum::sum(fragment), odd);
+        odd ^= fragment.len() % 2 == 1;
     }
-    sum == 0xffff
+    sum
 }
 
 /// What names the flow of an IPv4 TCP packet, as it stands in the packet: cheap to read and to compare.
@@ -172,8 +180,8 @@ impl Run {
 
     /// The socket, if the run is of this flow.
     #[inline(always)]
-    fn of(&mut self, tuple: &Tuple) -> Option<&mut TcpSock> {
-        if self.tuple != *tuple {
+    fn of(&mut self, tuple: Tuple) -> Option<&mut TcpSock> {
+        if self.tuple != tuple {
             return None;
         }
         self.held.as_deref_mut()
@@ -193,14 +201,14 @@ impl Run {
 pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incoming: Incoming) {
     if auth::may_carry(&incoming.seg)
         && let Some(reason) = auth::refused(incoming.seg.option_bytes(&skb))
-        && !is_for_time_wait(cx, flows, &skb, &incoming)
+        && !is_for_time_wait(cx, flows, &skb, incoming.tuple)
     {
         run.finish(cx, flows);
-        return refuse(cx, flows, skb, &incoming, reason);
+        return refuse(cx, flows, skb, incoming.tuple, reason);
     }
-    if let Some(sk) = run.of(&incoming.tuple) {
+    if let Some(sk) = run.of(incoming.tuple) {
         let end = sk.do_rcv(cx, skb, &incoming.seg);
-        let over = sk.effects.closed || sk.effects.timewait.is_some();
+        let over = sk.effects.is_last();
         cx.end(end);
         if over {
             run.finish(cx, flows);
@@ -213,16 +221,15 @@ pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, inco
 
 /// A mini-socket asks for no authentication.
 #[cold]
-fn is_for_time_wait(cx: &Cx, flows: &mut FlowTable, skb: &Skb, incoming: &Incoming) -> bool {
-    let id = flows.lookup(flow_hash(cx, skb, &incoming.tuple), &incoming.tuple);
+fn is_for_time_wait(cx: &Cx, flows: &mut FlowTable, skb: &Skb, tuple: Tuple) -> bool {
+    let id = flows.lookup(flow_hash(cx, skb, &tuple), &tuple);
     id.is_some_and(|id| matches!(flows.get_mut(id), Some(FlowEntry::TimeWait(_))))
 }
 
 /// Ends a segment with authentication that nobody here has agreed to, or that is malformed: without an answer.
 #[cold]
-fn refuse(cx: &mut Cx, flows: &mut FlowTable, skb: Skb, incoming: &Incoming, reason: DropReason) {
-    let Incoming { tuple, .. } = incoming;
-    let known = flows.lookup(flow_hash(cx, &skb, tuple), tuple).is_some()
+fn refuse(cx: &mut Cx, flows: &mut FlowTable, skb: Skb, tuple: Tuple, reason: DropReason) {
+    let known = flows.lookup(flow_hash(cx, &skb, &tuple), &tuple).is_some()
         || cx.listeners.lookup(tuple.local, tuple.local_port).is_some();
     if !known {
         return cx.drop_skb(skb, DropReason::NoSocket);
@@ -259,7 +266,7 @@ fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incomi
                     let end = sk.do_rcv(cx, skb, &seg);
                     cx.end(end);
                     *run = Run { held: Some(sk), id, tuple };
-                    if run.held.as_ref().is_some_and(|sk| sk.effects.closed || sk.effects.timewait.is_some()) {
+                    if run.held.as_ref().is_some_and(|sk| sk.effects.is_last()) {
                         run.finish(cx, flows);
                     }
                 }

@@ -28,23 +28,26 @@ impl Segment {
     /// Reads the header in front of the payload of `skb`: `transport_off` points at it and it has been validated.
     #[inline(always)]
     pub fn of(skb: &Skb) -> Option<Segment> {
-        let bytes = skb.transport_header();
-        let (header, _) = TcpHeader::parse(bytes)?;
+        let (header, _) = TcpHeader::parse(skb.transport_header())?;
+        Some(Segment::read(header, skb.len() as u32))
+    }
+
+    /// Reads a validated header that `len` bytes of payload belong to.
+    #[inline(always)]
+    pub fn read(header: &TcpHeader, len: u32) -> Segment {
         let seq = header.seq();
-        let flags = header.flags();
-        let len = skb.len() as u32;
-        let control = u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
-        let word = bytes.get(12..16).map_or(0, |word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
-        Some(Segment {
+        let word = header.offset_flags_window();
+        let flags = TcpFlags((word >> 16) as u8);
+        Segment {
             seq,
-            end_seq: seq + (len + control),
+            end_seq: seq + (len + flags.seq_len()),
             ack: header.ack(),
-            window: header.window(),
+            window: word as u16,
             flags,
-            header_len: header.header_len() as u8,
+            header_len: (word >> 28 << 2) as u8,
             len,
             word,
-        })
+        }
     }
 
     /// True if all of `flags` are set.

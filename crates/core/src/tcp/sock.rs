@@ -287,6 +287,12 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// True if the socket leaves the table: nothing that follows is its.
+    #[inline(always)]
+    pub fn is_last(&self) -> bool {
+        self.closed | self.timewait.is_some()
+    }
+
     /// True if there is nothing to do.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {

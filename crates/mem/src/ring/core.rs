@@ -122,30 +122,18 @@ impl<P: Copy, D: Copy> Driver<P, D> {
         self.tail.wrapping_sub(self.next)
     }
 
-    /// Posts a buffer; the device sees it after [`Driver::publish`].
-    ///
-    /// # Panics
-    /// If there is no room: the caller counted it.
-    #[inline(always)]
-    pub(crate) fn post(&mut self, buffer: P) {
-        assert!(self.room() > 0, "room was counted");
-        let place = place(&self.core.posted, self.tail);
-        // SAFETY: places above the published tail belong to the driver; the room says that this one was taken.
-        place.with_mut(|p| unsafe { *p = buffer });
-        self.tail = self.tail.wrapping_add(1);
-    }
-
     /// Posts as many of `buffers` as there is room for, from the first on; gives how many.
     #[inline(always)]
-    pub(crate) fn post_all(&mut self, buffers: &[P]) -> usize {
-        let count = buffers.len().min(self.room());
-        for &buffer in &buffers[..count] {
-            let place = place(&self.core.posted, self.tail);
-            // SAFETY: as in `post`; the room was counted.
-            place.with_mut(|p| unsafe { *p = buffer });
-            self.tail = self.tail.wrapping_add(1);
+    pub(crate) fn post_all(&mut self, buffers: impl Iterator<Item = P>) -> usize {
+        let (posted, start) = (&*self.core.posted, self.tail);
+        let mut tail = start;
+        for buffer in buffers.take(self.room()) {
+            // SAFETY: places above the published tail belong to the driver; the room says that this one was taken.
+            place(posted, tail).with_mut(|p| unsafe { *p = buffer });
+            tail = tail.wrapping_add(1);
         }
-        count
+        self.tail = tail;
+        tail.wrapping_sub(start)
     }
 
     /// Hands what was posted to the device.
@@ -189,6 +177,14 @@ impl<P: Copy, D: Copy> Driver<P, D> {
         let buffer = unsafe { self.core.posted(at) };
         // SAFETY: as above, until they are taken, posted again and published, which takes `&mut self`.
         Some((buffer, unsafe { self.core.done(at) }))
+    }
+
+    /// The report of the place that was taken last; the one that the ring was filled with, if none was.
+    #[inline]
+    pub(crate) fn just_taken(&self) -> &D {
+        // SAFETY: one place less than there are is posted at most, from `next` on: the one before `next` is never the
+        // device's. It is posted, and may become the device's, only behind a `take`, which takes `&mut self`.
+        unsafe { self.core.done(self.next.wrapping_sub(1)) }
     }
 
     /// The completed buffers and their reports, as far as last seen, for a loop over them.

@@ -26,7 +26,8 @@ pub struct RxRing {
     /// The pool that the posted slots are from.
     pool: usize,
     missed: Vec<MissedFrame>,
-    /// What `take_slow` gives besides the packet.
+    /// The frame taken last was put together by `take_slow`: its descriptor is `slow_desc`.
+    was_slow: bool,
     slow_desc: RxDesc,
     /// Frames taken so far.
     harvested: u64,
@@ -58,22 +59,15 @@ pub enum Use {
     },
 }
 
-/// A frame taken from the ring.
+/// A frame taken from the ring. [`RxRing::taken_desc`] has what else the device reported of it.
 #[derive(Debug)]
 #[must_use = "holds a packet that must be ended"]
 pub enum Harvest {
     /// A frame as a packet: id, hash, checksum state and gso fields are filled in from the descriptor, the data begins
     /// at the link header.
-    Frame(Skb, RxDesc),
-    /// A frame with something wrong (`desc.errors`).
-    Error {
-        /// Its identity.
-        id: PacketId,
-        /// What the device reported.
-        desc: RxDesc,
-        /// What there is of it.
-        skb: Skb,
-    },
+    Frame(Skb),
+    /// What there is of a frame with something wrong: the descriptor says what.
+    Error(Skb),
 }
 
 impl RxRing {
@@ -86,6 +80,7 @@ impl RxRing {
             reuse: Vec::with_capacity(size),
             pool: 0,
             missed: Vec::new(),
+            was_slow: false,
             slow_desc: RxDesc::default(),
             harvested: 0,
             stats,
@@ -112,9 +107,9 @@ impl RxRing {
         }
         pool.drain();
         let room = self.driver.room();
-        let again = self.driver.post_all(&self.reuse);
+        let again = self.driver.post_all(self.reuse.iter().copied());
         self.reuse.drain(..again);
-        let fresh = pool.pop_frames(room - again, |slot| self.driver.post(slot));
+        let fresh = self.driver.post_all(pool.pop_frames(room - again));
         let posted = again + fresh;
         self.driver.publish();
         let starved = posted < room;
@@ -223,28 +218,29 @@ impl RxRing {
     #[inline(always)]
     pub fn take(&mut self) -> Option<Harvest> {
         let (slot, report) = self.look(0)?;
-        let (skb, desc) = if report.is_plain() {
-            let desc = report.desc(u32::from(report.len));
-            // SAFETY: the place is completed, and is taken in the next line: the slot is this function's.
-            let skb = unsafe { packet(slot, report) };
-            self.driver.take(1);
-            (skb, desc)
-        } else {
-            // In two pieces, of which one is a number: a result that comes back through memory would be in memory on
-            // the plain way too.
-            (self.take_slow()?, self.slow_desc)
-        };
-        self.count_harvested();
-        if desc.errors.is_empty() {
-            Some(Harvest::Frame(skb, desc))
-        } else {
-            Some(Harvest::Error { id: skb.id, desc, skb })
+        if !report.is_plain() {
+            return self.take_slow();
         }
+        // SAFETY: the place is completed, and is taken in the next line: the slot is this function's.
+        let skb = unsafe { packet(slot, report) };
+        self.driver.take(1);
+        self.was_slow = false;
+        self.count_harvested();
+        Some(Harvest::Frame(skb))
     }
 
-    /// A frame with errors, of several places, or with a large slot; its descriptor in `slow_desc`.
+    /// What the device reported of the frame that [`RxRing::take`] gave last; of an empty frame before the first.
+    pub fn taken_desc(&self) -> RxDesc {
+        if self.was_slow {
+            return self.slow_desc;
+        }
+        let report = self.driver.just_taken();
+        report.desc(u32::from(report.len))
+    }
+
+    /// A frame with errors, of several places, or with a large slot.
     #[inline(never)]
-    fn take_slow(&mut self) -> Option<Skb> {
+    fn take_slow(&mut self) -> Option<Harvest> {
         let (mut skb, first) = self.take_place()?;
         let mut end = first.flags & EOP != 0;
         let mut errors = first.errors;
@@ -258,7 +254,9 @@ impl RxRing {
             }
         }
         self.slow_desc = RxDesc { errors, ..first.desc(skb.len() as u32) };
-        Some(skb)
+        self.was_slow = true;
+        self.count_harvested();
+        Some(if errors.is_empty() { Harvest::Frame(skb) } else { Harvest::Error(skb) })
     }
 
     /// Takes one place as a packet of its own.

@@ -243,6 +243,12 @@ impl TcpHeader {
         usize::from(self.doff()) * 4
     }
 
+    /// Data offset, reserved bits, control bits and window as one number, in host order.
+    #[inline]
+    pub fn offset_flags_window(&self) -> u32 {
+        self.flag_word()
+    }
+
     /// The control bits.
     #[inline]
     pub fn flags(&self) -> TcpFlags {

@@ -57,7 +57,7 @@ fn run_driver(driver: &mut Driver<usize, u32>, buffers: &Buffers, frames: u32) {
         assert_eq!((report, buffers.read(buffer)), (seen, 100 + seen));
         buffers.write(buffer, 0);
         driver.take(1);
-        driver.post(buffer);
+        driver.post_all(std::iter::once(buffer));
         driver.publish();
         seen += 1;
     }
@@ -70,7 +70,7 @@ fn check(size: usize, posted: usize, frames: u32, burst: usize) {
         let buffers = Buffers::new(posted);
         let (mut driver, device) = split(size, 0usize, 0u32, |_, _| {});
         for buffer in 0..posted {
-            driver.post(buffer);
+            driver.post_all(std::iter::once(buffer));
         }
         driver.publish();
         let theirs = buffers.clone();
@@ -110,7 +110,7 @@ fn loom_what_is_left_is_reclaimed_once() {
             COMPLETED.fetch_add(u32::from(report.is_some()), Ordering::Relaxed);
         });
         for buffer in 0..3 {
-            driver.post(buffer);
+            driver.post_all(std::iter::once(buffer));
         }
         driver.publish();
         let device = loom::thread::spawn(move || {
