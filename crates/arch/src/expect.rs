@@ -5,7 +5,7 @@
 //! are those of [`crate::csum::total`].
 
 use crate::csum::scalar;
-use crate::level::{Level, level};
+use crate::vector::Simd;
 
 /// The shortest pattern, and the length of the pieces that vectors compare.
 const V: usize = 32;
@@ -30,7 +30,7 @@ impl<const N: usize> Pattern<'_, N> {
         self.differing_bits(header) == 0
     }
 
-    /// If `frame` begins as expected, copies what follows to `dst` and gives its total.
+    /// If `frame` begins as expected, copies what follows to `dst` and gives its total, with the instructions of `simd`.
     ///
     /// `dst` may have been written to when the answer is None.
     ///
@@ -38,26 +38,14 @@ impl<const N: usize> Pattern<'_, N> {
     ///
     /// If `dst` is not as long as what follows.
     #[inline(always)]
-    pub fn copy_behind(&self, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
+    pub fn copy_behind<S: Simd>(&self, simd: S, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
         const { Self::LENGTH_IS_POSSIBLE };
-        match level() {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `level()` answers Avx2 only after the processor was seen to have it.
-            Level::Avx2 => unsafe { self.copy_behind_avx2(frame, dst) },
-            _ => self.copy_behind_scalar(frame, dst),
-        }
+        simd.copy_behind(self, frame, dst)
     }
 
-    /// [`Pattern::copy_behind`] by the code of one level, or of the machine's best where that is lower.
-    ///
-    /// # Panics
-    ///
-    /// As [`Pattern::copy_behind`].
-    pub fn copy_behind_at(&self, wanted: Level, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
-        if wanted == Level::Scalar { self.copy_behind_scalar(frame, dst) } else { self.copy_behind(frame, dst) }
-    }
-
-    fn copy_behind_scalar(&self, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
+    /// [`Pattern::copy_behind`] without vector instructions of its own.
+    #[inline]
+    pub(crate) fn copy_behind_scalar(&self, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
         let (header, payload) = frame.split_first_chunk::<N>()?;
         assert!(dst.len() == payload.len(), "{LENGTHS}");
         (self.differing_bits(header) == 0).then(|| u64::from(scalar::copy_and_sum(dst, payload).swap_bytes()))
@@ -96,7 +84,8 @@ mod avx2 {
         ///
         /// The processor must have AVX2. A caller that is itself compiled for it needs no `unsafe`.
         #[target_feature(enable = "avx2")]
-        pub(super) fn copy_behind_avx2(&self, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
+        #[inline]
+        pub(crate) fn copy_behind_avx2(&self, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
             let (header, payload) = frame.split_first_chunk::<N>()?;
             assert!(dst.len() == payload.len(), "{LENGTHS}");
             let mut bits = _mm256_or_si256(self.differing_at(header, 0), self.differing_at(header, N - V));
@@ -137,6 +126,7 @@ mod tests {
     use super::*;
     use crate::csum;
     use crate::level::available;
+    use crate::vector::{Vectorized, vectorized_at};
 
     fn bytes(seed: u64, len: usize) -> Vec<u8> {
         let mut x = seed;
@@ -147,6 +137,17 @@ mod tests {
         (0..len).map(|_| next()).collect()
     }
 
+    /// One call at a level.
+    struct Copy<'a, const N: usize>(Pattern<'a, N>, &'a [u8], &'a mut [u8]);
+
+    impl<const N: usize> Vectorized for Copy<'_, N> {
+        type Output = Option<u64>;
+
+        fn run<S: Simd>(self, simd: S) -> Option<u64> {
+            self.0.copy_behind(simd, self.1, self.2)
+        }
+    }
+
     fn every_bit<const N: usize>() {
         for level in available() {
             for len in (0..200).chain([255, 256, 1_000, 1_447, 1_448]) {
@@ -155,7 +156,7 @@ mod tests {
                 let mask: [u8; N] = bytes(77, N).try_into().expect("as long");
                 let pattern = Pattern { header, mask: &mask };
                 let mut out = vec![0; len];
-                let total = pattern.copy_behind_at(*level, &frame, &mut out).expect("the same");
+                let total = vectorized_at(*level, Copy(pattern, &frame, &mut out)).expect("the same");
                 assert_eq!(out, frame[N..], "{level} {N}+{len}");
                 assert_eq!(csum::fold(total).swap_bytes(), csum::sum(&frame[N..]), "{level} {N}+{len}");
                 assert!(pattern.matches(&frame));
@@ -168,7 +169,7 @@ mod tests {
                 other[bit / 8] ^= 1 << (bit % 8);
                 let pattern = Pattern { header: &other, mask: &mask };
                 let expected = mask[bit / 8] & (1 << (bit % 8)) == 0;
-                let copied = pattern.copy_behind_at(*level, &frame, &mut [0; 64]).is_some();
+                let copied = vectorized_at(*level, Copy(pattern, &frame, &mut [0; 64])).is_some();
                 assert_eq!((copied, pattern.matches(&frame)), (expected, expected), "{level}: bit {bit} of {N} bytes");
             }
         }
@@ -188,7 +189,7 @@ mod tests {
         let pattern = Pattern { header: &[0; 54], mask: &[0; 54] };
         assert!(!pattern.matches(&[0; 53]));
         for level in available() {
-            assert_eq!(pattern.copy_behind_at(*level, &[0; 53], &mut []), None);
+            assert_eq!(vectorized_at(*level, Copy(pattern, &[0; 53], &mut [])), None);
         }
     }
 }

@@ -5,6 +5,7 @@
 //!   the kernel's `csum_partial` and `csum_and_copy_to_iter`.
 //! * [`expect`]: a header compared with what was expected, and the payload behind it copied and summed on the way.
 //! * [`prefetch`]: hints that pull a cache line closer. Mirrors `prefetch`.
+//! * [`vector`]: loops compiled once for every instruction set.
 //! * [`cycles`]: a cheap counter for cost measurements. Mirrors `get_cycles`.
 //!
 //! What the processor offers is detected once, at run time ([`level`]); a scalar version of
@@ -21,6 +22,7 @@ mod cycle;
 pub mod expect;
 mod level;
 pub mod prefetch;
+pub mod vector;
 
 pub use cycle::cycles;
 pub use level::{Level, available, level};

@@ -17,6 +17,12 @@ pub fn line<T: ?Sized>(value: &T) {
     hint(core::ptr::from_ref(value).cast::<u8>());
 }
 
+/// Asks for the cache line at an address, whatever lies there, and whoever writes to it.
+#[inline(always)]
+pub fn at(address: *const u8) {
+    hint(address);
+}
+
 #[inline(always)]
 fn hint(at: *const u8) {
     #[cfg(target_arch = "x86_64")]

@@ -292,7 +292,7 @@ impl PagePool {
     /// Gives up to `n` 2 KiB slots as such, their lines unwritten, the most recently freed first: for the RX ring, after a
     /// drain. There are less than `n` if there are not as many above the reserve. The caller takes all that are given.
     #[inline(always)]
-    pub(crate) fn pop_frames(&mut self, n: usize) -> impl Iterator<Item = SlotPtr> {
+    pub(crate) fn pop_frames(&mut self, n: usize) -> impl ExactSizeIterator<Item = SlotPtr> {
         let stack = &mut self.stacks[SlotClass::Frame as usize];
         let n = n.min(stack.top.saturating_sub(stack.floor));
         let (base, rest) = (self.base, stack.top - n);

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rxpath_mem::{Harvest, IpSummed, PagePool, PoolConfig, RX_HEADROOM, RxDesc, RxDma, RxErrors, RxRing, Use, rx_ring};
+use rxpath_mem::{
+    Harvest, IpSummed, PagePool, PoolConfig, RX_HEADROOM, RxDesc, RxDma, RxErrors, RxRing, Tail, Use, rx_ring,
+};
 use rxpath_trace::{PacketId, Time};
 
 const SIZE: usize = 16;
@@ -16,6 +18,7 @@ const ROOM: usize = 2048 - RX_HEADROOM;
 #[derive(Clone, Debug)]
 enum Op {
     Write { len: usize, errors: u8 },
+    WriteAlike { len: usize, count: usize },
     WriteParts(Vec<usize>),
     WithLarge { head: usize, rest: usize },
     Abandon,
@@ -31,6 +34,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (0..1600usize, 0..40u8).prop_map(|(len, errors)| Op::Write { len, errors: errors & (errors >> 1) }),
         1 => (0..9000usize).prop_map(|len| Op::Write { len, errors: 0 }),
+        4 => (0..1000usize, 1..6usize).prop_map(|(len, count)| Op::WriteAlike { len, count }),
         1 => vec(0..1500usize, 0..5).prop_map(Op::WriteParts),
         1 => (0..ROOM, 0..40_000usize).prop_map(|(head, rest)| Op::WithLarge { head, rest }),
         1 => Just(Op::Abandon),
@@ -62,6 +66,8 @@ struct World {
     posted: usize,
     minted: u64,
     harvested: u64,
+    /// The hash of frames that are alike, while such are written.
+    alike: Option<u32>,
 }
 
 impl World {
@@ -69,7 +75,7 @@ impl World {
         let pool = PagePool::new(PoolConfig { slots: 24, head_slots: 0, large_slots: 4, reserve: 2 }).expect("memory");
         let (ring, dma) = rx_ring(SIZE, 3);
         let (frames, missed) = (VecDeque::new(), Vec::new());
-        World { pool, ring, dma, frames, missed, posted: 0, minted: 0, harvested: 0 }
+        World { pool, ring, dma, frames, missed, posted: 0, minted: 0, harvested: 0, alike: None }
     }
 
     fn next_id(&mut self) -> PacketId {
@@ -85,9 +91,9 @@ impl World {
         let n = self.minted as u32;
         RxDesc {
             len: len as u32,
-            hash: n.wrapping_mul(0x9e37_79b9),
+            hash: self.alike.unwrap_or(n).wrapping_mul(0x9e37_79b9),
             csum: if n.is_multiple_of(2) { IpSummed::Unnecessary } else { IpSummed::None },
-            gso_size: n as u16,
+            gso_size: if self.alike.is_some() { 0 } else { n as u16 },
             gso_segs: (n >> 1) as u16,
             errors: RxErrors(errors),
             at: Time(u64::from(n) * 1000),
@@ -180,19 +186,20 @@ impl World {
         let mut expected = vec![0x55; start];
         let mut uses = Vec::new();
         let mut tail = skb.tail();
-        let (used, bytes) = self.ring.use_in_place(limit, &mut tail, |tail, peek| {
+        let wanted = self.frames.front().map_or((0, 0), |frame| (frame.bytes.len() as u16, frame.desc.hash));
+        let used = self.ring.use_in_place(limit, wanted, &mut tail, |tail: &mut Tail<'_>, bytes: &[u8], csum| {
             let frame = &self.frames[uses.len()];
-            assert_eq!((peek.bytes, peek.desc, peek.id), (&frame.bytes[..], frame.desc, frame.id));
-            let len = peek.bytes.len();
+            assert_eq!((bytes, csum), (&frame.bytes[..], frame.desc.csum));
+            let len = bytes.len();
             let to_be_done = match tail.room(len) {
                 Some(room) if len <= 300 => {
-                    room.copy_from_slice(peek.bytes);
+                    room.copy_from_slice(bytes);
                     tail.take(len);
-                    expected.extend(peek.bytes);
+                    expected.extend(bytes);
                     Use::Copied
                 }
                 _ if len >= skip => {
-                    expected.extend(&peek.bytes[skip..]);
+                    expected.extend(&bytes[skip..]);
                     Use::Chained { skip }
                 }
                 _ => Use::None,
@@ -202,9 +209,12 @@ impl World {
         });
         drop(tail);
         assert_eq!(used, uses.iter().filter(|&&to_be_done| to_be_done != Use::None).count());
-        let gone: Vec<Frame> = self.frames.drain(..used).collect();
-        assert_eq!(bytes, gone.iter().map(|frame| frame.bytes.len()).sum::<usize>());
-        assert!(used == limit || uses.len() > used || !self.peekable(), "stopped at a frame that could be used");
+        self.frames.drain(..used);
+        let next_is_wanted = self.peekable()
+            && self.frames.front().is_some_and(|frame| {
+                (frame.bytes.len() as u16, frame.desc.hash, frame.desc.gso_size) == (wanted.0, wanted.1, 0)
+            });
+        assert!(used == limit || uses.len() > used || !next_is_wanted, "stopped at a frame that could be used");
         (self.posted, self.harvested) = (self.posted - used, self.harvested + used as u64);
         // What was grown can be read, grown on, cut and freed as any other packet.
         assert!(skb.last_tailroom() == 0 || skb.append_bytes(&[0xaa]));
@@ -220,6 +230,13 @@ impl World {
     fn run(&mut self, op: Op) {
         match op {
             Op::Write { len, errors } => self.write(&[len], errors),
+            Op::WriteAlike { len, count } => {
+                self.alike = Some(self.minted as u32);
+                for _ in 0..count {
+                    self.write(&[len], 0);
+                }
+                self.alike = None;
+            }
             Op::WriteParts(parts) => self.write(&parts, 0),
             Op::WithLarge { head, rest } => self.write_with_large(head, rest),
             Op::Abandon => {

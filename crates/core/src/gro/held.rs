@@ -35,8 +35,6 @@ pub(super) struct Held {
     pub packet_len: u32,
     /// Memory charged for a frame of the expected length.
     pub truesize_each: u32,
-    /// The life of the packet is recorded.
-    pub traced: bool,
     /// When the first segment came (`age`).
     since: Time,
 }
@@ -59,7 +57,6 @@ impl Held {
             mss: segment.len,
             packet_len: packet_len as u32,
             truesize_each: skb.truesize,
-            traced: skb.traced(),
             since: now,
             header,
             skb,

@@ -6,8 +6,10 @@
 //! is not exactly as expected is left to the full comparison, which decides the same and more.
 
 use rxpath_arch::csum;
-use rxpath_mem::{RxDesc, RxRing, Skb, Tail, Use};
-use rxpath_trace::{Consumed, EventKind, PacketId};
+use rxpath_arch::expect::Pattern;
+use rxpath_arch::vector::{Simd, Vectorized, vectorized};
+use rxpath_mem::{FrameUser, IpSummed, RxRing, Skb, Tail, Use};
+use rxpath_trace::Consumed;
 
 use super::held::Held;
 use super::inet;
@@ -28,42 +30,17 @@ impl Gro {
     #[inline(never)]
     pub fn streak(&mut self, cx: &Cx, ring: &mut RxRing, limit: usize, ifindex: u16) -> (usize, usize) {
         let Some(held) = self.last.and_then(|spot| self.table.held_mut(spot)) else { return (0, 0) };
-        let Some(mut streak) = Streak::of(&held.next, &held.header, held.mss) else { return (0, 0) };
+        if held.next.frame_len == 0 {
+            return (0, 0);
+        }
         let limit = limit.min(held.segments_to_come(ifindex));
-        let mut tail = held.skb.tail();
         let used = if usize::from(held.header_len) == FIXED {
-            ring.use_in_place(limit, &mut tail, |tail, frame| streak.merge::<FIXED>(tail, frame.bytes, &frame.desc))
+            vectorized(Streak::<FIXED> { held, ring, limit })
         } else {
-            ring.use_in_place(limit, &mut tail, |tail, frame| streak.merge::<STAMPED>(tail, frame.bytes, &frame.desc))
+            vectorized(Streak::<STAMPED> { held, ring, limit })
         };
-        drop(tail);
-        held.went_on(cx, used.0 as u32);
-        used
-    }
-
-    /// As [`Gro::streak`] for a single frame that lies in no ring. False, and nothing done, if it is not the expected one
-    /// or does not fit the last slot.
-    pub fn streak_one(&mut self, cx: &mut Cx, frame: &[u8], desc: &RxDesc, id: PacketId, ifindex: u16) -> bool {
-        let Some(held) = self.last.and_then(|spot| self.table.held_mut(spot)) else { return false };
-        let Some(mut streak) = Streak::of(&held.next, &held.header, held.mss) else { return false };
-        if held.segments_to_come(ifindex) == 0 {
-            return false;
-        }
-        let mut tail = held.skb.tail();
-        let used = if usize::from(held.header_len) == FIXED {
-            streak.merge::<FIXED>(&mut tail, frame, desc)
-        } else {
-            streak.merge::<STAMPED>(&mut tail, frame, desc)
-        };
-        drop(tail);
-        if used != Use::Copied {
-            return false;
-        }
-        held.went_on(cx, 1);
-        if held.traced {
-            cx.record(id, EventKind::GroMerged, held.mss, u32::from(held.segs), held.skb.id);
-        }
-        true
+        held.went_on(cx, used as u32);
+        (used, used * held.next.frame_len as usize)
     }
 
     /// Merges `skb` into the packet held at `spot`, if it is the frame that comes next there; or gives it back.
@@ -100,44 +77,56 @@ impl Next {
     }
 }
 
-/// A streak under way: what comes next by value, so that it stays in registers.
-struct Streak {
-    next: Next,
-    headers: [u8; LONGEST],
-    mss: u32,
+/// The loop over the frames of a ring that continue a packet whose headers have `N` bytes.
+struct Streak<'a, const N: usize> {
+    held: &'a mut Held,
+    ring: &'a mut RxRing,
+    limit: usize,
 }
 
-impl Streak {
-    /// None if nothing is expected.
-    #[inline(always)]
-    fn of(next: &Next, headers: &[u8; LONGEST], mss: u32) -> Option<Streak> {
-        (next.frame_len != 0).then_some(Streak { next: *next, headers: *headers, mss })
-    }
+impl<const N: usize> Vectorized for Streak<'_, N> {
+    /// Frames merged.
+    type Output = usize;
 
-    /// Merges a frame if it is the expected one, with headers of `N` bytes: copies its payload, or says that it is to be
-    /// chained.
     #[inline(always)]
-    fn merge<const N: usize>(&mut self, tail: &mut Tail<'_>, frame: &[u8], desc: &RxDesc) -> Use {
-        let (Some(pattern), Some(fixed)) = (pattern::<N>(&self.headers), frame.first_chunk::<FIXED>()) else {
-            return Use::None;
-        };
-        let is_other = frame.len() != self.next.frame_len as usize || desc.hash != self.next.hash || desc.gso_size != 0;
-        if is_other || !self.next.follows(fixed) {
+    fn run<S: Simd>(self, simd: S) -> usize {
+        let Streak { held, ring, limit } = self;
+        let Some(pattern) = pattern::<N>(&held.header) else { return 0 };
+        // By value, so that it stays in registers.
+        let expected = Expected { next: held.next, mss: held.mss, pattern, simd };
+        let mut tail = held.skb.tail();
+        ring.use_in_place(limit, (held.next.frame_len as u16, held.next.hash), &mut tail, expected)
+    }
+}
+
+/// The frame that is expected next in a ring.
+struct Expected<'a, S: Simd, const N: usize> {
+    next: Next,
+    mss: u32,
+    pattern: Pattern<'a, N>,
+    simd: S,
+}
+
+impl<S: Simd, const N: usize> FrameUser for Expected<'_, S, N> {
+    /// Merges a frame if it is the expected one: copies its payload, or says that it is to be chained.
+    #[inline(always)]
+    fn use_frame(&mut self, tail: &mut Tail<'_>, frame: &[u8], summed: IpSummed) -> Use {
+        let Some((fixed, len)) = frame.first_chunk::<FIXED>().zip(frame.len().checked_sub(N)) else { return Use::None };
+        if !self.next.follows(fixed) {
             return Use::None;
         }
-        let is_good = is_known_good(desc.csum);
-        let len = frame.len() - N;
+        let is_good = is_known_good(summed);
         let used = if len <= COPY_MAX
             && let Some(room) = tail.room(len)
         {
             // What was copied and is not taken is nothing.
-            let Some(payload) = pattern.copy_behind(frame, room) else { return Use::None };
+            let Some(payload) = self.pattern.copy_behind(self.simd, frame, room) else { return Use::None };
             if !is_good && !self.next.sums_up(fixed, payload) {
                 return Use::None;
             }
             tail.take(len);
             Use::Copied
-        } else if pattern.matches(frame) && (is_good || self.next.sums_up(fixed, csum::total(&frame[N..]))) {
+        } else if self.pattern.matches(frame) && (is_good || self.next.sums_up(fixed, csum::total(&frame[N..]))) {
             Use::Chained { skip: N }
         } else {
             return Use::None;

@@ -124,16 +124,19 @@ impl<P: Copy, D: Copy> Driver<P, D> {
 
     /// Posts as many of `buffers` as there is room for, from the first on; gives how many.
     #[inline(always)]
-    pub(crate) fn post_all(&mut self, buffers: impl Iterator<Item = P>) -> usize {
-        let (posted, start) = (&*self.core.posted, self.tail);
-        let mut tail = start;
-        for buffer in buffers.take(self.room()) {
-            // SAFETY: places above the published tail belong to the driver; the room says that this one was taken.
-            place(posted, tail).with_mut(|p| unsafe { *p = buffer });
-            tail = tail.wrapping_add(1);
+    pub(crate) fn post_all(&mut self, mut buffers: impl ExactSizeIterator<Item = P>) -> usize {
+        let count = buffers.len().min(self.room());
+        // In two pieces, up to the end of the places and from their beginning on: straight lines for the compiler.
+        let (start, end) = self.core.posted.split_at(self.tail & self.core.mask);
+        let at_end = count.min(end.len());
+        for pieces in [&end[..at_end], &start[..count - at_end]] {
+            for (place, buffer) in pieces.iter().zip(&mut buffers) {
+                // SAFETY: places above the published tail belong to the driver; the room says that this one was taken.
+                place.with_mut(|p| unsafe { *p = buffer });
+            }
         }
-        self.tail = tail;
-        tail.wrapping_sub(start)
+        self.tail = self.tail.wrapping_add(count);
+        count
     }
 
     /// Hands what was posted to the device.
@@ -212,12 +215,6 @@ pub(crate) struct CompletedRun<'a, P: Copy, D: Copy> {
 }
 
 impl<'a, P: Copy, D: Copy> CompletedRun<'a, P, D> {
-    /// How many there are.
-    #[inline(always)]
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// The `i`-th buffer; some other one, if there are not so many.
     #[inline(always)]
     pub(crate) fn buffer(&self, i: usize) -> P {

@@ -12,7 +12,7 @@ use super::{EOP, EXTRA, Report, RxDesc, RxErrors, Side, take_extra};
 use crate::pool::PagePool;
 use crate::returns::{Returns, give_slot_back};
 use crate::skb::{Skb, Tail};
-use crate::slot::{RX_HEADROOM, SkbMeta, SlotClass, SlotPtr};
+use crate::slot::{IpSummed, RX_HEADROOM, SkbMeta, SlotClass, SlotPtr};
 
 /// Slots posted at a time, at the least (less in small rings): posting is cheap in batches.
 const REFILL_BATCH: usize = 16;
@@ -43,6 +43,22 @@ pub struct Peek<'a> {
     pub desc: RxDesc,
     /// Its identity.
     pub id: PacketId,
+}
+
+/// Who uses frames where they lie ([`RxRing::use_in_place`]).
+pub trait FrameUser {
+    /// Looks at a frame, of whose checksum this is known, and says what became of it. What was copied went to `tail`.
+    ///
+    /// A method and no closure, so that it can be marked `#[inline(always)]`: a loop that is compiled for an instruction
+    /// set needs that.
+    fn use_frame(&mut self, tail: &mut Tail<'_>, frame: &[u8], summed: IpSummed) -> Use;
+}
+
+impl<F: FnMut(&mut Tail<'_>, &[u8], IpSummed) -> Use> FrameUser for F {
+    #[inline(always)]
+    fn use_frame(&mut self, tail: &mut Tail<'_>, frame: &[u8], summed: IpSummed) -> Use {
+        self(tail, frame, summed)
+    }
 }
 
 /// What became of a frame that was shown in the ring.
@@ -173,45 +189,47 @@ impl RxRing {
         }
     }
 
-    /// Uses frames where they lie: shows at most `limit` of the next frames to `f`, one after the other, as long as each
-    /// is one that [`RxRing::peek`] would show and `f` has a use for it. Gives the number of frames used, and their bytes.
+    /// Uses frames where they lie: shows at most `limit` of the next frames to `user`, one after the other, as long as each
+    /// is one that [`RxRing::peek`] would show, has `len` bytes and this hash, is no super-frame, and is of use. Gives the
+    /// number of frames used.
     #[inline(always)]
     pub fn use_in_place(
         &mut self,
         limit: usize,
+        (len, hash): (u16, u32),
         tail: &mut Tail<'_>,
-        mut f: impl FnMut(&mut Tail<'_>, Peek<'_>) -> Use,
-    ) -> (usize, usize) {
+        mut user: impl FrameUser,
+    ) -> usize {
         let ready = self.driver.ready().min(limit);
         let run = self.driver.completed_run();
-        let (mut used, mut bytes) = (0, 0);
+        let (mut used, mut copied) = (0, 0..0);
         while used < ready
             && let Some(report) = run.report(used)
             && report.is_plain()
+            && (report.len, report.hash, report.gso_size) == (len, hash, 0)
         {
-            if used + 1 < run.len() {
-                // SAFETY: the place is completed, so the slot belongs to the driver; the length is one that all slots have.
-                let ahead = unsafe { frame(run.buffer(used + 1), 64) };
-                prefetch::read(ahead);
-                prefetch::read(&ahead[63..]);
-            }
+            let ahead = run.buffer(used + 1).buffer().wrapping_add(RX_HEADROOM);
+            prefetch::at(ahead);
+            prefetch::at(ahead.wrapping_add(63));
             let slot = run.buffer(used);
             // SAFETY: the place is completed, so the slot belongs to the driver, and `self` is borrowed as long as the bytes.
-            let frame = unsafe { frame(slot, report.len) };
-            let len = frame.len();
-            match f(tail, Peek { bytes: frame, desc: report.desc(u32::from(report.len)), id: report.id }) {
-                Use::Copied => self.reuse.push(slot),
+            let frame = unsafe { frame(slot, len) };
+            match user.use_frame(tail, frame, report.csum) {
+                Use::Copied => copied.end = used + 1,
                 // SAFETY: the slot belongs to the driver, which takes its place below and forgets it.
-                Use::Chained { skip } if unsafe { tail.chain(slot, len, skip) } => {}
+                Use::Chained { skip } if unsafe { tail.chain(slot, usize::from(len), skip) } => {
+                    self.reuse.extend(copied.map(|i| run.buffer(i)));
+                    copied = used + 1..used + 1;
+                }
                 Use::Chained { .. } | Use::None => break,
             }
             used += 1;
-            bytes += len;
         }
+        self.reuse.extend(copied.map(|i| run.buffer(i)));
         self.driver.take(used);
         self.harvested += used as u64;
         self.stats.harvested_so_far(self.harvested);
-        (used, bytes)
+        used
     }
 
     /// Takes the next frame.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rxpath_trace::{PacketId, Time};
 
 pub use self::device::{DmaSlot, RxDma};
-pub use self::driver::{Harvest, Peek, RxRing, Use};
+pub use self::driver::{FrameUser, Harvest, Peek, RxRing, Use};
 pub use self::missed::{Missed, MissedFrame, RingStats};
 use crate::returns::give_slot_back;
 use crate::skb::Skb;

@@ -326,23 +326,21 @@ fn slots_of_another_pool_do_not_merge_by_chaining() {
 
 #[test]
 fn the_life_of_a_merged_packet_names_the_packet_that_it_went_into() {
-    for mode in [Mode::Receive, Mode::Streak] {
-        let mut bench = Bench::new(mode);
-        let mut writer = Writer::new(&[PLAIN], false);
-        for _ in 0..4 {
-            bench.step(&offer(writer.write(0, Kind::Plain)));
-        }
-        bench.step(&Step::Flush(None));
-        let expected = [
-            (1, EventKind::GroHeld, 100, 1, 0),
-            (2, EventKind::GroMerged, 100, 2, 1),
-            (3, EventKind::GroMerged, 100, 3, 1),
-            (4, EventKind::GroMerged, 100, 4, 1),
-            (1, EventKind::GroFlushed, 4, 400, 0),
-        ];
-        assert_eq!(bench.events(), expected, "{mode:?}");
-        bench.settle();
+    let mut bench = Bench::new(Mode::Receive);
+    let mut writer = Writer::new(&[PLAIN], false);
+    for _ in 0..4 {
+        bench.step(&offer(writer.write(0, Kind::Plain)));
     }
+    bench.step(&Step::Flush(None));
+    let expected = [
+        (1, EventKind::GroHeld, 100, 1, 0),
+        (2, EventKind::GroMerged, 100, 2, 1),
+        (3, EventKind::GroMerged, 100, 3, 1),
+        (4, EventKind::GroMerged, 100, 4, 1),
+        (1, EventKind::GroFlushed, 4, 400, 0),
+    ];
+    assert_eq!(bench.events(), expected);
+    bench.settle();
 }
 
 #[test]
@@ -455,8 +453,7 @@ fn a_streak_takes_all_from_the_second_segment_on_and_without_counting_from_the_t
 fn a_streak_goes_on_in_the_next_slot_when_one_is_full() {
     let bench = streak_flow(Flow { mss: 64, ..PLAIN }, &[Kind::Plain; 400]);
     assert_eq!(shape(&bench), [(0, 400)]);
-    let chained = 399 - bench.streaks;
-    assert!((13..20).contains(&chained), "{chained} segments took the slow path");
+    assert_eq!(bench.streaks, 399, "those that begin a slot, too");
     let mut whole = Tcp::flow(0);
     whole.payload = 400 * 64;
     assert_eq!(bench.delivered[0].bytes[54..], whole.frame().bytes[54..], "the payloads in order");
