@@ -44,8 +44,11 @@ impl Held {
     pub fn new(skb: Skb, segment: &Segment, now: Time) -> Held {
         let mut header = [0; LONGEST];
         let packet_len = skb.len();
-        if let Some(from) = frame(&skb).and_then(|frame| frame.get(..segment.header_len)) {
-            header[..from.len()].copy_from_slice(from);
+        // What lies behind shorter headers is payload, and no business of anybody.
+        match frame(&skb) {
+            Some(frame) if let Some(all) = frame.first_chunk() => header = *all,
+            Some(frame) => header[..frame.len()].copy_from_slice(frame),
+            None => {}
         }
         let mut held = Held {
             // Most senders count identifications; the second segment decides it.
@@ -162,28 +165,26 @@ impl Held {
 
     /// `tcp4_gro_complete`: the packet as the stack gets it. One that nothing was merged into is as it came; another
     /// has its length and checksums rewritten, keeps the first identification, and says how it was cut.
-    pub fn finish(mut self) -> Skb {
+    pub fn finish(&mut self) {
         if self.segs > 1 {
             self.rewrite();
             self.skb.gso_size = self.mss as u16;
             self.skb.gso_segs = self.segs;
             self.skb.ip_summed = IpSummed::Unnecessary;
         }
-        self.skb
     }
 
     fn rewrite(&mut self) {
         let packet_len = self.packet_len;
         let Some(headers) = self.skb.data_mut().first_chunk_mut::<{ FIXED - ETHERNET }>() else { return };
-        let (ip, tcp) = headers.split_at_mut(20);
-        ip[2..4].copy_from_slice(&(packet_len as u16).to_be_bytes());
-        ip[10..12].fill(0);
-        let checksum = !csum::sum(ip);
-        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-        tcp[13] |= self.marks;
+        let before = u16::from_be_bytes([headers[2], headers[3]]);
+        let checksum = csum::update(u16::from_be_bytes([headers[10], headers[11]]), before, packet_len as u16);
+        headers[2..4].copy_from_slice(&(packet_len as u16).to_be_bytes());
+        headers[10..12].copy_from_slice(&checksum.to_be_bytes());
+        headers[33] |= self.marks;
         // What `CHECKSUM_PARTIAL` leaves in the field: the sum of the pseudo-header, not complemented.
         let length = u16::from(IpProto::TCP) + (packet_len - 20) as u16;
-        let pseudo = csum::sum_add(csum::sum(&ip[12..20]), length);
-        tcp[16..18].copy_from_slice(&pseudo.to_be_bytes());
+        let addresses = headers[12..20].first_chunk::<8>().map_or(0, csum::sum_array);
+        headers[36..38].copy_from_slice(&csum::sum_add(addresses, length).to_be_bytes());
     }
 }

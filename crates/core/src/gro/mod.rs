@@ -35,7 +35,7 @@ use rxpath_trace::{EventKind, GroPass, Holder, PacketId, Time};
 use self::held::Held;
 use self::inet::Screen;
 use self::segment::Segment;
-use self::table::{BUCKETS, Spot, Table};
+use self::table::{Spot, Table};
 use crate::cx::Cx;
 
 /// The longest IPv4 packet that merging makes, in bytes (`gro_ipv4_max_size` is 65,536: the length stays below it).
@@ -154,33 +154,38 @@ impl Gro {
     /// Holds `skb` as the head of a new packet. The ninth of a bucket pushes out the oldest (`gro_flush_oldest`).
     fn hold(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment, out: &mut SkbQueue) {
         let (id, traced) = (skb.id, skb.traced());
-        let (spot, oldest) = self.table.insert(Held::new(skb, segment, cx.now));
-        self.last = Some(spot);
-        if let Some(oldest) = oldest {
-            complete(cx, oldest, out);
+        let held = Held::new(skb, segment, cx.now);
+        if let Some(oldest) = self.table.in_the_way(&held) {
+            self.complete(cx, oldest, out);
         }
+        let spot = self.table.insert(held);
+        self.last = Some(spot);
         cx.hold(Holder::Gro);
         if traced {
             cx.record(id, EventKind::GroHeld, segment.len, self.table.beside(spot), PacketId::NONE);
         }
     }
 
-    /// Lets go of the packet held at `spot`.
+    /// `napi_gro_complete`: the packet held at `spot` goes on its way.
     fn complete(&mut self, cx: &mut Cx, spot: Spot, out: &mut SkbQueue) {
-        if let Some(held) = self.table.remove(spot) {
-            complete(cx, held, out);
-        }
+        let Some(held) = self.table.held_mut(spot) else { return };
+        let (segs, payload) = (u32::from(held.segs), held.payload_len());
+        held.finish();
+        let Some(skb) = self.table.remove(spot) else { return };
+        cx.release(Holder::Gro);
+        cx.event(&skb, EventKind::GroFlushed, segs, payload);
+        out.push_back(skb);
     }
 
     /// `napi_gro_flush`: lets go of all held packets, or of those whose first segment came before `older_than`. In the
     /// order of the buckets, and in each the oldest first.
     pub fn flush(&mut self, cx: &mut Cx, out: &mut SkbQueue, older_than: Option<Time>) {
-        if self.table.len() == 0 {
-            return;
-        }
-        for bucket in 0..BUCKETS {
-            while let Some(held) = self.table.pop_oldest(bucket, older_than) {
-                complete(cx, held, out);
+        let mut left = self.table.in_use();
+        while left != 0 {
+            let bucket = left.trailing_zeros() as usize;
+            left &= left - 1;
+            while let Some(spot) = self.table.oldest(bucket, older_than) {
+                self.complete(cx, spot, out);
             }
         }
     }
@@ -190,14 +195,5 @@ impl Gro {
 #[inline]
 fn pass(cx: &mut Cx, skb: Skb, why: GroPass, out: &mut SkbQueue) {
     cx.event(&skb, EventKind::GroPassed, why as u32, 0);
-    out.push_back(skb);
-}
-
-/// `napi_gro_complete`: a held packet goes on its way.
-fn complete(cx: &mut Cx, held: Held, out: &mut SkbQueue) {
-    cx.release(Holder::Gro);
-    let (segs, payload) = (u32::from(held.segs), held.payload_len());
-    let skb = held.finish();
-    cx.event(&skb, EventKind::GroFlushed, segs, payload);
     out.push_back(skb);
 }

@@ -12,6 +12,9 @@ use super::segment::{ETHERNET, FIXED, LONGEST, at, be16, be32};
 /// Bytes of all headers with 12 bytes of options: what every segment of a connection with timestamps carries.
 pub(super) const STAMPED: usize = FIXED + 12;
 
+/// A total whose sum is all ones is a multiple of this, or 0, which none is that counts in a protocol number.
+const ONES: u32 = 0xffff;
+
 /// The frame that comes next, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Next {
@@ -60,14 +63,14 @@ impl Next {
     pub fn follows(&self, frame: &[u8; FIXED]) -> bool {
         let ip = self.ip_total + u32::from(le16(frame, at::ID)) + u32::from(le16(frame, at::IP_CHECKSUM));
         let in_order = be32(frame, at::SEQ) == self.seq.0 && be16(frame, at::ID) == self.id;
-        in_order && (ip & 0xffff) + (ip >> 16) == 0xffff
+        in_order && ip.is_multiple_of(ONES)
     }
 
     /// Whether the TCP checksum of the expected frame, whose payload has this total, is right.
     #[inline(always)]
     pub fn sums_up(&self, frame: &[u8; FIXED], payload: u64) -> bool {
         let varying = u64::from(be32(frame, at::SEQ).swap_bytes()) + u64::from(le16(frame, at::CHECKSUM));
-        csum::fold(u64::from(self.tcp_total) + varying + payload) == 0xffff
+        (u64::from(self.tcp_total) + varying + payload).is_multiple_of(u64::from(ONES))
     }
 
     /// Moves on by one segment of `len` payload bytes.

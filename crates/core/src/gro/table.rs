@@ -8,7 +8,7 @@ use super::inet::frame;
 use super::segment::{FIXED, at, be32};
 
 /// Number of buckets (`GRO_HASH_BUCKETS`).
-pub(super) const BUCKETS: usize = 8;
+const BUCKETS: usize = 8;
 /// Packets held in a bucket (`MAX_GRO_SKBS`).
 const PLACES: usize = 8;
 
@@ -69,13 +69,15 @@ pub(super) struct Table {
     buckets: [Bucket; BUCKETS],
     places: Box<[Option<Held>; BUCKETS * PLACES]>,
     len: usize,
+    /// Buckets that hold packets, as bits.
+    in_use: u8,
 }
 
 impl Table {
     pub fn new() -> Table {
         let places: Box<[Option<Held>]> = (0..BUCKETS * PLACES).map(|_| None).collect();
         let Ok(places) = places.try_into() else { unreachable!("as many as were collected") };
-        Table { buckets: [Bucket::default(); BUCKETS], places, len: 0 }
+        Table { buckets: [Bucket::default(); BUCKETS], places, len: 0, in_use: 0 }
     }
 
     /// Packets held.
@@ -105,23 +107,28 @@ impl Table {
         self.places[spot.index()].as_mut()
     }
 
-    /// Puts a packet into its bucket; out of a full one comes the oldest.
-    pub fn insert(&mut self, held: Held) -> (Spot, Option<Held>) {
-        let hash = match held.header.first_chunk::<FIXED>() {
-            Some(fixed) => flow_hash(held.next.hash, fixed),
-            None => 0,
-        };
+    /// The packet that must go before one of the same bucket as `held` has a place: the oldest of a full bucket.
+    pub fn in_the_way(&self, held: &Held) -> Option<Spot> {
+        let bucket = bucket_of(hash_of(held));
+        let is_full = usize::from(self.buckets[bucket].len) >= PLACES;
+        if is_full { self.oldest(bucket, None) } else { None }
+    }
+
+    /// Puts a packet into its bucket, in which there is a place.
+    pub fn insert(&mut self, held: Held) -> Spot {
+        let hash = hash_of(&held);
         let index = bucket_of(hash);
-        let oldest = if usize::from(self.buckets[index].len) >= PLACES { self.pop_oldest(index, None) } else { None };
         let bucket = &mut self.buckets[index];
+        debug_assert!(usize::from(bucket.len) < PLACES, "what is in the way was let go");
         let place = bucket.free_place().unwrap_or_default();
         bucket.hashes[place] = hash;
         bucket.order[usize::from(bucket.len) % PLACES] = place as u8;
         bucket.len += 1;
         self.len += 1;
+        self.in_use |= 1 << index;
         let spot = Spot::new(index, place);
         self.places[spot.index()] = Some(held);
-        (spot, oldest)
+        spot
     }
 
     /// Packets in the bucket of `spot`.
@@ -129,24 +136,34 @@ impl Table {
         u32::from(self.buckets[spot.bucket()].len)
     }
 
-    /// Takes a packet out.
-    pub fn remove(&mut self, spot: Spot) -> Option<Held> {
-        let held = self.places[spot.index()].take()?;
-        self.buckets[spot.bucket()].forget(spot.place());
+    /// Takes a packet out; what was known about it is gone.
+    pub fn remove(&mut self, spot: Spot) -> Option<Skb> {
+        let skb = self.places[spot.index()].take()?.skb;
+        let bucket = &mut self.buckets[spot.bucket()];
+        bucket.forget(spot.place());
+        if bucket.len == 0 {
+            self.in_use &= !(1 << spot.bucket());
+        }
         self.len -= 1;
-        Some(held)
+        Some(skb)
     }
 
-    /// Takes the oldest packet out of a bucket; given a time, only if it came before.
-    pub fn pop_oldest(&mut self, bucket: usize, older_than: Option<Time>) -> Option<Held> {
+    /// The buckets that hold packets, as bits.
+    pub fn in_use(&self) -> u8 {
+        self.in_use
+    }
+
+    /// The oldest packet of a bucket; given a time, only if it came before.
+    pub fn oldest(&self, bucket: usize, older_than: Option<Time>) -> Option<Spot> {
         let place = *self.buckets[bucket % BUCKETS].places().first()?;
         let spot = Spot::new(bucket % BUCKETS, usize::from(place));
         let held = self.places[spot.index()].as_ref()?;
-        if older_than.is_some_and(|then| !held.is_older_than(then)) {
-            return None;
-        }
-        self.remove(spot)
+        older_than.is_none_or(|then| held.is_older_than(then)).then_some(spot)
     }
+}
+
+fn hash_of(held: &Held) -> u32 {
+    held.header.first_chunk::<FIXED>().map_or(0, |fixed| flow_hash(held.next.hash, fixed))
 }
 
 fn bucket_of(hash: u32) -> usize {

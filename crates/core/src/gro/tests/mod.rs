@@ -78,7 +78,7 @@ impl Bench {
         let out = SkbQueue::new();
         let mut lives = LifeReader::new();
         cx.life = lives.shard(0, 4_096, Selector::All);
-        let (ring, dma) = rx_ring(8, 0);
+        let (ring, dma) = rx_ring(2, 0);
         let gro = Gro::new();
         Bench { cx, gro, ring, dma, mode, out, delivered: Vec::new(), offered: 0, streaks: 0, charged: 0, lives }
     }
