@@ -7,6 +7,7 @@
 
 pub mod cx;
 pub mod demux;
+mod expect;
 pub mod gro;
 pub mod icmp;
 pub mod ip;

@@ -5,13 +5,14 @@
 //! packet runs to completion. Consecutive packets of one flow are a [`Run`]: one look-up, one lock.
 
 use rxpath_mem::{Skb, SkbQueue};
+use rxpath_wire::EthernetHeader;
 
 use crate::cx::Cx;
 use crate::demux::{self, PacketType};
 use crate::ip::{self, Protocol};
 use crate::netfilter::{self, HookPoint};
 use crate::socket::FlowTable;
-use crate::tcp::{self, Run};
+use crate::tcp::{self, Run, Source, Taken};
 use crate::{icmp, neigh};
 
 /// Goes on with what the room passed, or ends the packet as the room decided.
@@ -24,14 +25,26 @@ macro_rules! room {
     };
 }
 
-/// `netif_receive_skb_list`: phases 3 to 7 for a burst, in order.
-pub(crate) fn netif_receive_skb_list(cx: &mut Cx, flows: &mut FlowTable, burst: &mut SkbQueue) {
+/// `netif_receive_skb_list`: phases 3 to 7 for a burst, in order. The run stays open: the caller finishes it.
+pub(crate) fn netif_receive_skb_list(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, burst: &mut SkbQueue) {
     tcp::early_demux(cx, flows, burst);
-    let mut run = Run::none();
     while let Some(skb) = burst.pop_front() {
-        netif_receive_skb(cx, flows, &mut run, skb);
+        netif_receive_skb(cx, flows, run, skb);
     }
-    run.finish(cx, flows);
+}
+
+/// Frames in the ring that are as the packet before them in all that the rooms look at: they need not be asked again, as
+/// long as nobody stands in the rooms who wants to see every packet.
+pub(crate) fn streak(cx: &mut Cx, run: &mut Run, source: &mut Source<'_>, limit: usize) -> Option<Taken> {
+    let hooked = cx.net.hooks.any_at(HookPoint::PreRouting) || cx.net.hooks.any_at(HookPoint::LocalIn);
+    if hooked || cx.net.ptypes.has_taps() || cx.life.on() {
+        return None;
+    }
+    let taken = run.streak(cx, source, limit)?;
+    let packet_len = taken.frame_len - EthernetHeader::LEN;
+    demux::count_processed(cx, taken.frames as u64);
+    ip::count_passed(cx, taken.frames as u64, packet_len as u64, taken.tos);
+    Some(taken)
 }
 
 /// One packet, from the device to its protocol.

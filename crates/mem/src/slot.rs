@@ -108,6 +108,14 @@ pub enum IpSummed {
     Partial = 3,
 }
 
+impl IpSummed {
+    /// Whether somebody verified the checksum already, or will fill it in.
+    #[inline(always)]
+    pub fn is_known_good(self) -> bool {
+        matches!(self, IpSummed::Unnecessary | IpSummed::Partial)
+    }
+}
+
 /// Public metadata of a packet, in the same cache line as its lengths: plain fields, reached through [`crate::Skb`].
 #[derive(Clone, Debug)]
 #[repr(C)]

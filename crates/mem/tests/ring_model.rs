@@ -187,7 +187,7 @@ impl World {
         let mut uses = Vec::new();
         let mut tail = skb.tail();
         let wanted = self.frames.front().map_or((0, 0), |frame| (frame.bytes.len() as u16, frame.desc.hash));
-        let used = self.ring.use_in_place(limit, wanted, &mut tail, |tail: &mut Tail<'_>, bytes: &[u8], csum| {
+        let used = self.ring.use_in_place(limit, wanted, &mut tail, &mut |tail: &mut Tail<'_>, bytes: &[u8], csum| {
             let frame = &self.frames[uses.len()];
             assert_eq!((bytes, csum), (&frame.bytes[..], frame.desc.csum));
             let len = bytes.len();

@@ -30,7 +30,7 @@ use crate::cx::{Cx, Fate};
 /// `__netif_receive_skb_core`: the packet goes to the taps, and on to the handler of its protocol.
 #[inline(always)]
 pub fn netif_receive_skb_core(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, PacketType)> {
-    cx.count(Counter::SoftnetProcessed);
+    count_processed(cx, 1);
     if is_vlan(skb.protocol) {
         match vlan_receive(cx, skb) {
             Ok(untagged) => skb = untagged,
@@ -44,6 +44,12 @@ pub fn netif_receive_skb_core(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, PacketTyp
         Some(handler) => Fate::Pass((skb, handler)),
         None => unhandled(cx, skb),
     }
+}
+
+/// So many packets came this far.
+#[inline(always)]
+pub fn count_processed(cx: &Cx, packets: u64) {
+    cx.count_n(Counter::SoftnetProcessed, packets);
 }
 
 #[inline(always)]

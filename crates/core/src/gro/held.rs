@@ -8,10 +8,11 @@ use rxpath_trace::{Consumed, EventKind, Time};
 use rxpath_wire::{IpProto, TcpFlags};
 
 use super::inet::frame;
-use super::next::{Next, STAMPED};
-use super::segment::{ETHERNET, FIXED, LONGEST, Segment, at};
+use super::next::Next;
+use super::segment::Segment;
 use super::{COPY_MAX, MAX_PACKET};
 use crate::cx::Cx;
+use crate::expect::{ETHERNET, FIXED, LONGEST, STAMPED, at};
 
 /// A packet that waits for its continuation, with what the comparison needs beside it, so that the packet's own lines
 /// are touched only to append.

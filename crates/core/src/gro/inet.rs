@@ -11,7 +11,8 @@ use rxpath_trace::GroPass;
 use rxpath_wire::ipv4::{MORE_FRAGMENTS, OFFSET_MASK};
 use rxpath_wire::{EtherType, IpProto};
 
-use super::segment::{ETHERNET, FIXED, Segment, be16};
+use super::segment::Segment;
+use crate::expect::{ETHERNET, FIXED, be16};
 
 /// What screening makes of a packet.
 pub(super) enum Screen {

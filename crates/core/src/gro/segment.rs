@@ -4,42 +4,11 @@
 //! `skb_gro_checksum_validate`.
 
 use rxpath_arch::csum;
-use rxpath_mem::{IpSummed, Skb};
+use rxpath_mem::Skb;
 use rxpath_trace::GroPass;
 use rxpath_wire::{IpProto, SeqNum, TcpFlags};
 
-/// Bytes of the Ethernet header.
-pub(super) const ETHERNET: usize = 14;
-/// Bytes of the fixed headers: Ethernet, IPv4 and TCP without options.
-pub(super) const FIXED: usize = 54;
-/// Bytes of the longest headers: with 40 bytes of TCP options.
-pub(super) const LONGEST: usize = FIXED + 40;
-
-/// Where the fields lie in the frame.
-pub(super) mod at {
-    /// Identification.
-    pub const ID: usize = 18;
-    /// IPv4 header checksum.
-    pub const IP_CHECKSUM: usize = 24;
-    /// Source address, destination address, source port, destination port: 12 bytes.
-    pub const TUPLE: usize = 26;
-    /// Source port: here the TCP header begins.
-    pub const PORTS: usize = 34;
-    /// Sequence number.
-    pub const SEQ: usize = 38;
-    /// Acknowledgement number.
-    pub const ACK: usize = 42;
-    /// Data offset, in the upper four bits.
-    pub const DATA_OFFSET: usize = 46;
-    /// Flags.
-    pub const FLAGS: usize = 47;
-    /// Window.
-    pub const WINDOW: usize = 48;
-    /// TCP checksum.
-    pub const CHECKSUM: usize = 50;
-    /// Urgent pointer.
-    pub const URGENT: usize = 52;
-}
+use crate::expect::{ETHERNET, FIXED, at, be16, be32};
 
 /// A TCP segment over IPv4 that passed screening.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +51,7 @@ impl Segment {
             alone,
             verified: false,
         };
-        if !alone && !is_known_good(skb.ip_summed) {
+        if !alone && !skb.ip_summed.is_known_good() {
             if !sums_up(skb, frame) {
                 return Err(GroPass::Checksum);
             }
@@ -110,12 +79,6 @@ impl Segment {
 
 /// Control bits after which nothing is merged.
 const HASTE: u8 = TcpFlags::FIN.0 | TcpFlags::SYN.0 | TcpFlags::RST.0 | TcpFlags::PSH.0 | TcpFlags::URG.0;
-
-/// Whether somebody verified the checksum already.
-#[inline(always)]
-pub(super) fn is_known_good(ip_summed: IpSummed) -> bool {
-    matches!(ip_summed, IpSummed::Unnecessary | IpSummed::Partial)
-}
 
 /// Whether pseudo-header and segment, with its checksum, add up to all ones (RFC 9293 section 3.1). `frame` is the linear
 /// part, from the Ethernet header on.
@@ -145,16 +108,4 @@ fn add_fragments(mut sum: u16, len: usize, skb: &Skb) -> u16 {
         odd ^= fragment.len() % 2 == 1;
     }
     sum
-}
-
-/// A 16-bit field.
-#[inline(always)]
-pub(super) fn be16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-/// A 32-bit field.
-#[inline(always)]
-pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

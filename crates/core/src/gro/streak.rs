@@ -13,11 +13,11 @@ use rxpath_trace::Consumed;
 
 use super::held::Held;
 use super::inet;
-use super::next::{Next, STAMPED, pattern};
-use super::segment::{FIXED, LONGEST, is_known_good};
+use super::next::Next;
 use super::table::Spot;
 use super::{COPY_MAX, Gro, MAX_PACKET};
 use crate::cx::Cx;
+use crate::expect::{FIXED, LONGEST, STAMPED, pattern};
 
 impl Gro {
     /// Merges the next frames of the ring, at most `limit`, into the packet that was merged last, as long as each is the
@@ -52,7 +52,7 @@ impl Gro {
         if is_other || held.segments_to_come(skb.ifindex) == 0 {
             return Err(skb);
         }
-        let is_good = is_known_good(skb.ip_summed);
+        let is_good = skb.ip_summed.is_known_good();
         let is_next = if usize::from(held.header_len) == FIXED {
             held.next.is_whole::<FIXED>(&held.header, frame, is_good)
         } else {
@@ -73,7 +73,7 @@ impl Next {
         frame.len() == self.frame_len as usize
             && self.follows(fixed)
             && pattern.matches(frame)
-            && (is_good || frame.get(N..).is_some_and(|payload| self.sums_up(fixed, csum::total(payload))))
+            && (is_good || frame.get(N..).is_some_and(|payload| self.sums.tcp_is_right(fixed, csum::total(payload))))
     }
 }
 
@@ -93,9 +93,9 @@ impl<const N: usize> Vectorized for Streak<'_, N> {
         let Streak { held, ring, limit } = self;
         let Some(pattern) = pattern::<N>(&held.header) else { return 0 };
         // By value, so that it stays in registers.
-        let expected = Expected { next: held.next, mss: held.mss, pattern, simd };
+        let mut expected = Expected { next: held.next, mss: held.mss, pattern, simd };
         let mut tail = held.skb.tail();
-        ring.use_in_place(limit, (held.next.frame_len as u16, held.next.hash), &mut tail, expected)
+        ring.use_in_place(limit, (held.next.frame_len as u16, held.next.hash), &mut tail, &mut expected)
     }
 }
 
@@ -115,18 +115,20 @@ impl<S: Simd, const N: usize> FrameUser for Expected<'_, S, N> {
         if !self.next.follows(fixed) {
             return Use::None;
         }
-        let is_good = is_known_good(summed);
+        let is_good = summed.is_known_good();
         let used = if len <= COPY_MAX
             && let Some(room) = tail.room(len)
         {
             // What was copied and is not taken is nothing.
             let Some(payload) = self.pattern.copy_behind(self.simd, frame, room) else { return Use::None };
-            if !is_good && !self.next.sums_up(fixed, payload) {
+            if !is_good && !self.next.sums.tcp_is_right(fixed, payload) {
                 return Use::None;
             }
             tail.take(len);
             Use::Copied
-        } else if self.pattern.matches(frame) && (is_good || self.next.sums_up(fixed, csum::total(&frame[N..]))) {
+        } else if self.pattern.matches(frame)
+            && (is_good || self.next.sums.tcp_is_right(fixed, csum::total(&frame[N..])))
+        {
             Use::Chained { skip: N }
         } else {
             return Use::None;

@@ -5,7 +5,7 @@ use rxpath_trace::Time;
 
 use super::held::Held;
 use super::inet::frame;
-use super::segment::{FIXED, at, be32};
+use crate::expect::{FIXED, at, be32};
 
 /// Number of buckets (`GRO_HASH_BUCKETS`).
 const BUCKETS: usize = 8;

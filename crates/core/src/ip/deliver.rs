@@ -41,12 +41,18 @@ pub fn local_deliver_finish(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Protocol)> 
     skb.transport_off = skb.network_off + header_len as u16;
     match cx.net.inet_protos.lookup(number) {
         Some(protocol) => {
-            cx.count(Counter::IpInDelivers);
+            count_delivered(cx, 1);
             cx.event(&skb, EventKind::LocalDeliver, u32::from(number), 0);
             Fate::Pass((skb, protocol))
         }
         None => unknown_protocol(cx, skb),
     }
+}
+
+/// So many packets found the handler of their protocol.
+#[inline(always)]
+pub(super) fn count_delivered(cx: &Cx, packets: u64) {
+    cx.count_n(Counter::IpInDelivers, packets);
 }
 
 /// A hook shortened the packet behind the checks.

@@ -24,4 +24,4 @@ mod tests;
 pub use self::deliver::{local_deliver, local_deliver_finish};
 pub(crate) use self::options::{OptionBytes, Own as OwnOptions, echo as echo_options};
 pub use self::protocols::{ErrorHandler, InetProtos, Protocol};
-pub use self::receive::{rcv, rcv_finish};
+pub use self::receive::{count_passed, rcv, rcv_finish};

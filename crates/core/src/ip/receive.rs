@@ -28,11 +28,10 @@ pub fn rcv(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
     let seen = Ipv4Header::parse(skb.data()).zip(skb.data().first_chunk()).map(|((header, _), bytes)| {
         (header.version_ihl(), header.tos(), usize::from(header.total_len()), sums_to_all_ones(bytes))
     });
-    cx.count(Counter::IpInReceives);
-    cx.count_n(Counter::IpExtInOctets, len as u64);
+    count_received(cx, 1, len as u64);
     let Some((first, tos, total_len, fixed_part_sound)) = seen else { return bad_header(cx, skb) };
     let sound = if first == PLAIN {
-        count_ecn(cx, tos, skb.gso_segs);
+        count_ecn(cx, tos, u64::from(skb.gso_segs.max(1)));
         fixed_part_sound
     } else {
         match sound_with_options(cx, &skb) {
@@ -104,21 +103,36 @@ fn sound_with_options(cx: &Cx, skb: &Skb) -> Option<bool> {
     if header.version() != 4 || header.ihl() < 5 {
         return None;
     }
-    count_ecn(cx, header.tos(), skb.gso_segs);
+    count_ecn(cx, header.tos(), u64::from(skb.gso_segs.max(1)));
     let whole = skb.data().get(..header.header_len())?;
     Some(rxpath_wire::ipv4::verify(whole))
 }
 
+/// So many packets came, of so many bytes together.
+#[inline(always)]
+fn count_received(cx: &Cx, packets: u64, octets: u64) {
+    cx.count_n(Counter::IpInReceives, packets);
+    cx.count_n(Counter::IpExtInOctets, octets);
+}
+
+/// What the rooms from `ip_rcv` to local delivery count for packets that are as one that passed them: so many of `len`
+/// bytes, with this type of service.
+pub fn count_passed(cx: &Cx, packets: u64, len: u64, tos: u8) {
+    count_received(cx, packets, packets * len);
+    count_ecn(cx, tos, packets);
+    super::deliver::count_delivered(cx, packets);
+}
+
 /// RFC 3168 section 5: the four values of the field, for each segment of a merged packet.
 #[inline(always)]
-fn count_ecn(cx: &Cx, tos: u8, gso_segs: u16) {
+fn count_ecn(cx: &Cx, tos: u8, segments: u64) {
     let counter = match tos & 3 {
         0 => Counter::IpExtInNoECTPkts,
         1 => Counter::IpExtInECT1Pkts,
         2 => Counter::IpExtInECT0Pkts,
         _ => Counter::IpExtInCEPkts,
     };
-    cx.count_n(counter, u64::from(gso_segs.max(1)));
+    cx.count_n(counter, segments);
 }
 
 /// Cuts what lies behind the packet (`pskb_trim_rcsum`). A sum over the whole frame is worth nothing then.

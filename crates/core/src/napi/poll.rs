@@ -11,6 +11,7 @@ use crate::demux::eth_type_trans;
 use crate::demux::stats::DevStat;
 use crate::gro::Gro;
 use crate::nic::{DeviceQueue, IrqLine, TruesizeModel, Xmit};
+use crate::tcp::{Source, Taken};
 
 /// A receive queue with its ring, its device and its GRO lists. Owned by one Cpu.
 pub struct Napi {
@@ -29,6 +30,15 @@ pub struct Napi {
     gro_on: bool,
     /// Segments handed on before the list is pushed up (`gro_normal_batch`).
     batch: usize,
+}
+
+/// What stands above the driver's poll.
+pub trait Upper {
+    /// Takes a list of packets, in order.
+    fn receive(&mut self, cx: &mut Cx, ready: &mut SkbQueue);
+
+    /// Takes frames that continue the packet that was received last, at most `limit`, straight from the ring.
+    fn streak(&mut self, cx: &mut Cx, source: &mut Source<'_>, limit: usize) -> Option<Taken>;
 }
 
 /// What a NAPI needs to know of its interface.
@@ -79,18 +89,18 @@ impl Napi {
         self.ring.posted()
     }
 
-    /// The driver's poll: takes at most `weight` frames off the ring. Lists of packets that are ready go up through
-    /// `receive` as they fill. Gives the number of frames taken.
+    /// The driver's poll: takes at most `weight` frames off the ring. Lists of packets that are ready go `up` as they
+    /// fill. Gives the number of frames taken.
     #[inline]
-    pub fn poll(&mut self, cx: &mut Cx, weight: usize, mut receive: impl FnMut(&mut Cx, &mut SkbQueue)) -> usize {
+    pub fn poll(&mut self, cx: &mut Cx, weight: usize, up: &mut impl Upper) -> usize {
         self.queue.dma(cx.now, &mut cx.pool, weight);
         self.count_missed(cx);
         let mut ready = SkbQueue::new();
         let (mut work, mut bytes, mut errors) = (0, 0, 0);
         while work < weight {
-            let (merged, merged_bytes) = self.streak(cx, weight - work);
-            work += merged;
-            bytes += merged_bytes;
+            let (used, used_bytes) = self.streak(cx, weight - work, ready.is_empty(), up);
+            work += used;
+            bytes += used_bytes;
             if work == weight {
                 break;
             }
@@ -106,8 +116,8 @@ impl Napi {
                     errors += 1;
                 }
             }
-            if ready.len() >= self.batch {
-                receive(cx, &mut ready);
+            if ready.len() >= self.batch || self.goes_on(&ready) {
+                up.receive(cx, &mut ready);
             }
         }
         // Counted for the whole poll: nobody looks at the figures of this Cpu before it is over.
@@ -115,28 +125,40 @@ impl Napi {
         cx.dev.received(self.ifindex, (work - errors) as u64, bytes as u64);
         self.ring.refill(&mut cx.pool);
         if !ready.is_empty() {
-            receive(cx, &mut ready);
+            up.receive(cx, &mut ready);
         }
         work
     }
 
     /// Flushes what GRO holds: all of it, at the end of a poll on a machine whose jiffies are as long as here.
-    pub fn gro_flush(&mut self, cx: &mut Cx, mut receive: impl FnMut(&mut Cx, &mut SkbQueue)) {
+    pub fn gro_flush(&mut self, cx: &mut Cx, up: &mut impl Upper) {
         let mut ready = SkbQueue::new();
         self.gro.flush(cx, &mut ready, None);
         if !ready.is_empty() {
-            receive(cx, &mut ready);
+            up.receive(cx, &mut ready);
         }
     }
 
-    /// Frames that continue what GRO holds: merged where they lie, their slots posted again. Gives their number and
-    /// their bytes.
+    /// Frames that continue what GRO holds or, without GRO, what the socket received last: used where they lie. Gives their
+    /// number and their bytes. Nothing may be overtaken: without GRO, `all_up` says that all packets before them went up.
     #[inline(always)]
-    fn streak(&mut self, cx: &mut Cx, limit: usize) -> (usize, usize) {
-        if !self.gro_on || self.gro.held() == 0 || cx.life.on() {
+    fn streak(&mut self, cx: &mut Cx, limit: usize, all_up: bool, up: &mut impl Upper) -> (usize, usize) {
+        if self.gro_on {
+            let holds = self.gro.held() > 0 && !cx.life.on();
+            return if holds { self.gro.streak(cx, &mut self.ring, limit, self.ifindex) } else { (0, 0) };
+        }
+        if !all_up {
             return (0, 0);
         }
-        self.gro.streak(cx, &mut self.ring, limit, self.ifindex)
+        let mut source = Source { ring: &mut self.ring, ifindex: self.ifindex, truesize: self.truesize };
+        up.streak(cx, &mut source, limit).map_or((0, 0), |taken| (taken.frames, taken.frames * taken.frame_len))
+    }
+
+    /// Whether, without GRO, the next frame is of the flow of the last packet, as far as the device's hash tells: then that
+    /// goes up at once, and the frame may be used where it lies.
+    #[inline(always)]
+    fn goes_on(&mut self, ready: &SkbQueue) -> bool {
+        !self.gro_on && ready.back().is_some_and(|skb| skb.hash != 0 && self.ring.hash_at(0) == Some(skb.hash))
     }
 
     /// A frame as an Skb: charge, type, GRO.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::{Counter, DropReason, EventKind, Holder, Time};
 
+use super::poll::Upper;
 use super::{Backlog, Napi, Steer};
 use crate::cx::Cx;
 use crate::netns::NetConfig;
 use crate::nic::{DeviceQueue, Doorbell};
-use crate::path::netif_receive_skb_list;
+use crate::path;
 use crate::socket::FlowTable;
+use crate::tcp::{Run, Source, Taken};
 use crate::tx::{self, Devices};
 
 /// Frames of one poll (`NAPI_POLL_WEIGHT`).
@@ -166,10 +168,11 @@ impl Softirq {
         };
         let Softirq { napis, steer, others, .. } = self;
         let Some(napi) = napis.get_mut(index) else { return (0, false) };
-        let mut receive = |cx: &mut Cx, ready: &mut SkbQueue| steer_and_receive(cx, flows, steer, others, ready);
-        let work = napi.poll(cx, WEIGHT, &mut receive);
+        let mut up = Up { flows, run: Run::none(), steer, others };
+        let work = napi.poll(cx, WEIGHT, &mut up);
         // At full weight the poll is not over, but nothing may wait in GRO for it: jiffies are too long (HZ < 1000).
-        napi.gro_flush(cx, &mut receive);
+        napi.gro_flush(cx, &mut up);
+        up.run.finish(cx, up.flows);
         (work, work == WEIGHT || !napi.complete())
     }
 
@@ -186,7 +189,9 @@ impl Softirq {
                 cx.event(skb, EventKind::CpuBacklogTaken, left, 0);
             }
         }
-        netif_receive_skb_list(cx, flows, &mut packets);
+        let mut run = Run::none();
+        path::netif_receive_skb_list(cx, flows, &mut run, &mut packets);
+        run.finish(cx, flows);
         let more = !backlog.is_empty();
         self.backlog_scheduled = more;
         (work, more)
@@ -223,13 +228,28 @@ impl Softirq {
     }
 }
 
-/// `netif_receive_skb_list_internal`: packets that another Cpu owns go to its backlog, the others up the path.
-#[inline]
-fn steer_and_receive(cx: &mut Cx, flows: &mut FlowTable, steer: &mut Steer, others: &Neighbours, ready: &mut SkbQueue) {
-    if steer.hash_all(cx, ready) {
-        send_away(cx, steer, others, ready);
+/// The way up from a poll. The run of the packet that went up last stays open until the poll is over.
+struct Up<'a> {
+    flows: &'a mut FlowTable,
+    run: Run,
+    steer: &'a mut Steer,
+    others: &'a Neighbours,
+}
+
+impl Upper for Up<'_> {
+    /// `netif_receive_skb_list_internal`: packets that another Cpu owns go to its backlog, the others up the path.
+    #[inline]
+    fn receive(&mut self, cx: &mut Cx, ready: &mut SkbQueue) {
+        if self.steer.hash_all(cx, ready) {
+            send_away(cx, self.steer, self.others, ready);
+        }
+        path::netif_receive_skb_list(cx, self.flows, &mut self.run, ready);
     }
-    netif_receive_skb_list(cx, flows, ready);
+
+    #[inline]
+    fn streak(&mut self, cx: &mut Cx, source: &mut Source<'_>, limit: usize) -> Option<Taken> {
+        path::streak(cx, &mut self.run, source, limit)
+    }
 }
 
 /// Takes the packets that other Cpus own out of a list.

@@ -9,7 +9,7 @@ use super::{MS, Segment, State, TcpSock};
 use crate::cx::{Cx, End, Fate};
 
 /// Bits of the offset-flags-window word that header prediction ignores: PSH and the reserved bits.
-const PRED_IGNORED: u32 = 0x0f08_0000;
+pub(super) const PRED_IGNORED: u32 = 0x0f08_0000;
 /// Difference of timestamps that is still believed (`TCP_PAWS_WINDOW`).
 const PAWS_WINDOW: i32 = 1;
 

@@ -48,6 +48,7 @@ mod segment;
 mod send_buffer;
 mod sock;
 mod states;
+mod streak;
 mod timers;
 mod timewait;
 mod window;
@@ -67,6 +68,7 @@ pub use rtt::RttEstimator;
 pub use segment::Segment;
 pub use send_buffer::SendBuffer;
 pub use sock::{Deadlines, Effects, Receiver, Sender, SentSegment, SockError, TcpSock, UserSide};
+pub use streak::{Source, Taken};
 pub use timewait::TimeWait;
 pub use write_queue::{Unsent, WriteQueue};
 

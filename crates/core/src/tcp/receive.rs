@@ -9,6 +9,7 @@ use rxpath_wire::frame::flow_of_ipv4;
 use rxpath_wire::{Addr, EtherType, FlowHasher, IpProto, Ipv4Header, TcpHeader, Tuple};
 
 use super::listen::{self, Checked};
+use super::streak::{Source, Taken};
 use super::timewait::Verdict;
 use super::{Effects, Segment, State, TcpSock, TimeWait, auth, backlog, reply};
 use crate::cx::{Cx, Fate};
@@ -185,6 +186,12 @@ impl Run {
             return None;
         }
         self.held.as_deref_mut()
+    }
+
+    /// Takes frames of the run's flow straight from a ring: see [`super::streak`].
+    #[inline]
+    pub fn streak(&mut self, cx: &mut Cx, source: &mut Source<'_>, limit: usize) -> Option<Taken> {
+        self.held.as_deref_mut()?.streak(cx, source, limit)
     }
 
     /// Lets the socket go and does what its packets asked for.

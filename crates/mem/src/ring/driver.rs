@@ -198,7 +198,7 @@ impl RxRing {
         limit: usize,
         (len, hash): (u16, u32),
         tail: &mut Tail<'_>,
-        mut user: impl FrameUser,
+        user: &mut impl FrameUser,
     ) -> usize {
         let ready = self.driver.ready().min(limit);
         let run = self.driver.completed_run();

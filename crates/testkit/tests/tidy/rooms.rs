@@ -6,8 +6,9 @@ use crate::tree::Source;
 /// The core's modules from the ground up; one may import those of the lines before it, and those of its own line, which
 /// are two sides of one thing. This is not the order of the path, which ARCHITECTURE.md has: a room never calls the next
 /// one, and what several rooms stand on comes first.
-const FROM_THE_GROUND_UP: [&[&str]; 15] = [
+const FROM_THE_GROUND_UP: [&[&str]; 16] = [
     &["sysctl"],
+    &["expect"],
     &["timer"],
     &["nic"],
     &["route"],

@@ -13,8 +13,8 @@ use rxpath_trace::{Event, EventKind, LifeReader, PacketId, Selector, Time};
 
 use self::frames::Frame;
 use super::Gro;
-use super::segment::ETHERNET;
 use crate::cx::Cx;
+use crate::expect::ETHERNET;
 use crate::testing;
 
 /// What happens to the one under test.
