@@ -3,6 +3,7 @@
 pub(crate) mod lab;
 mod memory;
 mod merged;
+mod streak;
 
 use std::net::{IpAddr, SocketAddr};
 
