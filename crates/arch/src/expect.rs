@@ -77,38 +77,55 @@ mod avx2 {
     use crate::csum::avx2::{add_words, keep_fused, load, store, total_of_words};
     use crate::csum::scalar;
 
+    /// Copies a vector and adds its words to `lanes`.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn copy_and_add(lanes: __m256i, to: &mut [u8; V], from: &[u8; V]) -> __m256i {
+        let words = load(from);
+        store(to, words);
+        keep_fused();
+        add_words(lanes, words)
+    }
+
     impl<const N: usize> Pattern<'_, N> {
-        /// [`Pattern::copy_behind`] with AVX2.
+        /// [`Pattern::copy_behind`] with AVX2. Not marked as compiled for it, so that it can always be inlined into what is
+        /// ([`crate::vector`]); its parts are.
         ///
         /// # Safety
         ///
-        /// The processor must have AVX2. A caller that is itself compiled for it needs no `unsafe`.
-        #[target_feature(enable = "avx2")]
-        #[inline]
-        pub(crate) fn copy_behind_avx2(&self, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
+        /// The processor must have AVX2.
+        #[inline(always)]
+        pub(crate) unsafe fn copy_behind_avx2(&self, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
             let (header, payload) = frame.split_first_chunk::<N>()?;
             assert!(dst.len() == payload.len(), "{LENGTHS}");
-            let mut bits = _mm256_or_si256(self.differing_at(header, 0), self.differing_at(header, N - V));
-            if N > 2 * V {
-                bits = _mm256_or_si256(bits, self.differing_at(header, V));
-            }
-            if _mm256_testz_si256(bits, bits) == 0 {
+            // SAFETY: by the caller's promise.
+            if !unsafe { self.is_same(header) } {
                 return None;
             }
             let (vectors, rest) = payload.as_chunks::<V>();
             let (out, out_rest) = dst.as_chunks_mut::<V>();
-            let mut lanes = _mm256_setzero_si256();
+            // SAFETY: as above.
+            let mut lanes = unsafe { _mm256_setzero_si256() };
             for (to, from) in out.iter_mut().zip(vectors) {
-                let words = load(from);
-                store(to, words);
-                lanes = add_words(lanes, words);
-                keep_fused();
+                // SAFETY: as above.
+                lanes = unsafe { copy_and_add(lanes, to, from) };
             }
-            let total = total_of_words(lanes, vectors.len());
+            // SAFETY: as above.
+            let total = unsafe { total_of_words(lanes, vectors.len()) };
             if rest.is_empty() {
                 return Some(total);
             }
             Some(total + scalar::copy_and_add_up(out_rest, rest))
+        }
+
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn is_same(&self, header: &[u8; N]) -> bool {
+            let mut bits = _mm256_or_si256(self.differing_at(header, 0), self.differing_at(header, N - V));
+            if N > 2 * V {
+                bits = _mm256_or_si256(bits, self.differing_at(header, V));
+            }
+            _mm256_testz_si256(bits, bits) != 0
         }
 
         /// The bits in which 32 bytes of a header differ where they must not.

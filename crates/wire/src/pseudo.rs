@@ -11,7 +11,7 @@ use rxpath_arch::csum;
 /// which is zero in ones' complement.
 #[inline]
 pub fn pseudo_sum(src: Addr, dst: Addr, proto: u8, len: usize) -> u16 {
-    let addresses = csum::sum_add(csum::sum_array(&src.0), csum::sum_array(&dst.0));
+    let addresses = csum::fold(csum::total(&src.0) + csum::total(&dst.0)).swap_bytes();
     csum::sum_add(addresses, csum::fold(u64::from(proto) + len as u64))
 }
 

@@ -60,7 +60,6 @@ struct Ways<'a> {
     napis: &'a mut [Napi],
     others: &'a Neighbours,
     cpu: u16,
-    net: Arc<NetConfig>,
 }
 
 impl Devices for Ways<'_> {
@@ -69,8 +68,8 @@ impl Devices for Ways<'_> {
         Some(&mut *napi.queue)
     }
 
-    fn forward(&mut self, ifindex: u16, skb: Skb) -> Result<(), (Skb, DropReason)> {
-        let Some(interface) = self.net.interface(ifindex) else { return Err((skb, DropReason::DevReady)) };
+    fn forward(&mut self, net: &NetConfig, ifindex: u16, skb: Skb) -> Result<(), (Skb, DropReason)> {
+        let Some(interface) = net.interface(ifindex) else { return Err((skb, DropReason::DevReady)) };
         let owner = usize::from(self.cpu % interface.queues);
         let Some(inbox) = self.others.outgoing.get(owner).filter(|_| owner != usize::from(self.cpu)) else {
             return Err((skb, DropReason::DevReady));
@@ -154,8 +153,7 @@ impl Softirq {
             }
         }
         if !cx.outbox.is_empty() {
-            let net = Arc::clone(&cx.net);
-            let mut ways = Ways { napis: &mut self.napis, others: &self.others, cpu: cx.cpu, net };
+            let mut ways = Ways { napis: &mut self.napis, others: &self.others, cpu: cx.cpu };
             tx::flush(cx, &mut ways);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use rxpath_mem::{PagePool, PoolConfig, rx_ring};
@@ -201,12 +201,15 @@ impl Stack {
         let cells = made.into_iter().map(|cpu| CpuCell {
             mib: Arc::clone(&cpu.cx.mib),
             ledger: Arc::clone(&cpu.cx.ledger),
+            read: AtomicU64::new(0),
             dev: Arc::clone(&cpu.cx.dev),
             token: Mutex::new(cpu),
             mailbox: Mutex::new(VecDeque::new()),
             mail: AtomicBool::new(false),
             asleep_until: AtomicU64::new(u64::MAX),
         });
+        let pool_share = pool_share(&config.pool);
+        let rcvbuf_max = AtomicU32::new(pool_share.min(net.sysctl.tcp_rmem.max));
         Ok(Stack(Arc::new(Shared {
             cpus: cells.collect(),
             net: RwLock::new(net),
@@ -215,20 +218,20 @@ impl Stack {
             binds,
             neigh,
             others,
-            user_ledger: Arc::new(Ledger::new()),
             user_life: Mutex::new(user_life),
             lives: Mutex::new(lives),
             rings,
             down: AtomicBool::new(false),
             down_wait: WaitQueue::new(),
             seed: config.seed,
-            rcvbuf_max: rcvbuf_max(&config.pool),
+            pool_share,
+            rcvbuf_max,
         })))
     }
 }
 
 /// An eighth of what a pool holds (`tcp_mem` follows the memory that there is).
-fn rcvbuf_max(pool: &PoolConfig) -> u32 {
+fn pool_share(pool: &PoolConfig) -> u32 {
     let bytes = pool.slots as u64 * 2_048 + pool.large_slots as u64 * 65_536;
     (bytes / 8).min(u64::from(u32::MAX)) as u32
 }

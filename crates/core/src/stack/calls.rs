@@ -7,7 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use event_listener::EventListener;
 use rxpath_mem::{OwnedSoftirq, Returns};
-use rxpath_trace::{Event, EventKind, Holder, PacketId, Time};
+use rxpath_trace::{Event, EventKind, PacketId, Time};
 use rxpath_wire::Addr;
 
 use super::{Stack, lock};
@@ -164,8 +164,8 @@ impl Stack {
             ReadStep::Data(taken) => {
                 let copied = taken.copy_to(buf);
                 let mut returns = Returns::new();
-                let rmem_max = self.config().sysctl.tcp_rmem.max.min(self.0.rcvbuf_max);
-                reader.finish(taken, copied, now, rmem_max, &mut returns, |skb| {
+                let rcvbuf_max = self.0.rcvbuf_max.load(Ordering::Relaxed);
+                reader.finish(taken, copied, now, rcvbuf_max, &mut returns, |skb| {
                     let (kind, a) = (EventKind::Recv, skb.len() as u32);
                     let cpu = self.cpus() as u8;
                     lock(&self.0.user_life).record(Event {
@@ -179,8 +179,11 @@ impl Stack {
                     });
                 });
                 returns.flush();
-                self.0.user_ledger.held_out_shared(Holder::ReceiveQueue, reader.delivered);
-                self.0.user_ledger.delivered_shared(reader.delivered);
+                if reader.delivered > 0
+                    && let Some(cell) = self.0.cpus.get(usize::from(sock.cpu))
+                {
+                    cell.read.fetch_add(reader.delivered, Ordering::Relaxed);
+                }
                 Ok(copied)
             }
             step => self.no_bytes(step),

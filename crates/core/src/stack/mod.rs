@@ -12,11 +12,11 @@ pub mod calls;
 pub mod views;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use rxpath_mem::RingStats;
-use rxpath_trace::{Counters, Event, Ledger, LedgerSnapshot, LifeReader, LifeShard, Snapshot, Time};
+use rxpath_trace::{Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, LifeShard, Snapshot, Time};
 
 pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice};
 pub use calls::{ConnectError, ListenError, RecvError};
@@ -51,8 +51,6 @@ struct Shared {
     binds: Arc<BindTable>,
     neigh: Arc<NeighTable>,
     others: Arc<Neighbours>,
-    /// What application threads enter: several writers.
-    user_ledger: Arc<Ledger>,
     user_life: Mutex<LifeShard>,
     lives: Mutex<LifeReader>,
     rings: Vec<(u16, u16, Arc<RingStats>, IrqLine)>,
@@ -60,9 +58,11 @@ struct Shared {
     /// Those who wait for the stack to go down.
     down_wait: WaitQueue,
     seed: u64,
-    /// Largest receive buffer that auto-tuning may reach: an eighth of a Cpu's pool, so that eight idle readers do not
-    /// take all of it.
-    rcvbuf_max: u32,
+    /// An eighth of a Cpu's pool: no receive buffer tunes itself beyond it, so that eight idle readers do not take all.
+    pool_share: u32,
+    /// Largest receive buffer that auto-tuning may reach, by the pool and by `tcp_rmem`: all that readers need to know of
+    /// the configuration.
+    rcvbuf_max: AtomicU32,
 }
 
 /// A Cpu and what others may do with it.
@@ -74,6 +74,8 @@ struct CpuCell {
     asleep_until: AtomicU64,
     mib: Arc<Counters>,
     ledger: Arc<Ledger>,
+    /// Packets that readers took off receive queues of this Cpu's sockets and delivered: several writers.
+    read: AtomicU64,
     dev: Arc<DevShard>,
 }
 
@@ -115,6 +117,8 @@ impl Stack {
         let mut net = self.0.net.write().unwrap_or_else(PoisonError::into_inner);
         let mut changed = change(&net);
         changed.generation = net.generation + 1;
+        let rcvbuf_max = changed.sysctl.tcp_rmem.max.min(self.0.pool_share);
+        self.0.rcvbuf_max.store(rcvbuf_max, Ordering::Relaxed);
         *net = Arc::new(changed);
         self.0.generation.fetch_add(1, Ordering::Release);
     }
@@ -255,14 +259,17 @@ impl Stack {
 
     /// The ledger of the whole stack. It balances whenever all Cpus and readers are quiet.
     pub fn ledger(&self) -> LedgerSnapshot {
-        let mut sum = self.0.user_ledger.snapshot();
+        let mut sum = LedgerSnapshot::default();
+        let waiting = Ledger::new();
         for cell in &self.0.cpus {
             sum = sum + cell.ledger.snapshot();
+            let read = cell.read.load(Ordering::Relaxed);
+            waiting.held_out(Holder::ReceiveQueue, read);
+            waiting.delivered(read);
         }
-        let waiting = Ledger::new();
         for (_, _, ring, _) in &self.0.rings {
             waiting.offered(ring.held());
-            waiting.held_in(rxpath_trace::Holder::RxRing, ring.held());
+            waiting.held_in(Holder::RxRing, ring.held());
         }
         sum + waiting.snapshot()
     }

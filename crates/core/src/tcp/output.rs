@@ -28,27 +28,32 @@ struct Next {
 /// Finishes a segment whose payload lies in `skb`: header, checksum, then down to IP.
 ///
 /// `repr.sport`/`dport` are taken as given. Without a checksum offload the checksum is filled in here.
-pub(super) fn transmit_segment(cx: &mut Cx, mut skb: Skb, repr: TcpRepr, route: &mut Route, flow: IpFlow) {
+#[inline(always)]
+pub(super) fn transmit_segment(cx: &mut Cx, mut skb: Skb, repr: &TcpRepr, route: &mut Route, flow: &IpFlow) {
     let payload = skb.len();
     let header_len = repr.header_len();
     let header = skb.push(header_len);
-    wire_tcp::emit(header, repr);
+    let (src, dst): (Addr, Addr) = (flow.src, flow.dst);
+    if payload == 0 {
+        wire_tcp::emit_summed(header, *repr, src, dst, 0, 0);
+    } else {
+        wire_tcp::emit(header, *repr);
+    }
     skb.set_transport_header_here();
     skb.seq = repr.seq.0;
     skb.tcp_flags = repr.flags.0;
     let segments = if skb.gso_size > 0 { u64::from(skb.gso_segs) } else { 1 };
-    let (src, dst): (Addr, Addr) = (flow.src, flow.dst);
     if route.features.tx_csum || skb.gso_size > 0 {
         skb.ip_summed = IpSummed::Partial;
         wire_tcp::fill_pseudo(src, dst, skb.data_mut(), header_len + payload);
-    } else {
+    } else if payload > 0 {
         wire_tcp::fill_checksum(src, dst, skb.data_mut());
     }
     cx.count_n(Counter::TcpOutSegs, segments);
     if repr.flags.contains(TcpFlags::RST) {
         cx.count(Counter::TcpOutRsts);
     }
-    tx::ip_queue_xmit(cx, skb, &flow, route);
+    tx::ip_queue_xmit(cx, skb, flow, route);
 }
 
 impl TcpSock {
@@ -73,8 +78,14 @@ impl TcpSock {
         }
     }
 
-    /// Sends what `skb` holds as the segment at `seq` (`__tcp_transmit_skb`).
+    /// Sends what `skb` holds as the segment at `seq`: [`TcpSock::transmit_skb`] as a function of its own.
     fn transmit(&mut self, cx: &mut Cx, skb: Skb, seq: SeqNum, flags: TcpFlags, options: TcpOptions) {
+        self.transmit_skb(cx, skb, seq, flags, options);
+    }
+
+    /// `__tcp_transmit_skb`. Inlined where the flags are known and segments are many: half of it falls away for an ACK.
+    #[inline(always)]
+    fn transmit_skb(&mut self, cx: &mut Cx, skb: Skb, seq: SeqNum, flags: TcpFlags, options: TcpOptions) {
         let window =
             if flags.contains(TcpFlags::SYN) { self.rx.rcv_wnd.min(65_535) as u16 } else { self.select_window(cx) };
         let acks = flags.contains(TcpFlags::ACK);
@@ -93,7 +104,7 @@ impl TcpSock {
         }
         let flow = self.ip_flow(cx, skb.gso_segs);
         let mut route = self.route;
-        transmit_segment(cx, skb, repr, &mut route, flow);
+        transmit_segment(cx, skb, &repr, &mut route, &flow);
         self.route = route;
     }
 
@@ -102,7 +113,7 @@ impl TcpSock {
         let Some(skb) = cx.alloc_output(OutputWhat::TcpAck, 0, true) else { return false };
         let seq = self.acceptable_seq();
         let options = self.established_options(cx.now);
-        self.transmit(cx, skb, seq, TcpFlags::ACK, options);
+        self.transmit_skb(cx, skb, seq, TcpFlags::ACK, options);
         true
     }
 

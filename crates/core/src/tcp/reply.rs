@@ -85,5 +85,5 @@ pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) {
         dont_fragment: true,
         ident: 0,
     };
-    transmit_segment(cx, skb, repr, &mut route, flow);
+    transmit_segment(cx, skb, &repr, &mut route, &flow);
 }

@@ -6,6 +6,7 @@ use rxpath_trace::{DropReason, Holder};
 use crate::cx::Cx;
 use crate::demux::stats::DevStat;
 use crate::demux::tap;
+use crate::netns::NetConfig;
 use crate::nic::{DeviceQueue, Xmit};
 
 /// Frames that may wait for one device (`txqueuelen`).
@@ -75,8 +76,8 @@ pub trait Devices {
     ///
     /// # Errors
     /// The frame, and why it cannot leave.
-    fn forward(&mut self, ifindex: u16, skb: Skb) -> Result<(), (Skb, DropReason)> {
-        let _ = ifindex;
+    fn forward(&mut self, net: &NetConfig, ifindex: u16, skb: Skb) -> Result<(), (Skb, DropReason)> {
+        let _ = (net, ifindex);
         Err((skb, DropReason::DevReady))
     }
 }
@@ -147,7 +148,7 @@ fn flush_one<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
 #[cold]
 fn forward_all<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
     while let Some(skb) = cx.outbox.pop(ifindex) {
-        if let Err((skb, reason)) = devices.forward(ifindex, skb) {
+        if let Err((skb, reason)) = devices.forward(&cx.net, ifindex, skb) {
             cx.release(Holder::TxQueue);
             cx.dev.add(ifindex, DevStat::TxDropped, 1);
             cx.drop_skb(skb, reason);
