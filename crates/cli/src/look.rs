@@ -89,8 +89,13 @@ pub fn nstat(out: &mut Out, args: &NstatArgs, json: bool) -> Result<(), Failure>
 
 /// `rxpath softnet`.
 pub fn softnet(out: &mut Out, args: &SoftnetArgs, json: bool) -> Result<(), Failure> {
-    let rows: Vec<SoftnetRow> = client(&args.control)?.ask(&Ask::Softnet)?;
-    if json { out.json(&rows) } else { softnet_view::print(out, &rows) }
+    let mut client = client(&args.control)?;
+    let rows: Vec<SoftnetRow> = client.ask(&Ask::Softnet)?;
+    if json {
+        return out.json(&rows);
+    }
+    let counters: Vec<CounterRow> = client.ask(&Ask::Counters)?;
+    softnet_view::print(out, &rows, &counters)
 }
 
 /// `rxpath proc`.

@@ -10,12 +10,13 @@
 use std::sync::Arc;
 
 use rxpath_mem::{PagePool, Skb, SlotClass};
+use rxpath_trace::event::{device_word, ports_word};
 use rxpath_trace::{
     Consumed, Counter, Counters, DropReason, Event, EventKind, Flow, Holder, Ledger, LifeShard, OutputWhat, PacketId,
     Time,
 };
-use rxpath_wire::EtherType;
 use rxpath_wire::frame::flow_of_ipv4;
+use rxpath_wire::{Addr, EtherType, IpProto};
 
 use crate::demux::stats::DevShard;
 use crate::neigh::NeighTable;
@@ -69,6 +70,9 @@ pub struct Cx {
     pub dev: Arc<DevShard>,
     /// This Cpu's life records.
     pub life: LifeShard,
+    /// The packet that is worked on, if its life is recorded: what is done because of it is told there
+    /// ([`Cx::effect`]), and what is made because of it names it.
+    pub cause: PacketId,
     /// Configuration: loaded once per softirq run.
     pub net: Arc<NetConfig>,
     /// Listeners, as they are at each look-up.
@@ -118,6 +122,28 @@ impl Cx {
         }
     }
 
+    /// From now on it is this packet that is worked on.
+    #[inline(always)]
+    pub fn work_on(&mut self, skb: &Skb) {
+        if self.life.on() {
+            self.cause = if skb.traced() { skb.id } else { PacketId::NONE };
+        }
+    }
+
+    /// No packet is worked on any more.
+    #[inline(always)]
+    pub fn work_done(&mut self) {
+        self.cause = PacketId::NONE;
+    }
+
+    /// Writes what is done because of the packet that is worked on into its life, if that is recorded.
+    #[inline(always)]
+    pub fn effect(&mut self, kind: EventKind, a: u32, b: u32, other: PacketId) {
+        if !self.cause.is_none() {
+            self.record(self.cause, kind, a, b, other);
+        }
+    }
+
     /// Writes an event for a packet whose life is known to be recorded.
     #[cold]
     pub fn record(&mut self, id: PacketId, kind: EventKind, a: u32, b: u32, other: PacketId) {
@@ -161,7 +187,7 @@ impl Cx {
     #[inline]
     pub fn transmitted(&mut self, skb: Skb, ifindex: u16) {
         self.ledger.transmitted(1);
-        self.event(&skb, EventKind::Transmitted, skb.len() as u32, rxpath_trace::event::device_word(ifindex, self.cpu));
+        self.event(&skb, EventKind::Transmitted, skb.len() as u32, device_word(ifindex, self.cpu));
         self.pool.free(skb);
     }
 
@@ -215,7 +241,46 @@ impl Cx {
     fn output_birth(&mut self, skb: &mut Skb) {
         let wanted = self.life.selects(skb.id, || flow_of_packet(skb.protocol, skb.data()));
         skb.set_traced(wanted);
-        self.event(skb, EventKind::OutputMade, u32::from(skb.scratch), skb.len() as u32);
+        if wanted {
+            self.record(skb.id, EventKind::OutputMade, u32::from(skb.scratch), skb.len() as u32, self.cause);
+            self.record_headers(skb);
+        }
+    }
+
+    /// What the headers of a packet made here say.
+    fn record_headers(&mut self, skb: &Skb) {
+        let parts = if skb.protocol == EtherType::IPV4 { flow_of_ipv4(skb.data()) } else { None };
+        let Some(parts) = parts else { return };
+        let word = |addr: Addr| addr.v4().map_or(0, u32::from);
+        self.record(skb.id, EventKind::Addresses, word(parts.src), word(parts.dst), PacketId::NONE);
+        if parts.proto == IpProto::TCP {
+            let ports = ports_word(parts.sport, parts.dport);
+            self.record(skb.id, EventKind::Ports, ports, u32::from(parts.tcp_flags), PacketId::NONE);
+        }
+    }
+
+    /// Makes the linear data the packet's own, to be written ([`Skb::make_writable`]). False, and nothing done, if the pool
+    /// is dry.
+    pub fn make_writable(&mut self, skb: &mut Skb) -> bool {
+        let copies = match (skb.is_shared(), self.pool.owns(skb)) {
+            (false, _) => 0,
+            (true, true) => skb.headlen(),
+            (true, false) => skb.len(),
+        };
+        let done = skb.make_writable(&mut self.pool);
+        if done && copies > 0 {
+            self.count_n(Counter::CopiedUnshare, copies as u64);
+        }
+        done
+    }
+
+    /// A clone that shares the packet's data, or has a copy of it if that lies in another pool ([`Skb::clone_shared`]).
+    pub fn clone_shared(&mut self, skb: &Skb) -> Option<Skb> {
+        let clone = skb.clone_shared(&mut self.pool)?;
+        if !self.pool.owns(skb) {
+            self.count_n(Counter::CopiedUnshare, skb.len() as u64);
+        }
+        Some(clone)
     }
 
     /// True when more than half of the pool is in use: queued payload is then copied densely, and windows do not grow.
@@ -261,6 +326,7 @@ impl Cx {
             return skb;
         }
         dense.put(skb.len()).copy_from_slice(skb.data());
+        self.count_n(Counter::CopiedDense, skb.len() as u64);
         dense.id = skb.id;
         dense.seq = skb.seq;
         dense.end_seq = skb.end_seq;

@@ -29,8 +29,10 @@ macro_rules! room {
 pub(crate) fn netif_receive_skb_list(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, burst: &mut SkbQueue) {
     tcp::early_demux(cx, flows, burst);
     while let Some(skb) = burst.pop_front() {
+        cx.work_on(&skb);
         netif_receive_skb(cx, flows, run, skb);
     }
+    cx.work_done();
 }
 
 /// Frames in the ring that are as the packet before them in all that the rooms look at: they need not be asked again, as

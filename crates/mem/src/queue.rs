@@ -130,12 +130,12 @@ impl SkbQueue {
     }
 
     /// As [`SkbQueue::chain_back`], but copies the packet's bytes into the room behind the last one's, if there is as much,
-    /// and frees its slot. The charges add up either way.
+    /// and frees its slot. The charges add up either way. Gives how many bytes were copied, too.
     ///
     /// # Errors
     /// As [`SkbQueue::chain_back`].
     #[cold]
-    pub fn append_back(&mut self, skb: Skb, pool: &mut PagePool) -> Result<&mut SkbMeta, Skb> {
+    pub fn append_back(&mut self, skb: Skb, pool: &mut PagePool) -> Result<(&mut SkbMeta, usize), Skb> {
         let Some(slot) = self.tail else { return Err(skb) };
         let mut tail = SkbMut::lend(self, slot);
         let copied = skb.data_len() == 0 && tail.append_bytes(skb.data());
@@ -144,11 +144,12 @@ impl SkbQueue {
         }
         drop(tail);
         if !copied {
-            return self.chain_back(skb);
+            return self.chain_back(skb).map(|tail| (tail, 0));
         }
+        let len = skb.len();
         pool.free(skb);
         // SAFETY: the packet belongs to the queue, which is borrowed mutably as long as the result.
-        Ok(unsafe { slot.meta_mut() })
+        Ok((unsafe { slot.meta_mut() }, len))
     }
 
     /// Gives every packet the hash that `f` finds for it, first to last.

@@ -63,6 +63,7 @@ four_ways! {
     unread_data_resets;
     zero_linger_resets;
     linger_waits;
+    reads_wait_and_end;
     read_timeout;
     write_timeout;
     connect_timeout;
@@ -260,6 +261,47 @@ mod scenario {
                 drop(stream);
                 let left = world.client.core().with(&sock, 0, world.client.now(), |sk| sk.unacknowledged());
                 assert_eq!(left, 0, "the peer has everything");
+            }),
+        ]);
+    }
+
+    pub fn reads_wait_and_end(world: &World) {
+        const PAUSE: Duration = Duration::from_millis(30);
+        let listener = TcpListener::bind(&world.server, server(9)).expect("a listener");
+        world.run(vec![
+            Box::new(|| {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut buf = [0; 2];
+                for last in [false, true] {
+                    let before = world.server.now();
+                    stream.write_all(b"go").expect("room");
+                    let count = stream.read(&mut buf).expect("bytes, or the end");
+                    assert!(world.server.now() - before >= PAUSE.as_nanos() as u64, "it waited for what was to come");
+                    if last {
+                        assert_eq!(count, 0, "the end");
+                    } else {
+                        assert_eq!(&buf[..count], b"ab", "as much as there is room for");
+                        let count = stream.read(&mut buf).expect("what is there is there at once");
+                        assert_eq!(&buf[..count], b"c");
+                    }
+                }
+                assert_eq!(stream.read(&mut buf).expect("the end stays the end"), 0);
+                assert_eq!(stream.read(&mut []).expect("nothing asked for"), 0);
+            }),
+            Box::new(|| {
+                let mut stream = TcpStream::connect(&world.client, server(9)).expect("a connection");
+                let mut go = [0; 2];
+                for last in [false, true] {
+                    stream.set_read_timeout(None).expect("none");
+                    stream.read_exact(&mut go).expect("the reader is there");
+                    stream.set_read_timeout(Some(PAUSE)).expect("a timeout");
+                    assert_eq!(stream.read(&mut go).expect_err("nothing").kind(), ErrorKind::WouldBlock);
+                    if last {
+                        stream.shutdown(Shutdown::Write).expect("connected");
+                    } else {
+                        stream.write_all(b"abc").expect("room");
+                    }
+                }
             }),
         ]);
     }

@@ -450,11 +450,59 @@ fn a_configuration_that_makes_no_sense_is_refused() {
         TapConfig { vnet_hdr: false, offload: true, ..config() },
         TapConfig { mac: Some(MacAddr::BROADCAST), ..config() },
         TapConfig { mac: Some(MacAddr::ZERO), ..config() },
+        TapConfig { mtu: Some(67), ..config() },
     ];
     for config in wrong {
         let error = Tap::open(config.clone()).expect_err("makes no sense");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{config:?}: {error}");
     }
+}
+
+#[test]
+fn both_ends_have_the_mtu_that_is_asked_for() {
+    if !in_private("both_ends_have_the_mtu_that_is_asked_for") {
+        return;
+    }
+    let config = TapConfig {
+        name: "large0".to_owned(),
+        mtu: Some(9_000),
+        vnet_hdr: false,
+        offload: false,
+        ..TapConfig::default()
+    };
+    let Some(mut cable) = Cable::new("mtu", config, small_pool(4)) else { return };
+    let of_kernel = std::fs::read_to_string("/sys/class/net/large0/mtu");
+    // The files of another namespace may be mounted there: then only the datagram tells.
+    if let Ok(of_kernel) = of_kernel {
+        assert_eq!(of_kernel.trim(), "9000");
+    }
+    let socket = UdpSocket::bind((KERNEL, 5000)).expect("socket");
+    let payload = pattern(8_000);
+    socket.send_to(&payload, (OURS, 6000)).expect("it fits one packet");
+    // Its payload goes on in another slot.
+    let is_udp = |frame: &[u8]| frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&IpProto::UDP);
+    let (_, skb, _) = cable.next(is_udp);
+    assert_eq!(bytes_from(&skb, 14 + 20 + 8), payload);
+    cable.pool.free(skb);
+}
+
+#[test]
+fn a_tap_says_its_mtu() {
+    if !in_private("a_tap_says_its_mtu") {
+        return;
+    }
+    let mtu = |mtu| match Tap::open(TapConfig { mtu, ..TapConfig::default() }) {
+        Ok(tap) => Some(tap.info().mtu),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            skip("mtu", &error);
+            None
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let Some(usual) = mtu(None) else { return };
+    assert_eq!((usual, mtu(Some(1_500)), mtu(Some(576))), (1_500, Some(1_500), Some(576)));
+    let error = Tap::open(TapConfig { mtu: Some(u16::MAX), ..TapConfig::default() }).expect_err("no TAP has so much");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
 }
 
 #[test]

@@ -53,7 +53,10 @@ pub const fn ports_word(source: u16, destination: u16) -> u32 {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Birth,
+    /// A station of its way: from here on the packet is in that function's hands.
     Middle,
+    /// Something that is told of it, or done because of it, while it stays where it is.
+    Aside,
     End,
 }
 
@@ -142,7 +145,7 @@ kinds! {
     /// [`EventKind::EthTypeTrans`]. `b`: EtherType. `other`: none.
     NetifReceive Middle Demux "__netif_receive_skb_core";
     /// A tap was given a clone of it. `a`: bytes that the tap sees. `b`: the tap's number. `other`: the clone.
-    TapClone Middle Demux "deliver_skb";
+    TapClone Aside Demux "deliver_skb";
     /// **End** (delivered). The reader of a tap took the clone. `a`: bytes. `b`: the tap's number. `other`: none.
     TapRead End Recv "packet_recvmsg";
     /// ARP took it. `a`: operation, 1 request, 2 reply. `b`: the sender's IPv4 address. `other`: none.
@@ -151,10 +154,10 @@ kinds! {
     /// IP took it and found the header sound. `a`: total length. `b`: time to live. `other`: none.
     IpRcv Middle Ip "ip_rcv";
     /// Its addresses, once they are known. `a`: source IPv4 address. `b`: destination IPv4 address. `other`: none.
-    Addresses Middle Ip "ip_rcv";
+    Addresses Aside Ip "ip_rcv, ip_queue_xmit";
     /// It went through a netfilter hook. `a`: the hook, the kernel's number: 0 PRE_ROUTING, 1 LOCAL_IN, 2 FORWARD,
     /// 3 LOCAL_OUT, 4 POST_ROUTING. `b`: the verdict: 0 DROP, 1 ACCEPT, 2 STOLEN, 3 QUEUE, 4 REPEAT. `other`: none.
-    Hook Middle Ip "nf_hook_slow";
+    Hook Aside Ip "nf_hook_slow";
     /// An established socket was found before routing, which spares the route lookup. `a`: the socket's number, or 0.
     /// `b`: 0. `other`: none.
     EarlyDemux Middle Ip "tcp_v4_early_demux";
@@ -168,9 +171,9 @@ kinds! {
 
     /// TCP took it. `a`: sequence number. `b`: payload bytes. `other`: none.
     TcpV4Rcv Middle Tcp "tcp_v4_rcv";
-    /// Its ports and flags, once they are known. `a`: ports, as [`ports_word`] makes it. `b`: TCP flags, the header's
+    /// Its TCP ports and flags, once they are known. `a`: ports, as [`ports_word`] makes it. `b`: TCP flags, the header's
     /// byte: FIN 0x01, SYN 0x02, RST 0x04, PSH 0x08, ACK 0x10, URG 0x20, ECE 0x40, CWR 0x80. `other`: none.
-    Ports Middle Tcp "tcp_v4_rcv";
+    Ports Aside Tcp "tcp_v4_rcv, __tcp_transmit_skb";
     /// A socket was found. `a`: what, a [`LookupKind`] as number. `b`: the socket's number, or 0. `other`: none.
     LookupHit Middle Tcp "__inet_lookup_skb";
     /// No socket was found. `a`, `b`: 0. `other`: none.
@@ -185,10 +188,10 @@ kinds! {
     FastPath Middle Socket "tcp_rcv_established";
     /// The segment takes the slow path. `a`: why, a [`SlowWhy`] as number. `b`: payload bytes. `other`: none.
     SlowPath Middle Socket "tcp_rcv_established";
-    /// Its acknowledgement was taken. `a`: bytes newly acknowledged. `b`: the peer's window in bytes. `other`: none.
-    AckTaken Middle Socket "tcp_ack";
+    /// Its acknowledgement was taken, and there was something to acknowledge. `a`: bytes newly acknowledged. `b`: the peer's window in bytes. `other`: none.
+    AckTaken Aside Socket "tcp_ack";
     /// The socket changed its state. `a`: from, `b`: to, both a [`TcpState`] as number. `other`: none.
-    StateChange Middle Socket "tcp_set_state";
+    StateChange Aside Socket "tcp_set_state";
     /// It was put on the receive queue. `a`: payload bytes. `b`: the socket's receive memory (truesize), this one
     /// included. `other`: none.
     Queued Middle Socket "tcp_queue_rcv";
@@ -203,19 +206,21 @@ kinds! {
     OfoDrained Middle Socket "tcp_ofo_queue";
     /// It is acknowledged at once. `a`: acknowledgement number. `b`: why, an [`AckWhy`] as number. `other`: the packet
     /// that carries the ACK, or none.
-    AckNow Middle Socket "tcp_send_ack";
+    AckNow Aside Socket "tcp_send_ack";
     /// Its acknowledgement waits. `a`: for how many milliseconds at the most. `b`: 0. `other`: none.
-    AckDelayed Middle Socket "tcp_send_delayed_ack";
+    AckDelayed Aside Socket "tcp_send_delayed_ack";
     /// A reset answers it. `a`: the reset's sequence number. `b`: its acknowledgement number. `other`: the packet that
     /// carries it, or none.
-    RstSent Middle Tcp "tcp_v4_send_reset";
-    /// The application was told that it can read. `a`: bytes readable. `b`: waiters woken. `other`: none.
-    Woken Middle Socket "sk_data_ready";
+    RstSent Aside Tcp "tcp_v4_send_reset";
+    /// The application was told that it can read. `a`: bytes readable. `b`: 1 if that wakes it, 0 if nobody waits.
+    /// `other`: none.
+    Woken Aside Socket "sk_data_ready";
 
-    /// The application read a part of it. `a`: bytes read. `b`: bytes of it that remain. `other`: none.
+    /// The application read a part of it. `a`: bytes read. `b`: with which of its reads of this socket, counted from 1.
+    /// `other`: none.
     RecvPart Middle Recv "tcp_recvmsg";
-    /// **End** (delivered). The application read it to its end. `a`: bytes read now (0 if all had been read before, or
-    /// it held a FIN alone). `b`: 0. `other`: none.
+    /// **End** (delivered). The application read it to its end. `a`: bytes read now. `b`: with which of its reads of this
+    /// socket, counted from 1. `other`: none.
     Recv End Recv "tcp_recvmsg";
 
     /// It waits for the next hop's address. `a`: the next hop's IPv4 address. `b`: packets that wait, this one included.
@@ -246,12 +251,25 @@ impl Event {
             _ => self.kind.phase(),
         }
     }
+
+    /// The kernel function, or functions, in which this happened: of the kind, or where its arguments tell, of them.
+    pub fn function(&self) -> &'static str {
+        match self.kind {
+            EventKind::SlowPath if self.a == SlowWhy::State as u32 => "tcp_rcv_state_process",
+            kind => kind.function(),
+        }
+    }
 }
 
 impl EventKind {
     /// True for the kinds that begin a life.
     pub const fn birth(self) -> bool {
         matches!(self.place(), Place::Birth)
+    }
+
+    /// True for the kinds that tell of the packet, or of what is done because of it, while it stays where it is.
+    pub const fn aside(self) -> bool {
+        matches!(self.place(), Place::Aside)
     }
 
     /// True for the kinds that end a life.
@@ -288,6 +306,10 @@ mod tests {
         assert_eq!(
             named(EventKind::terminal),
             [GroMerged, TapRead, Coalesced, Recv, Transmitted, Dropped, EventKind::Consumed]
+        );
+        assert_eq!(
+            named(EventKind::aside),
+            [TapClone, Addresses, Hook, Ports, AckTaken, StateChange, AckNow, AckDelayed, RstSent, Woken]
         );
     }
 

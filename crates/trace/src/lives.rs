@@ -9,11 +9,13 @@ mod json;
 mod story;
 mod words;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
 use crate::event::{Event, EventKind};
+use crate::filter::Flow;
 use crate::packet_id::PacketId;
+use crate::phase::Phase;
 
 pub use json::SCHEMA;
 
@@ -75,6 +77,12 @@ impl Life {
         }
     }
 
+    /// Addresses, ports and flags of the packet as far as its events tell: what a [`Filter`](crate::Filter) looks at. What
+    /// they do not tell is 0.
+    pub fn flow(&self) -> Flow {
+        facts::Facts::of(self).flow()
+    }
+
     /// The life as a story: a headline, then a line for each phase and moment, with the kernel's function names. Times
     /// are relative to the birth. Ends with a line feed.
     pub fn story(&self) -> String {
@@ -119,8 +127,8 @@ impl Names {
 /// Groups events into lives, in the order of their first events (at the same time, of their identities).
 ///
 /// The events may come shard by shard, each shard's in the order of recording, as
-/// [`LifeReader::collect`](crate::LifeReader::collect) gives them. Events of different Cpus at the same moment are put in
-/// the order of the path. [`EventKind::Lost`] belongs to no life; see [`lost`].
+/// [`LifeReader::collect`](crate::LifeReader::collect) gives them. Events of different Cpus at the same moment, and those of
+/// a Cpu and of a reader, are put in the order of the path. [`EventKind::Lost`] belongs to no life; see [`lost`].
 pub fn group(events: impl IntoIterator<Item = Event>) -> Vec<Life> {
     let mut by_id: HashMap<PacketId, Vec<Event>> = HashMap::new();
     for event in events.into_iter().filter(|event| event.kind != EventKind::Lost) {
@@ -136,31 +144,36 @@ pub fn lost<'a>(events: impl IntoIterator<Item = &'a Event>) -> u64 {
     events.into_iter().filter(|event| event.kind == EventKind::Lost).map(|event| u64::from(event.a)).sum()
 }
 
+/// Who recorded an event: a Cpu, or an application's thread beside it.
+fn recorder(event: &Event) -> (u8, bool) {
+    (event.cpu, event.kind.phase() == Phase::Recv)
+}
+
 /// One packet's events in the order in which they happened.
 fn in_order(mut events: Vec<Event>) -> Vec<Event> {
     events.sort_by_key(|event| event.at);
     let mut ordered = Vec::with_capacity(events.len());
     for moment in events.chunk_by(|one, next| one.at == next.at) {
-        let first = moment.first().map(|event| event.cpu);
-        if moment.iter().all(|event| Some(event.cpu) == first) {
+        let first = moment.first().map(recorder);
+        if moment.iter().all(|event| Some(recorder(event)) == first) {
             ordered.extend_from_slice(moment);
         } else {
-            merge_cpus(moment, &mut ordered);
+            merge_recorders(moment, &mut ordered);
         }
     }
     ordered
 }
 
-/// Events of one moment on several Cpus: each Cpu's stay in their order, and of the next ones of all Cpus the one that
+/// Events of one moment by several recorders: each one's stay in their order, and of the next ones of all the one that
 /// is earliest on the path comes first.
-fn merge_cpus(moment: &[Event], ordered: &mut Vec<Event>) {
-    let mut by_cpu: BTreeMap<u8, std::collections::VecDeque<Event>> = BTreeMap::new();
+fn merge_recorders(moment: &[Event], ordered: &mut Vec<Event>) {
+    let mut queues: BTreeMap<(u8, bool), VecDeque<Event>> = BTreeMap::new();
     for event in moment {
-        by_cpu.entry(event.cpu).or_default().push_back(*event);
+        queues.entry(recorder(event)).or_default().push_back(*event);
     }
     let rank = |event: &Event| (!event.kind.birth(), event.kind.terminal(), event.kind);
     while let Some(queue) =
-        by_cpu.values_mut().filter(|queue| !queue.is_empty()).min_by_key(|queue| queue.front().map(rank))
+        queues.values_mut().filter(|queue| !queue.is_empty()).min_by_key(|queue| queue.front().map(rank))
     {
         ordered.extend(queue.pop_front());
     }

@@ -42,7 +42,8 @@ macro_rules! reasons {
                 match self { $(DropReason::$variant => Phase::$phase,)* }
             }
 
-            /// The kernel function that drops for this reason; `None` where several do.
+            /// The kernel function that drops for this reason, the foremost where few do; `None` where many do. Where in
+            /// particular a packet was dropped its life tells.
             pub const fn function(self) -> Option<&'static str> {
                 let function = match self { $(DropReason::$variant => $function,)* };
                 if function.is_empty() { None } else { Some(function) }
@@ -70,7 +71,7 @@ reasons! {
     NetfilterDrop "NETFILTER_DROP" Input "nf_hook_slow" [] "a netfilter rule dropped it";
     Otherhost "OTHERHOST" Ip "ip_rcv_core" [] "the frame was addressed to another host's MAC or VLAN";
     IpCsum "IP_CSUM" Ip "ip_rcv_core" [IpInHdrErrors IpExtInCsumErrors] "the IP header checksum does not verify";
-    IpInhdr "IP_INHDR" Ip "" [IpInHdrErrors] "the IP header is malformed: version, length, option or time to live";
+    IpInhdr "IP_INHDR" Ip "ip_rcv_core" [IpInHdrErrors] "the IP header is malformed: version, length, option or time to live";
     IpRpfilter "IP_RPFILTER" Ip "fib_validate_source" [TcpExtIPReversePathFilter]
         "the way back to its source does not lead through the interface that it came by";
     UnicastInL2Multicast "UNICAST_IN_L2_MULTICAST" Ip "ip_rcv_finish_core" []
@@ -78,7 +79,7 @@ reasons! {
     XfrmPolicy "XFRM_POLICY" Tcp "xfrm4_policy_check" [] "the IPsec policy forbids it";
     IpNoproto "IP_NOPROTO" Input "ip_protocol_deliver_rcu" [IpInUnknownProtos]
         "no handler for its transport protocol";
-    ProtoMem "PROTO_MEM" Socket "" [] "the protocol's or the socket's memory is used up";
+    ProtoMem "PROTO_MEM" Socket "tcp_data_queue" [] "the protocol's or the socket's memory is used up";
     TcpAuthHdr "TCP_AUTH_HDR" Tcp "tcp_inbound_hash" [] "its authentication options are malformed";
     TcpMd5notfound "TCP_MD5NOTFOUND" Tcp "tcp_inbound_md5_hash" [TcpExtTCPMD5NotFound]
         "an MD5 signature was due and is missing";
@@ -133,8 +134,8 @@ reasons! {
         "held out of order until its data came another way";
     IpOutnoroutes "IP_OUTNOROUTES" Output "" [IpOutNoRoutes] "no route for an outgoing packet";
     Ipv6disabled "IPV6DISABLED" Ip "ip6_rcv_core" [] "IPv6 is off on the interface";
-    NeighCreatefail "NEIGH_CREATEFAIL" Output "" [] "the neighbour table is full";
-    NeighFailed "NEIGH_FAILED" Output "" [] "the next hop does not answer";
+    NeighCreatefail "NEIGH_CREATEFAIL" Output "ip_finish_output2" [] "the neighbour table is full";
+    NeighFailed "NEIGH_FAILED" Output "arp_error_report" [] "the next hop does not answer";
     NeighQueuefull "NEIGH_QUEUEFULL" Output "__neigh_event_send" []
         "too many packets wait for the next hop's address; the oldest goes";
     NeighDead "NEIGH_DEAD" Output "__neigh_event_send" [] "the neighbour entry was deleted";
@@ -177,7 +178,7 @@ reasons! {
         "a neighbour discovery message with malformed options";
     Ipv6NdiscNsOtherhost "IPV6_NDISC_NS_OTHERHOST" Input "ndisc_rcv" []
         "a neighbour solicitation for somebody else";
-    QueuePurge "QUEUE_PURGE" Socket "" [] "thrown away with the queue that held it";
+    QueuePurge "QUEUE_PURGE" Socket "skb_queue_purge" [] "thrown away with the queue that held it";
     TcCookieError "TC_COOKIE_ERROR" Demux "" [] "traffic control lost its place";
     PacketSockError "PACKET_SOCK_ERROR" Demux "packet_rcv" [] "the capture's queue is full";
     TcChainNotfound "TC_CHAIN_NOTFOUND" Demux "" [] "traffic control names a chain that does not exist";

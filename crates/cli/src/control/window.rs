@@ -80,6 +80,7 @@ impl Window {
                 recv_q: view.row.rx_queue,
                 send_q: if listens { backlog(view) } else { view.row.tx_queue },
                 cpu: (!listens).then_some(view.cpu),
+                drops: view.drops,
             }
         };
         self.stack.sockets().iter().map(row).collect()

@@ -155,14 +155,11 @@ fn hosts_downwards(network: Ipv4Addr, prefix: u8) -> impl Iterator<Item = Ipv4Ad
 mod tap {
     //! TAPs, which only Linux has.
 
-    use std::io;
-
     use anyhow::Context as _;
     use rxpath::Device;
     use rxpath::config::InterfaceConfig;
     use rxpath::device::netns::Rtnl;
     use rxpath::device::tap::{Tap, TapConfig};
-    use rxpath_core::nic::{DeviceInfo, DeviceQueue, RxAttach, Steering};
 
     use super::KernelEnd;
     use crate::args::KernelAddress;
@@ -176,34 +173,17 @@ mod tap {
             name: interface.name.clone(),
             queues: interface.queues,
             mac: Some(interface.mac),
+            mtu: Some(interface.mtu),
             ..TapConfig::default()
         };
         let tap = Tap::open(config).context("without rights of your own, --in-namespace makes a place with them")?;
         let name = tap.name().to_owned();
         let mut rtnl = Rtnl::open().context("talking to the kernel's routing")?;
-        rtnl.set_mtu(&name, u32::from(interface.mtu))?;
         if let Some(KernelAddress { addr, prefix }) = address {
             rtnl.add_address(&name, addr, prefix)?;
         }
         rtnl.set_up(&name)?;
-        let device = Box::new(Resized { inner: Box::new(tap), mtu: interface.mtu });
-        Ok((device, KernelEnd { name, address }))
-    }
-
-    /// A device whose MTU was changed after it was made.
-    struct Resized {
-        inner: Box<dyn Device>,
-        mtu: u16,
-    }
-
-    impl Device for Resized {
-        fn info(&self) -> DeviceInfo {
-            DeviceInfo { mtu: self.mtu, ..self.inner.info() }
-        }
-
-        fn open(self: Box<Self>, queues: Vec<RxAttach>, steering: Steering) -> io::Result<Vec<Box<dyn DeviceQueue>>> {
-            self.inner.open(queues, steering)
-        }
+        Ok((Box::new(tap), KernelEnd { name, address }))
     }
 }
 

@@ -1,8 +1,6 @@
 //! `rxpath life`: lives as stories, and the choice among them.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use rxpath_trace::{Event, EventKind, Filter, Flow, Life, Names};
+use rxpath_trace::{EventKind, Filter, Life, Names};
 
 use super::{LifeRow, Lives};
 use crate::failure::Failure;
@@ -28,7 +26,7 @@ impl Wanted {
     /// Whether a life is meant.
     pub fn wants(&self, life: &Life) -> bool {
         let dropped = || life.end().is_some_and(|end| end.kind == EventKind::Dropped);
-        (!self.dropped || dropped()) && self.filter.as_ref().is_none_or(|filter| filter.matches(&flow_of(life)))
+        (!self.dropped || dropped()) && self.filter.as_ref().is_none_or(|filter| filter.matches(&life.flow()))
     }
 }
 
@@ -36,27 +34,6 @@ impl Wanted {
 pub fn row(life: &Life, names: &Names) -> LifeRow {
     // What json_line makes is JSON; null would say that it is not.
     LifeRow { story: life.story_with(names), life: serde_json::from_str(&life.json_line()).unwrap_or_default() }
-}
-
-/// Addresses, ports and flags of a packet, as far as its events tell.
-fn flow_of(life: &Life) -> Flow {
-    life.events.iter().fold(Flow::default(), learn)
-}
-
-fn learn(flow: Flow, event: &Event) -> Flow {
-    let &Event { a, b, .. } = event;
-    let ip = |word: u32| IpAddr::V4(Ipv4Addr::from_bits(word));
-    match event.kind {
-        EventKind::EthTypeTrans | EventKind::NetifReceive => Flow { ethertype: u16::try_from(b).unwrap_or(0), ..flow },
-        // What the stack makes has no Ethernet header until it leaves.
-        EventKind::Addresses if flow.ethertype == 0 => Flow { src: ip(a), dst: ip(b), ethertype: 0x0800, ..flow },
-        EventKind::Addresses => Flow { src: ip(a), dst: ip(b), ..flow },
-        EventKind::ArpRcv => Flow { src: ip(b), ..flow },
-        EventKind::LocalDeliver => Flow { proto: u8::try_from(a).unwrap_or(0), ..flow },
-        EventKind::TcpV4Rcv => Flow { proto: 6, ..flow },
-        EventKind::Ports => Flow { proto: 6, sport: (a >> 16) as u16, dport: a as u16, tcp_flags: b as u8, ..flow },
-        _ => flow,
-    }
 }
 
 /// Prints a life: a story and a blank line, or a line of JSON.
@@ -119,7 +96,7 @@ pub fn coloured(story: &str) -> String {
 #[cfg(test)]
 mod tests {
     use rxpath_trace::event::{device_word, ports_word};
-    use rxpath_trace::{DropReason, PacketId, Time, lives};
+    use rxpath_trace::{DropReason, Event, PacketId, Time, lives};
 
     use super::*;
     use crate::out::tests::printed;

@@ -53,6 +53,8 @@ pub struct SocketRow {
     pub send_q: u32,
     /// The Cpu that owns the flow; of a listener, none.
     pub cpu: Option<u16>,
+    /// Segments that the socket dropped: the `d` of `ss -m`, in JSON only.
+    pub drops: u32,
 }
 
 /// A reason for which packets were dropped.

@@ -10,6 +10,8 @@ use crate::out::Out;
 const NO_COUNT: &str = "TcpCurrEstab";
 /// Not of the files that nstat reads; `rxpath softnet` shows them.
 const ELSEWHERE: &str = "Softnet";
+/// Of no file of the kernel: shown if asked for by a pattern, and by `rxpath softnet`.
+const OURS: &str = "Copied";
 
 /// Which counters are shown.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +25,8 @@ pub struct Wanted<'a> {
 impl Wanted<'_> {
     fn wants(&self, row: &CounterRow) -> bool {
         let named = self.patterns.is_empty() || self.patterns.iter().any(|pattern| fits(pattern, &row.name));
-        named && (self.zeros || row.value != 0) && row.name != NO_COUNT && !row.name.starts_with(ELSEWHERE)
+        let ours = row.name.starts_with(OURS) && self.patterns.is_empty();
+        named && !ours && (self.zeros || row.value != 0) && row.name != NO_COUNT && !row.name.starts_with(ELSEWHERE)
     }
 }
 
@@ -77,7 +80,8 @@ mod tests {
 
     fn rows() -> Vec<CounterRow> {
         let row = |(name, value): (&str, i64)| CounterRow { name: name.to_owned(), value };
-        [("IpInReceives", 5), ("TcpCurrEstab", 3), ("TcpExtTCPHPHits", 0), ("SoftnetProcessed", 9)].map(row).to_vec()
+        let rows = [("IpInReceives", 5), ("TcpCurrEstab", 3), ("TcpExtTCPHPHits", 0), ("SoftnetProcessed", 9)];
+        rows.into_iter().chain([("CopiedRecv", 7)]).map(row).collect()
     }
 
     fn shown(zeros: bool, patterns: &[&str], json: bool) -> String {
@@ -89,6 +93,14 @@ mod tests {
     fn the_table_is_nstats() {
         assert_eq!(shown(false, &[], false), "#kernel\nIpInReceives                    5                  0.0\n");
         assert_eq!(shown(true, &["tcp*"], false), "#kernel\nTcpExtTCPHPHits                 0                  0.0\n");
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_count_is_shown_if_it_is_asked_for() {
+        assert_eq!(
+            shown(false, &["copied*"], false),
+            "#kernel\nCopiedRecv                      7                  0.0\n"
+        );
     }
 
     #[test]

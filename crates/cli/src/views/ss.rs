@@ -236,7 +236,7 @@ mod tests {
     fn row(state: TcpState, remote: &str, recv_q: u32, send_q: u32) -> SocketRow {
         let state = state_name(state).to_owned();
         let (local, remote) = ("10.9.0.1:80".parse().expect("address"), remote.parse().expect("address"));
-        SocketRow { state, local, remote, recv_q, send_q, cpu: Some(0) }
+        SocketRow { state, local, remote, recv_q, send_q, cpu: Some(0), drops: 0 }
     }
 
     fn rows() -> Vec<SocketRow> {

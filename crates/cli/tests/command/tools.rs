@@ -118,6 +118,7 @@ fn lives_drops_and_softirqs_are_seen_from_outside() {
     let text = "$rx life; echo =====; $rx life --select all; curl -sS http://10.9.0.1/ >/dev/null; \
                 curl -sS http://10.9.0.1:81/ 2>/dev/null || true; sleep 0.3; echo =====; $rx life --last 100 --json; echo =====; \
                 $rx life --dropped --filter tcp; echo =====; $rx drops; echo =====; $rx softnet; echo =====; $rx softnet --json; \
+                echo =====; $rx life --last 100 --json --filter 'port 81 and tcp'; \
                 echo =====; $rx life --select 'tcp and dst port 80'; $rx life --filter udp";
     let ran = script(HOST, text);
     let parts = parts(&ran.out);
@@ -130,12 +131,19 @@ fn lives_drops_and_softirqs_are_seen_from_outside() {
     assert_eq!(parts[3].matches("DROPPED").count(), 1, "{}", parts[3]);
     assert!(parts[3].contains("NO_SOCKET"), "{}", parts[3]);
     assert!(parts[4].contains("1  NO_SOCKET ") && is_balanced_ledger(last_line(parts[4])), "{}", parts[4]);
-    assert!(parts[5].starts_with("CPU  PROCESSED ") && parts[5].lines().count() == 2, "{}", parts[5]);
+    assert!(parts[5].starts_with("CPU  PROCESSED ") && parts[5].lines().count() == 3, "{}", parts[5]);
+    let copied = last_line(parts[5]);
+    assert!(copied.starts_with("payload bytes copied: recv ") && copied.ends_with(", unshare 0"), "{copied}");
     let softnet: Value = serde_json::from_str(parts[6]).expect("JSON");
     assert_eq!(softnet[0]["cpu"], 0);
+    // The knock at the closed port, and its answer, which names it.
+    let knock: Vec<Value> = parts[7].lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let ends: Vec<&Value> = knock.iter().map(|life| &life["end"]["how"]).collect();
+    assert_eq!(ends, ["dropped", "transmitted"], "{}", parts[7]);
+    assert_eq!((&knock[0]["flow"]["dport"], &knock[1]["parent"]), (&81.into(), &knock[0]["id"]), "{}", parts[7]);
     assert!(
-        parts[7].starts_with("recorded from now on: tcp and dst port 80\nno lives (none has ended that fits"),
+        parts[8].starts_with("recorded from now on: tcp and dst port 80\nno lives (none has ended that fits"),
         "{}",
-        parts[7]
+        parts[8]
     );
 }

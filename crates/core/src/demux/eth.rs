@@ -1,6 +1,6 @@
 //! The Ethernet header and the VLAN tag.
 
-use rxpath_mem::{PagePool, PktType, Skb};
+use rxpath_mem::{PktType, Skb};
 use rxpath_trace::EventKind;
 use rxpath_wire::{EtherType, EthernetHeader, MacAddr};
 
@@ -55,10 +55,10 @@ fn protocol_of_length_field(payload: &[u8]) -> u16 {
 ///
 /// The addresses move up, so that the Ethernet header stays in front of the network header. None if the frame ends
 /// within two bytes of the tag, or there is no memory to write it.
-pub(super) fn skb_vlan_untag(skb: &mut Skb, pool: &mut PagePool) -> Option<u16> {
+pub(super) fn skb_vlan_untag(cx: &mut Cx, skb: &mut Skb) -> Option<u16> {
     let &[tag_high, tag_low, type_high, type_low, ..] = skb.data().first_chunk::<{ VLAN_HLEN + 2 }>()?;
     let inner = u16::from_be_bytes([type_high, type_low]);
-    if !skb.make_writable(pool) || !skb.unpull(EthernetHeader::LEN) {
+    if !cx.make_writable(skb) || !skb.unpull(EthernetHeader::LEN) {
         return None;
     }
     skb.data_mut().copy_within(0..2 * size_of::<MacAddr>(), VLAN_HLEN);

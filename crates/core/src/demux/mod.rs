@@ -62,13 +62,13 @@ fn is_vlan(protocol: u16) -> bool {
 /// packet back as an error if the tag is cut short, for which the kernel has no finer reason than `NOT_SPECIFIED`.
 #[cold]
 fn vlan_receive(cx: &mut Cx, mut skb: Skb) -> Result<Skb, Skb> {
-    let Some(mut id) = eth::skb_vlan_untag(&mut skb, &mut cx.pool) else { return Err(skb) };
+    let Some(mut id) = eth::skb_vlan_untag(cx, &mut skb) else { return Err(skb) };
     if cx.net.ptypes.has_taps() {
         tap::deliver(cx, &skb);
     }
     // A priority tag (id 0) may be followed by a further tag; the frame's length bounds how many.
     while id == 0 && is_vlan(skb.protocol) {
-        match eth::skb_vlan_untag(&mut skb, &mut cx.pool) {
+        match eth::skb_vlan_untag(cx, &mut skb) {
             Some(inner) => id = inner,
             None => return Err(skb),
         }

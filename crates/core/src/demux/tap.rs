@@ -186,7 +186,7 @@ impl Drop for Tap {
 /// A clone of the packet, its data starting at the Ethernet header. Its own life is not recorded: it ends with a reader
 /// that has no life ring; the original's life tells of it.
 fn frame_of(cx: &mut Cx, skb: &Skb) -> Option<Skb> {
-    let mut clone = skb.clone_shared(&mut cx.pool)?;
+    let mut clone = cx.clone_shared(skb)?;
     clone.id = cx.ids.mint();
     clone.set_traced(false);
     let pulled = clone.data_offset().saturating_sub(usize::from(clone.network_off) - mac_len(&clone));

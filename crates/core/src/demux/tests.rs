@@ -177,6 +177,32 @@ fn a_tap_sees_no_tag_and_the_packet_type_of_the_frame() {
 }
 
 #[test]
+fn a_clone_is_no_copy_but_who_writes_what_is_shared_pays() {
+    let mut rig = Rig::new();
+    let tap = tap(&mut rig, TapConfig::default());
+    rig.receive(&frames::tcp().frame());
+    assert_eq!((tap.len(), rig.counted()[Counter::CopiedUnshare]), (1, 0));
+    // Another holder shares the frame, whose tag is taken out of it.
+    let frame = tagged(&[0], &frames::tcp().frame());
+    let mut skb = rig.frame(&frame);
+    let clone = rig.clone_shared(&skb).expect("a slot");
+    let linear = skb.headlen() as u64;
+    assert!(rig.make_writable(&mut skb) && rig.make_writable(&mut skb));
+    assert_eq!(rig.counted()[Counter::CopiedUnshare], linear, "once");
+    rig.pool.free(clone);
+    rig.drop_skb(skb, DropReason::NotSpecified);
+    // And a packet of another Cpu's pool is copied, not shared.
+    let mut foreign = crate::testing::cx();
+    let mut skb = foreign.pool.alloc().expect("a slot");
+    skb.put(300).fill(1);
+    let copy = rig.clone_shared(&skb).expect("a slot");
+    assert_eq!(rig.counted()[Counter::CopiedUnshare], 300);
+    rig.pool.free(copy);
+    foreign.pool.free(skb);
+    tap.close();
+}
+
+#[test]
 fn a_full_tap_counts_and_makes_no_clone() {
     let mut rig = Rig::new();
     let tap = tap(&mut rig, TapConfig { rcvbuf: 1_000, ..TapConfig::default() });

@@ -4,7 +4,7 @@
 
 use rxpath_arch::csum;
 use rxpath_mem::{IpSummed, Skb};
-use rxpath_trace::{Consumed, EventKind, Time};
+use rxpath_trace::{Consumed, Counter, EventKind, PacketId, Time};
 use rxpath_wire::{IpProto, TcpFlags};
 
 use super::inet::frame;
@@ -12,7 +12,7 @@ use super::next::Next;
 use super::segment::Segment;
 use super::{COPY_MAX, MAX_PACKET};
 use crate::cx::Cx;
-use crate::expect::{ETHERNET, FIXED, LONGEST, STAMPED, at};
+use crate::expect::{ETHERNET, FIXED, LONGEST, STAMPED, at, be32};
 
 /// A packet that waits for its continuation, with what the comparison needs beside it, so that the packet's own lines
 /// are touched only to append.
@@ -106,7 +106,7 @@ impl Held {
     /// Merges a segment that continues this packet.
     pub fn merge_segment(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment) -> Result<(), Skb> {
         let is_constant = segment.id != self.next.id;
-        self.merge(cx, skb, segment.len)?;
+        self.merge(cx, skb, segment.len, segment.flags)?;
         if is_constant {
             (self.next.id_step, self.next.id) = (0, segment.id);
         }
@@ -117,12 +117,13 @@ impl Held {
     /// `skb_gro_receive`: takes over the `len` bytes of payload of a segment that continues this packet and whose headers
     /// are as long. The segment ends here: copied and its slot freed if it is short, chained otherwise. It comes back if
     /// its slot belongs to another pool.
-    pub fn merge(&mut self, cx: &mut Cx, mut skb: Skb, len: u32) -> Result<(), Skb> {
+    pub fn merge(&mut self, cx: &mut Cx, mut skb: Skb, len: u32, flags: TcpFlags) -> Result<(), Skb> {
         let (id, traced) = (skb.id, skb.traced());
         let headers = usize::from(self.header_len) - ETHERNET;
         let short = len as usize <= COPY_MAX && skb.data_len() == 0;
         if short && skb.data().get(headers..).is_some_and(|payload| self.skb.append_bytes(payload)) {
             self.skb.truesize += skb.truesize;
+            cx.count_n(Counter::CopiedGro, u64::from(len));
             cx.pool.free(skb);
         } else {
             if !skb.pull(headers) {
@@ -136,9 +137,24 @@ impl Held {
         self.advance(len);
         cx.ledger.consumed(Consumed::GroMerged, 1);
         if traced {
-            cx.record(id, EventKind::GroMerged, len, u32::from(self.segs), self.skb.id);
+            self.record_merged(cx, id, len, flags);
         }
         Ok(())
+    }
+
+    /// The end of a segment that was merged here. Rooms that read its headers get to see only what it was merged into, so
+    /// what they say is told now.
+    #[cold]
+    pub fn record_merged(&self, cx: &mut Cx, id: PacketId, len: u32, flags: TcpFlags) {
+        let [src, dst, ports] = [0, 4, 8].map(|offset| be32(&self.header, at::TUPLE + offset));
+        cx.record(id, EventKind::Addresses, src, dst, PacketId::NONE);
+        cx.record(id, EventKind::Ports, ports, u32::from(flags.0), PacketId::NONE);
+        cx.record(id, EventKind::GroMerged, len, u32::from(self.segs), self.skb.id);
+    }
+
+    /// Flags of the first segment.
+    pub fn flags(&self) -> TcpFlags {
+        TcpFlags(self.header[at::FLAGS])
     }
 
     /// Moves on by one merged segment of `len` payload bytes.

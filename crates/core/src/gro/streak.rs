@@ -9,7 +9,7 @@ use rxpath_arch::csum;
 use rxpath_arch::expect::Pattern;
 use rxpath_arch::vector::{Simd, Vectorized, vectorized};
 use rxpath_mem::{FrameUser, IpSummed, RxRing, Skb, Tail, Use};
-use rxpath_trace::Consumed;
+use rxpath_trace::{Consumed, Counter};
 
 use super::held::Held;
 use super::inet;
@@ -34,11 +34,14 @@ impl Gro {
             return (0, 0);
         }
         let limit = limit.min(held.segments_to_come(ifindex));
-        let used = if usize::from(held.header_len) == FIXED {
+        let (used, copied) = if usize::from(held.header_len) == FIXED {
             vectorized(Streak::<FIXED> { held, ring, limit })
         } else {
             vectorized(Streak::<STAMPED> { held, ring, limit })
         };
+        if copied > 0 {
+            cx.count_n(Counter::CopiedGro, copied as u64);
+        }
         held.went_on(cx, used as u32);
         (used, used * held.next.frame_len as usize)
     }
@@ -61,7 +64,8 @@ impl Gro {
         if !is_next {
             return Err(skb);
         }
-        held.merge(cx, skb, held.mss)
+        let (len, flags) = (held.mss, held.flags());
+        held.merge(cx, skb, len, flags)
     }
 }
 
@@ -85,17 +89,18 @@ struct Streak<'a, const N: usize> {
 }
 
 impl<const N: usize> Vectorized for Streak<'_, N> {
-    /// Frames merged.
-    type Output = usize;
+    /// Frames merged, and payload bytes copied for it.
+    type Output = (usize, usize);
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> usize {
+    fn run<S: Simd>(self, simd: S) -> (usize, usize) {
         let Streak { held, ring, limit } = self;
-        let Some(pattern) = pattern::<N>(&held.header) else { return 0 };
+        let Some(pattern) = pattern::<N>(&held.header) else { return (0, 0) };
         // By value, so that it stays in registers.
         let mut expected = Expected { next: held.next, mss: held.mss, pattern, simd };
         let mut tail = held.skb.tail();
-        ring.use_in_place(limit, (held.next.frame_len as u16, held.next.hash), &mut tail, &mut expected)
+        let used = ring.use_in_place(limit, (held.next.frame_len as u16, held.next.hash), &mut tail, &mut expected);
+        (used, tail.bytes_taken())
     }
 }
 

@@ -23,13 +23,14 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
-use rxpath_trace::Counter;
+use rxpath_mem::Skb;
+use rxpath_trace::{Counter, DropReason};
 use rxpath_wire::{Addr, IpProto};
 
 pub use self::error::send_error;
 pub use self::limit::{LimitConfig, RateLimits};
 pub use self::receive::{IcmpError, rcv};
-use crate::cx::Cx;
+use crate::cx::{Cx, End};
 use crate::tx::IpFlow;
 
 /// Type: slow down (RFC 6633 retired it).
@@ -75,6 +76,12 @@ fn count_in(cx: &Cx, kind: u8) {
         _ => return,
     };
     cx.count(named);
+}
+
+/// Drops a message as one in error.
+fn in_error(cx: &Cx, skb: Skb, reason: DropReason) -> End {
+    cx.count(Counter::IcmpInErrors);
+    End::Drop(skb, reason)
 }
 
 /// Counts a message sent, by its type (`icmp_out_count`).

@@ -5,7 +5,9 @@ use rxpath_mem::{IpSummed, Skb};
 use rxpath_trace::{Consumed, Counter, DropReason, EventKind};
 use rxpath_wire::{Addr, IcmpHeader, Ipv4Header, icmp as wire_icmp};
 
-use super::{ADDRESS_MASK_REPLY, ADDRESS_MASK_REQUEST, EXTENDED_ECHO, LAST_TYPE, SOURCE_QUENCH, count_in, reply};
+use super::{
+    ADDRESS_MASK_REPLY, ADDRESS_MASK_REQUEST, EXTENDED_ECHO, LAST_TYPE, SOURCE_QUENCH, count_in, in_error, reply,
+};
 use crate::cx::{Cx, End};
 use crate::route::AddrType;
 
@@ -83,12 +85,6 @@ fn verify(skb: &Skb) -> bool {
         (csum::combine(sum, csum::sum(piece), odd), odd ^ (piece.len() % 2 == 1))
     };
     skb.fragments().fold((0, false), add).0 == 0xffff
-}
-
-/// Drops a message as one in error.
-pub(super) fn in_error(cx: &mut Cx, skb: Skb, reason: DropReason) -> End {
-    cx.count(Counter::IcmpInErrors);
-    End::Drop(skb, reason)
 }
 
 /// `icmp_unreach`, `icmp_redirect`: an error about a packet that we sent, or so its quotation says.

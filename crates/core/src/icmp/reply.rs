@@ -7,8 +7,7 @@ use rxpath_trace::{Consumed, Counter, DropReason, OutputWhat};
 use rxpath_wire::{IcmpHeader, IcmpRepr, Ipv4Header, icmp as wire_icmp};
 
 use super::limit;
-use super::receive::in_error;
-use super::{count_out, ip_flow};
+use super::{count_out, in_error, ip_flow};
 use crate::cx::{Cx, End};
 use crate::ip::{OptionBytes, OwnOptions, echo_options};
 use crate::route::{self, Route};

@@ -235,7 +235,7 @@ fn refuse(cx: &Cx, skb: Skb, reject: Reject) -> Fate<Skb> {
 /// # Errors
 /// The packet, and why it is dropped. A malformed option is told to the sender (RFC 792, parameter problem).
 fn rcv_options(cx: &mut Cx, mut skb: Skb) -> Result<Skb, (Skb, DropReason)> {
-    if !skb.make_writable(&mut cx.pool) {
+    if !cx.make_writable(&mut skb) {
         cx.count(Counter::IpInDiscards);
         return Err((skb, DropReason::Nomem));
     }

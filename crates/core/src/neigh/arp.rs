@@ -1,13 +1,13 @@
-//! ARP packets, received and sent.
+//! ARP packets received: learned from, and answered.
 
 use rxpath_mem::{PktType, Skb};
-use rxpath_trace::{Consumed, DropReason, EventKind, OutputWhat};
-use rxpath_wire::{Addr, ArpPacket, ArpRepr, EtherType, MacAddr, arp as wire_arp};
+use rxpath_trace::{Consumed, DropReason, EventKind};
+use rxpath_wire::{Addr, ArpPacket, ArpRepr, arp as wire_arp};
 
+use super::arp_out::{mac_of, send};
 use super::output;
 use crate::cx::{Cx, End};
 use crate::route::{self, AddrType, InputRoute};
-use crate::tx;
 
 /// `arp_rcv`: answers for our addresses, and learns from what it hears of neighbours.
 #[cold]
@@ -70,38 +70,5 @@ fn reply(cx: &mut Cx, ifindex: u16, request: &ArpPacket) -> bool {
         target_mac: to,
         target_ip: request.sender_ip(),
     };
-    arp_send(cx, ifindex, to, repr)
-}
-
-/// `arp_solicit`: asks for `target`, of `mac` alone or of everybody. `src`, what waits is from, is asked in the name of if
-/// it is ours.
-pub(super) fn solicit(cx: &mut Cx, ifindex: u16, target: Addr, mac: Option<MacAddr>, src: Option<Addr>) {
-    let ours = src.filter(|src| cx.net.fib.addr_type(*src) == AddrType::Local);
-    let chosen = ours.or_else(|| route::source_for(cx.net.interface(ifindex)?, target)).and_then(|src| src.v4());
-    let (Some(src), Some(target)) = (chosen, target.v4()) else { return };
-    let repr = ArpRepr {
-        operation: wire_arp::REQUEST,
-        sender_mac: mac_of(cx, ifindex),
-        sender_ip: src,
-        target_mac: MacAddr::ZERO,
-        target_ip: target,
-    };
-    arp_send(cx, ifindex, mac.unwrap_or(MacAddr::BROADCAST), repr);
-}
-
-fn mac_of(cx: &Cx, ifindex: u16) -> MacAddr {
-    cx.net.interface(ifindex).map_or(MacAddr::ZERO, |interface| interface.mac)
-}
-
-/// `arp_send_dst`: a frame to `to`. False if there is no memory even in the reserve.
-fn arp_send(cx: &mut Cx, ifindex: u16, to: MacAddr, repr: ArpRepr) -> bool {
-    let what = if repr.operation == wire_arp::REPLY { OutputWhat::ArpReply } else { OutputWhat::ArpRequest };
-    let Some(mut skb) = cx.alloc_output(what, ArpPacket::LEN, true) else { return false };
-    wire_arp::emit(skb.put(ArpPacket::LEN), repr);
-    skb.set_network_header_here();
-    skb.protocol = EtherType::ARP;
-    cx.announce_output(&mut skb);
-    tx::push_ethernet(cx, &mut skb, ifindex, to, EtherType::ARP);
-    tx::dev_queue_xmit(cx, skb, ifindex);
-    true
+    send(cx, ifindex, to, repr)
 }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `entry` | `__neigh_update`, `neigh_timer_handler`, `__neigh_event_send`: one neighbour's states, as pure decisions |
 //! | `table` | `neigh_lookup`, `neigh_create`, `neigh_forced_gc`, `neigh_periodic_work` |
-//! | `arp` | `arp_rcv`, `arp_process`, `arp_solicit`, `arp_send_dst` |
+//! | `arp` | `arp_rcv`, `arp_process` |
+//! | `arp_out` | `arp_solicit`, `arp_send_dst` |
 //! | `output` | `neigh_resolve_output`, `neigh_invalidate`, the timers' work |
 //!
 //! The table is shared by all Cpus and locked by shard; a sender that goes on talking to a reachable neighbour keeps its
@@ -25,6 +26,7 @@
 //! [`Route::confirm`]: crate::route::Route::confirm
 
 mod arp;
+mod arp_out;
 mod entry;
 mod output;
 mod table;

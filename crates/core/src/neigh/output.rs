@@ -6,7 +6,7 @@ use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::{DropReason, EventKind, Holder};
 use rxpath_wire::{Addr, EtherType, Ipv4Header, MacAddr};
 
-use super::arp;
+use super::arp_out;
 use super::entry::{Entry, Send, Timed};
 use super::table::Key;
 use crate::cx::Cx;
@@ -42,7 +42,7 @@ pub fn resolve_output(cx: &mut Cx, skb: Skb, ifindex: u16, nexthop: Addr, confir
             drop(locked);
             end_all(cx, overflow, DropReason::NeighQueuefull);
             if solicit {
-                arp::solicit(cx, ifindex, nexthop, None, src);
+                arp_out::solicit(cx, ifindex, nexthop, None, src);
             }
             None
         }
@@ -164,7 +164,7 @@ pub fn tick(cx: &mut Cx) {
     }
     end_all(cx, failed, DropReason::NeighFailed);
     for ((ifindex, target), mac, src) in solicitations {
-        arp::solicit(cx, ifindex, target, mac, src);
+        arp_out::solicit(cx, ifindex, target, mac, src);
     }
 }
 

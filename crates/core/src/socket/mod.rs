@@ -21,7 +21,7 @@ use crate::tcp::TcpSock;
 
 pub use bind::BindTable;
 pub use listener::{AcceptQueue, Listener, ListenerCache, ListenerMap, Listeners};
-pub use recv::{ReadStep, Reader, Taken};
+pub use recv::{ReadOf, ReadStep, Reader, Taken};
 pub use send::WriteStep;
 pub use table::{FlowEntry, FlowId, FlowTable};
 pub use wake::WaitQueue;
@@ -61,6 +61,8 @@ pub struct Sock {
     /// Charged memory and its limit, for the bound of the backlog while a user owns the socket.
     rmem: AtomicU32,
     rcvbuf: AtomicU32,
+    /// Segments that the full backlog refused; its Cpu alone counts.
+    backlog_drops: AtomicU32,
     /// The locked state.
     pub lock: SockLock<TcpSock>,
     /// Serialises readers among themselves; guards nothing that the Cpu touches.
@@ -84,6 +86,7 @@ impl Sock {
             deferred: AtomicU8::new(0),
             rmem: AtomicU32::new(0),
             rcvbuf: AtomicU32::new(sk.rx.rcvbuf),
+            backlog_drops: AtomicU32::new(0),
             lock: SockLock::new(sk),
             readers: Mutex::new(()),
             recv_wait: WaitQueue::new(),
@@ -122,6 +125,16 @@ impl Sock {
     /// Charged memory, as last published.
     pub fn rmem(&self) -> u32 {
         self.rmem.load(Ordering::Relaxed)
+    }
+
+    /// The backlog was full.
+    pub(crate) fn count_backlog_drop(&self) {
+        self.backlog_drops.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Segments that were refused because the backlog was full.
+    pub fn backlog_drops(&self) -> u32 {
+        self.backlog_drops.load(Ordering::Relaxed)
     }
 
     /// Limit of the backlog: twice the receive buffer and 64 KiB, and something for what is being sent

@@ -8,8 +8,8 @@
 use std::sync::PoisonError;
 
 use event_listener::EventListener;
-use rxpath_mem::{Returns, Skb, SkbQueue};
-use rxpath_trace::Time;
+use rxpath_mem::{Returns, SkbQueue};
+use rxpath_trace::{PacketId, Time};
 use rxpath_wire::SeqNum;
 
 use super::{Sock, post};
@@ -63,6 +63,19 @@ impl Taken {
         }
         done
     }
+}
+
+/// What one read took of a packet whose life is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOf {
+    /// The packet.
+    pub id: PacketId,
+    /// Bytes that were taken of it.
+    pub bytes: u32,
+    /// Nothing is left of it.
+    pub whole: bool,
+    /// Which read of the socket it was, from 1.
+    pub read: u32,
 }
 
 /// The reading side of one call: serialises readers and gathers what the call must see to afterwards.
@@ -147,7 +160,7 @@ impl<'a> Reader<'a> {
 
     /// Owns the socket again and accounts for the bytes that were copied (`taken.len()` or fewer): memory is given
     /// back, the rest of the last packet goes back to the queue, and an ACK may be due. The emptied packets go into
-    /// `returns`; `visit` sees each of them first.
+    /// `returns`; `visit` is told what was read of those packets whose lives are recorded.
     pub fn finish(
         &mut self,
         taken: Taken,
@@ -155,7 +168,7 @@ impl<'a> Reader<'a> {
         now: Time,
         rmem_max: u32,
         returns: &mut Returns,
-        mut visit: impl FnMut(&Skb),
+        mut visit: impl FnMut(ReadOf),
     ) {
         let Taken { mut packets, skip, len } = taken;
         let copied = copied.min(len);
@@ -164,9 +177,14 @@ impl<'a> Reader<'a> {
         let mut charge = 0u32;
         let mut rest = SkbQueue::new();
         let mut freed = SkbQueue::new();
+        let mut part = None;
         while let Some(skb) = packets.pop_front() {
             let bytes = skb.len();
             if left < bytes {
+                let read = left - if freed.is_empty() { skip.min(left) } else { 0 };
+                if skb.traced() && read > 0 {
+                    part = Some((skb.id, read as u32));
+                }
                 rest.push_back(skb);
                 left = 0;
                 continue;
@@ -182,18 +200,25 @@ impl<'a> Reader<'a> {
         sk.rcv_space_adjust(now, rmem_max);
         sk.rx.copied_seq += (copied - first) as u32;
         sk.user.delivered += copied as u64;
+        sk.user.reads = sk.user.reads.wrapping_add(1);
+        let read = sk.user.reads;
         sk.rx.uncharge(charge);
         put_back(&mut sk, rest);
         if sk.ack_due_after_read(copied as u32) {
             self.post |= post::ACK;
         }
         self.released(sk);
+        let mut known = skip;
         while let Some(skb) = freed.pop_front() {
             if skb.traced() {
-                visit(&skb);
+                visit(ReadOf { id: skb.id, bytes: skb.len().saturating_sub(known) as u32, whole: true, read });
             }
+            known = 0;
             self.delivered += 1;
             returns.push(skb);
+        }
+        if let Some((id, bytes)) = part {
+            visit(ReadOf { id, bytes, whole: false, read });
         }
     }
 }

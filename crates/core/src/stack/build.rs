@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use rxpath_mem::{PagePool, PoolConfig, rx_ring};
-use rxpath_trace::{Counters, Ledger, LifeReader, Selector};
+use rxpath_trace::{Counters, Ledger, LifeReader, PacketId, Selector};
 use rxpath_wire::{FlowHasher, Toeplitz};
 
 use super::{Cpu, CpuCell, Shared, Stack};
@@ -180,6 +180,7 @@ impl Stack {
                 ledger: Arc::new(Ledger::new()),
                 dev: Arc::new(DevShard::new(config.interfaces.len() as u16)),
                 life: lives.shard(cpu as u8, config.life_capacity, config.lives.clone()),
+                cause: PacketId::NONE,
                 net: Arc::clone(&net),
                 listeners: ListenerCache::of(Arc::clone(&listeners)),
                 binds: Arc::clone(&binds),
@@ -202,6 +203,7 @@ impl Stack {
             mib: Arc::clone(&cpu.cx.mib),
             ledger: Arc::clone(&cpu.cx.ledger),
             read: AtomicU64::new(0),
+            user_mib: Counters::new(),
             dev: Arc::clone(&cpu.cx.dev),
             token: Mutex::new(cpu),
             mailbox: Mutex::new(VecDeque::new()),

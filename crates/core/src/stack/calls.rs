@@ -7,7 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use event_listener::EventListener;
 use rxpath_mem::{OwnedSoftirq, Returns};
-use rxpath_trace::{Event, EventKind, PacketId, Time};
+use rxpath_trace::{Counter, Event, EventKind, PacketId, Time};
 use rxpath_wire::Addr;
 
 use super::{Stack, lock};
@@ -165,23 +165,15 @@ impl Stack {
                 let copied = taken.copy_to(buf);
                 let mut returns = Returns::new();
                 let rcvbuf_max = self.0.rcvbuf_max.load(Ordering::Relaxed);
-                reader.finish(taken, copied, now, rcvbuf_max, &mut returns, |skb| {
-                    let (kind, a) = (EventKind::Recv, skb.len() as u32);
-                    let cpu = self.cpus() as u8;
-                    lock(&self.0.user_life).record(Event {
-                        id: skb.id,
-                        at: now,
-                        kind,
-                        cpu,
-                        a,
-                        b: 0,
-                        other: PacketId::NONE,
-                    });
+                reader.finish(taken, copied, now, rcvbuf_max, &mut returns, |part| {
+                    let kind = if part.whole { EventKind::Recv } else { EventKind::RecvPart };
+                    let (id, other, cpu) = (part.id, PacketId::NONE, sock.cpu as u8);
+                    let event = Event { id, at: now, other, a: part.bytes, b: part.read, kind, cpu };
+                    lock(&self.0.user_life).record(event);
                 });
                 returns.flush();
-                if reader.delivered > 0
-                    && let Some(cell) = self.0.cpus.get(usize::from(sock.cpu))
-                {
+                if let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) {
+                    cell.user_mib.add_shared(Counter::CopiedRecv, copied as u64);
                     cell.read.fetch_add(reader.delivered, Ordering::Relaxed);
                 }
                 Ok(copied)
@@ -200,7 +192,11 @@ impl Stack {
     /// As [`Stack::recv`].
     pub fn peek(&self, sock: &Arc<Sock>, buf: &mut [u8], register: bool, now: Time) -> Result<usize, RecvError> {
         let mut reader = Reader::of(sock);
-        let result = reader.peek(buf, register).or_else(|step| self.no_bytes(step));
+        let peeked = reader.peek(buf, register);
+        if let (Ok(copied), Some(cell)) = (&peeked, self.0.cpus.get(usize::from(sock.cpu))) {
+            cell.user_mib.add_shared(Counter::CopiedPeek, *copied as u64);
+        }
+        let result = peeked.or_else(|step| self.no_bytes(step));
         let requests = reader.post;
         drop(reader);
         self.kick(sock, requests, now);

@@ -76,6 +76,8 @@ struct CpuCell {
     ledger: Arc<Ledger>,
     /// Packets that readers took off receive queues of this Cpu's sockets and delivered: several writers.
     read: AtomicU64,
+    /// What application threads count of this Cpu's sockets: several writers.
+    user_mib: Counters,
     dev: Arc<DevShard>,
 }
 
@@ -247,9 +249,9 @@ impl Stack {
         lines.collect()
     }
 
-    /// Counters of all Cpus, summed.
+    /// Counters of all Cpus and of the applications' threads, summed.
     pub fn snapshot(&self) -> Snapshot {
-        self.0.cpus.iter().fold(Snapshot::default(), |sum, cell| sum + cell.mib.snapshot())
+        self.0.cpus.iter().fold(Snapshot::default(), |sum, cell| sum + cell.user_mib.snapshot() + cell.mib.snapshot())
     }
 
     /// Counters of one Cpu.

@@ -29,6 +29,8 @@ pub struct SocketView {
     pub row: TcpRow,
     /// Cpu that owns the flow.
     pub cpu: u16,
+    /// Segments that the socket dropped (`sk_drops`, the `d` of `ss -m`); 0 for what is no full socket.
+    pub drops: u32,
 }
 
 /// The page pool of one Cpu.
@@ -174,7 +176,7 @@ fn listen_view(listener: &ListenerView) -> SocketView {
         conn: Some(conn),
         ..blank_row(listener.local, nobody, TcpState::Listen)
     };
-    SocketView { row, cpu: 0 }
+    SocketView { row, cpu: 0, drops: 0 }
 }
 
 fn blank_row(local: SocketAddr, remote: SocketAddr, state: TcpState) -> TcpRow {
@@ -198,12 +200,12 @@ fn blank_row(local: SocketAddr, remote: SocketAddr, state: TcpState) -> TcpRow {
 
 fn flow_views(cpu: &Cpu, index: u16, now: Time) -> Vec<SocketView> {
     let views = cpu.flows.iter().filter_map(|(_, entry)| {
-        let row = match entry {
+        let (row, drops) = match entry {
             FlowEntry::Sock(entry) => sock_row(entry.sock.as_ref()?, now),
-            FlowEntry::Request(request) => request_row(request, now),
-            FlowEntry::TimeWait(tw) => time_wait_row(tw, now),
+            FlowEntry::Request(request) => (request_row(request, now), 0),
+            FlowEntry::TimeWait(tw) => (time_wait_row(tw, now), 0),
         };
-        Some(SocketView { row, cpu: index })
+        Some(SocketView { row, cpu: index, drops })
     });
     views.collect()
 }
@@ -213,9 +215,10 @@ fn centiseconds(at: Time, now: Time) -> u32 {
     if at == Time::MAX { 0 } else { ((at - now) / 10_000_000).min(u64::from(u32::MAX)) as u32 }
 }
 
-fn sock_row(sock: &Sock, now: Time) -> TcpRow {
+/// A socket's row, and what it dropped.
+fn sock_row(sock: &Sock, now: Time) -> (TcpRow, u32) {
     let sk = sock.lock.user();
-    let row = tcp_row(&sk, now);
+    let row = (tcp_row(&sk, now), sk.user.drops + sock.backlog_drops());
     // A softirq that was turned away in this moment comes again: the caller holds its token.
     drop(sk);
     row

@@ -1,6 +1,6 @@
 //! What an acknowledgement does to the sender (`tcp_ack`).
 
-use rxpath_trace::{Counter, DropReason, Time};
+use rxpath_trace::{Counter, DropReason, EventKind, PacketId, Time};
 use rxpath_wire::SeqNum;
 
 use super::{MS, Segment, TcpSock};
@@ -45,6 +45,10 @@ impl TcpSock {
             self.tx.snd_wl1 = seg.seq;
         }
         self.tx.snd_una = seg.ack;
+        if advanced {
+            let acked = (seg.ack - prior_una) as u32;
+            cx.effect(EventKind::AckTaken, acked, self.tx.snd_wnd, PacketId::NONE);
+        }
         if self.tx.segments.is_empty() {
             self.ack_probe(cx);
             return Ok(Acked::Fine);

@@ -4,9 +4,9 @@
 //! an interactive one ("pingpong": our data carries the ACKs) delays; otherwise every second full-sized segment is
 //! acknowledged and a timer covers the rest.
 
-use rxpath_trace::{Counter, Time};
+use rxpath_trace::{AckWhy, Counter, EventKind, PacketId, Time};
 
-use super::{ATO_MIN, DELACK_MAX, JIFFY, MS, QUICKACKS_MAX, State, TcpSock, tick};
+use super::{ATO_MIN, DELACK_MAX, JIFFY, MS, QUICKACKS_MAX, Segment, State, TcpSock, tick};
 use crate::cx::Cx;
 
 /// State of the acknowledgement policy (`inet_csk(sk)->icsk_ack`).
@@ -113,22 +113,27 @@ impl TcpSock {
         if !self.ack.scheduled {
             return;
         }
-        if self.ack_due_now() {
-            self.send_ack(cx);
-        } else {
-            self.send_delayed_ack(cx);
+        match self.ack_due_now() {
+            Some(why) => self.send_ack(cx, why),
+            None => self.send_delayed_ack(cx),
         }
     }
 
     /// More than one full segment is unacknowledged and the window need not shrink; or the mode or a gap demands it.
     #[inline(always)]
-    fn ack_due_now(&mut self) -> bool {
+    fn ack_due_now(&mut self) -> Option<AckWhy> {
         let owed = (self.rx.rcv_nxt - self.rx.rcv_wup).max(0) as u32;
-        (owed > u32::from(self.ack.rcv_mss)
-            && (self.readable() < self.rx.lowat || self.wanted_window() >= self.rx.rcv_wnd))
-            || self.ack.in_quickack_mode()
-            || self.ack.now
-            || !self.rx.ofo.is_empty()
+        if owed > u32::from(self.ack.rcv_mss)
+            && (self.readable() < self.rx.lowat || self.wanted_window() >= self.rx.rcv_wnd)
+        {
+            Some(AckWhy::TwoSegments)
+        } else if self.ack.in_quickack_mode() {
+            Some(AckWhy::Quick)
+        } else if self.ack.now {
+            Some(if self.rx.nomem { AckWhy::ZeroWindow } else { AckWhy::HoleFilled })
+        } else {
+            (!self.rx.ofo.is_empty()).then_some(AckWhy::OutOfOrder)
+        }
     }
 
     /// Arms the delayed-ACK timer (`tcp_send_delayed_ack`): before the first data, as after a lone FIN, for the next tick.
@@ -149,12 +154,12 @@ impl TcpSock {
         let mut deadline = tick(cx.now) + (ato + JIFFY);
         if self.timers.delack != Time::MAX {
             if self.timers.delack <= tick(cx.now) + (ato / (4 * JIFFY) * JIFFY + JIFFY) {
-                self.send_ack(cx);
-                return;
+                return self.send_ack(cx, AckWhy::Timer);
             }
             deadline = deadline.min(self.timers.delack);
         }
         self.timers.delack = deadline;
+        cx.effect(EventKind::AckDelayed, (deadline - cx.now).div_ceil(MS) as u32, 0, PacketId::NONE);
     }
 
     /// The delayed-ACK timer fired (`tcp_delack_timer_handler`).
@@ -170,7 +175,7 @@ impl TcpSock {
             self.ack.ato = (self.ack.ato * 2).min(self.rtt.rto);
         }
         cx.count(Counter::TcpExtDelayedACKs);
-        self.send_ack(cx);
+        self.send_ack(cx, AckWhy::Timer);
     }
 
     /// A segment with an ACK went out: nothing is owed any more (`tcp_event_ack_sent`).
@@ -212,11 +217,13 @@ impl TcpSock {
     }
 
     /// A pure ACK now (`tcp_send_ack`); its loss costs a delayed one.
-    pub fn send_ack(&mut self, cx: &mut Cx) {
+    pub fn send_ack(&mut self, cx: &mut Cx, why: AckWhy) {
         if self.state == State::Close {
             return;
         }
-        if !self.transmit_ack(cx) {
+        if let Some(sent) = self.transmit_ack(cx) {
+            cx.effect(EventKind::AckNow, self.rx.rcv_nxt.0, why as u32, sent);
+        } else {
             // The pool is dry: try again with the delayed-ACK timer.
             self.ack.scheduled = true;
             self.ack.ato = ATO_MIN;
@@ -234,12 +241,12 @@ impl TcpSock {
     }
 
     /// An immediate duplicate ACK that answers a segment outside the window (`tcp_send_dupack` without D-SACK).
-    pub fn send_dupack(&mut self, cx: &mut Cx, seq: rxpath_wire::SeqNum, end_seq: rxpath_wire::SeqNum) {
-        if end_seq != seq && seq.before(self.rx.rcv_nxt) {
+    pub fn send_dupack(&mut self, cx: &mut Cx, seg: &Segment, why: AckWhy) {
+        if seg.end_seq != seg.seq && seg.seq.before(self.rx.rcv_nxt) {
             cx.count(Counter::TcpExtDelayedACKLost);
             self.enter_quickack_mode(QUICKACKS_MAX);
         }
-        self.send_ack(cx);
+        self.send_ack(cx, why);
     }
 }
 

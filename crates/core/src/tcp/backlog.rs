@@ -20,6 +20,7 @@ pub(super) fn add(cx: &mut Cx, sock: &Sock, entry: &mut SockEntry, skb: Skb, seg
     };
     if entry.backlog_charge + u64::from(sock.rmem()) > sock.backlog_limit() {
         cx.count(Counter::TcpExtTCPBacklogDrop);
+        sock.count_backlog_drop();
         return Fate::Drop(skb, DropReason::SocketBacklog);
     }
     entry.backlog_charge += charge;
@@ -72,15 +73,18 @@ fn coalesce(cx: &mut Cx, entry: &mut SockEntry, skb: Skb, seg: &Segment) -> Resu
 /// Works off a backlog, in order, by whoever holds both the token and the socket (`__release_sock`).
 #[inline]
 pub(super) fn drain(cx: &mut Cx, sk: &mut TcpSock, backlog: &mut SkbQueue) {
+    let cause = cx.cause;
     while let Some(skb) = backlog.pop_front() {
         cx.release(Holder::SocketBacklog);
         cx.event(&skb, EventKind::SocketBacklogTaken, 0, 0);
+        cx.work_on(&skb);
         let end = match Segment::of(&skb) {
             Some(seg) => sk.do_rcv(cx, skb, &seg),
             None => Fate::Drop(skb, DropReason::PktTooSmall),
         };
-        cx.end(end);
+        sk.end(cx, end);
     }
+    cx.cause = cause;
 }
 
 /// Ends what a socket that is gone can no longer take.

@@ -1,7 +1,7 @@
 //! Segments of an established connection: header prediction, and the checks that every other segment passes.
 
 use rxpath_mem::Skb;
-use rxpath_trace::{Consumed, Counter, DropReason, EventKind, SlowWhy};
+use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, SlowWhy};
 use rxpath_wire::{TcpFlags, TcpOptions};
 
 use super::ack::Acked;
@@ -102,7 +102,7 @@ impl TcpSock {
             self.tx.snd_wl1 = seg.seq;
         }
         self.ack_snd_check(cx);
-        self.data_ready(false);
+        self.data_ready(cx, false);
         end
     }
 
@@ -211,7 +211,7 @@ impl TcpSock {
         cx.count(Counter::TcpExtPAWSEstab);
         if !self.oow_rate_limited(cx, seg.len > 0 || seg.flags.fin(), seg.flags.syn(), Counter::TcpExtTCPACKSkippedPAWS)
         {
-            self.send_dupack(cx, seg.seq, seg.end_seq);
+            self.send_dupack(cx, seg, AckWhy::OldTimestamp);
         }
         Err(Refused::Because(DropReason::TcpRfc7323Paws))
     }
@@ -244,7 +244,7 @@ impl TcpSock {
                 cx.count(Counter::TcpExtBeyondWindow);
             }
             if !self.oow_rate_limited(cx, seg.len > 0 || seg.flags.fin(), false, Counter::TcpExtTCPACKSkippedSeq) {
-                self.send_dupack(cx, seg.seq, seg.end_seq);
+                self.send_dupack(cx, seg, AckWhy::OutOfWindow);
             }
         }
         Refused::Because(reason)
@@ -262,7 +262,7 @@ impl TcpSock {
             return;
         }
         cx.count(Counter::TcpExtTCPChallengeACK);
-        self.send_ack(cx);
+        self.send_ack(cx, AckWhy::Challenge);
     }
 
     /// After an ACK: send what it allows, and see to the writer (`tcp_data_snd_check`).

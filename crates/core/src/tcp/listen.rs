@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rxpath_mem::Skb;
-use rxpath_trace::{Consumed, Counter, DropReason, Time};
+use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, Time};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
@@ -217,7 +217,7 @@ impl Request {
         if seg.flags.rst() && seg.seq != self.rcv_isn + 1 {
             if !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedChallenge) {
                 cx.count(Counter::TcpExtTCPChallengeACK);
-                self.ack(cx);
+                self.ack(cx, AckWhy::Challenge);
             }
             return Checked::Stay(Fate::Drop(skb, DropReason::TcpReset));
         }
@@ -272,7 +272,7 @@ impl Request {
         // What consumes sequence numbers is always answered (`tcp_oow_rate_limited`).
         let exempt = (seg.len > 0 || seg.flags.fin()) && !seg.flags.syn();
         if !seg.flags.rst() && (exempt || !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv)) {
-            self.ack(cx);
+            self.ack(cx, if paws { AckWhy::OldTimestamp } else { AckWhy::OutOfWindow });
         }
         if paws {
             cx.count(Counter::TcpExtPAWSEstab);
@@ -290,7 +290,7 @@ impl Request {
     }
 
     /// An ACK for the request as it stands (`tcp_v4_reqsk_send_ack`).
-    fn ack(&mut self, cx: &mut Cx) {
+    fn ack(&mut self, cx: &mut Cx, why: AckWhy) {
         let scale = self.wscale.map_or(0, |(_, rcv)| rcv);
         let bare = Bare {
             seq: self.snt_isn + 1,
@@ -302,7 +302,8 @@ impl Request {
                 ..TcpOptions::default()
             },
         };
-        reply::send(cx, &self.tuple, 0, bare);
+        let sent = reply::send(cx, &self.tuple, 0, bare);
+        cx.effect(EventKind::AckNow, self.rcv_isn.0.wrapping_add(1), why as u32, sent);
     }
 
     /// The SYN-ACK was not answered in time: again after 1, 2, 4, 8, 16 seconds; false when it is given up

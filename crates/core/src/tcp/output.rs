@@ -1,7 +1,7 @@
 //! Segments that leave a socket: data, ACKs, FIN, probes.
 
 use rxpath_mem::{IpSummed, Skb};
-use rxpath_trace::{Counter, OutputWhat, Time};
+use rxpath_trace::{Counter, OutputWhat, PacketId, Time};
 use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, tcp as wire_tcp};
 
 use super::isn::tsval;
@@ -108,13 +108,14 @@ impl TcpSock {
         self.route = route;
     }
 
-    /// Sends a pure ACK; false if the pool had no slot for it.
-    pub(super) fn transmit_ack(&mut self, cx: &mut Cx) -> bool {
-        let Some(skb) = cx.alloc_output(OutputWhat::TcpAck, 0, true) else { return false };
+    /// Sends a pure ACK and gives the packet; None if the pool had no slot for it.
+    pub(super) fn transmit_ack(&mut self, cx: &mut Cx) -> Option<PacketId> {
+        let skb = cx.alloc_output(OutputWhat::TcpAck, 0, true)?;
+        let id = skb.id;
         let seq = self.acceptable_seq();
         let options = self.established_options(cx.now);
         self.transmit_skb(cx, skb, seq, TcpFlags::ACK, options);
-        true
+        Some(id)
     }
 
     /// Sequence number of a segment without data: the peer must find it in its window (`tcp_acceptable_seq`).

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use rxpath_mem::Skb;
-use rxpath_trace::{Consumed, Counter, DropReason, EventKind, Holder};
+use rxpath_trace::{Consumed, Counter, DropReason, EventKind, Holder, PacketId};
 use rxpath_wire::{SeqNum, TcpFlags};
 
 use super::{QUICKACKS_MAX, Segment, TcpSock};
@@ -83,7 +83,7 @@ impl TcpSock {
             self.rx.nomem = true;
             self.ack.now = true;
             self.ack.scheduled = true;
-            self.data_ready(true);
+            self.data_ready(cx, true);
             if !self.rx.queue.is_empty() && seg.len > 0 {
                 cx.count(Counter::TcpExtTCPRcvQDrop);
                 return Fate::Drop(skb, DropReason::ProtoMem);
@@ -106,7 +106,7 @@ impl TcpSock {
             }
         }
         self.fast_path_check();
-        self.data_ready(false);
+        self.data_ready(cx, false);
         end
     }
 
@@ -164,7 +164,10 @@ impl TcpSock {
         // What the packet adds to its own charge by being chained is what is charged here.
         skb.truesize = charge;
         let chained = if len <= DENSE_MAX && cx.pool_is_low() {
-            self.rx.queue.append_back(skb, &mut cx.pool)
+            self.rx.queue.append_back(skb, &mut cx.pool).map(|(tail, copied)| {
+                cx.count_n(Counter::CopiedDense, copied as u64);
+                tail
+            })
         } else {
             self.rx.queue.chain_back(skb)
         };
@@ -237,7 +240,7 @@ impl TcpSock {
             let skb = last.remove();
             self.rx.uncharge(skb.truesize);
             cx.release(Holder::OutOfOrder);
-            cx.drop_skb(skb, DropReason::TcpOfoQueuePrune);
+            self.end(cx, Fate::Drop(skb, DropReason::TcpOfoQueuePrune));
             pruned = true;
         }
         if pruned {
@@ -326,7 +329,7 @@ impl TcpSock {
         self.rx.uncharge(skb.truesize);
         cx.count(Counter::TcpExtTCPOFOMerge);
         cx.release(Holder::OutOfOrder);
-        cx.drop_skb(skb, DropReason::TcpOfomerge);
+        self.end(cx, Fate::Drop(skb, DropReason::TcpOfomerge));
     }
 
     /// Moves what has become in order to the receive queue (`tcp_ofo_queue`).
@@ -341,7 +344,7 @@ impl TcpSock {
             cx.release(Holder::OutOfOrder);
             self.rx.uncharge(skb.truesize);
             if end_seq.at_or_before(self.rx.rcv_nxt) {
-                cx.drop_skb(skb, DropReason::TcpOfoDrop);
+                self.end(cx, Fate::Drop(skb, DropReason::TcpOfoDrop));
                 continue;
             }
             let flags = TcpFlags(skb.tcp_flags);
@@ -387,10 +390,21 @@ impl TcpSock {
 
     /// `sk_data_ready`: wakes the reader once enough is readable, or when waiting longer would stall the peer.
     #[inline(always)]
-    pub fn data_ready(&mut self, force: bool) {
-        if self.user.wait_recv && (force || self.worth_waking()) {
-            self.effects.wake_recv = true;
+    pub fn data_ready(&mut self, cx: &mut Cx, force: bool) {
+        if !self.user.wait_recv {
+            cx.effect(EventKind::Woken, self.readable(), 0, PacketId::NONE);
+        } else if force || self.worth_waking() {
+            self.wake_reader(cx);
         }
+    }
+
+    /// Wakes whoever waits to read, once the lock is released.
+    #[inline]
+    pub(super) fn wake_reader(&mut self, cx: &mut Cx) {
+        if !self.effects.wake_recv {
+            cx.effect(EventKind::Woken, self.readable(), 1, PacketId::NONE);
+        }
+        self.effects.wake_recv = true;
     }
 
     fn worth_waking(&self) -> bool {

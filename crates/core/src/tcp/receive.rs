@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rxpath_arch::csum;
 use rxpath_mem::{IpSummed, OwnedSoftirq, PktType, Skb, SkbQueue};
-use rxpath_trace::{Counter, DropReason, EventKind, LookupKind, Time};
+use rxpath_trace::event::ports_word;
+use rxpath_trace::{AckWhy, Counter, DropReason, EventKind, LookupKind, PacketId, Time};
 use rxpath_wire::frame::flow_of_ipv4;
 use rxpath_wire::{Addr, EtherType, FlowHasher, IpProto, Ipv4Header, TcpHeader, Tuple};
 
@@ -47,10 +48,10 @@ pub fn v4_rcv(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Incoming)> {
     let Some((seg, tuple, pseudo)) = seen else { return Fate::Drop(skb, DropReason::PktTooSmall) };
     if usize::from(seg.header_len) < TcpHeader::LEN {
         cx.count(Counter::TcpInErrs);
-        return Fate::Drop(skb, DropReason::PktTooSmall);
+        return bad_header(cx, skb, DropReason::PktTooSmall);
     }
     if skb.headlen() < usize::from(seg.header_len) {
-        return Fate::Drop(skb, DropReason::PktTooSmall);
+        return bad_header(cx, skb, DropReason::PktTooSmall);
     }
     if skb.ip_summed == IpSummed::None && !checksum_verifies(pseudo, &skb) {
         return bad_checksum(cx, skb);
@@ -59,15 +60,36 @@ pub fn v4_rcv(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Incoming)> {
     debug_assert!(pulled, "the header lies in the linear part");
     skb.seq = seg.seq.0;
     skb.end_seq = seg.end_seq.0;
-    cx.event(&skb, EventKind::TcpV4Rcv, seg.seq.0, seg.len);
-    Fate::Pass((skb, Incoming { seg, tuple }))
+    let incoming = Incoming { seg, tuple };
+    if skb.traced() {
+        record(cx, &skb, &incoming);
+    }
+    Fate::Pass((skb, incoming))
 }
 
 #[cold]
-fn bad_checksum<T>(cx: &Cx, skb: Skb) -> Fate<T> {
+fn record(cx: &mut Cx, skb: &Skb, incoming: &Incoming) {
+    let Incoming { seg, tuple } = incoming;
+    let ports = ports_word(tuple.remote_port, tuple.local_port);
+    cx.record(skb.id, EventKind::TcpV4Rcv, seg.seq.0, seg.len, PacketId::NONE);
+    cx.record(skb.id, EventKind::Ports, ports, u32::from(seg.flags.0), PacketId::NONE);
+}
+
+/// Drops a segment for what its header says, of which the ports are told.
+#[cold]
+fn bad_header<T>(cx: &mut Cx, skb: Skb, reason: DropReason) -> Fate<T> {
+    if let Some((header, _)) = TcpHeader::parse(skb.data()) {
+        let (ports, flags) = (ports_word(header.src_port(), header.dst_port()), header.flags());
+        cx.event(&skb, EventKind::Ports, ports, u32::from(flags.0));
+    }
+    Fate::Drop(skb, reason)
+}
+
+#[cold]
+fn bad_checksum<T>(cx: &mut Cx, skb: Skb) -> Fate<T> {
     cx.count(Counter::TcpInCsumErrors);
     cx.count(Counter::TcpInErrs);
-    Fate::Drop(skb, DropReason::TcpCsum)
+    bad_header(cx, skb, DropReason::TcpCsum)
 }
 
 /// The sum over pseudo-header, header and payload, fragments included, is all ones. `pseudo`: the total of the
@@ -216,7 +238,7 @@ pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, inco
     if let Some(sk) = run.of(incoming.tuple) {
         let end = sk.do_rcv(cx, skb, &incoming.seg);
         let over = sk.effects.is_last();
-        cx.end(end);
+        sk.end(cx, end);
         if over {
             run.finish(cx, flows);
         }
@@ -271,7 +293,7 @@ fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incomi
                     entry.backlog_charge = 0;
                     backlog::drain(cx, &mut sk, &mut sk_backlog);
                     let end = sk.do_rcv(cx, skb, &seg);
-                    cx.end(end);
+                    sk.end(cx, end);
                     *run = Run { held: Some(sk), id, tuple };
                     if run.held.as_ref().is_some_and(|sk| sk.effects.is_last()) {
                         run.finish(cx, flows);
@@ -350,7 +372,7 @@ fn process_child(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, sock: Arc<Sock>
     match OwnedSoftirq::lock(sock) {
         Ok(mut sk) => {
             let end = sk.do_rcv(cx, skb, seg);
-            cx.end(end);
+            sk.end(cx, end);
             let_go(cx, flows, id, sk);
         }
         // Nobody else knows the socket yet.
@@ -564,7 +586,7 @@ fn carry_out(cx: &mut Cx, sk: &mut TcpSock, bits: u8) {
         sk.push(cx);
     }
     if bits & post::ACK != 0 && sk.state != State::Close {
-        sk.send_ack(cx);
+        sk.send_ack(cx, AckWhy::WindowUpdate);
     }
     if bits & post::SHUTDOWN != 0 {
         sk.shutdown_send(cx);

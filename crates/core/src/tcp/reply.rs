@@ -1,7 +1,7 @@
 //! Segments that answer without a full socket: RST, and the ACKs of mini-sockets.
 
 use rxpath_mem::Skb;
-use rxpath_trace::OutputWhat;
+use rxpath_trace::{EventKind, OutputWhat, PacketId};
 use rxpath_wire::{IpProto, Ipv4Header, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple};
 
 use super::Segment;
@@ -41,7 +41,8 @@ pub(super) fn reset(cx: &mut Cx, skb: &Skb, seg: &Segment) {
     } else {
         (SeqNum(0), seg.end_seq, TcpFlags(TcpFlags::RST.0 | TcpFlags::ACK.0))
     };
-    send(cx, &tuple, tos, Bare { seq, ack, flags, window: 0, options: TcpOptions::default() });
+    let rst = send(cx, &tuple, tos, Bare { seq, ack, flags, window: 0, options: TcpOptions::default() });
+    cx.event_with(skb, EventKind::RstSent, seq.0, ack.0, rst);
 }
 
 /// A segment without payload from nobody in particular.
@@ -55,9 +56,9 @@ pub(super) struct Bare {
 }
 
 /// Sends a bare segment from `tuple.local` to `tuple.remote` (`ip_send_unicast_reply`): identification 0, DF, TOS as
-/// given. Without a route it is not sent.
-pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) {
-    let Ok(mut route) = route::output(&cx.net, tuple.remote, Some(tuple.local)) else { return };
+/// given. Gives the packet, or none: without a route or memory it is not sent.
+pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) -> PacketId {
+    let Ok(mut route) = route::output(&cx.net, tuple.remote, Some(tuple.local)) else { return PacketId::NONE };
     let what = if bare.flags.rst() {
         OutputWhat::TcpRst
     } else if bare.flags.syn() {
@@ -65,7 +66,8 @@ pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) {
     } else {
         OutputWhat::TcpAck
     };
-    let Some(skb) = cx.alloc_output(what, 0, true) else { return };
+    let Some(skb) = cx.alloc_output(what, 0, true) else { return PacketId::NONE };
+    let id = skb.id;
     let repr = TcpRepr {
         sport: tuple.local_port,
         dport: tuple.remote_port,
@@ -86,4 +88,5 @@ pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) {
         ident: 0,
     };
     transmit_segment(cx, skb, &repr, &mut route, &flow);
+    id
 }

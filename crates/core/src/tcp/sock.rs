@@ -269,6 +269,10 @@ pub struct UserSide {
     pub keepalive: bool,
     /// Bytes that were delivered to the application in all.
     pub delivered: u64,
+    /// Segments that the socket dropped, for whatever reason (`sk_drops`), but for those that its full backlog refused.
+    pub drops: u32,
+    /// Reads of the application that took bytes.
+    pub reads: u32,
 }
 
 /// What the Cpu does when it lets go of the lock.

@@ -1,7 +1,7 @@
 //! The state machine beyond ESTABLISHED: handshakes, FIN, RST (`tcp_rcv_state_process`).
 
 use rxpath_mem::Skb;
-use rxpath_trace::{Consumed, Counter, DropReason, Time};
+use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, PacketId, SlowWhy, Time};
 use rxpath_wire::TcpFlags;
 
 use super::ack::Acked;
@@ -18,7 +18,18 @@ impl TcpSock {
         self.rcv_state_process(cx, skb, seg)
     }
 
+    /// Ends a segment that this socket judged; what it drops is counted as its own (`tcp_drop_reason`).
+    #[inline(always)]
+    pub(super) fn end(&mut self, cx: &mut Cx, end: End) {
+        if let Fate::Drop(skb, reason) = end {
+            self.user.drops += 1;
+            return cx.drop_skb(skb, reason);
+        }
+        cx.end(end);
+    }
+
     fn rcv_state_process(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        cx.event(&skb, EventKind::SlowPath, SlowWhy::State as u32, seg.len);
         match self.state {
             State::Close => return Fate::Drop(skb, DropReason::TcpClose),
             State::SynSent => return self.rcv_synsent(cx, skb, seg),
@@ -232,7 +243,7 @@ impl TcpSock {
             self.push(cx);
         }
         if self.tx.segments.is_empty() {
-            self.send_ack(cx);
+            self.send_ack(cx, AckWhy::Handshake);
         }
         Fate::Consumed(skb, Consumed::Handshake)
     }
@@ -300,17 +311,19 @@ impl TcpSock {
                 self.ack.pingpong = true;
             }
             State::FinWait1 => {
-                self.send_ack(cx);
+                self.send_ack(cx, AckWhy::Fin);
                 self.set_state(cx, State::Closing);
             }
             State::FinWait2 => {
-                self.send_ack(cx);
+                self.send_ack(cx, AckWhy::Fin);
                 self.time_wait(cx, State::TimeWait, TIMEWAIT_LEN);
             }
             _ => {}
         }
         self.purge_ofo(cx);
-        self.effects.wake_recv |= self.user.wait_recv;
+        if self.user.wait_recv {
+            self.wake_reader(cx);
+        }
         self.effects.wake_send |= self.user.wait_send;
     }
 
@@ -327,7 +340,12 @@ impl TcpSock {
     }
 
     /// The one place where the state changes (`tcp_set_state`): the gauge of established connections follows.
-    pub(super) fn set_state(&mut self, cx: &Cx, state: State) {
+    pub(super) fn set_state(&mut self, cx: &mut Cx, state: State) {
+        cx.effect(EventKind::StateChange, self.state as u32, state as u32, PacketId::NONE);
+        self.change_state(cx, state);
+    }
+
+    fn change_state(&mut self, cx: &Cx, state: State) {
         let counted = |state| matches!(state, State::Established | State::CloseWait);
         match (counted(self.state), counted(state)) {
             (false, true) => cx.count(Counter::TcpCurrEstab),
@@ -347,18 +365,24 @@ impl TcpSock {
 
     /// The connection is over: timers off, everybody woken (`tcp_done`).
     pub(super) fn done(&mut self, cx: &mut Cx) {
+        if self.state != State::Close {
+            cx.effect(EventKind::StateChange, self.state as u32, State::Close as u32, PacketId::NONE);
+        }
         self.leave(cx);
         self.effects.closed = true;
     }
 
     /// The socket's part is done; a mini-socket answers the peer from now on (`tcp_time_wait`).
     pub(super) fn time_wait(&mut self, cx: &mut Cx, state: State, len: u64) {
+        if state != self.state {
+            cx.effect(EventKind::StateChange, self.state as u32, state as u32, PacketId::NONE);
+        }
         self.leave(cx);
         self.effects.timewait = Some((state, len));
     }
 
     fn leave(&mut self, cx: &mut Cx) {
-        self.set_state(cx, State::Close);
+        self.change_state(cx, State::Close);
         self.timers.clear();
         self.purge_ofo(cx);
         self.user.rcv_shutdown = true;

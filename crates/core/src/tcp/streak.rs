@@ -156,7 +156,13 @@ impl<const N: usize> Vectorized for Streak<'_, N> {
         let headers = segments.headers;
         let Some(pattern) = pattern::<N>(headers) else { return Ended { frames: 0, charge: 0, joins: segments.joins } };
         let mut predicted = Predicted { segments, pattern, simd };
-        let frames = ring.use_in_place(limit, like, &mut tail.tail(), &mut predicted);
+        let mut end = tail.tail();
+        let frames = ring.use_in_place(limit, like, &mut end, &mut predicted);
+        let copied = end.bytes_taken();
+        drop(end);
+        if copied > 0 {
+            predicted.segments.cx.count_n(Counter::CopiedCoalesce, copied as u64);
+        }
         Ended { frames, charge: predicted.segments.charge, joins: predicted.segments.joins }
     }
 }
@@ -253,6 +259,6 @@ impl Segments<'_> {
         sk.event_data_recv(cx, *payload, *payload, (N - at::PORTS) as u8, pushed, *truesize);
         sk.tx.snd_wl1 = seq;
         sk.ack_snd_check(cx);
-        sk.data_ready(false);
+        sk.data_ready(cx, false);
     }
 }

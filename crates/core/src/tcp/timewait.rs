@@ -2,7 +2,7 @@
 //! (RFC 9293 section 3.10.7.4, RFC 6191, `tcp_timewait_state_process`).
 
 use rxpath_mem::Skb;
-use rxpath_trace::{Consumed, Counter, DropReason, Time};
+use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, PacketId, Time};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 
 use super::isn::tsval;
@@ -94,6 +94,8 @@ impl TimeWait {
             return Verdict::Kill(Fate::Drop(skb, DropReason::TcpAbortOnData));
         }
         self.substate = State::TimeWait;
+        let (from, to) = (State::FinWait2 as u32, State::TimeWait as u32);
+        cx.effect(EventKind::StateChange, from, to, PacketId::NONE);
         self.rcv_nxt = seg.end_seq;
         if let Some((tsval, _)) = stamps {
             self.ts_recent = Some(tsval);
@@ -176,6 +178,7 @@ impl TimeWait {
                 ..TcpOptions::default()
             },
         };
-        reply::send(cx, &self.tuple, 0, bare);
+        let sent = reply::send(cx, &self.tuple, 0, bare);
+        cx.effect(EventKind::AckNow, self.rcv_nxt.0, AckWhy::TimeWait as u32, sent);
     }
 }

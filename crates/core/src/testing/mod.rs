@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use rxpath_mem::{PagePool, PoolConfig, Skb};
 use rxpath_trace::{
-    Consumed, Counter, Counters, DropReason, Event, Ledger, LedgerSnapshot, LifeReader, Selector, Snapshot, Time,
+    Consumed, Counter, Counters, DropReason, Event, Ledger, LedgerSnapshot, LifeReader, PacketId, Selector, Snapshot,
+    Time,
 };
 use rxpath_wire::{Addr, FlowHasher, MacAddr};
 
@@ -80,6 +81,7 @@ pub(crate) fn cx() -> Cx {
         ledger: Arc::new(Ledger::new()),
         dev: Arc::new(DevShard::new(4)),
         life: LifeReader::new().shard(0, 2, Selector::Off),
+        cause: PacketId::NONE,
         net: Arc::new(net(vec![interface()], &[], Policy::default())),
         listeners: crate::socket::ListenerCache::default(),
         binds: Arc::default(),

@@ -3,7 +3,7 @@
 //! | file | kernel functions |
 //! |---|---|
 //! | `output` | `ip_queue_xmit`, `ip_local_out`, `ip_output`, `ip_finish_output2`, `neigh_hh_output` |
-//! | `outbox` | `dev_queue_xmit`, `pfifo_enqueue`, `sch_direct_xmit`, `dev_hard_start_xmit` |
+//! | `outbox` | `dev_hard_header`, `dev_queue_xmit`, `pfifo_enqueue`, `sch_direct_xmit`, `dev_hard_start_xmit` |
 //!
 //! Frames gather in the [`Outbox`] of the Cpu, one queue per device, until [`flush`] at the end of the poll.
 //!
@@ -18,6 +18,7 @@ mod output;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::outbox::push_ethernet;
 pub use self::outbox::{Devices, Outbox, TX_QUEUE_LEN, dev_queue_xmit, flush};
+pub(crate) use self::output::ip_build_and_send;
 pub use self::output::{IpFlow, ip_queue_xmit};
-pub(crate) use self::output::{ip_build_and_send, push_ethernet};

@@ -1,7 +1,8 @@
-//! The transmit queues, and their way into the devices.
+//! The link: Ethernet headers, the transmit queues, and their way into the devices.
 
 use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::{DropReason, Holder};
+use rxpath_wire::{EthernetHeader, EthernetRepr, MacAddr, ethernet};
 
 use crate::cx::Cx;
 use crate::demux::stats::DevStat;
@@ -80,6 +81,13 @@ pub trait Devices {
         let _ = (net, ifindex);
         Err((skb, DropReason::DevReady))
     }
+}
+
+/// `dev_hard_header`: puts the Ethernet header in front of what an interface is to send.
+#[inline(always)]
+pub(crate) fn push_ethernet(cx: &Cx, skb: &mut Skb, ifindex: u16, dst: MacAddr, ethertype: u16) {
+    let src = cx.net.interface(ifindex).map_or(MacAddr::ZERO, |interface| interface.mac);
+    ethernet::emit(skb.push(EthernetHeader::LEN), EthernetRepr { dst, src, ethertype });
 }
 
 /// `dev_queue_xmit`: a frame, Ethernet header first, waits for the device of `ifindex`. A full queue drops it.

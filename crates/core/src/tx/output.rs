@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use rxpath_mem::Skb;
 use rxpath_trace::{Counter, DropReason};
-use rxpath_wire::{Addr, EtherType, EthernetHeader, EthernetRepr, Ipv4Header, Ipv4Repr, MacAddr, ethernet, ipv4};
+use rxpath_wire::{Addr, EtherType, Ipv4Header, Ipv4Repr, ipv4};
 
-use super::outbox::dev_queue_xmit;
+use super::outbox::{dev_queue_xmit, push_ethernet};
 use crate::cx::{Cx, Fate};
 use crate::neigh;
 use crate::netfilter::{self, HookPoint};
@@ -146,11 +146,4 @@ fn ip_finish_output2(cx: &mut Cx, mut skb: Skb, route: &mut Route) {
     }
     let confirm = std::mem::take(&mut route.confirm);
     route.mac = neigh::resolve_output(cx, skb, route.ifindex, route.nexthop, confirm);
-}
-
-/// Puts the Ethernet header in front of what an interface is to send.
-#[inline(always)]
-pub(crate) fn push_ethernet(cx: &Cx, skb: &mut Skb, ifindex: u16, dst: MacAddr, ethertype: u16) {
-    let src = cx.net.interface(ifindex).map_or(MacAddr::ZERO, |interface| interface.mac);
-    ethernet::emit(skb.push(EthernetHeader::LEN), EthernetRepr { dst, src, ethertype });
 }

@@ -56,7 +56,7 @@ fn a_segment_becomes_a_frame() {
     assert_eq!((rig.dev_stat(DevStat::TxPackets), rig.dev_stat(DevStat::TxBytes)), (1, 41));
     assert_eq!((rig.ledger().output(), rig.ledger().transmitted(), rig.device.flushes), (1, 1, 1));
     let kinds: Vec<EventKind> = rig.events().iter().map(|event| event.kind).collect();
-    assert_eq!(kinds, [EventKind::OutputMade, EventKind::Transmitted]);
+    assert_eq!(kinds, [EventKind::OutputMade, EventKind::Addresses, EventKind::Ports, EventKind::Transmitted]);
 }
 
 #[test]

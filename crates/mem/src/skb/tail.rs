@@ -18,6 +18,8 @@ pub struct Tail<'a> {
     room: usize,
     /// Bytes that were taken in the last slot and are not in its length.
     taken: usize,
+    /// Bytes that were taken in slots whose length says so.
+    committed: usize,
     /// Bytes that the packet has grown by in fragments.
     grown: u32,
     /// The packet's length may come near to what fits 32 bits: it grows no more.
@@ -36,7 +38,7 @@ impl Skb {
         let is_full = self.link().data_len > u32::MAX / 2;
         let room = if is_shared || is_full { 0 } else { linear_tailroom(link) };
         let end = last.byte(link.data_off + i32::from(link.len));
-        Tail { head, first, last, end, room, taken: 0, grown: 0, is_full, packet: PhantomData }
+        Tail { head, first, last, end, room, taken: 0, committed: 0, grown: 0, is_full, packet: PhantomData }
     }
 }
 
@@ -60,6 +62,12 @@ impl Tail<'_> {
         self.end = self.end.wrapping_add(n);
         self.room -= n;
         self.taken += n;
+    }
+
+    /// Bytes that were taken so far, in whichever slot.
+    #[inline]
+    pub fn bytes_taken(&self) -> usize {
+        self.committed + self.taken
     }
 
     /// Appends a slot with a frame of `len` bytes as a fragment, without the frame's first `skip` bytes. False, and nothing
@@ -91,6 +99,7 @@ impl Tail<'_> {
     #[inline(always)]
     fn commit(&mut self) {
         let taken = std::mem::take(&mut self.taken);
+        self.committed += taken;
         // SAFETY: the last slot belongs to the packet, which is borrowed mutably, and no reference to its line lives.
         unsafe { self.last.link_mut() }.len += taken as u16;
         if self.last != self.head {

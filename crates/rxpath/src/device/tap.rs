@@ -33,8 +33,12 @@ use rxpath_mem::{PagePool, Returns, RxDesc, RxDma, RxErrors, Skb};
 use rxpath_trace::Time;
 use rxpath_wire::{EthernetHeader, MacAddr};
 
+use super::netns::Rtnl;
+
 /// Largest frame: an IP packet of 65,535 bytes behind an Ethernet header with a VLAN tag.
 const FRAME_MAX: usize = 65_535 + EthernetHeader::LEN + 4;
+/// Smallest MTU that IPv4 can work with (RFC 791 section 3.2).
+const MTU_MIN: u16 = 68;
 /// Bytes behind the posted slot that tell that a frame did not fit, where none that long is expected.
 const OVERRUN: usize = 64;
 /// Pieces of a transmitted frame that are written without gathering them first, the virtio header included.
@@ -54,12 +58,15 @@ pub struct TapConfig {
     /// Hardware address of the stack's end of the cable. By default `02:72:78` and the last three bytes of the kernel
     /// end's address.
     pub mac: Option<MacAddr>,
+    /// Largest IP packet on both ends of the cable, in bytes, at least 68 (RFC 791). By default what the interface has,
+    /// 1,500 if it is a new one.
+    pub mtu: Option<u16>,
 }
 
 impl Default for TapConfig {
     /// `rxpath%d`, one queue, with header and offload.
     fn default() -> TapConfig {
-        TapConfig { name: "rxpath%d".to_owned(), queues: 1, vnet_hdr: true, offload: true, mac: None }
+        TapConfig { name: "rxpath%d".to_owned(), queues: 1, vnet_hdr: true, offload: true, mac: None, mtu: None }
     }
 }
 
@@ -79,6 +86,9 @@ impl TapConfig {
         }
         if let Some(mac) = self.mac.filter(|mac| !mac.is_unicast() || *mac == MacAddr::ZERO) {
             return wrong(format!("TAP {name}: {mac} is no unicast address; give one such as 02:00:00:00:aa:01"));
+        }
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu < MTU_MIN) {
+            return wrong(format!("TAP {name}: an MTU of {mtu} is too small for IPv4; give at least {MTU_MIN}"));
         }
         Ok(())
     }
@@ -102,12 +112,12 @@ impl Tap {
     /// It is down, without address: [`crate::device::netns::Rtnl`] changes that, before or after.
     ///
     /// # Errors
-    /// `InvalidInput` for a configuration that makes no sense; `NotFound` or `PermissionDenied` for `/dev/net/tun`;
+    /// `InvalidInput` for a configuration that makes no sense, or an MTU that the kernel does not give; `NotFound` or `PermissionDenied` for `/dev/net/tun`;
     /// `PermissionDenied` without the right to make interfaces; `ResourceBusy` if another program has it. All name the
     /// mend.
     pub fn open(config: TapConfig) -> io::Result<Tap> {
         config.check()?;
-        let TapConfig { mut name, queues, vnet_hdr, offload, mac } = config;
+        let TapConfig { mut name, queues, vnet_hdr, offload, mac, mtu: wanted } = config;
         let mut fds = Vec::with_capacity(usize::from(queues));
         for _ in 0..queues {
             let fd = ioctl::open()?;
@@ -121,7 +131,11 @@ impl Tap {
         }
         let kernel_mac = ioctl::kernel_mac(&fds[0])?;
         let mac = mac.unwrap_or_else(|| opposite(kernel_mac));
-        let mtu = ioctl::mtu(&name)?.min(u32::from(u16::MAX)) as u16;
+        let mut mtu = ioctl::mtu(&name)?.min(u32::from(u16::MAX)) as u16;
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != mtu) {
+            Rtnl::open()?.set_mtu(&name, u32::from(wanted))?;
+            mtu = wanted;
+        }
         Ok(Tap { fds, name, mac, kernel_mac, mtu, vnet_hdr, offload })
     }
 

@@ -86,8 +86,14 @@ fn sysctl_values() -> BTreeMap<String, String> {
 impl Kernel {
     fn new() -> io::Result<Kernel> {
         netns::enter_private()?;
-        let config =
-            TapConfig { name: INTERFACE.to_owned(), queues: 1, vnet_hdr: false, offload: false, mac: Some(CLIENT_MAC) };
+        let config = TapConfig {
+            name: INTERFACE.to_owned(),
+            queues: 1,
+            vnet_hdr: false,
+            offload: false,
+            mac: Some(CLIENT_MAC),
+            mtu: None,
+        };
         let tap = Tap::open(config)?;
         for (name, value) in SETTINGS {
             // A kernel without IPv6 has nothing to be switched off.

@@ -117,4 +117,10 @@ pub const COUNTED: &[Counter] = &[
     Counter::SoftnetDropped,
     Counter::SoftnetTimeSqueeze,
     Counter::SoftnetReceivedRps,
+    Counter::CopiedRecv,
+    Counter::CopiedPeek,
+    Counter::CopiedGro,
+    Counter::CopiedCoalesce,
+    Counter::CopiedDense,
+    Counter::CopiedUnshare,
 ];

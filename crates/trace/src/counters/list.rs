@@ -392,4 +392,12 @@ counters! {
         SoftnetReceivedRps = "received_rps": "times this Cpu was woken by another to take packets",
         SoftnetFlowLimitCount = "flow_limit_count": "packets dropped because one flow held too much of the backlog",
     }
+    Copied {
+        CopiedRecv: "payload bytes copied to applications that read them",
+        CopiedPeek: "payload bytes copied to applications that looked at them and left them there",
+        CopiedGro: "payload bytes of short segments copied behind those that GRO merged them into",
+        CopiedCoalesce: "payload bytes of short segments copied behind those that they continue in a receive queue",
+        CopiedDense: "payload bytes copied into smaller slots or behind others while the pool ran low",
+        CopiedUnshare: "bytes copied because their packet was to be written and shared its data, or lay in another pool",
+    }
 }

@@ -34,14 +34,26 @@ pub enum Group {
     IpExt,
     /// The softirq's columns of `softnet_stat`.
     Softnet,
+    /// Payload bytes that were copied between a ring and a reader, by place: ours, in no file of the kernel.
+    Copied,
 }
 
 impl Group {
     /// All groups, in the order of their counters.
-    pub const ALL: [Group; 8] =
-        [Group::Ip, Group::Icmp, Group::IcmpMsg, Group::Tcp, Group::Udp, Group::TcpExt, Group::IpExt, Group::Softnet];
+    pub const ALL: [Group; 9] = [
+        Group::Ip,
+        Group::Icmp,
+        Group::IcmpMsg,
+        Group::Tcp,
+        Group::Udp,
+        Group::TcpExt,
+        Group::IpExt,
+        Group::Softnet,
+        Group::Copied,
+    ];
 
-    /// The kernel's name: the prefix of the line; `Softnet` for the softirq's columns, which have none.
+    /// The kernel's name: the prefix of the line; `Softnet` for the softirq's columns, which have none, and `Copied` for
+    /// what the kernel does not count.
     pub const fn name(self) -> &'static str {
         match self {
             Group::Ip => "Ip",
@@ -52,6 +64,7 @@ impl Group {
             Group::TcpExt => "TcpExt",
             Group::IpExt => "IpExt",
             Group::Softnet => "Softnet",
+            Group::Copied => "Copied",
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What a life's events tell of the packet itself: what it is, how long, whence and whither.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::Life;
 use crate::event::{Event, EventKind, OutputWhat};
+use crate::filter::Flow;
 
 /// The packet, as far as its events tell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +22,7 @@ pub(super) struct Facts {
     ethertype: Option<u16>,
     output: Option<OutputWhat>,
     arp: Option<u32>,
+    arp_sender: Option<Ipv4Addr>,
     icmp: Option<u32>,
     ip: bool,
 }
@@ -44,11 +46,15 @@ impl Facts {
             EventKind::OutputMade => {
                 self.bytes = Some(b);
                 self.output = OutputWhat::from_number(a);
+                (self.ethertype, self.proto) = self.output.map_or((None, None), headers_of);
             }
             EventKind::Made => self.bytes = Some(b),
             EventKind::Cloned => self.bytes = Some(a),
             EventKind::EthTypeTrans | EventKind::NetifReceive => self.ethertype = u16::try_from(b).ok(),
-            EventKind::ArpRcv => self.arp = Some(a),
+            EventKind::ArpRcv => {
+                self.arp = Some(a);
+                self.arp_sender = Some(Ipv4Addr::from_bits(b));
+            }
             EventKind::IpRcv => self.ip = true,
             EventKind::Addresses => self.addresses = Some((Ipv4Addr::from_bits(a), Ipv4Addr::from_bits(b))),
             EventKind::LocalDeliver => self.proto = u8::try_from(a).ok(),
@@ -57,8 +63,26 @@ impl Facts {
             EventKind::Ports => {
                 let (source, destination) = halves(a);
                 self.ports = Some((source, destination, b as u8));
+                self.proto = Some(6);
             }
             _ => {}
+        }
+    }
+
+    /// What a filter looks at.
+    pub fn flow(&self) -> Flow {
+        let (src, dst) = self.addresses.unzip();
+        let (sport, dport, tcp_flags) = self.ports.unwrap_or_default();
+        let nobody = Flow::default();
+        Flow {
+            src: src.or(self.arp_sender).map_or(nobody.src, IpAddr::V4),
+            dst: dst.map_or(nobody.dst, IpAddr::V4),
+            proto: self.proto.unwrap_or(nobody.proto),
+            sport,
+            dport,
+            tcp_flags,
+            // What has addresses is IPv4, whether or not its Ethernet header was read.
+            ethertype: self.ethertype.or(src.map(|_| IPV4)).unwrap_or(nobody.ethertype),
         }
     }
 
@@ -83,8 +107,8 @@ impl Facts {
             (Some(1), ..) | (_, Some(_), _) => "an ICMP message".to_string(),
             (Some(proto), ..) => format!("an IPv4 packet of protocol {proto}"),
             _ if self.ip => "an IPv4 packet".to_string(),
-            (.., Some(0x0800)) => "an IPv4 packet".to_string(),
-            (.., Some(0x0806)) => "an ARP packet".to_string(),
+            (.., Some(IPV4)) => "an IPv4 packet".to_string(),
+            (.., Some(ARP)) => "an ARP packet".to_string(),
             (.., Some(0x86dd)) => "an IPv6 packet".to_string(),
             (.., Some(ethertype)) => format!("a frame of EtherType {ethertype:#06x}"),
             _ => "a frame".to_string(),
@@ -102,6 +126,22 @@ impl Facts {
         }
     }
 }
+
+/// EtherType and IP protocol of what the stack made.
+fn headers_of(what: OutputWhat) -> (Option<u16>, Option<u8>) {
+    use OutputWhat::*;
+    match what {
+        TcpData | TcpAck | TcpSyn | TcpSynAck | TcpFin | TcpRst | TcpRetransmit | TcpProbe => (Some(IPV4), Some(6)),
+        ArpRequest | ArpReply => (Some(ARP), None),
+        EchoReply | IcmpError => (Some(IPV4), Some(1)),
+        Udp => (Some(IPV4), Some(17)),
+        Other => (None, None),
+    }
+}
+
+/// EtherTypes.
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
 
 /// A segment by the flags that make it special.
 fn tcp_words(flags: Option<u8>) -> &'static str {

@@ -131,7 +131,7 @@ fn flow(facts: &Facts) -> Option<FlowPart> {
 fn end(life: &Life) -> Option<EndPart> {
     let place = life.events.iter().position(|event| event.kind.terminal())?;
     let event = &life.events[place];
-    let before = place.checked_sub(1).map(|i| life.events[i].kind.function());
+    let station = life.events[..place].iter().rev().find(|event| !event.kind.aside());
     let (reason, describe) = match event.kind {
         EventKind::Dropped => {
             let reason = DropReason::from_number(event.a);
@@ -143,8 +143,8 @@ fn end(life: &Life) -> Option<EndPart> {
         }
     };
     let function = match event.kind {
-        EventKind::Dropped => words::drop_function(event, before),
-        EventKind::Consumed => before.unwrap_or(event.kind.function()),
+        EventKind::Dropped => words::drop_function(event, station),
+        EventKind::Consumed => words::next_function(event, station),
         kind => kind.function(),
     };
     let counters = match event.kind {
@@ -174,17 +174,17 @@ fn end_name(kind: EventKind) -> &'static str {
 }
 
 fn events(life: &Life) -> Vec<EventPart> {
-    let mut before = None;
+    let mut station = None;
     let names = Names::new();
-    let part = |event: &Event| {
-        let text = words::say(event, before, &names);
-        before = Some(event.kind.function());
+    let part = |event| {
+        let text = words::say(event, station, &names);
+        station = if event.kind.aside() { station } else { Some(event) };
         EventPart {
             at_ns: event.at.0,
             cpu: event.cpu,
             phase: event.phase().name(),
             kind: event.kind.name(),
-            function: event.kind.function(),
+            function: event.function(),
             a: event.a,
             b: event.b,
             other: named(event.other),

@@ -22,8 +22,8 @@ pub(super) fn tell(life: &Life, names: &Names) -> String {
     }
     match life.status() {
         Status::Unfinished => {
-            let last = life.events.last().unwrap_or(first);
-            let _ = writeln!(story, "  (on its way still, or held: last seen in {})", last.kind.function());
+            let last = life.events.iter().rev().find(|event| !event.kind.aside()).unwrap_or(first);
+            let _ = writeln!(story, "  (on its way still, or held: last seen in {})", last.function());
         }
         Status::Broken => {
             let births = life.events.iter().filter(|event| event.kind.birth()).count();
@@ -67,12 +67,16 @@ struct Line {
 
 fn lines(life: &Life, names: &Names) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
-    let mut before = None;
+    let mut station = None;
     let mut own_line = false;
     for event in &life.events {
-        let said = words::say(event, before, names);
-        before = Some(event.kind.function());
-        let label = label(event);
+        let said = words::say(event, station, names);
+        station = if event.kind.aside() { station } else { Some(event) };
+        let label = match event.kind {
+            // What is said of a packet that the stack made belongs to its making.
+            EventKind::Addresses | EventKind::Ports => lines.last().map_or(label(event), |line| line.label),
+            _ => label(event),
+        };
         let alone = event.kind.terminal();
         match lines.last_mut() {
             Some(last)

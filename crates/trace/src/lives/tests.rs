@@ -110,9 +110,9 @@ fn the_life_of_data_that_is_read() {
         .write(AckDelayed, 40, 0)
         .write(Woken, 1448, 1)
         .at(40)
-        .write(RecvPart, 1000, 448)
+        .write(RecvPart, 1000, 1)
         .at(2_000_123)
-        .write(Recv, 448, 0)
+        .write(Recv, 448, 2)
         .life();
     let story = life.story();
     let tail: Vec<&str> = story.lines().skip(8).collect();
@@ -125,9 +125,9 @@ fn the_life_of_data_that_is_read() {
              queue, which",
             "                     holds 2304 of truesize; tcp_send_delayed_ack: the ACK waits for up to 40 ms; \
              sk_data_ready: 1448",
-            "                     bytes to read, 1 woken",
-            "  +40 us     recv    tcp_recvmsg: the application read 1000 bytes of it; 448 remain",
-            "  +2000.1 ms READ    tcp_recvmsg: the application read 448 bytes, its last",
+            "                     bytes to read, the reader is woken",
+            "  +40 us     recv    tcp_recvmsg: the application read 1000 bytes of it (read 1 of this socket)",
+            "  +2000.1 ms READ    tcp_recvmsg: the application read 448 bytes, its last (read 2 of this socket)",
         ]
     );
     assert!(story.starts_with("packet r0:1, a TCP segment of 1514 bytes from 10.0.0.2:40000 to 10.0.0.1:80, offered by device 2 queue 0 at 0.000000 s\n"));
@@ -150,7 +150,7 @@ packet r0:2, a frame of 60 bytes, offered by tap0 queue 3 at 0.000005 s
   +0 us      NIC     the device wrote 60 bytes into a posted slot and set the done bit
   +0 us      NAPI    enqueue_to_backlog: its flow belongs to Cpu 0, on whose backlog it waits (1 waiting)
   +0 us      NAPI    (Cpu 0) process_backlog took it from the backlog (0 left)
-  +0 us      DROPPED process_backlog: UNHANDLED_PROTO, nobody handles its EtherType or ICMP type
+  +0 us      DROPPED __netif_receive_skb_core: UNHANDLED_PROTO, nobody handles its EtherType or ICMP type
 "
     );
 }
@@ -443,6 +443,113 @@ fn ends_are_named_in_json() {
     assert_eq!(value["status"], "unfinished");
 }
 
+#[test]
+fn what_is_done_on_the_side_is_not_where_a_packet_is_dropped() {
+    let refused = received(Pen::new(r0(1), 0), 60, 0, 0x02)
+        .write(LookupMiss, 0, 0)
+        .with(RstSent, 0, 1001, c0(1))
+        .write(Dropped, DropReason::NoSocket as u32, 0)
+        .life();
+    let story = refused.story();
+    assert!(story.contains("tcp_v4_send_reset: a reset answers it, seq 0, ack 1001, in c0:1\n"), "{story}");
+    assert!(story.contains(" DROPPED tcp_v4_rcv: NO_SOCKET, "), "{story}");
+    let value: serde_json::Value = serde_json::from_str(&refused.json_line()).expect("JSON");
+    assert_eq!(value["end"]["function"], "tcp_v4_rcv");
+    let held = received(Pen::new(r0(2), 0), 60, 0, 0x10).write(StateChange, 3, 1).life();
+    assert!(held.story().ends_with("last seen in tcp_v4_rcv)\n"), "{}", held.story());
+}
+
+/// Where the story says that a packet was dropped which was last seen in `station`.
+fn dropped_in(station: (EventKind, u32, u32), reason: DropReason) -> String {
+    let life = Pen::new(r0(1), 0)
+        .write(Offered, 60, 0)
+        .write(station.0, station.1, station.2)
+        .write(Dropped, reason as u32, 0)
+        .life();
+    let value: serde_json::Value = serde_json::from_str(&life.json_line()).expect("JSON");
+    let function = value["end"]["function"].as_str().expect("a name").to_owned();
+    assert!(life.story().contains(&format!(" DROPPED {function}: {reason}, ")), "{}", life.story());
+    function
+}
+
+#[test]
+fn a_drop_is_told_in_the_function_that_drops() {
+    use DropReason::*;
+    let ip = (NetifReceive, 0, 0x0800);
+    let found = |what: LookupKind| (LookupHit, what as u32, 0);
+    let cases = [
+        (ip, IpInhdr, "ip_rcv_core"),
+        (ip, PktTooSmall, "ip_rcv_core"),
+        ((IpRcv, 60, 64), IpInhdr, "ip_rcv_options"),
+        ((NetifReceive, 1, 0x0806), PktTooSmall, "arp_rcv"),
+        ((GroPassed, 0, 0), UnhandledProto, "__netif_receive_skb_core"),
+        ((LocalDeliver, 1, 0), NotSpecified, "icmp_rcv"),
+        ((LocalDeliver, 6, 0), PktTooSmall, "tcp_v4_rcv"),
+        (found(LookupKind::Listener), DropReason::TcpFlags, "tcp_rcv_state_process"),
+        (found(LookupKind::Listener), TcpListenOverflow, "tcp_conn_request"),
+        (found(LookupKind::Request), TcpListenOverflow, "tcp_v4_syn_recv_sock"),
+        (found(LookupKind::Request), TcpOverwindow, "tcp_check_req"),
+        (found(LookupKind::TimeWait), TcpInvalidSyn, "tcp_timewait_state_process"),
+        ((SlowPath, SlowWhy::Flags as u32, 0), TcpReset, "tcp_validate_incoming"),
+        ((SlowPath, SlowWhy::Flags as u32, 0), ProtoMem, "tcp_data_queue"),
+        ((SlowPath, SlowWhy::State as u32, 0), DropReason::TcpFlags, "tcp_rcv_state_process"),
+        ((Queued, 1, 768), QueuePurge, "skb_queue_purge"),
+        ((NeighHeld, 0, 1), NeighFailed, "arp_error_report"),
+    ];
+    for (station, reason, function) in cases {
+        assert_eq!(dropped_in(station, reason), function, "{reason} behind {station:?}");
+    }
+}
+
+#[test]
+fn a_packet_of_ours_says_whence_and_whither() {
+    let life = Pen::new(c0(3), 0)
+        .with(OutputMade, OutputWhat::TcpAck as u32, 40, r0(7))
+        .write(Addresses, ip([10, 0, 0, 1]), ip([10, 0, 0, 2]))
+        .write(Ports, ports_word(80, 40_000), 0x10)
+        .write(Transmitted, 54, device_word(2, 0))
+        .life();
+    assert_eq!(
+        life.story_with(&names()),
+        "\
+packet c0:3, a TCP ACK of 40 bytes from 10.0.0.1:80 to 10.0.0.2:40000, made here because of r0:7 at 0.000000 s
+  +0 us      output  alloc_skb: a TCP ACK of 40 bytes, because of r0:7; 10.0.0.1 -> 10.0.0.2; port 80 -> port 40000,
+                     flags ack
+  +0 us      SENT    dev_hard_start_xmit: tap0 took 54 bytes on queue 0
+"
+    );
+    let wants = |text: &str| text.parse::<crate::Filter>().expect("a filter").matches(&life.flow());
+    assert!(wants("tcp and src port 80 and dst port 40000 and flags ack and src 10.0.0.1"));
+    assert!(wants("ip and port 80") && !wants("udp") && !wants("dst port 80") && !wants("arp"));
+}
+
+#[test]
+fn a_flow_is_what_the_events_tell() {
+    let wants = |life: &Life, text: &str| text.parse::<crate::Filter>().expect("a filter").matches(&life.flow());
+    let segment = received(Pen::new(r0(1), 0), 60, 0, 0x02).life();
+    assert!(wants(&segment, "tcp and dst port 80 and flags syn and net 10.0.0.0/24"));
+    assert!(!wants(&segment, "src port 80") && !wants(&segment, "host 10.0.0.3"));
+    let arp =
+        Pen::new(r0(2), 0).write(Offered, 60, 0).write(NetifReceive, 1, 0x0806).write(ArpRcv, 1, ip([10, 0, 0, 2]));
+    let arp = arp.write(Consumed, How::Answered as u32, 0).life();
+    assert!(wants(&arp, "arp and src 10.0.0.2") && !wants(&arp, "tcp or udp or icmp"));
+    let reply = Pen::new(c0(1), 0).write(OutputMade, OutputWhat::EchoReply as u32, 84).life();
+    assert!(wants(&reply, "icmp") && !wants(&reply, "arp"));
+}
+
+#[test]
+fn a_reader_on_the_spot_comes_behind_what_its_cpu_did() {
+    // The application's shard is read last, or first: the order is the same.
+    let cpu = received(Pen::new(r0(1), 5), 60, 4, 0x18).write(Queued, 4, 768).write(Woken, 4, 1).events;
+    let reader = Pen::new(r0(1), 9).write(Recv, 4, 1).events;
+    for events in [[cpu.clone(), reader.clone()], [reader, cpu]] {
+        let lives = group(events.concat());
+        assert_eq!(lives[0].status(), Status::Finished);
+        let kinds: Vec<EventKind> = lives[0].events.iter().rev().take(2).map(|event| event.kind).collect();
+        assert_eq!(kinds, [Recv, Woken]);
+    }
+}
+
 fn any_event() -> impl proptest::strategy::Strategy<Value = Event> {
     use proptest::prelude::*;
     (0..4u64, 0..6u64, 0..3u8, 0..EventKind::ALL.len(), any::<u32>(), 0..300u32, any::<bool>()).prop_map(
@@ -468,8 +575,8 @@ proptest::proptest! {
         proptest::prop_assert_eq!(lives.iter().map(|life| life.events.len()).sum::<usize>(), told.len());
         for life in &lives {
             proptest::prop_assert!(life.events.is_sorted_by_key(|event| event.at));
-            for cpu in 0..3 {
-                let of_cpu = |event: &&Event| event.id == life.id && event.cpu == cpu;
+            for (cpu, reader) in (0..3).flat_map(|cpu| [(cpu, false), (cpu, true)]) {
+                let of_cpu = |event: &&Event| event.id == life.id && recorder(event) == (cpu, reader);
                 let mut recorded: Vec<Event> = told.iter().copied().filter(of_cpu).copied().collect();
                 recorded.sort_by_key(|event| event.at);
                 let grouped: Vec<Event> = life.events.iter().filter(of_cpu).copied().collect();

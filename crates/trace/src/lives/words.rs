@@ -9,9 +9,9 @@ use crate::event::{AckWhy, Event, EventKind, GroPass, LookupKind, MadeHow, Outpu
 use crate::ledger::Consumed;
 use crate::reason::DropReason;
 
-/// What happened, as a clause that begins with the kernel's function. `before` is the function of the event before, for
-/// a drop whose reason several functions give.
-pub(super) fn say(event: &Event, before: Option<&'static str>, names: &Names) -> String {
+/// What happened, as a clause that begins with the kernel's function. `station` is the last station before, for an end
+/// that several functions may bring about.
+pub(super) fn say(event: &Event, station: Option<&Event>, names: &Names) -> String {
     let &Event { a, b, kind, .. } = event;
     match kind {
         EventKind::Offered
@@ -56,9 +56,8 @@ pub(super) fn say(event: &Event, before: Option<&'static str>, names: &Names) ->
         | EventKind::AckNow
         | EventKind::AckDelayed
         | EventKind::Woken => socket(event),
-        EventKind::RecvPart => format!("tcp_recvmsg: the application read {a} bytes of it; {b} remain"),
-        EventKind::Recv if a == 0 => "tcp_recvmsg: the application is done with it".to_string(),
-        EventKind::Recv => format!("tcp_recvmsg: the application read {a} bytes, its last"),
+        EventKind::RecvPart => format!("tcp_recvmsg: the application read {a} bytes of it (read {b} of this socket)"),
+        EventKind::Recv => format!("tcp_recvmsg: the application read {a} bytes, its last (read {b} of this socket)"),
         EventKind::NeighHeld => {
             let asked = because(event, ", which ", " asks for");
             format!("neigh_resolve_output: it waits for the address of {}{asked} ({b} waiting)", Ipv4Addr::from_bits(a))
@@ -67,8 +66,8 @@ pub(super) fn say(event: &Event, before: Option<&'static str>, names: &Names) ->
             let (ifindex, queue) = halves(b);
             format!("dev_hard_start_xmit: {} took {a} bytes on queue {queue}", names.device_name(ifindex))
         }
-        EventKind::Dropped => dropped(event, before),
-        EventKind::Consumed => consumed(event, before),
+        EventKind::Dropped => dropped(event, station),
+        EventKind::Consumed => consumed(event, station),
         EventKind::Lost => format!("the life ring was full: {a} events were lost"),
     }
 }
@@ -226,7 +225,7 @@ fn socket(event: &Event) -> String {
         EventKind::FastPath => format!("tcp_rcv_established: fast path, {a} bytes"),
         EventKind::SlowPath => {
             let why = or_number(SlowWhy::from_number(a).map(SlowWhy::words), "reason", a);
-            format!("tcp_rcv_established: slow path, as {why}")
+            format!("{}: slow path, as {why}", event.function())
         }
         EventKind::AckTaken => format!("tcp_ack: {a} bytes newly acknowledged, the peer's window is {b}"),
         EventKind::StateChange => {
@@ -245,11 +244,11 @@ fn socket(event: &Event) -> String {
         }
         EventKind::AckDelayed => format!("tcp_send_delayed_ack: the ACK waits for up to {a} ms"),
         _ if b == 0 => format!("sk_data_ready: {a} bytes to read, nobody waits"),
-        _ => format!("sk_data_ready: {a} bytes to read, {b} woken"),
+        _ => format!("sk_data_ready: {a} bytes to read, the reader is woken"),
     }
 }
 
-fn dropped(event: &Event, before: Option<&'static str>) -> String {
+fn dropped(event: &Event, station: Option<&Event>) -> String {
     let Some(reason) = DropReason::from_number(event.a) else {
         return format!("kfree_skb_reason: an unknown reason, {}", event.a);
     };
@@ -259,13 +258,55 @@ fn dropped(event: &Event, before: Option<&'static str>) -> String {
         1 => format!("; counter {}", counters[0]),
         _ => format!("; counters {}", counters.join(", ")),
     };
-    format!("{}: {reason}, {}{moved}", drop_function(event, before), reason.describe())
+    format!("{}: {reason}, {}{moved}", drop_function(event, station), reason.describe())
 }
 
-/// The function in which the packet was dropped: the reason's own, else the one in which it was last seen.
-pub(super) fn drop_function(event: &Event, before: Option<&'static str>) -> &'static str {
-    let own = DropReason::from_number(event.a).and_then(DropReason::function);
-    own.or(before).unwrap_or(event.kind.function())
+/// The function in which the packet was dropped: the reason's own, unless its last station tells better.
+pub(super) fn drop_function(event: &Event, station: Option<&Event>) -> &'static str {
+    let reason = DropReason::from_number(event.a);
+    let particular = station.zip(reason).and_then(|(station, reason)| drop_at(station, reason));
+    let own = || reason.and_then(DropReason::function);
+    particular.or_else(own).unwrap_or_else(|| next_function(event, station))
+}
+
+/// Where a packet is dropped for a reason that has its foremost function elsewhere.
+fn drop_at(station: &Event, reason: DropReason) -> Option<&'static str> {
+    let found = LookupKind::from_number(station.a).filter(|_| station.kind == EventKind::LookupHit);
+    match (station.kind, found, reason) {
+        (EventKind::IpRcv, _, DropReason::IpInhdr) => Some("ip_rcv_options"),
+        (EventKind::OutputMade, _, DropReason::PktTooBig) => Some("ip_finish_output"),
+        (EventKind::SlowPath, _, DropReason::TcpReset) => Some("tcp_validate_incoming"),
+        (_, Some(LookupKind::Listener), DropReason::TcpListenOverflow) => Some("tcp_conn_request"),
+        (_, Some(LookupKind::Request), DropReason::TcpListenOverflow) => None,
+        (_, Some(LookupKind::Request | LookupKind::TimeWait), _) => Some(after(station)),
+        _ => None,
+    }
+}
+
+/// The function that has the packet behind its last station; without one, that of the event itself.
+pub(super) fn next_function(event: &Event, station: Option<&Event>) -> &'static str {
+    station.map_or(event.function(), after)
+}
+
+/// The function that has the packet behind a station.
+fn after(station: &Event) -> &'static str {
+    match (station.kind, station.a, station.b) {
+        (EventKind::GroPassed | EventKind::GroFlushed | EventKind::CpuBacklogTaken, ..) => "__netif_receive_skb_core",
+        (EventKind::NetifReceive, _, 0x0800) => "ip_rcv_core",
+        (EventKind::NetifReceive, _, 0x0806) => "arp_rcv",
+        (EventKind::IpRcv, ..) => "ip_rcv_finish_core",
+        (EventKind::RouteLocal, ..) => "ip_local_deliver",
+        (EventKind::LocalDeliver, 1, _) => "icmp_rcv",
+        (EventKind::LocalDeliver, 6, _) | (EventKind::LookupMiss, ..) => "tcp_v4_rcv",
+        (EventKind::LookupHit, found, _) => match LookupKind::from_number(found) {
+            Some(LookupKind::Listener) => "tcp_rcv_state_process",
+            Some(LookupKind::Request) => "tcp_check_req",
+            Some(LookupKind::TimeWait) => "tcp_timewait_state_process",
+            _ => "tcp_v4_do_rcv",
+        },
+        (EventKind::SocketBacklog, ..) => "__release_sock",
+        _ => station.function(),
+    }
 }
 
 /// The counters that moved with a drop: those that the event names, else those that always move with the reason.
@@ -276,8 +317,8 @@ pub(super) fn drop_counters(event: &Event) -> Vec<Counter> {
     }
 }
 
-fn consumed(event: &Event, before: Option<&'static str>) -> String {
-    let function = before.unwrap_or(event.kind.function());
+fn consumed(event: &Event, station: Option<&Event>) -> String {
+    let function = next_function(event, station);
     let by = because(event, " (", ")");
     match Consumed::from_number(event.a) {
         Some(how) => format!("{function}: it {}{by}", how.describe()),

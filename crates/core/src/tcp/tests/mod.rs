@@ -1,8 +1,12 @@
 //! TCP through the front door: frames on the wire, calls of the application.
 
+mod copies;
 pub(crate) mod lab;
+mod lives;
 mod memory;
 mod merged;
+mod prediction;
+mod proc;
 mod streak;
 
 use std::net::{IpAddr, SocketAddr};

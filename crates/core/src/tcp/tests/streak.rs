@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rxpath_trace::{LedgerSnapshot, Selector, Snapshot};
+use rxpath_trace::{Counter, LedgerSnapshot, Selector, Snapshot};
 
 use super::lab::{ACK, Lab, PSH_ACK, Peer, Sent};
 use crate::cx::Rng;
@@ -205,7 +205,11 @@ fn a_streak_has_the_outcome_of_packets_that_go_the_whole_way() {
         let (streak, whole) = (run(Selector::Off, stamped, &acts), run(Selector::All, stamped, &acts));
         assert!(streak.read == whole.read, "seed {seed}: other bytes were read");
         assert_eq!(streak.sent, whole.sent, "seed {seed}");
-        assert_eq!(streak.counters, whole.counters, "seed {seed}");
+        // The one thing in which they differ: a streak copies short payloads behind each other.
+        let seen = |counters: &Snapshot| -> Vec<(Counter, u64)> {
+            counters.nonzero().filter(|&(counter, _)| counter != Counter::CopiedCoalesce).collect()
+        };
+        assert_eq!(seen(&streak.counters), seen(&whole.counters), "seed {seed}");
         assert_eq!(streak.ledger, whole.ledger, "seed {seed}");
     }
 }
