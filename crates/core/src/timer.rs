@@ -4,15 +4,16 @@
 //! there again (`mod_timer` on the hot path would cost more than the work it guards). So an entry is inserted only when
 //! a deadline becomes earlier than the one already promised, and nothing is ever removed.
 //!
-//! Resolution: one tick of 2^20 ns (1.05 ms); an entry never fires early and at most one tick late.
+//! Resolution: one tick of a millisecond; an entry never fires early and at most one tick late. Deadlines that lie on the
+//! ticks of the kernel's clock, as most of TCP's do, are met exactly.
 
 use rxpath_trace::Time;
 
-/// Nanoseconds per tick, as a shift.
-const TICK_SHIFT: u32 = 20;
+/// Nanoseconds per tick.
+const TICK: u64 = 1_000_000;
 /// Slots per level, as a shift.
 const LEVEL_SHIFT: u32 = 6;
-/// Levels: 42 bits of ticks, 146 years.
+/// Levels: 42 bits of ticks, 139 years.
 const LEVELS: usize = 7;
 const SLOTS: usize = 1 << LEVEL_SHIFT;
 
@@ -60,7 +61,7 @@ impl Wheel {
 
     /// Promises to give `token` at `at` or within one tick after it.
     pub fn insert(&mut self, at: Time, token: Token) {
-        let tick = at.0.div_ceil(1 << TICK_SHIFT).max(self.elapsed + 1);
+        let tick = at.0.div_ceil(TICK).max(self.elapsed + 1);
         self.len += 1;
         self.place(tick, token);
     }
@@ -77,7 +78,7 @@ impl Wheel {
 
     /// The earliest time at which [`Wheel::expire`] has something to do, if any.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.next_slot().map(|(_, _, tick)| Time(tick << TICK_SHIFT))
+        self.next_slot().map(|(_, _, tick)| Time(tick * TICK))
     }
 
     /// Level, slot and starting tick of the earliest occupied slot.
@@ -95,7 +96,7 @@ impl Wheel {
 
     /// Moves every token whose time has come to `due`, in the order of their ticks.
     pub fn expire(&mut self, now: Time, due: &mut Vec<Token>) {
-        let now = now.0 >> TICK_SHIFT;
+        let now = now.0 / TICK;
         while let Some((level, slot, tick)) = self.next_slot() {
             if tick > now {
                 break;
@@ -140,8 +141,6 @@ impl Wheel {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TICK: u64 = 1 << TICK_SHIFT;
 
     fn expired(wheel: &mut Wheel, now: Time) -> Vec<Token> {
         let mut due = Vec::new();

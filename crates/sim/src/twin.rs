@@ -8,6 +8,11 @@
 //!
 //! The kernel is right by definition. Cases run in processes of their own ([`child_main`]), several at a time, since they
 //! mostly sleep; a recording in which the machine was late is thrown away and made again.
+//!
+//! What a recording cannot tell is at which moment within a step, some microseconds long, the server looked at its clock.
+//! Where runs differ and the stack itself does different things at different moments within the steps, the recording is
+//! no evidence, and another one is made. The same is done where the kernel, asked again, does not repeat itself. Runs
+//! agree only if they agree in all, whatever the recording.
 
 pub mod case;
 pub mod compare;
@@ -29,6 +34,9 @@ use std::fs::OpenOptions;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rxpath_core::cx::Rng;
 
 use self::case::Case;
 use self::child::Worker;
@@ -38,7 +46,11 @@ use self::record::Recording;
 pub use self::child::ENVIRONMENT;
 
 /// Recordings of one case that may be disturbed before the case counts as one that could not be recorded.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 40;
+/// Recordings of one case that may be no evidence before the case counts as one that differs.
+const UNCERTAIN: u64 = 12;
+/// Runs at other moments within the steps that tell whether a recording is evidence.
+const MOMENTS: u64 = 12;
 
 /// What kind of cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,6 +133,10 @@ pub struct TwinReport {
     pub uncounted: BTreeMap<String, i64>,
     /// Recordings that were thrown away because the machine was late.
     pub disturbed: u64,
+    /// Recordings that were thrown away because what differed hung on moments that they do not tell.
+    pub uncertain: u64,
+    /// Recordings that were thrown away because the kernel did not do the same again.
+    pub varied: u64,
 }
 
 impl TwinReport {
@@ -145,6 +161,12 @@ impl std::fmt::Display for TwinReport {
         list("not counted by the stack", self.uncounted.iter().map(|(name, n)| format!("{name} {n}")).collect())?;
         if self.disturbed > 0 {
             writeln!(f, "recorded again because the machine was late: {}", self.disturbed)?;
+        }
+        if self.uncertain > 0 {
+            writeln!(f, "recorded again because the moment within a step decided: {}", self.uncertain)?;
+        }
+        if self.varied > 0 {
+            writeln!(f, "recorded again because the kernel did not repeat itself: {}", self.varied)?;
         }
         Ok(())
     }
@@ -243,7 +265,22 @@ pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Resul
     };
     let replay = format!("rxpath twin --kind {} --seed {seed} --cases 1", kind.name());
     let diff = (!differences.is_empty()).then_some(Diff { seed, differences, text, replay });
-    Ok(Compared { diff, normalised, uncounted, disturbed: 0 })
+    let uncertain = diff.is_some() && hangs_on_moments(seed, kernel, &replayed.recording)?;
+    Ok(Compared { diff, normalised, uncounted, uncertain, again: Again::default() })
+}
+
+/// True if the stack does not always do what it did in `first`, when steps take place at other moments within the time
+/// that they took.
+fn hangs_on_moments(seed: u64, kernel: &Recording, first: &Recording) -> io::Result<bool> {
+    for attempt in 0..MOMENTS {
+        let mut rng = Rng::new(attempt);
+        let later = |took: u64| u64::from(rng.below((took as u32).saturating_add(1)));
+        let replayed = replay::replay_at(kernel, seed, later)?;
+        if !compare::compare(first, &replayed.recording, &mut Normalised::new()).is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What came of one case.
@@ -255,7 +292,10 @@ pub struct Compared {
     pub normalised: Normalised,
     /// Counters that only the kernel has.
     pub uncounted: BTreeMap<String, i64>,
-    disturbed: u64,
+    /// The difference may come from what the recording cannot tell: the moments within its steps.
+    pub uncertain: bool,
+    /// Recordings that were thrown away before.
+    again: Again,
 }
 
 impl Compared {
@@ -266,7 +306,9 @@ impl Compared {
         for (name, rise) in self.uncounted {
             *report.uncounted.entry(name).or_default() += rise;
         }
-        report.disturbed += self.disturbed;
+        report.disturbed += self.again.disturbed;
+        report.uncertain += self.again.uncertain;
+        report.varied += self.again.varied;
         match self.diff {
             Some(diff) => report.differed.push(diff),
             None => report.agreed += 1,
@@ -274,20 +316,61 @@ impl Compared {
     }
 }
 
-/// Records a case until the machine is not late, and compares it.
-fn one(worker: &mut Worker, kind: Kind, case: &Case) -> io::Result<Compared> {
-    let seed = case.seed;
+/// Records a case against the kernel, as [`run`] does for each of its cases.
+///
+/// # Errors
+/// The kernel's side does not run here, or the machine is too busy.
+pub fn record_one(options: &TwinOptions, seed: u64) -> io::Result<Recording> {
+    let mut worker = Worker::start(&options.child)?;
+    record_in_time(&mut worker, &options.kind.case(seed)).map(|(recording, _)| recording)
+}
+
+/// Records a case until the machine is not late; gives how often it was.
+fn record_in_time(worker: &mut Worker, case: &Case) -> io::Result<(Recording, u64)> {
     let mut late = String::new();
     for attempt in 0..ATTEMPTS {
         let kernel = worker.run(case)?;
         match kernel.disturbed {
-            Some(why) => late = why,
-            None => {
-                let compared = compare_recording(kind, seed, &kernel)?;
-                return Ok(Compared { disturbed: u64::from(attempt), ..compared });
+            // What keeps the machine busy may be the other cases: they are given time to end.
+            Some(why) => {
+                late = why;
+                std::thread::sleep(Duration::from_millis(u64::from(attempt.min(10)) * 10));
             }
+            None => return Ok((kernel, u64::from(attempt))),
         }
     }
+    let seed = case.seed;
     let what = format!("seed {seed}: the machine is too busy: {late}, {ATTEMPTS} times in a row; give fewer jobs");
     Err(io::Error::new(io::ErrorKind::TimedOut, what))
+}
+
+/// Recordings of a case that were thrown away, by why.
+#[derive(Clone, Copy, Debug, Default)]
+struct Again {
+    disturbed: u64,
+    uncertain: u64,
+    varied: u64,
+}
+
+/// Records a case until the recording is evidence, and compares it.
+fn one(worker: &mut Worker, kind: Kind, case: &Case) -> io::Result<Compared> {
+    let mut again = Again::default();
+    let (mut kernel, disturbed) = record_in_time(worker, case)?;
+    again.disturbed += disturbed;
+    loop {
+        let compared = compare_recording(kind, case.seed, &kernel)?;
+        if compared.diff.is_none() || again.uncertain + again.varied == UNCERTAIN {
+            return Ok(Compared { again, ..compared });
+        }
+        let (next, disturbed) = record_in_time(worker, case)?;
+        again.disturbed += disturbed;
+        if compared.uncertain {
+            again.uncertain += 1;
+        } else if !compare::compare(&kernel, &next, &mut Normalised::new()).is_empty() {
+            again.varied += 1;
+        } else {
+            return Ok(Compared { again, ..compared });
+        }
+        kernel = next;
+    }
 }

@@ -59,26 +59,39 @@ fn align(len: u32) -> u32 {
 }
 
 /// What may still be joined to a queued packet: bytes in its tail room, or page fragments. One byte, so that it fits
-/// the packet's metadata: below 64 the tail room of a packet without fragments, from 64 on the number of fragments.
+/// the packet's metadata: below 64 the tail room of a packet without fragments, from 64 on the number of fragments
+/// behind a head with payload, from 128 on the number of fragments of a packet whose head has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joins(pub u8);
 
 impl Joins {
     fn fragments(count: u32) -> Joins {
-        Joins(64 + count as u8)
+        Joins(128 + count as u8)
     }
 
-    /// Joins `len` bytes charged `truesize` on their own (`skb_try_coalesce`): the charge that is left and the new
-    /// state, or None if the packet is full. Bytes that fit the tail room cost nothing; otherwise the buffer becomes a
-    /// fragment and only the packet's metadata is saved.
+    /// Fragments that the packet has, and that it becomes if it is joined to another.
     #[inline]
-    pub fn join(self, len: u32, truesize: u32) -> Option<(u32, Joins)> {
+    fn count(self) -> (u8, u8) {
         match self.0 {
-            room @ 0..64 if len <= u32::from(room) => Some((0, Joins(room - len as u8))),
-            0..64 => Some((truesize - SKB_OVERHEAD, Joins(65))),
-            frags if frags - 64 < FRAGS_MAX => Some((truesize.saturating_sub(SKB_OVERHEAD), Joins(frags + 1))),
-            _ => None,
+            0..64 => (0, 1),
+            64..128 => (self.0 - 64, self.0 - 63),
+            _ => (self.0 - 128, self.0 - 128),
         }
+    }
+
+    /// Joins a packet of `len` bytes charged `truesize` on its own, which `other` was joined to (`skb_try_coalesce`): the
+    /// charge that is left and the new state, or None if the packet is full. Bytes that fit the tail room cost nothing;
+    /// otherwise the buffer becomes a fragment and only the packet's metadata is saved.
+    #[inline]
+    pub fn join(self, len: u32, truesize: u32, other: Joins) -> Option<(u32, Joins)> {
+        let room = if self.0 < 64 { u32::from(self.0) } else { 0 };
+        // A FIN by itself always fits.
+        if len <= room {
+            return Some((0, Joins(self.0 - len as u8)));
+        }
+        let fragments = self.count().0 + other.count().1;
+        let kind = if self.0 < 128 { 64 } else { 128 };
+        (fragments <= FRAGS_MAX).then(|| (truesize.saturating_sub(SKB_OVERHEAD), Joins(kind + fragments)))
     }
 }
 
@@ -96,20 +109,34 @@ mod tests {
 
     #[test]
     fn eighteen_full_segments_share_one_packet() {
-        let mut joins = TruesizeModel::Kernel.joins(1_514);
+        let fresh = TruesizeModel::Kernel.joins(1_514);
+        let mut joins = fresh;
         for _ in 0..17 {
-            let (charge, next) = joins.join(1_448, 2_176).expect("room for a fragment");
+            let (charge, next) = joins.join(1_448, 2_176, fresh).expect("room for a fragment");
             assert_eq!(charge, 1_920);
             joins = next;
         }
-        assert_eq!(joins.join(1_448, 2_176), None);
+        assert_eq!(joins.join(1_448, 2_176, fresh), None);
+    }
+
+    #[test]
+    fn a_packet_that_others_joined_brings_their_fragments() {
+        let fresh = TruesizeModel::Kernel.joins(1_514);
+        let join = |joins: Joins, other: Joins| joins.join(1_448, 2_176, other).map(|(_, next)| next);
+        let many = (0..9).fold(fresh, |joins, _| join(joins, fresh).expect("few"));
+        let most = (0..7).fold(fresh, |joins, _| join(joins, fresh).expect("few"));
+        assert_eq!(join(most, many), Some(Joins(64 + 17)));
+        assert_eq!(join(many, many), None);
+        let paged = TruesizeModel::Kernel.joins(16 * PAGE);
+        assert_eq!(join(paged, fresh), Some(Joins(128 + 17)));
+        assert_eq!(join(paged, paged), None);
     }
 
     #[test]
     fn small_segments_fit_the_tail_room_at_no_charge() {
         let joins = TruesizeModel::Kernel.joins(67);
-        let (charge, next) = joins.join(50, 832).expect("61 bytes of room");
+        let (charge, next) = joins.join(50, 832, TruesizeModel::Kernel.joins(116)).expect("61 bytes of room");
         assert_eq!((charge, next), (0, Joins(11)));
-        assert_eq!(next.join(12, 768), Some((512, Joins(65))));
+        assert_eq!(next.join(12, 768, joins), Some((512, Joins(65))));
     }
 }

@@ -141,12 +141,14 @@ impl<'a> Reader<'a> {
     /// The order in which an empty queue is explained is the kernel's.
     fn nothing_to_read(&self, sk: &mut TcpSock, register: bool) -> ReadStep {
         if sk.user.done {
+            sk.rx.fin_queued = false;
             return ReadStep::Eof;
         }
         if let Some(error) = sk.user.error.take() {
             return ReadStep::Error(error);
         }
         if sk.user.rcv_shutdown {
+            sk.rx.fin_queued = false;
             return ReadStep::Eof;
         }
         if matches!(sk.state, State::Close | State::Listen) {

@@ -153,6 +153,17 @@ impl Stack {
         views.collect()
     }
 
+    /// True if a connection has a timer that is due at `at`: one that was put off since is still looked at then, and
+    /// `next_deadline` tells when.
+    pub fn timer_is_due(&self, at: Time) -> bool {
+        let due = |entry: &FlowEntry| match entry {
+            FlowEntry::Sock(entry) => entry.sock.as_ref().is_some_and(|sock| sock.lock.user().timers.next() <= at),
+            FlowEntry::Request(request) => request.deadline <= at,
+            FlowEntry::TimeWait(tw) => tw.deadline <= at,
+        };
+        self.0.cpus.iter().any(|cell| lock(&cell.token).flows.iter().any(|(_, entry)| due(entry)))
+    }
+
     /// Listeners first, then connections, as `/proc/net/tcp` has them.
     pub fn sockets(&self, now: Time) -> Vec<SocketView> {
         let mut views: Vec<SocketView> = self.listeners().iter().map(listen_view).collect();
@@ -240,7 +251,7 @@ fn tcp_row(sk: &TcpSock, now: Time) -> TcpRow {
         rx_queue: (sk.rx.rcv_nxt - sk.rx.copied_seq).max(0) as u32,
         timer,
         when,
-        retransmits: u32::from(if sk.timers.probing { 0 } else { sk.rtt.backoff }),
+        retransmits: u32::from(if sk.timers.probing { 0 } else { sk.rtt.retransmits }),
         probes: u32::from(if sk.timers.probing { sk.rtt.backoff } else { 0 }),
         refs: 2,
         conn: Some(Conn {

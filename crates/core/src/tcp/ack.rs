@@ -3,7 +3,7 @@
 use rxpath_trace::{Counter, DropReason, EventKind, PacketId, Time};
 use rxpath_wire::SeqNum;
 
-use super::{MS, Segment, TcpSock};
+use super::{MS, Segment, TcpSock, expiry};
 use crate::cx::Cx;
 
 /// What an acceptable ACK was.
@@ -24,7 +24,7 @@ impl TcpSock {
     pub fn tcp_ack(&mut self, cx: &mut Cx, seg: &Segment, tsecr: Option<u32>, slow: bool) -> Result<Acked, DropReason> {
         let prior_una = self.tx.snd_una;
         if seg.ack.before(prior_una) {
-            let acked = (prior_una - self.tx.iss).max(0) as u32;
+            let acked = (prior_una - self.tx.first_una).max(0) as u32;
             let oldest = prior_una - self.tx.max_window.min(acked);
             // RFC 5961 section 5.2.
             return if seg.ack.before(oldest) { Err(DropReason::TcpTooOldAck) } else { Ok(Acked::Old) };
@@ -46,6 +46,7 @@ impl TcpSock {
         }
         self.tx.snd_una = seg.ack;
         if advanced {
+            self.rtt.retransmits = 0;
             let acked = (seg.ack - prior_una) as u32;
             cx.effect(EventKind::AckTaken, acked, self.tx.snd_wnd, PacketId::NONE);
         }
@@ -56,18 +57,11 @@ impl TcpSock {
         // Forward progress proves that the next hop takes what we send (`dst_confirm`).
         self.route.confirm |= advanced;
         let dupack = !advanced && seg.len == 0 && window_before == self.tx.snd_wnd && !seg.flags.fin();
-        let was_limited = self.cwnd_limited();
         let acked = if advanced { self.clean_rtx_queue(cx, tsecr) } else { 0 };
         if acked > 0 || dupack || self.cong.state != super::recovery::CaState::Open {
-            self.congestion_on_ack(cx, acked, dupack, was_limited);
+            self.congestion_on_ack(cx, acked, dupack);
         }
         Ok(Acked::Fine)
-    }
-
-    /// True if the congestion window, not the application, limits the sender: only then it may grow.
-    fn cwnd_limited(&self) -> bool {
-        let cong = &self.cong;
-        cong.in_flight() * 2 >= cong.cwnd || (cong.cwnd < cong.ssthresh && cong.in_flight() + 1 >= cong.cwnd / 2)
     }
 
     /// RFC 9293 section 3.10.7.4, fifth check, with Linux's exceptions (`tcp_ack_update_window`).
@@ -89,20 +83,25 @@ impl TcpSock {
     }
 
     /// Forgets what was acknowledged, samples the round-trip time, re-arms the timer; gives the segments acknowledged
-    /// (`tcp_clean_rtx_queue`).
+    /// (`tcp_clean_rtx_queue`). Part of a single segment is as good as nothing.
     fn clean_rtx_queue(&mut self, cx: &mut Cx, tsecr: Option<u32>) -> u32 {
         let una = self.tx.snd_una;
         let mut acked = 0;
-        let mut sample = None;
+        let (mut first, mut last) = (None, None);
         let mut retransmitted = false;
         while let Some(segment) = self.tx.segments.front_mut() {
-            if segment.end_seq.after(una) {
-                if una.after(segment.seq) {
-                    acked += trim_record(segment, una, u32::from(self.tx.mss), &mut self.cong);
+            let whole = segment.end_seq.at_or_before(una);
+            let mut pcount = u32::from(segment.pcount);
+            if !whole {
+                if segment.pcount == 1 || una.at_or_before(segment.seq) {
+                    break;
                 }
-                break;
+                self.rx.uncharge_output(segment.trim(una, self.tx.mss));
+                pcount -= u32::from(segment.pcount);
+                if pcount == 0 {
+                    break;
+                }
             }
-            let pcount = u32::from(segment.pcount);
             acked += pcount;
             self.cong.packets_out = self.cong.packets_out.saturating_sub(pcount);
             if segment.lost {
@@ -110,7 +109,11 @@ impl TcpSock {
             }
             retransmitted |= segment.retransmitted;
             if !segment.retransmitted {
-                sample.get_or_insert(segment.sent_at);
+                first.get_or_insert(segment.sent_at);
+                last = Some(segment.sent_at);
+            }
+            if !whole {
+                break;
             }
             let charge = segment.charge;
             self.rx.uncharge_output(charge);
@@ -120,28 +123,33 @@ impl TcpSock {
         let bytes = (end - self.tx.buffer_seq).max(0) as usize;
         self.tx.buffer.advance(bytes);
         self.tx.buffer_seq += bytes as u32;
-        cx.count_n(Counter::TcpExtTCPDelivered, u64::from(acked));
-        self.ack_update_rtt(cx.now, if retransmitted { None } else { sample }, tsecr);
-        self.rtt.backoff = 0;
-        self.timers.retransmit = Time::MAX;
-        self.arm_for_output(cx);
+        if acked > 0 {
+            cx.count_n(Counter::TcpExtTCPDelivered, u64::from(acked));
+            let sent = first.zip(last).filter(|_| !retransmitted);
+            self.ack_update_rtt(cx.now, sent, tsecr);
+            self.timers.retransmit = Time::MAX;
+            self.arm_for_output(cx);
+        }
         self.write_space();
         acked
     }
 
-    /// From the segment's own time where it was sent once (Karn), else from the echoed timestamp.
-    fn ack_update_rtt(&mut self, now: Time, sent_at: Option<Time>, tsecr: Option<u32>) {
-        let rtt = match (sent_at, tsecr) {
-            (Some(at), _) => now - at,
+    /// From the segments' own times where they were sent once (Karn), else from the echoed timestamp. The oldest segment
+    /// that was acknowledged tells how long to wait for the next, the youngest how far the peer is.
+    fn ack_update_rtt(&mut self, now: Time, sent: Option<(Time, Time)>, tsecr: Option<u32>) {
+        let (rtt, least) = match (sent, tsecr) {
+            (Some((first, last)), _) => (now - first, now - last),
             (None, Some(tsecr)) if tsecr != 0 => {
                 let elapsed_ms = super::isn::tsval(now, self.tx.ts_offset).wrapping_sub(tsecr);
                 if elapsed_ms > 120_000 {
                     return;
                 }
-                u64::from(elapsed_ms.max(1)) * MS
+                let rtt = u64::from(elapsed_ms.max(1)) * MS;
+                (rtt, rtt)
             }
             _ => return,
         };
+        self.rtt.note_least(least);
         self.rtt.sample(rtt, self.tx.snd_una, self.tx.snd_nxt);
     }
 
@@ -156,7 +164,7 @@ impl TcpSock {
             self.timers.probing = false;
             self.timers.retransmit = Time::MAX;
         } else {
-            self.timers.retransmit = cx.now + self.rtt.backed_off().max(self.rtt.rto_min);
+            self.timers.retransmit = expiry(cx.now, self.rtt.backed_off().max(self.rtt.rto_min));
         }
     }
 
@@ -197,18 +205,4 @@ impl TcpSock {
         const PAWS_24DAYS: u64 = 60 * 60 * 24 * 24;
         now.0 / 1_000_000_000 + 1 >= self.opts.ts_recent_stamp + PAWS_24DAYS
     }
-}
-
-/// A partial acknowledgement cuts the front off a segment's record; gives the packets that it covers.
-fn trim_record(segment: &mut super::SentSegment, una: SeqNum, mss: u32, cong: &mut super::Congestion) -> u32 {
-    segment.seq = una;
-    let left = (segment.end_seq - una).max(0) as u32;
-    let pcount = left.div_ceil(mss).max(1) as u16;
-    let gone = u32::from(segment.pcount.saturating_sub(pcount));
-    segment.pcount = segment.pcount.min(pcount);
-    cong.packets_out = cong.packets_out.saturating_sub(gone);
-    if segment.lost {
-        cong.lost_out = cong.lost_out.saturating_sub(gone);
-    }
-    gone
 }

@@ -250,13 +250,13 @@ impl TcpSock {
     }
 }
 
-/// `__tcp_oow_rate_limited`: at most one answer per `tcp_invalid_ratelimit`.
+/// `__tcp_oow_rate_limited`: at most one answer per `tcp_invalid_ratelimit`, in ticks.
 pub(super) fn oow_rate_limited(last: &mut Option<Time>, cx: &Cx, counter: Counter) -> bool {
     let limit = u64::from(cx.net.sysctl.tcp_invalid_ratelimit) * MS;
-    if last.is_some_and(|at| cx.now - at < limit) {
+    if last.is_some_and(|at| tick(cx.now) - at < limit) {
         cx.count(counter);
         return true;
     }
-    *last = Some(cx.now);
+    *last = Some(tick(cx.now));
     false
 }

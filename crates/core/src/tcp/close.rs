@@ -24,7 +24,7 @@ impl TcpSock {
     fn queue_fin(&mut self, cx: &mut Cx, next: State) {
         self.tx.fin = true;
         self.set_state(cx, next);
-        self.push(cx);
+        self.push_fin(cx);
     }
 
     /// The application lets go: unread data or a zero linger resets the peer, otherwise our FIN goes out and the

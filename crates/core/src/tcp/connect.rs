@@ -15,7 +15,8 @@ impl TcpSock {
         let tx = &mut self.tx;
         tx.iss = iss;
         tx.snd_una = iss;
-        tx.snd_nxt = iss + 1;
+        tx.first_una = iss;
+        tx.snd_nxt = iss;
         tx.write_seq = iss + 1;
         tx.buffer_seq = iss + 1;
         tx.queue = WriteQueue::starting_at(iss + 1);
@@ -52,6 +53,7 @@ impl TcpSock {
         self.tx.segments.push_back(syn);
         self.cong.packets_out = 1;
         self.send_syn(cx);
+        self.tx.snd_nxt = iss + 1;
         self.arm_for_output(cx);
     }
 }

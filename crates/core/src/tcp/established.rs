@@ -228,7 +228,8 @@ impl TcpSock {
         if seg.seq.after(edge) {
             return Some(DropReason::TcpInvalidSequence);
         }
-        (!self.rx.queue.is_empty()).then_some(DropReason::TcpInvalidEndSequence)
+        let empty = self.rx.queue.is_empty() && !self.rx.fin_queued;
+        (!empty).then_some(DropReason::TcpInvalidEndSequence)
     }
 
     fn sequence_discard(&mut self, cx: &mut Cx, seg: &Segment, reason: DropReason) -> Refused {

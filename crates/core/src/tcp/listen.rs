@@ -344,6 +344,7 @@ impl Request {
         let first = self.snt_isn + 1;
         sk.tx.iss = self.snt_isn;
         sk.tx.snd_una = self.snt_isn;
+        sk.tx.first_una = first;
         sk.tx.snd_nxt = first;
         sk.tx.write_seq = first;
         sk.tx.buffer_seq = first;

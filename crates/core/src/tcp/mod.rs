@@ -17,6 +17,7 @@
 //! | `states` | `tcp_rcv_state_process`, `tcp_rcv_synsent_state_process`, `tcp_fin`, `tcp_reset` |
 //! | `ack` | `tcp_ack`, `tcp_clean_rtx_queue`, `tcp_ack_update_window` |
 //! | `queue` | `tcp_data_queue`, `tcp_queue_rcv`, `tcp_try_coalesce`, `tcp_data_queue_ofo`, `tcp_ofo_queue` |
+//! | `ofo` | the tree of `tcp_data_queue_ofo`: `rb_insert_color`, `rb_erase` |
 //! | `window` | `__tcp_select_window`, `tcp_grow_window`, `tcp_rcv_space_adjust`, `tcp_measure_rcv_mss` |
 //! | `ack_policy` | `__tcp_ack_snd_check`, `tcp_send_delayed_ack`, `tcp_event_data_recv`, `tcp_cleanup_rbuf` |
 //! | `write_queue` | `tcp_sendmsg_locked`, `tcp_xmit_size_goal`, `tcp_tso_autosize`, `tcp_mss_split_point` |
@@ -38,6 +39,7 @@ mod connect;
 mod established;
 mod isn;
 mod listen;
+mod ofo;
 mod output;
 mod queue;
 mod receive;
@@ -159,4 +161,9 @@ pub(crate) const RCVBUF_MIN: u32 = 2_304;
 #[inline(always)]
 pub(crate) fn tick(now: Time) -> Time {
     Time(now.0 / JIFFY * JIFFY)
+}
+
+/// When a timer that is set at `now` for whole ticks fires: with the tick after its own.
+pub(crate) fn expiry(now: Time, timeout: u64) -> Time {
+    tick(now) + (timeout + JIFFY)
 }

@@ -5,8 +5,8 @@ use rxpath_trace::{Counter, OutputWhat, PacketId, Time};
 use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, tcp as wire_tcp};
 
 use super::isn::tsval;
-use super::write_queue::PACKET_CHARGE;
-use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock, tick};
+use super::write_queue::{Filled, PACKET_CHARGE};
+use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock, expiry, tick};
 use crate::cx::Cx;
 use crate::route::Route;
 use crate::tx::{self, IpFlow};
@@ -23,6 +23,15 @@ struct Next {
     fin: bool,
     /// With PSH.
     psh: bool,
+}
+
+/// How the packets of the write queue are offered to the network.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    /// No more than one frame.
+    one: bool,
+    /// Nagle's algorithm has a say.
+    nagle: bool,
 }
 
 /// Finishes a segment whose payload lies in `skb`: header, checksum, then down to IP.
@@ -42,14 +51,12 @@ pub(super) fn transmit_segment(cx: &mut Cx, mut skb: Skb, repr: &TcpRepr, route:
     skb.set_transport_header_here();
     skb.seq = repr.seq.0;
     skb.tcp_flags = repr.flags.0;
-    let segments = if skb.gso_size > 0 { u64::from(skb.gso_segs) } else { 1 };
     if route.features.tx_csum || skb.gso_size > 0 {
         skb.ip_summed = IpSummed::Partial;
         wire_tcp::fill_pseudo(src, dst, skb.data_mut(), header_len + payload);
     } else if payload > 0 {
         wire_tcp::fill_checksum(src, dst, skb.data_mut());
     }
-    cx.count_n(Counter::TcpOutSegs, segments);
     if repr.flags.contains(TcpFlags::RST) {
         cx.count(Counter::TcpOutRsts);
     }
@@ -101,6 +108,12 @@ impl TcpSock {
         };
         if acks {
             self.event_ack_sent();
+        }
+        self.tx.last_transmit = cx.now;
+        // What goes again is no new segment.
+        let end_seq = seq + (skb.len() as u32 + u32::from(flags.syn()) + u32::from(flags.fin()));
+        if end_seq == seq || end_seq.after(self.tx.snd_nxt) {
+            cx.count_n(Counter::TcpOutSegs, u64::from(skb.gso_segs.max(1)));
         }
         let flow = self.ip_flow(cx, skb.gso_segs);
         let mut route = self.route;
@@ -157,46 +170,91 @@ impl TcpSock {
         self.transmit(cx, skb, seq, flags, options);
     }
 
-    /// Sends what window, congestion window and Nagle's algorithm allow (`tcp_write_xmit`, `tcp_push_pending_frames`).
+    /// Sends what window, congestion window and Nagle's algorithm allow (`tcp_push_pending_frames`).
     pub fn push(&mut self, cx: &mut Cx) {
+        self.push_queue(cx, !self.user.nodelay);
+    }
+
+    /// Sends what the windows allow, however little it is: nothing will follow the FIN (`tcp_send_fin`).
+    pub(super) fn push_fin(&mut self, cx: &mut Cx) {
+        self.push_queue(cx, false);
+    }
+
+    /// Cuts what was written into packets, of which full ones may go before the call that filled them has ended, and
+    /// sends.
+    fn push_queue(&mut self, cx: &mut Cx, nagle: bool) {
         if !self.may_transmit_data() {
             return;
         }
-        while let Some(next) = self.next_to_send() {
+        while let Some(mut call) = self.next_call() {
+            while let Some(filled) = self.fill(&mut call) {
+                let one = filled == Filled::One;
+                if !one || self.tx.queue.len() == 1 {
+                    self.write_xmit(cx, Offer { one, nagle: false });
+                }
+            }
+            self.write_xmit(cx, Offer { one: false, nagle: !self.user.nodelay });
+        }
+        self.write_xmit(cx, Offer { one: false, nagle });
+        self.arm_for_output(cx);
+    }
+
+    /// Sends packets of the write queue for as long as they may go (`tcp_write_xmit`).
+    fn write_xmit(&mut self, cx: &mut Cx, offer: Offer) {
+        let (mut sent, mut limited) = (false, false);
+        while let Some(next) = self.next_to_send(cx.now, offer, &mut limited) {
             if !self.send_packet(cx, next) {
                 break;
             }
+            sent = true;
+            if offer.one {
+                break;
+            }
         }
-        self.arm_for_output(cx);
+        limited |= self.cong.in_flight() >= self.cong.cwnd;
+        if sent || limited {
+            self.cong.validate(limited, self.tx.snd_una, self.tx.snd_nxt, cx.now, self.rtt.rto);
+        }
     }
 
     fn may_transmit_data(&self) -> bool {
         !matches!(self.state, State::SynSent | State::SynRecv | State::Close | State::Listen | State::TimeWait)
     }
 
-    /// What of the write queue goes next; None if nothing may go now.
-    fn next_to_send(&self) -> Option<Next> {
-        let tx = &self.tx;
-        let mss = u32::from(tx.mss);
-        let fin_unsent = tx.fin && tx.snd_nxt.at_or_before(tx.write_seq);
-        let (len, psh) = match tx.queue.front() {
-            Some(packet) => (packet.len, packet.psh),
-            None if fin_unsent => (0, false),
-            None => return None,
-        };
-        let fin = fin_unsent && tx.queue.len() <= 1;
-        // The final FIN does not mind the congestion window (`tcp_cwnd_test`).
-        let quota = if fin && len <= mss { 1 } else { self.cong.quota().min((self.cong.cwnd / 2).max(1)) };
-        let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
-        let first = if len > mss { mss } else { len + u32::from(fin) };
-        if quota == 0 || first > window {
+    /// What of the write queue goes next; None if nothing may go now. `limited` becomes true if that is because of the
+    /// congestion window.
+    fn next_to_send(&mut self, now: Time, offer: Offer, limited: &mut bool) -> Option<Next> {
+        let mss = u32::from(self.tx.mss);
+        let fin_unsent =
+            self.tx.queue.ends_at(self.tx.write_seq) && self.tx.fin && self.tx.snd_nxt.at_or_before(self.tx.write_seq);
+        if self.tx.queue.front().is_none() && !fin_unsent {
             return None;
         }
-        if len <= mss {
-            let small = len > 0 && len < mss && !fin && tx.queue.len() == 1;
-            return (!(small && self.nagle_holds())).then_some(Next { len, fin, psh });
+        let quota = self.cong.quota().min((self.cong.cwnd / 2).max(1)).min(self.tso_segs()).min(GSO_MAX / mss);
+        if self.cong.quota() == 0 {
+            return None;
         }
-        let limit = self.split_point(len, window, quota.min(self.tso_segs()).min(GSO_MAX / mss));
+        if self.tx.queue.join(quota * mss) {
+            self.rx.uncharge_output(PACKET_CHARGE);
+        }
+        let (len, psh) = self.tx.queue.front().map_or((0, false), |packet| (packet.len, packet.psh));
+        let last = self.tx.queue.len() <= 1;
+        let fin = fin_unsent && last;
+        let tx = &self.tx;
+        let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
+        let first = if len > mss { mss } else { len + u32::from(fin) };
+        if first > window {
+            return None;
+        }
+        let nagle = offer.nagle && self.nagle_holds();
+        if len <= mss {
+            let small = len > 0 && len < mss && !fin && last;
+            return (!(small && nagle)).then_some(Next { len, fin, psh });
+        }
+        if !offer.one && self.defers(now, len, last, fin, window, limited) {
+            return None;
+        }
+        let limit = self.split_point(len, window, quota, last, nagle);
         let whole = limit >= len && (!fin || len < window);
         Some(Next { len: len.min(limit), fin: fin && whole, psh: psh && limit >= len })
     }
@@ -281,7 +339,7 @@ impl TcpSock {
             return;
         }
         if self.nothing_in_flight() {
-            self.cong.restart_after_idle(now - self.tx.last_sent, self.rtt.rto);
+            self.cong.restart_after_idle(now - self.tx.last_sent, self.rtt.rto, now);
         }
         self.tx.last_sent = now;
         if tick(now) - self.ack.last_rcv < self.ack.ato {
@@ -296,10 +354,10 @@ impl TcpSock {
         }
         if !self.tx.segments.is_empty() {
             self.timers.probing = false;
-            self.timers.retransmit = cx.now + self.rtt.backed_off();
+            self.timers.retransmit = expiry(cx.now, self.rtt.backed_off());
         } else if self.send_end().after(self.tx.snd_nxt) && self.may_transmit_data() {
             self.timers.probing = true;
-            self.timers.retransmit = cx.now + self.rtt.backed_off().max(self.rtt.rto_min);
+            self.timers.retransmit = expiry(cx.now, self.rtt.backed_off().max(self.rtt.rto_min));
         }
     }
 

@@ -1,31 +1,26 @@
 //! Payload into the receive queue: in order, coalesced where the kernel coalesces; out of order, kept by sequence
 //! number; charged by truesize either way.
 
-use std::cmp::Ordering;
-
 use rxpath_mem::Skb;
 use rxpath_trace::{Consumed, Counter, DropReason, EventKind, Holder, PacketId};
 use rxpath_wire::{SeqNum, TcpFlags};
 
+use super::ofo::{NodeId, Side};
 use super::{QUICKACKS_MAX, Segment, TcpSock};
 use crate::cx::{Cx, End, Fate};
 use crate::nic::Joins;
 
-/// Sequence number as a key of the out-of-order queue. The order is the serial one: total here, because everything in
-/// the queue lies within one window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OfoKey(pub SeqNum);
-
-impl Ord for OfoKey {
-    fn cmp(&self, other: &OfoKey) -> Ordering {
-        (self.0 - other.0).cmp(&0)
-    }
-}
-
-impl PartialOrd for OfoKey {
-    fn partial_cmp(&self, other: &OfoKey) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
+/// Where a packet belongs among those that wait out of order.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// It continues this packet: the charge that is left, and what may join after it.
+    Behind(NodeId, u32, Joins),
+    /// Another packet has all of it.
+    Covered,
+    /// It has all of this packet, and begins with it.
+    InsteadOf(NodeId),
+    /// A place of its own.
+    Below(Option<NodeId>, Side),
 }
 
 /// If `skb` continues `tail` and the charge model lets it join: the charge that is left and what may join after it.
@@ -34,7 +29,7 @@ fn joined(tail: &Skb, skb: &Skb) -> Option<(u32, Joins)> {
     if tail.end_seq != skb.seq || !tail.same_pool(skb) {
         return None;
     }
-    Joins(tail.scratch).join(skb.len() as u32, skb.truesize)
+    Joins(tail.scratch).join(skb.len() as u32, skb.truesize, Joins(skb.scratch))
 }
 
 /// Payload up to this size is copied when the pool runs low, so that its slot is free again.
@@ -118,6 +113,8 @@ impl TcpSock {
             // A FIN by itself joins the tail, too, if there is one.
             if self.rx.queue.back().is_some_and(|tail| tail.end_seq == seg.seq.0) {
                 cx.count(Counter::TcpExtTCPRcvCoalesce);
+            } else {
+                self.rx.fin_queued = true;
             }
             return Fate::Consumed(skb, Consumed::Fin);
         }
@@ -194,7 +191,7 @@ impl TcpSock {
     /// Whether the segment may be charged (`tcp_try_rmem_schedule`): the socket's buffer, then the stack's memory.
     #[inline(always)]
     fn try_rmem_schedule(&mut self, cx: &mut Cx, seg: &Segment, truesize: u32) -> bool {
-        let fits = self.rx.rmem_alloc + seg.len <= self.rx.rcvbuf && !cx.pool_is_short();
+        let fits = self.rx.rmem_alloc <= self.rx.rcvbuf && !cx.pool_is_short();
         let scheduled = fits || self.prune(cx, seg);
         if scheduled {
             self.rx.schedule(truesize);
@@ -208,11 +205,12 @@ impl TcpSock {
     fn prune(&mut self, cx: &mut Cx, seg: &Segment) -> bool {
         cx.count(Counter::TcpExtPruneCalled);
         let short = cx.pool_is_short();
-        if !short && self.rx.rmem_alloc >= self.rx.rcvbuf {
+        if !short && self.rx.rmem_alloc > self.rx.rcvbuf {
+            self.ack.quick = 0;
             let rmem_max = cx.net.sysctl.tcp_rmem.max;
             self.rx.rcvbuf = self.rx.rcvbuf.max(self.rx.rmem_alloc.min(rmem_max));
         }
-        let fits = |sk: &TcpSock| sk.rx.rmem_alloc + seg.len <= sk.rx.rcvbuf;
+        let fits = |sk: &TcpSock| sk.rx.rmem_alloc <= sk.rx.rcvbuf;
         if !short && fits(self) {
             return true;
         }
@@ -233,11 +231,11 @@ impl TcpSock {
     fn prune_ofo(&mut self, cx: &mut Cx, seq: SeqNum) {
         let mut pruned = false;
         let goal = self.rx.rcvbuf - self.rx.rcvbuf / 8;
-        while let Some(last) = self.rx.ofo.last_entry() {
-            if last.key().0.at_or_before(seq) || (pruned && self.rx.rmem_alloc <= goal) {
+        while let Some(last) = self.rx.ofo.last() {
+            if SeqNum(self.rx.ofo[last].seq).at_or_before(seq) || (pruned && self.rx.rmem_alloc <= goal) {
                 break;
             }
-            let skb = last.remove();
+            let Some(skb) = self.rx.ofo.remove(last) else { break };
             self.rx.uncharge(skb.truesize);
             cx.release(Holder::OutOfOrder);
             self.end(cx, Fate::Drop(skb, DropReason::TcpOfoQueuePrune));
@@ -266,33 +264,78 @@ impl TcpSock {
         skb.seq = seg.seq.0;
         skb.end_seq = seg.end_seq.0;
         skb.tcp_flags = seg.flags.0;
-        if let Some((_, before)) = self.rx.ofo.range(..=OfoKey(seg.seq)).next_back() {
-            if seg.end_seq.at_or_before(SeqNum(before.end_seq)) {
+        let end = match self.ofo_place(&skb) {
+            Place::Covered => {
                 cx.count(Counter::TcpExtTCPOFOMerge);
-                return Fate::Drop(skb, DropReason::TcpOfomerge);
+                Fate::Drop(skb, DropReason::TcpOfomerge)
             }
-            if let Some((charge, joins)) = joined(before, &skb) {
-                return self.coalesce_ofo(cx, skb, charge, joins);
+            Place::Behind(before, charge, joins) => self.coalesce_ofo(cx, before, skb, charge, joins),
+            Place::InsteadOf(other) => {
+                let skb = self.compact_ofo(cx, skb);
+                let truesize = skb.truesize;
+                let replaced = self.rx.ofo.replace(other, skb);
+                self.end_covered(cx, replaced);
+                self.drop_covered(cx, other, seg.end_seq);
+                self.rx.charge(truesize);
+                Fate::Held
             }
+            Place::Below(parent, side) => {
+                let skb = self.compact_ofo(cx, skb);
+                let truesize = skb.truesize;
+                let inserted = self.rx.ofo.insert(parent, side, skb);
+                self.drop_covered(cx, inserted, seg.end_seq);
+                self.rx.charge(truesize);
+                Fate::Held
+            }
+        };
+        self.make_room_for_ofo(cx.net.sysctl.tcp_rmem.max);
+        end
+    }
+
+    /// Finds the place of a packet: the last one is tried first, then those on the way down the tree, and no others.
+    fn ofo_place(&self, skb: &Skb) -> Place {
+        let ofo = &self.rx.ofo;
+        let (seq, end_seq) = (SeqNum(skb.seq), SeqNum(skb.end_seq));
+        let Some(last) = ofo.last() else { return Place::Below(None, Side::Left) };
+        if let Some((charge, joins)) = joined(&ofo[last], skb) {
+            return Place::Behind(last, charge, joins);
         }
-        self.drop_covered(cx, seg.seq, seg.end_seq);
-        self.rx.charge(skb.truesize);
+        if seq.at_or_after(SeqNum(ofo[last].end_seq)) {
+            return Place::Below(Some(last), Side::Right);
+        }
+        let (mut place, mut at) = (Place::Below(None, Side::Left), ofo.root());
+        while let Some(id) = at {
+            let here = &ofo[id];
+            let mut side = Side::Right;
+            if seq.before(SeqNum(here.seq)) {
+                side = Side::Left;
+            } else if seq.before(SeqNum(here.end_seq)) {
+                if end_seq.at_or_before(SeqNum(here.end_seq)) {
+                    return Place::Covered;
+                }
+                if skb.seq == here.seq {
+                    return Place::InsteadOf(id);
+                }
+            } else if let Some((charge, joins)) = joined(here, skb) {
+                return Place::Behind(id, charge, joins);
+            }
+            place = Place::Below(Some(id), side);
+            at = ofo.child(id, side);
+        }
+        place
+    }
+
+    fn compact_ofo(&mut self, cx: &mut Cx, skb: Skb) -> Skb {
         cx.event(&skb, EventKind::OutOfOrder, skb.seq, skb.len() as u32);
         let skb = cx.compact(skb, DENSE_MAX);
         cx.hold(Holder::OutOfOrder);
-        if let Some(replaced) = self.rx.ofo.insert(OfoKey(seg.seq), skb) {
-            self.end_covered(cx, replaced);
-        }
-        self.make_room_for_ofo(cx.net.sysctl.tcp_rmem.max);
-        Fate::Held
+        skb
     }
 
     /// Joins a segment to the out-of-order packet that it continues (`tcp_ooo_try_coalesce`).
-    fn coalesce_ofo(&mut self, cx: &mut Cx, skb: Skb, charge: u32, joins: Joins) -> End {
-        let (seq, end_seq, flags) = (SeqNum(skb.seq), skb.end_seq, skb.tcp_flags);
-        let Some((_, before)) = self.rx.ofo.range_mut(..OfoKey(seq)).next_back() else {
-            return Fate::Drop(skb, DropReason::NotSpecified);
-        };
+    fn coalesce_ofo(&mut self, cx: &mut Cx, before: NodeId, skb: Skb, charge: u32, joins: Joins) -> End {
+        let (end_seq, flags) = (skb.end_seq, skb.tcp_flags);
+        let before = &mut self.rx.ofo[before];
         let (traced, id, into, truesize) = (skb.traced(), skb.id, before.id, before.truesize + charge);
         let fin_alone = if skb.is_empty() { Some(skb) } else { before.add_frag(skb).err() };
         before.truesize = truesize;
@@ -301,7 +344,6 @@ impl TcpSock {
         before.scratch = joins.0;
         self.rx.charge(charge);
         cx.count(Counter::TcpExtTCPRcvCoalesce);
-        self.make_room_for_ofo(cx.net.sysctl.tcp_rmem.max);
         match fin_alone {
             Some(skb) => Fate::Consumed(skb, Consumed::OfoCoalesced),
             None => {
@@ -314,14 +356,15 @@ impl TcpSock {
         }
     }
 
-    /// Removes the packets that the segment `seq..end_seq` covers whole.
-    fn drop_covered(&mut self, cx: &mut Cx, seq: SeqNum, end_seq: SeqNum) {
-        while let Some((&key, next)) = self.rx.ofo.range(OfoKey(seq)..).next() {
-            if key.0.at_or_after(end_seq) || SeqNum(next.end_seq).after(end_seq) {
+    /// Removes the packets behind `id`, which ends at `end_seq`, that it covers whole.
+    fn drop_covered(&mut self, cx: &mut Cx, id: NodeId, end_seq: SeqNum) {
+        while let Some(next) = self.rx.ofo.next(id) {
+            let covered = &self.rx.ofo[next];
+            if SeqNum(covered.seq).at_or_after(end_seq) || SeqNum(covered.end_seq).after(end_seq) {
                 break;
             }
-            let Some(next) = self.rx.ofo.remove(&key) else { break };
-            self.end_covered(cx, next);
+            let Some(covered) = self.rx.ofo.remove(next) else { break };
+            self.end_covered(cx, covered);
         }
     }
 
@@ -334,12 +377,12 @@ impl TcpSock {
 
     /// Moves what has become in order to the receive queue (`tcp_ofo_queue`).
     fn ofo_queue(&mut self, cx: &mut Cx) {
-        while let Some(first) = self.rx.ofo.first_entry() {
-            let seq = first.key().0;
+        while let Some(first) = self.rx.ofo.first() {
+            let seq = SeqNum(self.rx.ofo[first].seq);
             if seq.after(self.rx.rcv_nxt) {
                 break;
             }
-            let skb = first.remove();
+            let Some(skb) = self.rx.ofo.remove(first) else { break };
             let end_seq = SeqNum(skb.end_seq);
             cx.release(Holder::OutOfOrder);
             self.rx.uncharge(skb.truesize);
@@ -372,7 +415,8 @@ impl TcpSock {
 
     /// Ends everything that waits out of order: nothing of it can follow a FIN.
     pub fn purge_ofo(&mut self, cx: &mut Cx) {
-        for (_, skb) in std::mem::take(&mut self.rx.ofo) {
+        while let Some(first) = self.rx.ofo.first() {
+            let Some(skb) = self.rx.ofo.remove(first) else { break };
             self.rx.uncharge(skb.truesize);
             cx.release(Holder::OutOfOrder);
             cx.drop_skb(skb, DropReason::QueuePurge);

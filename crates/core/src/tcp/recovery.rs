@@ -1,10 +1,10 @@
 //! Congestion window and loss recovery without SACK: NewReno (RFC 5681, RFC 6582).
 
-use rxpath_trace::Counter;
+use rxpath_trace::{Counter, Time};
 use rxpath_wire::SeqNum;
 
-use super::TcpSock;
 use super::write_queue::PACKET_CHARGE;
+use super::{TcpSock, tick};
 use crate::cx::Cx;
 
 /// Initial window in segments (RFC 6928).
@@ -23,6 +23,13 @@ pub enum CaState {
     Recovery,
     /// After a retransmission timeout.
     Loss,
+}
+
+impl CaState {
+    /// A loss is being repaired.
+    pub(super) fn is_recovering(self) -> bool {
+        matches!(self, CaState::Recovery | CaState::Loss)
+    }
 }
 
 /// Congestion control state; windows in segments.
@@ -44,6 +51,16 @@ pub struct Congestion {
     pub high_seq: SeqNum,
     /// Segments acknowledged towards the next increase of the window.
     acked: u32,
+    /// The window held the sender back, in the current round.
+    limited: bool,
+    /// Most segments in flight in the current round.
+    max_packets_out: u32,
+    /// `snd_nxt` when the current round began.
+    usage_seq: SeqNum,
+    /// Most segments in flight since the window last held the sender back.
+    used: u32,
+    /// When the window was last held to be right.
+    stamp: Time,
 }
 
 impl Default for Congestion {
@@ -64,6 +81,11 @@ impl Congestion {
             lost_out: 0,
             high_seq: SeqNum(0),
             acked: 0,
+            limited: false,
+            max_packets_out: 0,
+            usage_seq: SeqNum(0),
+            used: 0,
+            stamp: Time::ZERO,
         }
     }
 
@@ -75,6 +97,42 @@ impl Congestion {
     /// Segments that may be sent now.
     pub fn quota(&self) -> u32 {
         self.cwnd.saturating_sub(self.in_flight())
+    }
+
+    /// True if the window, not the application, limits the sender: only then it may grow (`tcp_is_cwnd_limited`).
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited || (self.cwnd < self.ssthresh && self.cwnd < self.max_packets_out.saturating_mul(2))
+    }
+
+    /// Takes note of how much of the window a round of sending used. After a timeout's worth of not filling it, it
+    /// shrinks towards what was used (`tcp_cwnd_validate`, RFC 2861).
+    pub(super) fn validate(&mut self, limited: bool, una: SeqNum, nxt: SeqNum, now: Time, rto: u64) {
+        if una.at_or_after(self.usage_seq) || limited || (!self.limited && self.packets_out > self.max_packets_out) {
+            self.limited = limited;
+            self.max_packets_out = self.packets_out;
+            self.usage_seq = nxt;
+        }
+        if self.is_limited() {
+            self.used = 0;
+            self.stamp = tick(now);
+            return;
+        }
+        self.used = self.used.max(self.packets_out);
+        if tick(now) - self.stamp < rto {
+            return;
+        }
+        let used = self.used.max(INITIAL_CWND);
+        if self.state == CaState::Open && used < self.cwnd {
+            self.remember_threshold();
+            self.cwnd = self.cwnd.midpoint(used);
+        }
+        self.used = 0;
+        self.stamp = tick(now);
+    }
+
+    /// Three quarters of the window were fine (`tcp_current_ssthresh`).
+    fn remember_threshold(&mut self) {
+        self.ssthresh = self.ssthresh.max(self.cwnd / 2 + self.cwnd / 4);
     }
 
     /// Slow start, then one segment per window (RFC 5681 section 3.1).
@@ -94,7 +152,13 @@ impl Congestion {
 
     /// After an idle time the window is no longer known to be right (RFC 2861): halved per timeout, not below the
     /// initial one.
-    pub fn restart_after_idle(&mut self, idle: u64, rto: u64) {
+    pub fn restart_after_idle(&mut self, idle: u64, rto: u64, now: Time) {
+        if idle <= rto {
+            return;
+        }
+        self.remember_threshold();
+        self.used = 0;
+        self.stamp = tick(now);
         let mut left = idle;
         while left > rto && self.cwnd > INITIAL_CWND {
             self.cwnd = (self.cwnd / 2).max(INITIAL_CWND);
@@ -110,7 +174,7 @@ impl Congestion {
 impl TcpSock {
     /// The congestion side of an ACK (`tcp_fastretrans_alert`, `tcp_cong_control`). `acked` segments were newly
     /// acknowledged; `dupack` tells a duplicate.
-    pub(super) fn congestion_on_ack(&mut self, cx: &mut Cx, acked: u32, dupack: bool, was_limited: bool) {
+    pub(super) fn congestion_on_ack(&mut self, cx: &mut Cx, acked: u32, dupack: bool) {
         match self.cong.state {
             CaState::Open | CaState::Disorder => {
                 if dupack {
@@ -118,8 +182,9 @@ impl TcpSock {
                 } else if acked > 0 {
                     self.cong.sacked_out = 0;
                     self.cong.state = CaState::Open;
-                    if was_limited {
+                    if self.cong.is_limited() {
                         self.cong.grow(acked);
+                        self.cong.stamp = tick(cx.now);
                     }
                 }
             }
@@ -207,10 +272,13 @@ impl TcpSock {
 
     /// Sends one MSS of a segment again, cutting the segment's record where it is longer (`__tcp_retransmit_skb`).
     pub(super) fn retransmit(&mut self, cx: &mut Cx, index: usize) -> bool {
+        let una = self.tx.snd_una;
+        if let Some(segment) = self.tx.segments.get_mut(index) {
+            self.rx.uncharge_output(segment.trim(una, self.tx.mss));
+        }
         self.split_record(index);
         let Some(segment) = self.tx.segments.get(index).copied() else { return false };
-        let control = u32::from(segment.syn) + u32::from(segment.fin);
-        let len = (segment.end_seq - segment.seq).max(0) as u32 - control;
+        let len = segment.len();
         if segment.syn {
             self.send_syn(cx);
         } else if !self.send_range(cx, segment.seq, len, segment.fin, segment.psh) {
@@ -232,7 +300,7 @@ impl TcpSock {
     fn split_record(&mut self, index: usize) {
         let mss = u32::from(self.tx.mss);
         let Some(segment) = self.tx.segments.get_mut(index) else { return };
-        let len = (segment.end_seq - segment.seq).max(0) as u32 - u32::from(segment.fin) - u32::from(segment.syn);
+        let len = segment.len();
         if len <= mss {
             return;
         }
@@ -278,9 +346,25 @@ mod tests {
     #[test]
     fn idleness_halves_the_window_down_to_the_initial_one() {
         let mut cong = Congestion { cwnd: 100, ..Congestion::new() };
-        cong.restart_after_idle(250, 100);
+        cong.restart_after_idle(250, 100, Time(1));
         assert_eq!(cong.cwnd, 25);
-        cong.restart_after_idle(10_000, 100);
+        cong.restart_after_idle(10_000, 100, Time(1));
         assert_eq!(cong.cwnd, INITIAL_CWND);
+    }
+
+    #[test]
+    fn a_window_that_is_not_filled_does_not_grow() {
+        let (una, nxt) = (SeqNum(1), SeqNum(1_000));
+        let mut cong = Congestion { packets_out: 5, ..Congestion::new() };
+        cong.validate(false, una, nxt, Time(1), 100);
+        assert!(!cong.is_limited(), "half of it in flight");
+        cong.packets_out = 6;
+        cong.validate(false, una, nxt, Time(1), 100);
+        assert!(cong.is_limited(), "slow start: more than half of it in flight");
+        cong.ssthresh = 10;
+        assert!(!cong.is_limited(), "beyond slow start all of it has to be");
+        cong.packets_out = 10;
+        cong.validate(true, una, nxt, Time(1), 100);
+        assert!(cong.is_limited());
     }
 }

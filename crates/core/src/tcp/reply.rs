@@ -1,7 +1,7 @@
 //! Segments that answer without a full socket: RST, and the ACKs of mini-sockets.
 
 use rxpath_mem::Skb;
-use rxpath_trace::{EventKind, OutputWhat, PacketId};
+use rxpath_trace::{Counter, EventKind, OutputWhat, PacketId};
 use rxpath_wire::{IpProto, Ipv4Header, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple};
 
 use super::Segment;
@@ -87,6 +87,7 @@ pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) -> PacketId 
         dont_fragment: true,
         ident: 0,
     };
+    cx.count(Counter::TcpOutSegs);
     transmit_segment(cx, skb, &repr, &mut route, &flow);
     id
 }

@@ -25,6 +25,8 @@ pub struct RttEstimator {
     pub rto: u64,
     /// Number of doublings in force.
     pub backoff: u8,
+    /// Timeouts since the peer last acknowledged something new.
+    pub retransmits: u8,
     /// Smallest sample seen.
     pub min_rtt: u64,
     /// Smallest deviation that counts (`tcp_rto_min_us`).
@@ -48,6 +50,7 @@ impl RttEstimator {
             rtt_seq: SeqNum(0),
             rto: RTO_INITIAL,
             backoff: 0,
+            retransmits: 0,
             min_rtt: u64::MAX,
             rto_min: 200 * MS,
         }
@@ -56,7 +59,7 @@ impl RttEstimator {
     /// Takes a sample of `rtt` nanoseconds; `snd_una` and `snd_nxt` tell where the measured round trip ends.
     pub fn sample(&mut self, rtt: u64, snd_una: SeqNum, snd_nxt: SeqNum) {
         let rtt = rtt.max(1_000);
-        self.min_rtt = self.min_rtt.min(rtt);
+        self.note_least(rtt);
         if self.srtt == 0 {
             self.srtt = rtt;
             self.mdev = rtt / 2;
@@ -81,6 +84,11 @@ impl RttEstimator {
         self.backoff = 0;
     }
 
+    /// A round trip took only so long: a segment that is no sample, because older ones were acknowledged with it.
+    pub fn note_least(&mut self, rtt: u64) {
+        self.min_rtt = self.min_rtt.min(rtt.max(1_000));
+    }
+
     fn smooth(&mut self, rtt: u64) {
         let error = rtt.abs_diff(self.srtt);
         let falling = rtt < self.srtt;
@@ -95,6 +103,12 @@ impl RttEstimator {
         } else {
             self.mdev -= (self.mdev - error) / 4;
         }
+    }
+
+    /// The timer fired: the next timeout is twice as long.
+    pub fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1);
+        self.retransmits = self.retransmits.saturating_add(1);
     }
 
     /// The timeout with its back-off, at most two minutes.

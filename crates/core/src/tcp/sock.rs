@@ -1,13 +1,13 @@
 //! The locked state of a TCP socket, split by whose business it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 
 use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::Time;
 use rxpath_wire::{SeqNum, Tuple};
 
-use super::queue::OfoKey;
+use super::ofo::Tree;
 use super::{AckPolicy, Congestion, MSS_DEFAULT, RttEstimator, SendBuffer, State, WriteQueue};
 use crate::route::Route;
 
@@ -68,13 +68,15 @@ pub struct Receiver {
     /// In-order data.
     pub queue: SkbQueue,
     /// Out-of-order data, by sequence number.
-    pub ofo: BTreeMap<OfoKey, Skb>,
+    pub ofo: Tree<Skb>,
     /// Set when a zero window must be advertised because memory ran out (`ICSK_ACK_NOMEM`).
     pub nomem: bool,
     /// The stack's memory is under pressure, as of the last segment: windows do not grow.
     pub pressure: bool,
     /// The peer's FIN was taken.
     pub fin: bool,
+    /// The peer's FIN came by itself, joined nothing, and the reader has not come to it: the kernel's queue has it.
+    pub fin_queued: bool,
     /// Lowest number of readable bytes worth a wake-up (`SO_RCVLOWAT`).
     pub lowat: u32,
     /// Receiver-side round-trip estimate, microseconds times 8.
@@ -99,6 +101,8 @@ pub struct Sender {
     pub iss: SeqNum,
     /// Oldest unacknowledged.
     pub snd_una: SeqNum,
+    /// Where the peer's acknowledgements began; our SYN counts if we opened the connection (`bytes_acked`).
+    pub first_una: SeqNum,
     /// Next to be sent.
     pub snd_nxt: SeqNum,
     /// End of what the application wrote (without the FIN).
@@ -129,6 +133,8 @@ pub struct Sender {
     pub fin: bool,
     /// Time of the last data segment.
     pub last_sent: Time,
+    /// Time of the last segment of any kind.
+    pub last_transmit: Time,
     /// Echo value of the timestamps we send is masked by this offset.
     pub ts_offset: u32,
     /// IP identification of the next packet.
@@ -160,6 +166,24 @@ pub struct SentSegment {
     pub fin: bool,
     /// Is to be pushed.
     pub psh: bool,
+}
+
+impl SentSegment {
+    /// Payload bytes.
+    pub(super) fn len(&self) -> u32 {
+        (self.end_seq - self.seq).max(0) as u32 - u32::from(self.syn) - u32::from(self.fin)
+    }
+
+    /// Cuts off what was acknowledged up to `una`; gives the memory that it was charged (`tcp_trim_head`).
+    pub(super) fn trim(&mut self, una: SeqNum, mss: u16) -> u32 {
+        let bytes = ((una - self.seq).max(0) as u32).min(self.len());
+        self.seq += bytes;
+        self.charge -= bytes.min(self.charge);
+        if self.pcount > 1 {
+            self.pcount = self.len().div_ceil(u32::from(mss)).max(1) as u16;
+        }
+        bytes
+    }
 }
 
 /// Options agreed in the handshake.
@@ -385,10 +409,11 @@ impl Receiver {
             backlog_len: 0,
             scaling_ratio: 128,
             queue: SkbQueue::new(),
-            ofo: BTreeMap::new(),
+            ofo: Tree::default(),
             nomem: false,
             pressure: false,
             fin: false,
+            fin_queued: false,
             lowat: 1,
             rtt_us8: 0,
             rtt_seq: SeqNum(0),
@@ -406,6 +431,7 @@ impl Sender {
         Sender {
             iss: SeqNum(0),
             snd_una: SeqNum(0),
+            first_una: SeqNum(0),
             snd_nxt: SeqNum(0),
             write_seq: SeqNum(0),
             snd_wnd: 0,
@@ -421,6 +447,7 @@ impl Sender {
             snd_sml: SeqNum(0),
             fin: false,
             last_sent: Time::ZERO,
+            last_transmit: Time::ZERO,
             ts_offset: 0,
             ip_id: 0,
             last_oow_ack: None,

@@ -158,9 +158,7 @@ impl TcpSock {
             }
             _ => {}
         }
-        if let Some((_, tsecr)) = self.opts.timestamps.then(|| seg.options(&skb).timestamps).flatten() {
-            self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
-        }
+        // The receiver's round trip is measured in ESTABLISHED only, and so not by the ACK that ends the handshake.
         let end = self.data_queue(cx, skb, seg);
         if self.state != State::Close {
             self.data_snd_check(cx);

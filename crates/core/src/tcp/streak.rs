@@ -60,11 +60,18 @@ impl TcpSock {
         let stamps = self.predicts(&headers, header_len)?;
         let mut queue = std::mem::take(&mut self.rx.queue);
         let taken = queue.back_mut().map(|mut tail| {
-            let joins = Joins(tail.scratch);
-            let truesize = source.truesize.charge(frame_len as u32);
-            let sums = Sums::of(&headers, header_len, payload);
-            let segments =
-                Segments { sk: self, cx, headers: &headers, sums, stamps, payload, truesize, joins, charge: 0 };
+            let segments = Segments {
+                sk: self,
+                cx,
+                headers: &headers,
+                sums: Sums::of(&headers, header_len, payload),
+                stamps,
+                payload,
+                truesize: source.truesize.charge(frame_len as u32),
+                alone: source.truesize.joins(frame_len as u32),
+                joins: Joins(tail.scratch),
+                charge: 0,
+            };
             let place = Place { ring: source.ring, like: (frame_len as u16, hash), tail: &mut tail, limit };
             let ended = if header_len == FIXED {
                 vectorized(Streak::<FIXED> { segments, place })
@@ -178,6 +185,8 @@ struct Segments<'a> {
     payload: u32,
     /// Charge of each by itself.
     truesize: u32,
+    /// What may join each by itself.
+    alone: Joins,
     joins: Joins,
     charge: u32,
 }
@@ -228,12 +237,12 @@ impl Segments<'_> {
         let rx = &self.sk.rx;
         let in_window = self.payload <= rx.offered();
         let hit = i64::from(self.truesize) <= i64::from(rx.forward_alloc);
-        let in_memory = hit || (rx.rmem_alloc + self.payload <= rx.rcvbuf && !self.cx.pool_is_short());
+        let in_memory = hit || (rx.rmem_alloc <= rx.rcvbuf && !self.cx.pool_is_short());
         // A window that was closed meanwhile sends every segment the slow way.
         if !in_window || !in_memory || self.sk.pred_flags == 0 {
             return None;
         }
-        let (charge, joins) = self.joins.join(self.payload, self.truesize)?;
+        let (charge, joins) = self.joins.join(self.payload, self.truesize, self.alone)?;
         Some((charge, joins, hit))
     }
 

@@ -2,7 +2,7 @@
 
 use rxpath_trace::{Counter, Time};
 
-use super::{RTO_MAX, SockError, State, TIMEWAIT_LEN, TcpSock};
+use super::{RTO_MAX, SockError, State, TIMEWAIT_LEN, TcpSock, expiry};
 use crate::cx::Cx;
 
 /// Retransmissions of an orphan's data before it is given up (`tcp_orphan_retries` 0 means 8).
@@ -40,7 +40,7 @@ impl TcpSock {
             self.retransmit_into_zero_window(cx);
             return;
         }
-        if self.rtt.backoff >= self.retries(cx) {
+        if self.rtt.retransmits >= self.retries(cx) {
             self.give_up(cx);
             return;
         }
@@ -50,29 +50,29 @@ impl TcpSock {
         }
         self.enter_loss();
         self.retransmit_head(cx);
-        self.rtt.backoff = self.rtt.backoff.saturating_add(1);
+        self.rtt.back_off();
         self.timers.probing = false;
         let timeout = if self.state == State::SynSent { self.syn_timeout() } else { self.rtt.backed_off() };
-        self.timers.retransmit = cx.now + timeout;
+        self.timers.retransmit = expiry(cx.now, timeout);
     }
 
     /// The first SYNs follow each other at the initial timeout, then the distance doubles (`tcp_syn_linear_timeouts`).
     fn syn_timeout(&self) -> u64 {
-        let doublings = self.rtt.backoff.saturating_sub(SYN_LINEAR_TIMEOUTS);
+        let doublings = self.rtt.retransmits.saturating_sub(SYN_LINEAR_TIMEOUTS);
         (self.rtt.rto << doublings.min(7)).min(RTO_MAX)
     }
 
     /// The peer shrank its window under data in flight: the head is sent as a probe, for as long as the peer answers.
     fn retransmit_into_zero_window(&mut self, cx: &mut Cx) {
         let silent = cx.now - self.ack.last_rcv.max(self.tx.last_sent);
-        if self.rtt.backoff > 0 && silent > RTO_MAX {
+        if self.rtt.retransmits > 0 && silent > RTO_MAX {
             self.give_up(cx);
             return;
         }
         self.enter_loss();
         self.retransmit_head(cx);
-        self.rtt.backoff = self.rtt.backoff.saturating_add(1);
-        self.timers.retransmit = cx.now + self.rtt.backed_off();
+        self.rtt.back_off();
+        self.timers.retransmit = expiry(cx.now, self.rtt.backed_off());
     }
 
     /// How often the state allows to retransmit.
@@ -105,7 +105,7 @@ impl TcpSock {
         self.write_wakeup(cx);
         self.rtt.backoff = self.rtt.backoff.saturating_add(1);
         self.timers.probing = self.tx.segments.is_empty();
-        self.timers.retransmit = cx.now + self.rtt.backed_off().max(self.rtt.rto_min);
+        self.timers.retransmit = expiry(cx.now, self.rtt.backed_off().max(self.rtt.rto_min));
     }
 
     /// The end of an orphan's FIN-WAIT-2 (`tcp_keepalive_timer`).

@@ -268,12 +268,14 @@ impl TcpSock {
         self.rx.rtt_time = now;
     }
 
+    /// Seeks the smallest (`tcp_rcv_rtt_update`). A longer time counts only where smoothing is asked for and the reader
+    /// has kept up: a slow reader would only see its own slowness.
     fn rcv_rtt_sample(&mut self, sample_us: u32, smooth: bool) {
         let old = self.rx.rtt_us8;
         let sample8 = sample_us.saturating_mul(8);
         self.rx.rtt_us8 = if old == 0 || sample8 < old {
             sample8
-        } else if smooth {
+        } else if smooth && self.rx.rcv_nxt == self.rx.copied_seq {
             old - old / 8 + sample_us
         } else {
             old
@@ -312,8 +314,8 @@ impl TcpSock {
         let copied = u64::from(copied);
         let mut window = 2 * copied;
         window += 2 * (window * copied.saturating_sub(old) / old);
-        if let Some((_, last)) = self.rx.ofo.last_key_value() {
-            window += (SeqNum(last.end_seq) - self.rx.rcv_nxt).max(0) as u64;
+        if let Some(last) = self.rx.ofo.last() {
+            window += (SeqNum(self.rx.ofo[last].end_seq) - self.rx.rcv_nxt).max(0) as u64;
         }
         let space = (window << 8) / u64::from(self.rx.scaling_ratio.max(1));
         let rcvbuf = space.min(u64::from(rmem_max)) as u32;

@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 
+use rxpath_trace::Time;
 use rxpath_wire::SeqNum;
 
-use super::{MSS_DEFAULT, Receiver, TcpSock};
+use super::{MS, MSS_DEFAULT, Receiver, TcpSock};
 
 /// Charged for a packet besides its bytes.
 pub(super) const PACKET_CHARGE: u32 = 832;
@@ -18,20 +19,46 @@ pub(super) const PACKET_CHARGE: u32 = 832;
 const GSO_GOAL: u32 = 65_536 - 321;
 /// Segments of a super-frame at the least, however slow the connection (`tcp_min_tso_segs`).
 const TSO_SEGS_MIN: u32 = 2;
+/// A super-frame goes if this part of the window is open (`tcp_tso_win_divisor`).
+const TSO_WIN_DIVISOR: u32 = 3;
 
 /// A packet that was not sent yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsent {
     /// Payload bytes.
     pub len: u32,
-    /// The application's call ended here.
+    /// The application's call ended here, or more than half a window was written since the last push.
     pub psh: bool,
+}
+
+/// A call of the application that is being cut into packets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    /// Bytes that are not in packets yet.
+    left: u32,
+    /// Bytes that a packet grows to.
+    goal: u32,
+    /// Nothing of it is in a packet yet.
+    first: bool,
+}
+
+/// A packet that a call filled and did not end with: it may go before there is more to join it with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// If it is the only one, by itself (`tcp_push_one`).
+    One,
+    /// With all before it: more than half a window was written since the last push (`forced_push`).
+    Forced,
 }
 
 /// Packets that were not sent yet, in order.
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     packets: VecDeque<Unsent>,
+    /// Bytes of each call that was not cut into packets yet.
+    calls: VecDeque<u32>,
+    /// End of the last packet.
+    end_seq: SeqNum,
     /// End of the last packet that was marked to be pushed.
     pushed_seq: SeqNum,
 }
@@ -39,7 +66,7 @@ pub struct WriteQueue {
 impl WriteQueue {
     /// Nothing was written; the first byte will have this sequence number.
     pub fn starting_at(seq: SeqNum) -> WriteQueue {
-        WriteQueue { packets: VecDeque::new(), pushed_seq: seq }
+        WriteQueue { packets: VecDeque::new(), calls: VecDeque::new(), end_seq: seq, pushed_seq: seq }
     }
 
     /// The next packet.
@@ -50,7 +77,12 @@ impl WriteQueue {
 
     /// True if it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.packets.is_empty() && self.calls.is_empty()
+    }
+
+    /// True if all that was written, up to `write_seq`, is in packets.
+    pub(super) fn ends_at(&self, write_seq: SeqNum) -> bool {
+        self.end_seq == write_seq
     }
 
     /// Packets that wait.
@@ -59,9 +91,25 @@ impl WriteQueue {
         self.packets.len()
     }
 
+    /// Fills the front up to `limit` bytes from the packet behind it; true if nothing is left of that one
+    /// (`tcp_grow_skb`).
+    pub(super) fn join(&mut self, limit: u32) -> bool {
+        let [Some(front), Some(second)] = [0, 1].map(|at| self.packets.get(at).copied()) else { return false };
+        let take = limit.saturating_sub(front.len).min(second.len);
+        self.packets[0].len += take;
+        if take < second.len {
+            self.packets[1].len -= take;
+            return false;
+        }
+        self.packets[0].psh |= second.psh;
+        self.packets.remove(1);
+        true
+    }
+
     /// Everything was sent, or given up.
     pub fn clear(&mut self) {
         self.packets.clear();
+        self.calls.clear();
     }
 
     /// The first `len` bytes are sent. True if they were not all of their packet: it takes a new one.
@@ -93,39 +141,51 @@ impl Receiver {
 }
 
 impl TcpSock {
-    /// The application wrote `n` bytes, which are in the buffer: cuts them into packets and charges them.
+    /// The application wrote `n` bytes, which are in the buffer. The next [`TcpSock::push`] cuts them into packets.
     pub fn wrote(&mut self, n: u32) {
-        let goal = self.size_goal();
+        self.tx.write_seq += n;
+        self.tx.queue.calls.push_back(n);
+    }
+
+    /// The next call that was not cut into packets yet.
+    pub(super) fn next_call(&mut self) -> Option<Call> {
+        let left = self.tx.queue.calls.pop_front()?;
+        Some(Call { left, goal: self.size_goal(), first: true })
+    }
+
+    /// Puts bytes of a call into packets, and charges them, until one is full; None when the call has ended
+    /// (`tcp_sendmsg_locked`).
+    pub(super) fn fill(&mut self, call: &mut Call) -> Option<Filled> {
         let half_window = self.tx.max_window / 2;
-        let (mut left, mut continued) = (n, true);
-        while left > 0 {
-            let tx = &mut self.tx;
-            let open = tx.queue.packets.back_mut().filter(|packet| packet.len < goal);
-            let packet = match open {
-                Some(packet) => {
-                    packet.psh &= !continued;
-                    packet
-                }
+        while call.left > 0 {
+            let queue = &mut self.tx.queue;
+            let packet = match queue.packets.back_mut().filter(|packet| packet.len < call.goal) {
+                Some(packet) => packet,
                 None => {
                     self.rx.charge_output(PACKET_CHARGE);
-                    tx.queue.packets.push_back(Unsent { len: 0, psh: false });
-                    let Some(packet) = tx.queue.packets.back_mut() else { return };
-                    packet
+                    queue.packets.push_back(Unsent { len: 0, psh: false });
+                    queue.packets.back_mut()?
                 }
             };
-            continued = false;
-            let take = left.min(goal - packet.len);
+            packet.psh &= !call.first;
+            call.first = false;
+            let take = call.left.min(call.goal - packet.len);
             packet.len += take;
-            left -= take;
-            tx.write_seq += take;
-            // More than half a window since the last push: the peer is not to wait for the rest (`forced_push`).
-            let forced = packet.len == goal && tx.write_seq.after(tx.queue.pushed_seq + half_window);
-            if left == 0 || forced {
+            call.left -= take;
+            queue.end_seq += take;
+            // More than half a window since the last push: the peer is not to wait for the rest.
+            let full = packet.len == call.goal;
+            let forced = full && queue.end_seq.after(queue.pushed_seq + half_window);
+            if call.left == 0 || forced {
                 packet.psh = true;
-                tx.queue.pushed_seq = tx.write_seq;
+                queue.pushed_seq = queue.end_seq;
             }
             self.rx.charge_output(take);
+            if full && call.left > 0 {
+                return Some(if forced { Filled::Forced } else { Filled::One });
+            }
         }
+        None
     }
 
     /// Bytes that a packet of the write queue grows to: a super-frame, but no more than half the largest window seen
@@ -156,10 +216,10 @@ impl TcpSock {
 
     /// How much of a packet of `len` bytes may go now, without a small segment in between where Nagle's algorithm
     /// would hold it (`tcp_mss_split_point`).
-    pub(super) fn split_point(&self, len: u32, window: u32, segs: u32) -> u32 {
+    pub(super) fn split_point(&self, len: u32, window: u32, segs: u32, last: bool, nagle: bool) -> u32 {
         let mss = u32::from(self.tx.mss);
         let most = mss.saturating_mul(segs);
-        if most <= window && self.tx.queue.len() > 1 {
+        if most <= window && !last {
             return most;
         }
         let needed = len.min(window);
@@ -167,14 +227,39 @@ impl TcpSock {
             return most;
         }
         let partial = needed % mss;
-        if partial != 0 && self.nagle_holds() { needed - partial } else { needed }
+        if partial != 0 && nagle { needed - partial } else { needed }
+    }
+
+    /// True if a super-frame of `len` bytes had better wait for the next ACK, which will let more of it go
+    /// (`tcp_tso_should_defer`).
+    pub(super) fn defers(&self, now: Time, len: u32, last: bool, fin: bool, window: u32, limited: &mut bool) -> bool {
+        let (tx, cong, mss) = (&self.tx, &self.cong, u32::from(self.tx.mss));
+        if cong.state.is_recovering() || now - tx.last_transmit > MS {
+            return false;
+        }
+        let quota = cong.quota().saturating_mul(mss);
+        let limit = window.min(quota);
+        let chunk = tx.snd_wnd.min(cong.cwnd.saturating_mul(mss)) / TSO_WIN_DIVISOR;
+        if limit >= self.tso_segs() * mss || (!last && limit >= len) || limit >= chunk {
+            return false;
+        }
+        let Some(head) = tx.segments.front() else { return false };
+        let threshold = (self.rtt.srtt / 2).min(MS);
+        if head.sent_at.0 + self.rtt.srtt > now.0 + threshold {
+            return false;
+        }
+        if quota < window {
+            *limited |= quota <= len;
+            return quota <= len || !fin;
+        }
+        window <= len || !fin
     }
 
     /// Nagle's algorithm in Minshall's variant: one small segment at a time (`tcp_nagle_check`).
     pub(super) fn nagle_holds(&self) -> bool {
         let tx = &self.tx;
         let small_in_flight = tx.snd_sml.after(tx.snd_una) && tx.snd_sml.at_or_before(tx.snd_nxt);
-        !self.user.nodelay && self.cong.packets_out > 0 && small_in_flight
+        self.cong.packets_out > 0 && small_in_flight
     }
 }
 
@@ -206,6 +291,12 @@ mod tests {
         sk
     }
 
+    fn write(sk: &mut TcpSock, n: u32) -> Vec<Filled> {
+        sk.wrote(n);
+        let mut call = sk.next_call().expect("it was just made");
+        std::iter::from_fn(|| sk.fill(&mut call)).collect()
+    }
+
     fn packets(sk: &TcpSock) -> Vec<(u32, bool)> {
         sk.tx.queue.packets.iter().map(|packet| (packet.len, packet.psh)).collect()
     }
@@ -213,23 +304,23 @@ mod tests {
     #[test]
     fn a_call_ends_in_a_push_that_the_next_call_moves_on() {
         let mut sk = sock(1_448, 65_535);
-        sk.wrote(1_000);
+        assert_eq!(write(&mut sk, 1_000), []);
         assert_eq!(packets(&sk), [(1_000, true)]);
-        sk.wrote(2_000);
+        assert_eq!(write(&mut sk, 2_000), []);
         assert_eq!(packets(&sk), [(3_000, true)], "one packet, pushed where the second call ended");
     }
 
     #[test]
     fn packets_stay_below_half_the_window_and_are_pushed_every_half_window() {
         let mut sk = sock(1_448, 5_000);
-        sk.wrote(6_000);
+        assert_eq!(write(&mut sk, 6_000), [Filled::One, Filled::Forced, Filled::One, Filled::Forced]);
         assert_eq!(packets(&sk), [(1_448, false), (1_448, true), (1_448, false), (1_448, true), (208, true)]);
     }
 
     #[test]
     fn memory_is_charged_by_packets_and_bytes_in_whole_pages() {
         let mut sk = sock(1_448, 65_535);
-        sk.wrote(149);
+        assert_eq!(write(&mut sk, 149), []);
         assert_eq!(sk.rx.forward_alloc, 3_115);
         sk.rx.uncharge_output(149 + PACKET_CHARGE);
         assert_eq!((sk.rx.forward_alloc, sk.rx.rmem_alloc), (0, 0));

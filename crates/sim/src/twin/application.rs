@@ -61,11 +61,6 @@ impl<L: Listens> Application<L> {
         Application { listener, current: None, earlier: Vec::new(), written: 0 }
     }
 
-    /// The connection that was accepted last, unless it was closed.
-    pub fn current(&self) -> Option<&L::Stream> {
-        self.current.as_ref()
-    }
-
     /// Makes a call.
     pub fn call(&mut self, call: Call) -> Gave {
         self.attempt(call).unwrap_or_else(|error| Gave::Error(format!("{:?}", error.kind())))

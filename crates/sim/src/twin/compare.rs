@@ -2,7 +2,7 @@
 //!
 //! What is normalised, each with a count in the report:
 //!
-//! - **Initial sequence number**: sequence numbers of the connection are compared relative to its SYN-ACK's.
+//! - **Initial sequence number**: sequence numbers of a connection are compared relative to its SYN-ACK's.
 //! - **IP identification**: where it is a counter (not 0), relative to the first one.
 //! - **Timestamps**: relative to the SYN-ACK's; the stack's clock may lag by [`CLOCK_SLACK_MS`].
 //! - **Time of a timer**: a frame that a timer sent must stand at the same place among the steps, within
@@ -150,19 +150,24 @@ fn compare_times(kernel: u64, stack: u64, last: u64, normalised: &mut Normalised
 #[derive(Clone, Copy, Debug, Default)]
 struct Base {
     isn: u32,
+    /// SYN-ACK of a connection that nobody completes: its port and number.
+    stray: Option<(u16, u32)>,
     id: Option<u16>,
     tsval: Option<u32>,
 }
 
 impl Base {
-    /// Takes note of what a frame begins.
-    fn note(&mut self, seen: &Seen) {
+    /// Takes note of what a frame begins. `counted` tells whether its identification is a counter's on either side.
+    fn note(&mut self, seen: &Seen, counted: bool) {
         if seen.dport == CLIENT_PORT && seen.flags.syn() {
             self.isn = seen.seq.0;
             self.tsval = seen.options.timestamps.map(|(tsval, _)| tsval);
             self.id = None;
         }
-        if self.id.is_none() && seen.id != 0 {
+        if seen.dport != CLIENT_PORT && seen.flags.syn() {
+            self.stray = Some((seen.dport, seen.seq.0));
+        }
+        if self.id.is_none() && counted {
             self.id = Some(seen.id);
         }
     }
@@ -178,13 +183,17 @@ fn compare_frames(
     let (Some(one), Some(other)) = (Seen::of(kernel), Seen::of(stack)) else {
         return (kernel != stack).then(|| "the frames differ".to_owned());
     };
-    left.note(&one);
-    right.note(&other);
+    let counted = one.id != 0 || other.id != 0;
+    left.note(&one, counted);
+    right.note(&other, counted);
     if !(one.sound && other.sound) {
         return Some(format!("checksum wrong: {}", if one.sound { "stack" } else { "kernel" }));
     }
     let mut count = |what, needed: bool| *normalised.entry(what).or_default() += u64::from(needed);
-    let relative = |seen: &Seen, base: &Base| seen.seq - SeqNum(base.isn);
+    let relative = |seen: &Seen, base: &Base| {
+        let stray = base.stray.filter(|&(port, _)| port == seen.dport);
+        seen.seq - SeqNum(stray.map_or(base.isn, |(_, isn)| isn))
+    };
     let same_seq = one.seq == other.seq || relative(&one, left) == relative(&other, right);
     if !same_seq {
         let (one, other) = (relative(&one, left), relative(&other, right));
@@ -194,8 +203,7 @@ fn compare_frames(
     // 0 is no counter's, unless it has come round to it.
     let id = |seen: &Seen, base: &Base| base.id.map(|first| seen.id.wrapping_sub(first));
     let (id_one, id_other) = (id(&one, left), id(&other, right));
-    let none = one.id == 0 && other.id == 0;
-    if !none && id_one != id_other {
+    if counted && id_one != id_other {
         return Some(format!("IP identification: kernel {} {id_one:?}, stack {} {id_other:?}", one.id, other.id));
     }
     count("IP identification", one.id != other.id);

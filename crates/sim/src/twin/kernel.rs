@@ -231,7 +231,7 @@ impl Run<'_> {
         };
         let took = clock() - began;
         let index = self.events.len();
-        self.events.push(Event::new(at, what));
+        self.events.push(Event { took, ..Event::new(at, what) });
         if took > TOO_LONG {
             self.disturb(format!("the step at {}.{:03} ms took {} us", at / MS, at / 1_000 % 1_000, took / 1_000));
         }

@@ -57,6 +57,9 @@ impl Number {
 pub struct Event {
     /// Nanoseconds since the beginning of the run.
     pub at: u64,
+    /// Nanoseconds that a step took: at what moment in them it was the server's turn is not known.
+    #[serde(default)]
+    pub took: u64,
     /// What.
     pub what: What,
     /// How much each counter rose in this step, if the case is watched.
@@ -67,7 +70,7 @@ pub struct Event {
 impl Event {
     /// An event whose counters nobody looked at.
     pub fn new(at: u64, what: What) -> Event {
-        Event { at, what, rose: None }
+        Event { at, took: 0, what, rose: None }
     }
 }
 

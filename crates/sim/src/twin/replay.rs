@@ -2,14 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 
 use rxpath::clock::{Clock as _, ManualClock};
 use rxpath::device::wire::{self, Port, WireConfig};
 use rxpath::net::TcpListener;
 use rxpath::{Interface, Mode, Stack};
 use rxpath_core::nic::{Features, TruesizeModel};
-use rxpath_core::socket::Sock;
 use rxpath_core::sysctl::Sysctls;
 use rxpath_trace::{Selector, Time};
 use rxpath_wire::{EtherType, EthernetHeader};
@@ -33,14 +31,22 @@ pub struct Replayed {
     pub held: u64,
 }
 
-/// Runs the recorded frames and calls through a stack.
+/// Runs the recorded frames and calls through a stack, each at the moment at which its step began.
 ///
 /// # Errors
 /// The stack could not be made, or does not answer.
 pub fn replay(kernel: &Recording, seed: u64) -> io::Result<Replayed> {
+    replay_at(kernel, seed, |_| 0)
+}
+
+/// The same with each step so many nanoseconds after its beginning as `later` says for what it took.
+///
+/// # Errors
+/// The stack could not be made, or does not answer.
+pub fn replay_at(kernel: &Recording, seed: u64, later: impl FnMut(u64) -> u64) -> io::Result<Replayed> {
     let mut side = Side::new(kernel, seed)?;
     let before = side.stack.snapshot();
-    let held = side.run(kernel)?;
+    let held = side.run(kernel, later)?;
     let counters = counters::of_stack(&before, &side.stack.snapshot());
     side.stack.ledger().check().map_err(io::Error::other)?;
     let (sysctls, end, disturbed) = (kernel.sysctls.clone(), kernel.end, None);
@@ -52,8 +58,6 @@ struct Side {
     clock: ManualClock,
     port: Port,
     application: Application<TcpListener>,
-    /// The connection that was accepted last, open or closed: its timers are looked at.
-    sock: Option<Arc<Sock>>,
     view: ClientView,
     events: Vec<Event>,
 }
@@ -79,7 +83,7 @@ impl Side {
         listener.set_nonblocking(true)?;
         let application = Application::new(listener);
         let (view, events) = (ClientView::default(), Vec::new());
-        let mut side = Side { stack, clock, port, application, sock: None, view, events };
+        let mut side = Side { stack, clock, port, application, view, events };
         side.introduce()?;
         Ok(side)
     }
@@ -94,14 +98,14 @@ impl Side {
         }
     }
 
-    fn run(&mut self, kernel: &Recording) -> io::Result<u64> {
+    fn run(&mut self, kernel: &Recording, mut later: impl FnMut(u64) -> u64) -> io::Result<u64> {
         let (mut held, mut watched) = (0, self.stack.snapshot());
         let mut late = late_emissions(kernel);
         for (index, event) in kernel.events.iter().enumerate() {
             if matches!(event.what, What::Emitted { .. }) {
                 continue;
             }
-            held += u64::from(self.advance(BASE + event.at, index, &mut late));
+            held += u64::from(self.advance(BASE + (event.at + later(event.took)), index, &mut late));
             let what = match &event.what {
                 What::Sent(sent) => {
                     self.send(self.view.frame(sent))?;
@@ -109,9 +113,6 @@ impl Side {
                 }
                 What::Called(call, _) => {
                     let gave = self.application.call(*call);
-                    if let Some(stream) = self.application.current() {
-                        self.sock = Some(Arc::clone(stream.sock()));
-                    }
                     self.poll();
                     What::Called(*call, gave)
                 }
@@ -135,7 +136,7 @@ impl Side {
     fn advance(&mut self, to: Time, index: usize, late: &mut VecDeque<(usize, u64)>) -> bool {
         while let Some(due) = self.stack.core().next_deadline().filter(|&due| due <= to) {
             let fired = late.front().is_some_and(|&(position, _)| position < index);
-            if !fired && index != usize::MAX && to <= due + LATE_MAX && self.is_armed(due) {
+            if !fired && index != usize::MAX && to <= due + LATE_MAX && self.stack.core().timer_is_due(due) {
                 self.at(Time(due.0 - 1).min(to));
                 return true;
             }
@@ -149,13 +150,6 @@ impl Side {
         self.at(to);
         self.collect(false);
         false
-    }
-
-    /// False if a timer was promised for this time and has been put off since.
-    fn is_armed(&self, due: Time) -> bool {
-        let Some(sock) = &self.sock else { return true };
-        let armed = sock.lock.user().timers.next();
-        armed <= due
     }
 
     /// Sets the clock and does what is due.

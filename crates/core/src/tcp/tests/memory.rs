@@ -48,7 +48,7 @@ fn a_hundred_readers_that_never_read_leave_a_fresh_connection_alive() {
 
 #[test]
 fn out_of_order_data_is_given_up_before_the_socket_starves() {
-    let mut lab = Lab::new();
+    let mut lab = Lab::with(|config| config.sysctl.tcp_rmem.max = 131_072);
     let listener = lab.listen(80, 8);
     let mut peer = Peer::new(40_000, 80);
     let sock = peer.connect(&mut lab, &listener);
