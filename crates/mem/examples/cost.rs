@@ -69,10 +69,9 @@ fn main() {
             owner.free(skb);
         }
     });
-    ring("ring 64: write 60 B + complete + take + free", 64, 60, false);
-    ring("ring 512: write 60 B + complete + take + free", 512, 60, false);
-    ring("ring 512: write 60 B + complete + peek + recycle", 512, 60, true);
-    ring("ring 512: write 1,514 B + complete + take + free", 512, 1514, false);
+    ring("ring 64: write 60 B + complete + take + free", 64, 60);
+    ring("ring 512: write 60 B + complete + take + free", 512, 60);
+    ring("ring 512: write 1,514 B + complete + take + free", 512, 1514);
     let lock = SockLock::new(0u64);
     report("SockLock::softirq + release", || {
         for _ in 0..BATCH {
@@ -90,7 +89,7 @@ fn main() {
     });
 }
 
-fn ring(name: &str, places: usize, len: usize, recycle: bool) {
+fn ring(name: &str, places: usize, len: usize) {
     let mut pool = pool();
     let (mut ring, mut dma) = rx_ring(places, 0);
     let frame = vec![7u8; len];
@@ -100,16 +99,9 @@ fn ring(name: &str, places: usize, len: usize, recycle: bool) {
             let written = dma.write_frame(black_box(&frame), RxDesc { hash: i, ..RxDesc::default() });
             assert!(written.is_ok());
         }
-        if recycle {
-            while let Some(peek) = ring.peek() {
-                black_box(peek.bytes[0]);
-                ring.recycle_peeked();
-            }
-        } else {
-            while let Some(Harvest::Frame(skb)) = ring.take() {
-                black_box((skb.data()[0], skb.hash));
-                pool.free(skb);
-            }
+        while let Some(Harvest::Frame(skb)) = ring.take() {
+            black_box((skb.data()[0], skb.hash));
+            pool.free(skb);
         }
         ring.refill(&mut pool);
     });

@@ -139,6 +139,18 @@ impl<P: Copy, D: Copy> Driver<P, D> {
         count
     }
 
+    /// Takes `n` completed buffers, as [`Driver::take`] does, of which `again` were posted anew
+    /// ([`CompletedRun::post_again`]), and hands those to the device.
+    #[inline(always)]
+    pub(crate) fn take_and_post(&mut self, n: usize, again: usize) {
+        debug_assert!(again <= n);
+        self.take(n);
+        if again > 0 {
+            self.tail = self.tail.wrapping_add(again.min(n));
+            self.publish();
+        }
+    }
+
     /// Hands what was posted to the device.
     #[inline(always)]
     pub(crate) fn publish(&mut self) {
@@ -194,7 +206,7 @@ impl<P: Copy, D: Copy> Driver<P, D> {
     #[inline(always)]
     pub(crate) fn completed_run(&self) -> CompletedRun<'_, P, D> {
         let RingCore { posted, done, .. } = &*self.core;
-        CompletedRun { posted, done, next: self.next, len: self.ready_hint() }
+        CompletedRun { posted, done, next: self.next, len: self.ready_hint(), tail: self.tail }
     }
 
     /// Takes `n` completed buffers, which the caller saw by [`Driver::completed`].
@@ -212,6 +224,7 @@ pub(crate) struct CompletedRun<'a, P: Copy, D: Copy> {
     done: &'a [SharedCell<D>],
     next: usize,
     len: usize,
+    tail: usize,
 }
 
 impl<'a, P: Copy, D: Copy> CompletedRun<'a, P, D> {
@@ -222,6 +235,16 @@ impl<'a, P: Copy, D: Copy> CompletedRun<'a, P, D> {
         // SAFETY: places below the `head` that was read belong to the driver, which is borrowed. Beyond, a buffer is
         // read that was posted, or the one that the ring was filled with: the driver alone writes them.
         place(self.posted, at).with(|p| unsafe { *p })
+    }
+
+    /// Writes a buffer of the run to the place where the `k`-th posted anew goes, from 0. Those before it were written,
+    /// and more than `k` buffers of the run, this one among them, have been looked at for the last time:
+    /// [`Driver::take_and_post`] follows.
+    #[inline(always)]
+    pub(crate) fn post_again(&self, k: usize, buffer: P) {
+        // SAFETY: places above the published tail belong to the driver, which is borrowed, as long as they are not in use.
+        // The ring has one place that is not; each buffer that is done with leaves its own behind.
+        place(self.posted, self.tail.wrapping_add(k)).with_mut(|p| unsafe { *p = buffer });
     }
 
     /// The `i`-th report; None if there are not so many.

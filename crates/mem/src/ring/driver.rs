@@ -10,7 +10,7 @@ use super::core::Driver;
 use super::missed::{MissedFrame, RingStats};
 use super::{EOP, EXTRA, Report, RxDesc, RxErrors, Side, take_extra};
 use crate::pool::PagePool;
-use crate::returns::{Returns, give_slot_back};
+use crate::returns::Returns;
 use crate::skb::{Skb, Tail};
 use crate::slot::{IpSummed, RX_HEADROOM, SkbMeta, SlotClass, SlotPtr};
 
@@ -21,8 +21,6 @@ const REFILL_BATCH: usize = 16;
 pub struct RxRing {
     driver: Driver<SlotPtr, Report>,
     side: Arc<Side>,
-    /// Slots whose frames were used in place: posted again first.
-    reuse: Vec<SlotPtr>,
     /// The pool that the posted slots are from.
     pool: usize,
     missed: Vec<MissedFrame>,
@@ -88,12 +86,10 @@ pub enum Harvest {
 
 impl RxRing {
     pub(super) fn new(driver: Driver<SlotPtr, Report>, side: Arc<Side>) -> RxRing {
-        let size = driver.size();
         let stats = side.stats.clone();
         RxRing {
             driver,
             side,
-            reuse: Vec::with_capacity(size),
             pool: 0,
             missed: Vec::new(),
             was_slow: false,
@@ -118,15 +114,12 @@ impl RxRing {
 
     fn refill_now(&mut self, pool: &mut PagePool) -> usize {
         if self.pool != pool.id() {
-            assert!(self.driver.in_use() == 0 && self.reuse.is_empty(), "a ring has one pool at a time");
+            assert!(self.driver.in_use() == 0, "a ring has one pool at a time");
             self.pool = pool.id();
         }
         pool.drain();
         let room = self.driver.room();
-        let again = self.driver.post_all(self.reuse.iter().copied());
-        self.reuse.drain(..again);
-        let fresh = self.driver.post_all(pool.pop_frames(room - again));
-        let posted = again + fresh;
+        let posted = self.driver.post_all(pool.pop_frames(room));
         self.driver.publish();
         let starved = posted < room;
         if starved {
@@ -174,21 +167,6 @@ impl RxRing {
         self.driver.completed(n)
     }
 
-    /// Ends the frame that [`RxRing::peek`] shows: its slot is posted again at the next refill. False, and nothing
-    /// done, if `peek` would show none.
-    #[inline(always)]
-    pub fn recycle_peeked(&mut self) -> bool {
-        match self.look(0) {
-            Some((slot, report)) if report.is_plain() => {
-                self.driver.take(1);
-                self.reuse.push(slot);
-                self.count_harvested();
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// Uses frames where they lie: shows at most `limit` of the next frames to `user`, one after the other, as long as each
     /// is one that [`RxRing::peek`] would show, has `len` bytes and this hash, is no super-frame, and is of use. Gives the
     /// number of frames used.
@@ -202,7 +180,7 @@ impl RxRing {
     ) -> usize {
         let ready = self.driver.ready().min(limit);
         let run = self.driver.completed_run();
-        let (mut used, mut copied) = (0, 0..0);
+        let (mut used, mut copied) = (0, 0);
         while used < ready
             && let Some(report) = run.report(used)
             && report.is_plain()
@@ -215,18 +193,18 @@ impl RxRing {
             // SAFETY: the place is completed, so the slot belongs to the driver, and `self` is borrowed as long as the bytes.
             let frame = unsafe { frame(slot, len) };
             match user.use_frame(tail, frame, report.csum) {
-                Use::Copied => copied.end = used + 1,
-                // SAFETY: the slot belongs to the driver, which takes its place below and forgets it.
-                Use::Chained { skip } if unsafe { tail.chain(slot, usize::from(len), skip) } => {
-                    self.reuse.extend(copied.map(|i| run.buffer(i)));
-                    copied = used + 1..used + 1;
+                // Armed again at once: most recently used, and still warm.
+                Use::Copied => {
+                    run.post_again(copied, slot);
+                    copied += 1;
                 }
+                // SAFETY: the slot belongs to the driver, which takes its place below and forgets it.
+                Use::Chained { skip } if unsafe { tail.chain(slot, usize::from(len), skip) } => {}
                 Use::Chained { .. } | Use::None => break,
             }
             used += 1;
         }
-        self.reuse.extend(copied.map(|i| run.buffer(i)));
-        self.driver.take(used);
+        self.driver.take_and_post(used, copied);
         self.harvested += used as u64;
         self.stats.harvested_so_far(self.harvested);
         used
@@ -344,15 +322,6 @@ impl RxRing {
     /// Counters of the ring.
     pub fn stats(&self) -> Arc<RingStats> {
         self.stats.clone()
-    }
-}
-
-impl Drop for RxRing {
-    fn drop(&mut self) {
-        for slot in self.reuse.drain(..) {
-            // SAFETY: slots on the list belong to the driver: 2 KiB slots.
-            unsafe { give_slot_back(slot, SlotClass::Frame) };
-        }
     }
 }
 
