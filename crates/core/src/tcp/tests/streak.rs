@@ -199,6 +199,7 @@ fn run(lives: Selector, stamped: bool, acts: &[Act]) -> Seen {
 
 #[test]
 fn a_streak_has_the_outcome_of_packets_that_go_the_whole_way() {
+    let mut copied = 0;
     for seed in 0..300 {
         let acts = acts(&mut Rng::new(seed));
         let stamped = seed % 2 == 1;
@@ -211,5 +212,7 @@ fn a_streak_has_the_outcome_of_packets_that_go_the_whole_way() {
         };
         assert_eq!(seen(&streak.counters), seen(&whole.counters), "seed {seed}");
         assert_eq!(streak.ledger, whole.ledger, "seed {seed}");
+        copied += streak.counters[Counter::CopiedCoalesce];
     }
+    assert!(copied > 300_000, "only {copied} bytes came by a streak of short segments");
 }
