@@ -22,7 +22,7 @@ use rxpath_mem::{PagePool, RxDesc, RxDma, RxErrors, Skb};
 use rxpath_trace::{PacketId, Time};
 use rxpath_wire::{EthernetHeader, MacAddr};
 
-use crate::capture::{self, CaptureError, CaptureReader, Direction, Link, LinkKind};
+use crate::capture::{self, CaptureReader, Direction, Link, LinkKind};
 
 /// Longest frame that the device takes: an IP packet of 65,535 bytes behind an Ethernet header with two VLAN tags.
 const FRAME_MAX: usize = 65_535 + EthernetHeader::LEN + 8;
@@ -234,6 +234,26 @@ pub struct Played {
     pub back_in_time: u64,
 }
 
+/// What [`Recorded`] says of itself while a device has it.
+#[derive(Clone, Debug, Default)]
+pub struct Watch(Arc<Mutex<(Played, Option<String>)>>);
+
+impl Watch {
+    fn lock(&self) -> MutexGuard<'_, (Played, Option<String>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts so far.
+    pub fn played(&self) -> Played {
+        self.lock().0
+    }
+
+    /// What ended the capture before its end, with the place.
+    pub fn fault(&self) -> Option<String> {
+        self.lock().1.clone()
+    }
+}
+
 /// The packets of a capture that an interface received, from the stack's time `start` on.
 ///
 /// ```
@@ -272,7 +292,7 @@ pub struct Recorded<R> {
     spare: Frame,
     last: Time,
     played: Played,
-    fault: Option<CaptureError>,
+    watch: Watch,
 }
 
 impl<R: Read + Send> Recorded<R> {
@@ -288,37 +308,34 @@ impl<R: Read + Send> Recorded<R> {
             spare: Frame::default(),
             last: start,
             played: Played::default(),
-            fault: None,
+            watch: Watch::default(),
         };
         recorded.advance();
         recorded
     }
 
-    /// Counts so far.
-    pub fn played(&self) -> Played {
-        self.played
-    }
-
-    /// What ended the capture before its end.
-    pub fn fault(&self) -> Option<&CaptureError> {
-        self.fault.as_ref()
+    /// A handle on counts and faults, for when a device has this.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 
     /// Reads on to the next packet that was received.
     fn advance(&mut self) {
         self.next = None;
-        loop {
+        let fault = loop {
             match self.reader.next_packet() {
-                Ok(None) => return,
-                Err(fault) => {
-                    self.fault = Some(fault);
-                    return;
-                }
+                Ok(None) => break None,
+                Err(fault) => break Some(fault.to_string()),
                 Ok(Some(_)) => {}
             }
             if self.look() {
-                return;
+                break None;
             }
+        };
+        let mut watch = self.watch.lock();
+        watch.0 = self.played;
+        if fault.is_some() {
+            watch.1 = fault;
         }
     }
 

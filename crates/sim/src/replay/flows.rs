@@ -28,7 +28,9 @@ use super::feed::Opened;
 use super::segment::Segment;
 
 /// Connections that are followed at a time; the oldest gives way.
-const FLOWS_MAX: usize = 100_000;
+const FLOWS_MAX: usize = 65_536;
+/// Bytes that all stand-ins together may have written and not yet had acknowledged: beyond, what hosts sent is left out.
+const WRITTEN_MAX: u64 = 256 << 20;
 /// Bytes that a stand-in may have written and not yet had acknowledged.
 const SEND_BUFFER: usize = 4 << 20;
 /// Bytes that are read or made up at a time.
@@ -68,6 +70,10 @@ struct FollowedFlow {
     next: SeqNum,
     /// Payload of a full segment towards the host, as far as its SYN told.
     mss: Option<u16>,
+    /// The highest acknowledgement of the host's bytes.
+    acked: SeqNum,
+    /// Bytes of the host's that the stand-in has written and that are not acknowledged.
+    written: u64,
     /// The host's FIN was seen.
     fin: bool,
     established: bool,
@@ -80,6 +86,8 @@ pub(super) struct Flows {
     flows: HashMap<Tuple, FollowedFlow>,
     order: VecDeque<Tuple>,
     scratch: Vec<u8>,
+    /// Sum of what all stand-ins have written and that is not acknowledged.
+    written: u64,
     pub(super) followed: Followed,
 }
 
@@ -91,6 +99,7 @@ impl Flows {
             flows: HashMap::new(),
             order: VecDeque::new(),
             scratch: vec![0; SCRATCH],
+            written: 0,
             followed: Followed::default(),
         }
     }
@@ -112,10 +121,16 @@ impl Flows {
         let Some(ours) = flow.ours else { return };
         let echo = segment.timestamps.map(|(_, echo)| echo);
         let (isn, tsval) = *flow.theirs.get_or_insert_with(|| {
-            flow.next = segment.ack;
+            (flow.next, flow.acked) = (segment.ack, segment.ack);
             (segment.ack - 1, echo)
         });
-        catch_up(&self.stack, flow, segment.ack, now);
+        if self.written < WRITTEN_MAX {
+            catch_up(&self.stack, flow, segment.ack, now);
+        }
+        if segment.ack.after(flow.acked) {
+            flow.acked = segment.ack;
+        }
+        flow.settle(&mut self.written);
         let moved = ours.isn - isn;
         let wanted = segment.ack + moved.cast_unsigned();
         let sent = flow.sock.as_ref().map_or(ours.isn + 1, |sock| {
@@ -158,6 +173,7 @@ impl Flows {
             }
             break;
         }
+        flow.settle(&mut self.written);
     }
 
     fn accept(&mut self, now: Time) {
@@ -183,17 +199,13 @@ impl Flows {
         if segment.flags.syn() && !segment.flags.ack() {
             self.begin(tuple, segment.seq, true, now);
             if let Some(flow) = self.flows.get_mut(&tuple) {
-                flow.theirs = Some(theirs);
-                flow.next = segment.seq + 1;
-                flow.mss = full_segment(segment);
+                flow.host_opened(segment, theirs);
             }
             return;
         }
         let Some(flow) = self.flows.get_mut(&tuple) else { return };
         if segment.flags.syn() {
-            flow.theirs = Some(theirs);
-            flow.next = segment.seq + 1;
-            flow.mss = full_segment(segment);
+            flow.host_opened(segment, theirs);
             let local = tuple.local_socket();
             let served = self.listeners.iter().any(|listener| {
                 listener.port == tuple.local_port && (listener.addr.is_unspecified() || listener.addr == tuple.local)
@@ -210,9 +222,12 @@ impl Flows {
             if let Some(sock) = flow.sock.take() {
                 self.stack.abort(&sock, now);
             }
-            return;
+            return flow.settle(&mut self.written);
         }
-        write(&self.stack, flow, segment.seq, segment.payload, segment.bytes(frame), now);
+        if self.written < WRITTEN_MAX {
+            write(&self.stack, flow, segment.seq, segment.payload, segment.bytes(frame), now);
+            flow.settle(&mut self.written);
+        }
         let end = segment.seq + segment.payload;
         if segment.flags.fin() && !flow.fin && !flow.next.after(end) {
             flow.fin = true;
@@ -227,7 +242,10 @@ impl Flows {
 
     /// A connection begins, or its SYN came again.
     fn begin(&mut self, tuple: Tuple, syn: SeqNum, by_host: bool, now: Time) {
-        if self.flows.get(&tuple).is_some_and(|flow| flow.syn == syn && flow.by_host == by_host) {
+        let again = |flow: &FollowedFlow| flow.syn == syn && flow.by_host == by_host;
+        // A SYN inside a connection that lives begins none: the stack judges it.
+        let lives = |flow: &FollowedFlow| flow.sock.is_some() && !flow.fin;
+        if self.flows.get(&tuple).is_some_and(|flow| again(flow) || lives(flow)) {
             return;
         }
         let mut flow = FollowedFlow { syn, by_host, ..FollowedFlow::default() };
@@ -244,15 +262,42 @@ impl Flows {
             self.followed.established += 1;
         }
         self.followed.begun += 1;
-        if self.flows.insert(tuple, flow).is_none() {
-            self.order.push_back(tuple);
+        match self.flows.insert(tuple, flow) {
+            Some(before) => self.let_go(before, now),
+            None => self.order.push_back(tuple),
         }
         if self.flows.len() > FLOWS_MAX
             && let Some(oldest) = self.order.pop_front()
-            && let Some(sock) = self.flows.remove(&oldest).and_then(|flow| flow.sock)
+            && let Some(flow) = self.flows.remove(&oldest)
         {
+            self.let_go(flow, now);
+        }
+    }
+
+    fn let_go(&mut self, mut flow: FollowedFlow, now: Time) {
+        if let Some(sock) = flow.sock.take() {
             self.stack.abort(&sock, now);
         }
+        flow.settle(&mut self.written);
+    }
+}
+
+impl FollowedFlow {
+    /// The host's SYN or SYN-ACK was seen, perhaps again.
+    fn host_opened(&mut self, syn: &Segment, theirs: (SeqNum, Option<u32>)) {
+        if self.theirs.is_some_and(|(isn, _)| isn == theirs.0) {
+            return;
+        }
+        self.theirs = Some(theirs);
+        (self.next, self.acked) = (syn.seq + 1, syn.seq + 1);
+        self.mss = full_segment(syn);
+    }
+
+    /// Brings the sum of what is written up to date.
+    fn settle(&mut self, sum: &mut u64) {
+        let written = if self.sock.is_some() { u64::try_from(self.next - self.acked).unwrap_or(0) } else { 0 };
+        *sum = *sum + written - self.written;
+        self.written = written;
     }
 }
 
@@ -284,7 +329,7 @@ fn write(stack: &Stack, flow: &mut FollowedFlow, seq: SeqNum, len: u32, bytes: &
         let gap = usize::try_from(seq - flow.next).ok().filter(|gap| *gap > 0).unwrap_or(left);
         let piece = known.unwrap_or(&ZEROS[..gap.min(left).min(SCRATCH)]);
         match stack.send(&sock, piece, false, now) {
-            WriteStep::Taken(taken @ 1..) => flow.next = flow.next + taken as u32,
+            WriteStep::Taken(taken @ 1..) => flow.next += taken as u32,
             _ => return,
         }
     }

@@ -353,6 +353,7 @@ fn pcapng(frames: &[Captured]) -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a failure is to show its seed")]
 fn two_hundred_malformed_captures_give_clean_errors_or_clean_results() {
     let seed = std::env::var("RXPATH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
     println!("RXPATH_SEED={seed}");
