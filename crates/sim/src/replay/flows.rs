@@ -29,8 +29,10 @@ use super::segment::Segment;
 
 /// Connections that are followed at a time; the oldest gives way.
 const FLOWS_MAX: usize = 65_536;
-/// Bytes that all stand-ins together may have written and not yet had acknowledged: beyond, what hosts sent is left out.
-const WRITTEN_MAX: u64 = 256 << 20;
+/// Bytes in all send buffers together beyond which nothing more is written.
+pub(super) const BUFFERED_MAX: u64 = 256 << 20;
+/// Bytes that are made up for one acknowledgement at most.
+pub(super) const MADE_UP_MAX: u32 = 1 << 20;
 /// Bytes that a stand-in may have written and not yet had acknowledged.
 const SEND_BUFFER: usize = 4 << 20;
 /// Bytes that are read or made up at a time.
@@ -70,10 +72,8 @@ struct FollowedFlow {
     next: SeqNum,
     /// Payload of a full segment towards the host, as far as its SYN told.
     mss: Option<u16>,
-    /// The highest acknowledgement of the host's bytes.
-    acked: SeqNum,
-    /// Bytes of the host's that the stand-in has written and that are not acknowledged.
-    written: u64,
+    /// Bytes in the stack's send buffer.
+    buffered: u64,
     /// The host's FIN was seen.
     fin: bool,
     established: bool,
@@ -86,8 +86,8 @@ pub(super) struct Flows {
     flows: HashMap<Tuple, FollowedFlow>,
     order: VecDeque<Tuple>,
     scratch: Vec<u8>,
-    /// Sum of what all stand-ins have written and that is not acknowledged.
-    written: u64,
+    /// Sum of what is in all send buffers.
+    pub(super) buffered: u64,
     pub(super) followed: Followed,
 }
 
@@ -99,7 +99,7 @@ impl Flows {
             flows: HashMap::new(),
             order: VecDeque::new(),
             scratch: vec![0; SCRATCH],
-            written: 0,
+            buffered: 0,
             followed: Followed::default(),
         }
     }
@@ -121,16 +121,12 @@ impl Flows {
         let Some(ours) = flow.ours else { return };
         let echo = segment.timestamps.map(|(_, echo)| echo);
         let (isn, tsval) = *flow.theirs.get_or_insert_with(|| {
-            (flow.next, flow.acked) = (segment.ack, segment.ack);
+            flow.next = segment.ack;
             (segment.ack - 1, echo)
         });
-        if self.written < WRITTEN_MAX {
+        if self.buffered < BUFFERED_MAX {
             catch_up(&self.stack, flow, segment.ack, now);
         }
-        if segment.ack.after(flow.acked) {
-            flow.acked = segment.ack;
-        }
-        flow.settle(&mut self.written);
         let moved = ours.isn - isn;
         let wanted = segment.ack + moved.cast_unsigned();
         let sent = flow.sock.as_ref().map_or(ours.isn + 1, |sock| {
@@ -173,7 +169,9 @@ impl Flows {
             }
             break;
         }
-        flow.settle(&mut self.written);
+        if flow.buffered > 0 || flow.sock.is_some() {
+            flow.settle(&self.stack, &mut self.buffered, now);
+        }
     }
 
     fn accept(&mut self, now: Time) {
@@ -222,11 +220,11 @@ impl Flows {
             if let Some(sock) = flow.sock.take() {
                 self.stack.abort(&sock, now);
             }
-            return flow.settle(&mut self.written);
+            return flow.settle(&self.stack, &mut self.buffered, now);
         }
-        if self.written < WRITTEN_MAX {
+        if self.buffered < BUFFERED_MAX && segment.payload > 0 {
             write(&self.stack, flow, segment.seq, segment.payload, segment.bytes(frame), now);
-            flow.settle(&mut self.written);
+            flow.settle(&self.stack, &mut self.buffered, now);
         }
         let end = segment.seq + segment.payload;
         if segment.flags.fin() && !flow.fin && !flow.next.after(end) {
@@ -278,7 +276,7 @@ impl Flows {
         if let Some(sock) = flow.sock.take() {
             self.stack.abort(&sock, now);
         }
-        flow.settle(&mut self.written);
+        flow.settle(&self.stack, &mut self.buffered, now);
     }
 }
 
@@ -289,15 +287,18 @@ impl FollowedFlow {
             return;
         }
         self.theirs = Some(theirs);
-        (self.next, self.acked) = (syn.seq + 1, syn.seq + 1);
+        self.next = syn.seq + 1;
         self.mss = full_segment(syn);
     }
 
-    /// Brings the sum of what is written up to date.
-    fn settle(&mut self, sum: &mut u64) {
-        let written = if self.sock.is_some() { u64::try_from(self.next - self.acked).unwrap_or(0) } else { 0 };
-        *sum = *sum + written - self.written;
-        self.written = written;
+    /// Brings the sum of what is in send buffers up to date.
+    fn settle(&mut self, stack: &Stack, sum: &mut u64, now: Time) {
+        let mut buffered = 0;
+        if let Some(sock) = &self.sock {
+            stack.with(sock, 0, now, |sk| buffered = sk.tx.buffer.len() as u64);
+        }
+        *sum = *sum + buffered - self.buffered;
+        self.buffered = buffered;
     }
 }
 
@@ -313,7 +314,7 @@ fn catch_up(stack: &Stack, flow: &mut FollowedFlow, ack: SeqNum, now: Time) {
     let end = if flow.fin { ack - 1 } else { ack };
     if end.after(flow.next) {
         let (next, missing) = (flow.next, (end - flow.next).cast_unsigned());
-        write(stack, flow, next, missing, &[], now);
+        write(stack, flow, next, missing.min(MADE_UP_MAX), &[], now);
     }
 }
 

@@ -33,7 +33,7 @@ mod tests;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use rxpath::capture::{self, CaptureError, CaptureReader, Interface, Notes, Packet, Peeled, Unreadable};
+use rxpath::capture::{self, CaptureError, CaptureReader, Interface, Link, Notes, Packet, Peeled, Unreadable};
 use rxpath::config::HostConfig;
 use rxpath_core::socket::Listener;
 use rxpath_mem::IpSummed;
@@ -60,6 +60,9 @@ const TIMERS: usize = 100_000;
 const COLLECT_EVERY: usize = 512;
 /// Packets after which progress is told.
 const PROGRESS_EVERY: u64 = 16_384;
+
+/// What the link header of a frame tells that is shorter than one.
+const RUNT: Peeled = Peeled { header: 0, ethertype: 0, src: None, kind: None };
 
 /// Which lives are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -302,8 +305,12 @@ impl<R: Read> Replay<R> {
         let Some(interface) = interface else { return self.books.enter(unfed(told, Unfed::NoInterface)) };
         let link = interface.link;
         let fcs_len = packet.fcs_len().unwrap_or(interface.fcs_len);
+        let whole = packet.wire_len as usize == packet.data.len();
         let peeled = match capture::peel(link, packet.data) {
             Ok(peeled) => peeled,
+            // Nothing was cut: it was too short on the wire, which is for the card to say.
+            Err(Unreadable::Short) if whole && link == Link::Ethernet => RUNT,
+            Err(Unreadable::Short) if whole => return self.books.enter(unfed(told, Unfed::LinkPayload)),
             Err(unreadable) => return self.books.enter(unfed(told, why(unreadable))),
         };
         let port = self.host.port_of(interface.name.as_deref(), link, packet.data);

@@ -298,6 +298,41 @@ fn replaying_twice_gives_the_same() {
     assert_eq!(run(), run());
 }
 
+#[test]
+fn acknowledgements_of_what_nobody_sent_do_not_make_memory_grow() {
+    let mut rng = Rng::new(9);
+    let mut frames = Vec::new();
+    for number in 0..300 {
+        let time = 1_700_000_000_000_000_000 + u64::from(number) * 1_000_000;
+        let mut talk = Conversation::with_peer(number, &mut rng, time);
+        talk.handshake();
+        talk.server.seq += 400_000_000;
+        talk.segment(true, TcpFlags::ACK, &[]);
+        frames.extend(talk.frames);
+    }
+    let file = pcap(&frames);
+    let reader = CaptureReader::new(Cursor::new(&file)).expect("a capture");
+    let mut replay = Replay::new(&host(HOST_TOML), reader, Options::default()).expect("a stack");
+    let summary = replay.run(|_, _| Ok::<(), Infallible>(()), |_, _| {}).unwrap_or_else(|never| match never {});
+    assert_eq!((summary.followed.established, summary.followed.capped), (300, 300));
+    let buffered = replay.flows.buffered;
+    let most = flows::BUFFERED_MAX + u64::from(flows::MADE_UP_MAX);
+    assert!((flows::BUFFERED_MAX / 2..=most).contains(&buffered), "{buffered}");
+    summary.ledger.check().expect("it balances");
+}
+
+#[test]
+fn a_runt_is_the_cards_to_refuse() {
+    for (link, want) in [(1, Fate::Dropped(DropReason::RxRunt)), (113, Fate::Unfed(Unfed::LinkPayload))] {
+        let mut file = pcap_header(link);
+        file.extend(pcap_record(1, 5, &[1, 2, 3, 4, 5]));
+        file.extend(pcap_record(2, 0, &[]));
+        file.extend(pcap_record(3, 60, &[1, 2, 3]));
+        let (told, _) = replay_of(HOST_TOML, &file, Options::default());
+        assert_eq!(fates(&told), [want, want, Fate::Unfed(Unfed::TooShort)]);
+    }
+}
+
 /// Changes a capture: bits, lengths, cuts, repetitions.
 fn mutated(file: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = file.to_vec();
