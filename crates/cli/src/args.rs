@@ -49,6 +49,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run a stack with services until a signal ends it.
     Serve(ServeArgs),
+    /// Show where each packet of a capture goes on a host, and why.
+    Replay(ReplayArgs),
     /// Show lives of packets of a running stack.
     Life(LifeArgs),
     /// Show what a running stack dropped, and why.
@@ -111,6 +113,43 @@ pub struct ServeArgs {
     /// Run a command (in the namespace, if there is one) and end with its exit code. Must come last.
     #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
     pub exec: Vec<OsString>,
+}
+
+const REPLAY_HELP: &str = "\
+The capture is pcap or pcapng, of Ethernet, raw IP, Linux cooked (SLL, SLL2) or BSD null and loop. What the host received
+is replayed at the capture's own times, in virtual time; what it sent itself is told apart. Interfaces of the
+configuration stand for those of the capture, whatever their driver; its services say which ports are open. Filters are
+those of `rxpath life`.
+
+Exit codes: 0 if all went through and the ledger balances, also if the capture is cut (which is told with the place); 1 if
+nothing could be read, or the ledger does not balance.
+
+Examples:
+  rxpath replay capture.pcapng --config host.toml
+  rxpath replay capture.pcap --config host.toml --packet 17
+  rxpath replay capture.pcap --config host.toml --filter 'src 10.9.0.7 and flags syn'
+  rxpath replay - --config host.toml --pcapng told.pcapng";
+
+/// `rxpath replay`.
+#[derive(Args, Debug)]
+#[command(after_help = REPLAY_HELP)]
+#[command(after_long_help = format!("{REPLAY_HELP}\n\nWhat --json prints:\n{}", crate::replay::SCHEMA))]
+pub struct ReplayArgs {
+    /// The capture; - for standard input.
+    #[arg(value_name = "CAPTURE")]
+    pub capture: PathBuf,
+    /// What the host is: interfaces, addresses, routes, tunables, services.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Tell the life of this packet, by its number in the capture, from 1 as Wireshark has it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub packet: Option<u64>,
+    /// Tell the lives of the packets that the filter matches.
+    #[arg(long, value_name = "FILTER", value_parser = filter, conflicts_with = "packet")]
+    pub filter: Option<Filter>,
+    /// Write the capture anew as pcapng, with what became of each packet beside it.
+    #[arg(long, value_name = "FILE")]
+    pub pcapng: Option<PathBuf>,
 }
 
 /// An address of the kernel's end of a TAP, with the length of its network's prefix.

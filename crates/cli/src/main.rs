@@ -7,6 +7,7 @@
 //! | `failure` | how a command fails, and its exit code |
 //! | `demo` | `rxpath demo` |
 //! | `serve`, `services` | `rxpath serve` and what it runs |
+//! | `replay` | `rxpath replay` |
 //! | `control` | the socket over which a running stack is looked into |
 //! | `look`, `views` | `rxpath life`, `drops`, `ss`, `nstat`, `softnet`, `proc` |
 //! | `measure` | `rxpath bench` |
@@ -27,6 +28,7 @@ mod measure;
 #[cfg(target_os = "linux")]
 mod oracle;
 mod out;
+mod replay;
 mod serve;
 mod services;
 mod views;
@@ -69,6 +71,7 @@ fn run(out: &mut Out, cli: Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Demo(args) => demo::run(out, args, json),
         Command::Serve(args) => serve::run(out, args, json),
+        Command::Replay(args) => replay::run(out, args, json),
         Command::Life(args) => look::life(out, args, json),
         Command::Drops(args) => look::drops(out, args, json),
         Command::Ss(args) => look::ss(out, args, json),

@@ -51,6 +51,17 @@ pub struct Interface {
     pub addresses: Vec<IfAddr>,
 }
 
+/// What happens to a segment of a connection that nobody here knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strangers {
+    /// A listener judges it, or else it is reset: what the kernel does.
+    #[default]
+    Refuse,
+    /// Unless it is a SYN it ends as `FLOW_NOT_FOLLOWED`, without an answer: where a capture is replayed, connections
+    /// may be older than it.
+    Leave,
+}
+
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct NetConfig {
@@ -76,6 +87,8 @@ pub struct NetConfig {
     pub secret: FlowHasher,
     /// Number of Cpus.
     pub cpus: u16,
+    /// What happens to segments of unknown connections.
+    pub strangers: Strangers,
 }
 
 impl NetConfig {

@@ -10,6 +10,7 @@
 //! - [`clock`] is where time comes from. With a [`clock::ManualClock`] everything happens in virtual time: the same
 //!   program gives the same run.
 //! - [`config`] reads `host.toml`.
+//! - `capture` (feature `pcap`, on by default) reads and writes pcap and pcapng files; `device::pcap` plays them.
 //!
 //! What became of a packet: [`Stack::ledger`] balances all packets by how they ended, [`Stack::snapshot`] and
 //! [`Stack::proc`] give the kernel's counters, and [`Stack::take_events`] the lives of chosen packets, event by event.
@@ -17,6 +18,8 @@
 //! Not supported as yet: IPv6, UDP sockets, selective acknowledgements, fragments, forwarding, a loopback interface.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "pcap")]
+pub mod capture;
 pub mod clock;
 pub mod config;
 pub mod device;

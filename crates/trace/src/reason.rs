@@ -201,6 +201,8 @@ reasons! {
     StackShutdown = 199 "STACK_SHUTDOWN" Nic "the stack" [] "the stack was shut down while the packet was on its way";
     IpFragUnsupported = 200 "IP_FRAG_UNSUPPORTED" Input "ip_defrag" []
         "a fragment, where the kernel would reassemble and the stack does not";
+    FlowNotFollowed = 201 "FLOW_NOT_FOLLOWED" Tcp "__inet_lookup_skb" []
+        "of a connection whose beginning was not seen, so its socket is not known here";
 }
 
 impl DropReason {
@@ -276,7 +278,8 @@ mod tests {
                 "TX_RING_FULL",
                 "TX_ERROR",
                 "STACK_SHUTDOWN",
-                "IP_FRAG_UNSUPPORTED"
+                "IP_FRAG_UNSUPPORTED",
+                "FLOW_NOT_FOLLOWED"
             ]
         );
         assert!(!DropReason::RecursionLimit.is_ours());

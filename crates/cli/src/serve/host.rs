@@ -6,9 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use rxpath::config::{Driver, FaultsConfig, HostConfig, InterfaceConfig};
 use rxpath::rxpath_mem::PoolConfig;
 use rxpath::{Device, Interface, Stack};
-use rxpath_core::route::RouteSpec;
 use rxpath_sim::{Faults, Faulty};
-use rxpath_wire::Addr;
 
 use crate::args::KernelAddress;
 use crate::failure::Failure;
@@ -41,7 +39,7 @@ pub struct KernelEnds {
 /// # Errors
 /// The configuration asks for what cannot be (exit code 2); the system refuses (1).
 pub fn open(config: &HostConfig, ends: KernelEnds) -> Result<(Stack, Vec<KernelEnd>), Failure> {
-    refuse_wires(config)?;
+    refuse_what_has_no_other_end(config)?;
     let mut builder = Stack::builder()
         .cpus(config.stack.cpus)
         .sysctls(config.sysctls.clone())
@@ -68,23 +66,27 @@ pub fn open(config: &HostConfig, ends: KernelEnds) -> Result<(Stack, Vec<KernelE
             .moderation(interface.rx_usecs, interface.rx_frames);
         builder = builder.interface(interface.addresses.iter().fold(opened, |opened, cidr| opened.with_address(*cidr)));
     }
-    for route in routes(config) {
+    for route in config.route_specs() {
         builder = builder.route(route);
     }
     let stack = builder.build().context("starting the stack")?;
     Ok((stack, kernel_ends))
 }
 
-/// An in-memory cable has its other end in the same process, where `serve` has nobody.
-fn refuse_wires(config: &HostConfig) -> Result<(), Failure> {
-    match config.interfaces.iter().find(|interface| interface.driver == Driver::Wire) {
-        None => Ok(()),
-        Some(interface) => Err(Failure::Usage(format!(
-            "interface {}: driver \"wire\" has nobody at its other end in a process of its own; use driver = \"tap\" (it \
-             needs no rights with --in-namespace)",
+/// An in-memory cable has its other end in the same process, where `serve` has nobody; a capture answers nobody.
+fn refuse_what_has_no_other_end(config: &HostConfig) -> Result<(), Failure> {
+    for interface in &config.interfaces {
+        let what = match interface.driver {
+            Driver::Tap => continue,
+            Driver::Wire => "\"wire\" has nobody at its other end in a process of its own",
+            Driver::Pcap => "\"pcap\" plays a capture, which `rxpath replay` does",
+        };
+        return Err(Failure::Usage(format!(
+            "interface {}: driver {what}; use driver = \"tap\" (it needs no rights with --in-namespace)",
             interface.name
-        ))),
+        )));
     }
+    Ok(())
 }
 
 /// Room for all rings of a Cpu twice, and for what sockets hold.
@@ -105,18 +107,6 @@ fn with_faults(device: Box<dyn Device>, config: &FaultsConfig, seed: u64) -> Box
     let delay = std::time::Duration::from_millis(u64::from(delay_ms));
     let rate = (rate > 0).then_some(rate);
     Box::new(Faulty::new(device, Faults { loss, duplicate, reorder, corrupt, delay: delay..=delay, rate }, seed))
-}
-
-fn routes(config: &HostConfig) -> Vec<RouteSpec> {
-    let index = |name: &str| config.interfaces.iter().position(|interface| interface.name == name);
-    let route = |route: &rxpath::config::RouteConfig| RouteSpec {
-        via: route.via.map(Addr::from),
-        // The configuration was checked: each route's device is one of the interfaces, of which there are few.
-        ifindex: index(&route.dev).map(|index| index as u16 + 1),
-        metric: route.metric,
-        ..RouteSpec::new(Addr::from(route.to.addr()), route.to.prefix())
-    };
-    config.routes.iter().map(route).collect()
 }
 
 /// An address for the kernel's end: the gateway that a route names on that interface, else the highest of the
@@ -205,6 +195,8 @@ mod tap {
 
 #[cfg(test)]
 mod tests {
+    use rxpath_wire::Addr;
+
     use super::*;
 
     fn config(interfaces: &str) -> HostConfig {
@@ -250,7 +242,7 @@ mod tests {
     #[test]
     fn a_wire_is_refused_with_the_mend() {
         let config = config("[[interface]]\nname = \"w0\"\ndriver = \"wire\"");
-        let failure = refuse_wires(&config).expect_err("nobody is at the other end");
+        let failure = refuse_what_has_no_other_end(&config).expect_err("nobody is at the other end");
         assert_eq!(failure.code(), 2);
         assert!(failure.to_string().contains("use driver = \"tap\""), "{failure}");
     }
@@ -262,7 +254,7 @@ mod tests {
              [[interface]]\nname = \"b\"\ndriver = \"tap\"\naddresses = [\"10.1.0.1/24\"]\n\
              [[route]]\nto = \"default\"\nvia = \"10.1.0.254\"\nmetric = 7\n",
         );
-        let routes = routes(&config);
+        let routes = config.route_specs();
         assert_eq!((routes[0].ifindex, routes[0].metric, routes[0].prefix), (Some(2), 7, 0));
         assert_eq!(routes[0].via, Some(Addr::from(Ipv4Addr::new(10, 1, 0, 254))));
     }

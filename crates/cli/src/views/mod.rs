@@ -8,7 +8,7 @@ pub mod lives;
 pub mod nstat;
 pub mod softnet;
 pub mod ss;
-mod table;
+pub mod table;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -5,6 +5,7 @@ mod forward;
 mod inside;
 mod machine;
 mod output;
+mod replay;
 mod serve;
 mod tools;
 mod usage;

@@ -75,6 +75,8 @@ fn a_cable_in_memory_is_refused_where_nobody_is_at_its_other_end() {
     let file = folder.file("host.toml", "[[interface]]\nname = \"w0\"\ndriver = \"wire\"\n");
     let control = folder.path("rx.sock");
     refused(&["serve", "--config", &file, "--control", &control], &["interface w0", "use driver = \"tap\""]);
+    let file = folder.file("host.toml", "[[interface]]\nname = \"c0\"\ndriver = \"pcap\"\n");
+    refused(&["serve", "--config", &file, "--control", &control], &["interface c0", "which `rxpath replay` does"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::ip::InetProtos;
 use crate::napi::{Backlog, Napi, NapiSetup, Neighbours, Softirq};
 use crate::neigh::NeighTable;
 use crate::netfilter::Hooks;
-use crate::netns::{IfAddr, Interface, NetConfig};
+use crate::netns::{IfAddr, Interface, NetConfig, Strangers};
 use crate::nic::{Device, Doorbell, IrqLine, Moderation, NoDoorbell, RxAttach, Steering};
 use crate::route::{Fib, FibError, Policy, RouteSpec};
 use crate::socket::{BindTable, FlowTable, ListenerCache, Listeners, WaitQueue, Wakeups};
@@ -287,6 +287,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
         hasher: FlowHasher::new(rng.next_u64(), rng.next_u64()),
         secret: FlowHasher::new(rng.next_u64(), rng.next_u64()),
         cpus: config.cpus,
+        strangers: Strangers::default(),
         icmp_limits: Arc::default(),
     })
 }

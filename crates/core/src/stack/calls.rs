@@ -8,10 +8,11 @@ use std::sync::atomic::{Ordering, fence};
 use event_listener::EventListener;
 use rxpath_mem::{OwnedSoftirq, Returns};
 use rxpath_trace::{Counter, Event, EventKind, PacketId, Time};
-use rxpath_wire::Addr;
+use rxpath_wire::{Addr, MacAddr};
 
 use super::{Stack, lock};
 use crate::cx::{Cx, Rng};
+use crate::neigh;
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
 use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, ReadStep, Reader, Sock, WriteStep, post};
@@ -108,6 +109,14 @@ impl Stack {
     /// # Errors
     /// There is no route or no free port, or the stack is down.
     pub fn connect(&self, remote: SocketAddr, now: Time) -> Result<Arc<Sock>, ConnectError> {
+        self.connect_from(None, remote, now)
+    }
+
+    /// As [`Stack::connect`], from this local port if one is given.
+    ///
+    /// # Errors
+    /// As [`Stack::connect`]; there is no free port, too, if the one given is in use towards `remote`.
+    pub fn connect_from(&self, port: Option<u16>, remote: SocketAddr, now: Time) -> Result<Arc<Sock>, ConnectError> {
         if self.is_down() {
             return Err(ConnectError::Down);
         }
@@ -115,6 +124,7 @@ impl Stack {
         let peer = Addr::from(remote.ip());
         let route = route::output(&net, peer, None).map_err(ConnectError::Route)?;
         let range = net.sysctl.ip_local_port_range;
+        let (low, high) = port.map_or((range.low, range.high), |port| (port, port));
         let entropy = net.secret.hash64(&rxpath_wire::Tuple {
             local: route.src,
             remote: peer,
@@ -122,7 +132,7 @@ impl Stack {
             remote_port: remote.port(),
         });
         let mut rng = Rng::new(entropy ^ now.0);
-        let tuple = self.0.binds.connect(route.src, (peer, remote.port()), range.low, range.high, &mut rng);
+        let tuple = self.0.binds.connect(route.src, (peer, remote.port()), low, high, &mut rng);
         let tuple = tuple.ok_or(ConnectError::NoPort)?;
         let hash = net.hasher.hash(&tuple);
         let cpu = owner_cpu(hash, net.cpus);
@@ -137,6 +147,20 @@ impl Stack {
         let sock = Arc::new(Sock::new(sk, hash, cpu, None));
         self.kick(&sock, post::CONNECT, now);
         Ok(sock)
+    }
+
+    /// Configures the hardware address of a neighbour (`ip neigh replace … nud permanent`), or with None forgets it
+    /// (`ip neigh del`). False if the table is full, or has no such entry. Waits for the token of a Cpu.
+    pub fn set_neighbour(&self, ifindex: u16, addr: Addr, mac: Option<MacAddr>, now: Time) -> bool {
+        let Some(cell) = self.0.cpus.first() else { return false };
+        let mut guard = lock(&cell.token);
+        self.begin(cell, &mut guard, now);
+        let done = match mac {
+            Some(mac) => neigh::set_permanent(&mut guard.cx, ifindex, addr, mac),
+            None => neigh::remove(&mut guard.cx, ifindex, addr),
+        };
+        self.end(cell, &mut guard);
+        done
     }
 
     /// Where a connection attempt stands: None while it is under way.

@@ -14,6 +14,7 @@ use super::streak::{Source, Taken};
 use super::timewait::Verdict;
 use super::{Effects, Segment, State, TcpSock, TimeWait, auth, backlog, reply};
 use crate::cx::{Cx, Fate};
+use crate::netns::Strangers;
 use crate::socket::table::SockEntry;
 use crate::socket::{FlowEntry, FlowId, FlowTable, Sock};
 
@@ -315,6 +316,11 @@ fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incomi
 /// No flow has this tuple: a listener, or nobody.
 fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: Incoming) {
     let Incoming { seg, tuple } = incoming;
+    let opens = seg.flags.syn() && !seg.flags.ack();
+    if cx.net.strangers == Strangers::Leave && !opens {
+        cx.event(&skb, EventKind::LookupMiss, 0, 0);
+        return cx.drop_skb(skb, DropReason::FlowNotFollowed);
+    }
     let Some(listener) = cx.listeners.lookup(tuple.local, tuple.local_port).cloned() else {
         cx.event(&skb, EventKind::LookupMiss, 0, 0);
         reply::reset(cx, &skb, &seg);

@@ -67,6 +67,7 @@ pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec], policy: Poli
         hasher: FlowHasher::new(1, 2),
         secret: FlowHasher::new(3, 4),
         cpus: 1,
+        strangers: crate::netns::Strangers::default(),
     }
 }
 

@@ -116,6 +116,7 @@ fn interface(index: usize, entry: &Entry) -> Option<InterfaceConfig> {
         name: entry.text("name")?,
         driver: match entry.text("driver")?.as_str() {
             "wire" => Driver::Wire,
+            "pcap" => Driver::Pcap,
             _ => Driver::Tap,
         },
         mac: entry.mac("mac").unwrap_or_else(|| default_mac(index)),
@@ -130,7 +131,7 @@ fn interface(index: usize, entry: &Entry) -> Option<InterfaceConfig> {
     })
 }
 
-fn default_mac(index: usize) -> MacAddr {
+pub(super) fn default_mac(index: usize) -> MacAddr {
     let [high, low] = (index as u16).wrapping_add(1).to_be_bytes();
     let [a, b, c, d] = MAC_PREFIX;
     MacAddr::from([a, b, c, d, high, low])

@@ -128,10 +128,10 @@ pub(super) static INTERFACE: Section = Section {
         key("name", Form::Name, Absent::Required, r#""eth0""#, "Its name; of a TAP, the kernel's name for it too."),
         key(
             "driver",
-            Form::Choice(&["wire", "tap"]),
+            Form::Choice(&["wire", "tap", "pcap"]),
             Absent::Required,
             r#""tap""#,
-            "What moves its frames: `wire` is a cable in memory, `tap` a TAP of the kernel.",
+            "What moves its frames: `wire` is a cable in memory, `tap` a TAP of the kernel, `pcap` a capture. `rxpath replay` puts a capture in the place of any.",
         ),
         key(
             "mac",

@@ -29,9 +29,10 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use rxpath_core::route::RouteSpec;
 use rxpath_core::sysctl::Sysctls;
 use rxpath_trace::Selector;
-use rxpath_wire::MacAddr;
+use rxpath_wire::{Addr, MacAddr};
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use error::{ConfigError, ConfigErrors};
@@ -64,6 +65,8 @@ pub enum Driver {
     Wire,
     /// A TAP of the kernel.
     Tap,
+    /// The packets of a capture.
+    Pcap,
 }
 
 /// One `[[interface]]`.
@@ -170,7 +173,27 @@ pub struct StackConfig {
     pub control: Option<PathBuf>,
 }
 
+impl InterfaceConfig {
+    /// Whether its hardware address is the one that the interface at this place of the file has without a `mac`.
+    pub fn has_default_mac(&self, index: usize) -> bool {
+        self.mac == check::default_mac(index)
+    }
+}
+
 impl HostConfig {
+    /// The routes as the stack takes them.
+    pub fn route_specs(&self) -> Vec<RouteSpec> {
+        let index = |name: &str| self.interfaces.iter().position(|interface| interface.name == name);
+        let route = |route: &RouteConfig| RouteSpec {
+            via: route.via.map(Addr::from),
+            // The configuration was checked: each route's device is one of the interfaces, of which there are few.
+            ifindex: index(&route.dev).map(|index| index as u16 + 1),
+            metric: route.metric,
+            ..RouteSpec::new(Addr::from(route.to.addr()), route.to.prefix())
+        };
+        self.routes.iter().map(route).collect()
+    }
+
     /// Reads a file.
     ///
     /// # Errors

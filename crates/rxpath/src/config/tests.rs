@@ -357,5 +357,5 @@ fn every_service_word_and_driver_word_has_its_meaning() {
     let drivers = words(&INTERFACE, "driver")
         .iter()
         .map(|driver| parse(&MINIMAL.replace("\"wire\"", &format!("{driver:?}"))).interfaces[0].driver);
-    assert_eq!(drivers.collect::<Vec<_>>(), [Driver::Wire, Driver::Tap]);
+    assert_eq!(drivers.collect::<Vec<_>>(), [Driver::Wire, Driver::Tap, Driver::Pcap]);
 }
