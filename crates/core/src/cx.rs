@@ -23,6 +23,7 @@ use crate::neigh::NeighTable;
 use crate::netns::NetConfig;
 use crate::socket::{BindTable, ListenerCache, Sock, Wakeups};
 use crate::tx::Outbox;
+use crate::xdp::Redirected;
 
 /// What became of a packet in a room.
 #[must_use]
@@ -85,6 +86,8 @@ pub struct Cx {
     pub outbox: Outbox,
     /// Waiters to wake after all locks are released.
     pub wakeups: Wakeups,
+    /// Packets that XDP programs sent to Cpus, until the end of the poll.
+    pub redirected: Vec<Redirected>,
     /// Connections whose listener closed while their handshake ended: to be reset.
     pub orphans: Vec<Arc<Sock>>,
     /// Source of ids for packets made here.

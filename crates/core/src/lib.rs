@@ -26,3 +26,4 @@ pub mod tcp;
 pub(crate) mod testing;
 pub mod timer;
 pub mod tx;
+pub mod xdp;

@@ -15,6 +15,7 @@ use crate::netfilter::Hooks;
 use crate::nic::{Features, TruesizeModel};
 use crate::route::Fib;
 use crate::sysctl::Sysctls;
+use crate::xdp::{Attached, Door, Program};
 
 /// A handler registered from outside for an EtherType or an IP protocol.
 pub type ProtoHandler = fn(&mut Cx, Skb) -> End;
@@ -47,6 +48,8 @@ pub struct Interface {
     pub truesize: TruesizeModel,
     /// Whether GRO merges on it.
     pub gro: bool,
+    /// Programs that see its frames first. Set by [`NetConfig::attach_xdp`].
+    pub xdp: Attached,
     /// Its addresses.
     pub addresses: Vec<IfAddr>,
 }
@@ -89,9 +92,20 @@ pub struct NetConfig {
     pub cpus: u16,
     /// What happens to segments of unknown connections.
     pub strangers: Strangers,
+    /// Some interface has a program in the generic door.
+    pub xdp_generic: bool,
 }
 
 impl NetConfig {
+    /// Puts a program in a door of an interface, or takes away the one that is there (`ip link set dev … xdp`). False if
+    /// there is no such interface.
+    pub fn attach_xdp(&mut self, ifindex: u16, door: Door, program: Option<Program>) -> bool {
+        let Some(interface) = self.interfaces.get_mut(usize::from(ifindex).wrapping_sub(1)) else { return false };
+        interface.xdp.set(door, program);
+        self.xdp_generic = self.interfaces.iter().any(|interface| interface.xdp.generic.is_some());
+        true
+    }
+
     /// The interface with this index.
     #[inline]
     pub fn interface(&self, ifindex: u16) -> Option<&Interface> {

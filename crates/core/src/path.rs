@@ -13,7 +13,7 @@ use crate::ip::{self, Protocol};
 use crate::netfilter::{self, HookPoint};
 use crate::socket::FlowTable;
 use crate::tcp::{self, Run, Source, Taken};
-use crate::{icmp, neigh};
+use crate::{icmp, neigh, xdp};
 
 /// Goes on with what the room passed, or ends the packet as the room decided.
 macro_rules! room {
@@ -39,7 +39,7 @@ pub(crate) fn netif_receive_skb_list(cx: &mut Cx, flows: &mut FlowTable, run: &m
 /// long as nobody stands in the rooms who wants to see every packet.
 pub(crate) fn streak(cx: &mut Cx, run: &mut Run, source: &mut Source<'_>, limit: usize) -> Option<Taken> {
     let hooked = cx.net.hooks.any_at(HookPoint::PreRouting) || cx.net.hooks.any_at(HookPoint::LocalIn);
-    if hooked || cx.net.ptypes.has_taps() || cx.life.on() {
+    if hooked || cx.net.xdp_generic || cx.net.ptypes.has_taps() || cx.life.on() {
         return None;
     }
     let taken = run.streak(cx, source, limit)?;
@@ -52,6 +52,7 @@ pub(crate) fn streak(cx: &mut Cx, run: &mut Run, source: &mut Source<'_>, limit:
 /// One packet, from the device to its protocol.
 #[inline(always)]
 fn netif_receive_skb(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
+    let skb = if cx.net.xdp_generic { room!(cx, xdp::do_xdp_generic(cx, skb)) } else { skb };
     let (skb, ptype) = room!(cx, demux::netif_receive_skb_core(cx, skb));
     match ptype {
         PacketType::Ip => ip_receive(cx, flows, run, skb),

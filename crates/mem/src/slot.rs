@@ -183,6 +183,9 @@ pub(crate) const VIEW: u8 = 2;
 /// The packet's life is recorded.
 pub(crate) const TRACED: u8 = 4;
 
+/// A program sent the packet here: none of its kind looks at it again.
+pub(crate) const REDIRECTED: u8 = 8;
+
 /// The private half of the metadata line.
 #[repr(C)]
 pub(crate) struct Link {
@@ -198,7 +201,7 @@ pub(crate) struct Link {
     pub(crate) len: u16,
     /// The slot's class.
     pub(crate) class: SlotClass,
-    /// [`SHARED`], [`VIEW`], [`TRACED`]. A cell, because cloning marks the original as shared.
+    /// [`SHARED`], [`VIEW`], [`TRACED`], [`REDIRECTED`]. A cell, because cloning marks the original as shared.
     pub(crate) flags: Cell<u8>,
 }
 

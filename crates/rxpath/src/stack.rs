@@ -16,6 +16,7 @@ use rxpath_core::stack::{
     InterfaceConfig, InterfaceView, ListenerView, PoolView, SocketView, Stack as Core, StackConfig, SteeringChoice,
 };
 use rxpath_core::sysctl::{SysctlError, Sysctls};
+use rxpath_core::xdp::{Door, Program};
 use rxpath_mem::PoolConfig;
 use rxpath_trace::{LedgerSnapshot, Selector, Snapshot, Time};
 use rxpath_wire::Addr;
@@ -176,6 +177,19 @@ impl Stack {
     /// Replaces the configuration by what `change` makes of it. Every Cpu sees it with its next softirq run, whole.
     pub fn reconfigure(&self, change: impl FnOnce(&NetConfig) -> NetConfig) {
         self.0.core.reconfigure(change);
+    }
+
+    /// Puts an XDP program in a door of the interface of this index (the first has index 1), or takes away the one that is
+    /// there (`ip link set dev … xdp`). It sees every frame that comes with or after the next softirq run of its Cpu. False
+    /// if there is no such interface.
+    pub fn attach_xdp(&self, ifindex: u16, door: Door, program: Option<Program>) -> bool {
+        let mut done = false;
+        self.reconfigure(|net| {
+            let mut changed = net.clone();
+            done = changed.attach_xdp(ifindex, door, program);
+            changed
+        });
+        done
     }
 
     /// All counters, summed over the Cpus.

@@ -135,6 +135,9 @@ kinds! {
     GroPassed Middle Napi "napi_gro_receive";
     /// GRO let a held packet go up. `a`: segments that it consists of. `b`: its payload bytes. `other`: none.
     GroFlushed Middle Napi "napi_gro_complete";
+    /// An XDP program judged it. `a`: the action, the kernel's number: 0 ABORTED, 1 DROP, 2 PASS, 3 TX, 4 REDIRECT.
+    /// `b`: the door, 0 native, 1 generic. `other`: none.
+    Xdp Aside Napi "bpf_prog_run_xdp";
     /// It was put on the backlog of a Cpu (RPS). `a`: that Cpu. `b`: packets on the backlog, this one included.
     /// `other`: none.
     CpuBacklog Middle Napi "enqueue_to_backlog";
@@ -309,7 +312,7 @@ mod tests {
         );
         assert_eq!(
             named(EventKind::aside),
-            [TapClone, Addresses, Hook, Ports, AckTaken, StateChange, AckNow, AckDelayed, RstSent, Woken]
+            [Xdp, TapClone, Addresses, Hook, Ports, AckTaken, StateChange, AckNow, AckDelayed, RstSent, Woken]
         );
     }
 

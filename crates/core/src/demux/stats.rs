@@ -43,11 +43,21 @@ pub enum DevStat {
     TxErrors,
     /// Frames that did not fit the transmit queue.
     TxDropped,
+    /// Frames that an XDP program passed.
+    XdpPass,
+    /// Frames that an XDP program dropped.
+    XdpDrop,
+    /// Frames that an XDP program sent back.
+    XdpTx,
+    /// Frames that an XDP program sent elsewhere.
+    XdpRedirect,
+    /// Frames with which an XDP program failed.
+    XdpAborted,
 }
 
 impl DevStat {
     /// How many figures there are.
-    pub const COUNT: usize = DevStat::TxDropped as usize + 1;
+    pub const COUNT: usize = DevStat::XdpAborted as usize + 1;
 }
 
 /// One interface's figures, in a line of its own per 8 of them.

@@ -12,6 +12,7 @@ use crate::demux::stats::DevStat;
 use crate::gro::Gro;
 use crate::nic::{DeviceQueue, IrqLine, TruesizeModel, Xmit};
 use crate::tcp::{Source, Taken};
+use crate::xdp;
 
 /// A receive queue with its ring, its device and its GRO lists. Owned by one Cpu.
 pub struct Napi {
@@ -28,6 +29,8 @@ pub struct Napi {
     mac: MacAddr,
     truesize: TruesizeModel,
     gro_on: bool,
+    /// A program stands in the native door, as of this poll.
+    xdp_on: bool,
     /// Segments handed on before the list is pushed up (`gro_normal_batch`).
     batch: usize,
 }
@@ -70,6 +73,7 @@ impl Napi {
             mac: setup.mac,
             truesize: setup.truesize,
             gro_on: setup.gro,
+            xdp_on: false,
             batch: setup.batch.max(1) as usize,
         }
     }
@@ -95,6 +99,7 @@ impl Napi {
     pub fn poll(&mut self, cx: &mut Cx, weight: usize, up: &mut impl Upper) -> usize {
         self.queue.dma(cx.now, &mut cx.pool, weight);
         self.count_missed(cx);
+        self.xdp_on = cx.net.interface(self.ifindex).is_some_and(|interface| interface.xdp.native.is_some());
         let mut ready = SkbQueue::new();
         let (mut work, mut bytes, mut errors) = (0, 0, 0);
         while work < weight {
@@ -143,6 +148,9 @@ impl Napi {
     /// number and their bytes. Nothing may be overtaken: without GRO, `all_up` says that all packets before them went up.
     #[inline(always)]
     fn streak(&mut self, cx: &mut Cx, limit: usize, all_up: bool, up: &mut impl Upper) -> (usize, usize) {
+        if self.xdp_on {
+            return (0, 0);
+        }
         if self.gro_on {
             let holds = self.gro.held() > 0 && !cx.life.on();
             return if holds { self.gro.streak(cx, &mut self.ring, limit, self.ifindex) } else { (0, 0) };
@@ -169,6 +177,12 @@ impl Napi {
         skb.scratch = self.truesize.joins(len).0;
         if cx.life.on() {
             self.birth(cx, &mut skb);
+        }
+        if self.xdp_on {
+            match xdp::native(cx, skb, self.ifindex, self.mac).split() {
+                Ok(passed) => skb = passed,
+                Err(end) => return cx.end(end),
+            }
         }
         if !eth_type_trans(cx, &mut skb, self.ifindex, self.mac) {
             cx.dev.add(self.ifindex, DevStat::RxErrors, 1);

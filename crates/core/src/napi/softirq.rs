@@ -15,6 +15,7 @@ use crate::path;
 use crate::socket::FlowTable;
 use crate::tcp::{Run, Source, Taken};
 use crate::tx::{self, Devices};
+use crate::xdp::Redirected;
 
 /// Frames of one poll (`NAPI_POLL_WEIGHT`).
 const WEIGHT: usize = 64;
@@ -171,6 +172,9 @@ impl Softirq {
         // At full weight the poll is not over, but nothing may wait in GRO for it: jiffies are too long (HZ < 1000).
         napi.gro_flush(cx, &mut up);
         up.run.finish(cx, up.flows);
+        if !cx.redirected.is_empty() {
+            redirect(cx, steer, others);
+        }
         (work, work == WEIGHT || !napi.complete())
     }
 
@@ -187,9 +191,13 @@ impl Softirq {
                 cx.event(skb, EventKind::CpuBacklogTaken, left, 0);
             }
         }
-        let mut run = Run::none();
-        path::netif_receive_skb_list(cx, flows, &mut run, &mut packets);
-        run.finish(cx, flows);
+        // What a program sent here may have another owner.
+        let mut up = Up { flows, run: Run::none(), steer: &mut self.steer, others: &self.others };
+        up.receive(cx, &mut packets);
+        up.run.finish(cx, up.flows);
+        if !cx.redirected.is_empty() {
+            redirect(cx, &self.steer, &self.others);
+        }
         let more = !backlog.is_empty();
         self.backlog_scheduled = more;
         (work, more)
@@ -247,6 +255,17 @@ impl Upper for Up<'_> {
     #[inline]
     fn streak(&mut self, cx: &mut Cx, source: &mut Source<'_>, limit: usize) -> Option<Taken> {
         path::streak(cx, &mut self.run, source, limit)
+    }
+}
+
+/// Packets that XDP programs sent to Cpus go to their backlogs (`cpu_map_enqueue`).
+#[cold]
+fn redirect(cx: &mut Cx, steer: &Steer, others: &Neighbours) {
+    for Redirected { cpu, skb } in std::mem::take(&mut cx.redirected) {
+        let to = usize::from(cpu);
+        if steer.hand_over(cx, &others.backlogs[to], cpu, skb) {
+            others.bells[to].ring();
+        }
     }
 }
 

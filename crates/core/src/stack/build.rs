@@ -187,6 +187,7 @@ impl Stack {
                 neigh: Arc::clone(&neigh),
                 outbox: Outbox::new(),
                 wakeups: Wakeups::default(),
+                redirected: Vec::new(),
                 orphans: Vec::new(),
                 ids: IdSource::of_cpu(cpu),
                 rng: Rng::new(rng.next_u64()),
@@ -263,6 +264,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
         .map(|(index, interface)| {
             let info = interface.device.info();
             Interface {
+                xdp: Default::default(),
                 ifindex: index as u16 + 1,
                 name: info.name,
                 mac: info.mac,
@@ -288,6 +290,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
         secret: FlowHasher::new(rng.next_u64(), rng.next_u64()),
         cpus: config.cpus,
         strangers: Strangers::default(),
+        xdp_generic: false,
         icmp_limits: Arc::default(),
     })
 }

@@ -211,7 +211,7 @@ impl Run {
         self.held.as_deref_mut()
     }
 
-    /// Takes frames of the run's flow straight from a ring: see [`super::streak`].
+    /// Takes frames of the run's flow straight from a ring, those that look like the one before (`streak.rs`).
     #[inline]
     pub fn streak(&mut self, cx: &mut Cx, source: &mut Source<'_>, limit: usize) -> Option<Taken> {
         self.held.as_deref_mut()?.streak(cx, source, limit)

@@ -41,6 +41,7 @@ pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 /// The interface of the stack under test: no offloads, MTU 1,500.
 pub(crate) fn interface() -> Interface {
     Interface {
+        xdp: Default::default(),
         ifindex: 1,
         name: "eth0".to_owned(),
         mac: MAC,
@@ -68,6 +69,7 @@ pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec], policy: Poli
         secret: FlowHasher::new(3, 4),
         cpus: 1,
         strangers: crate::netns::Strangers::default(),
+        xdp_generic: false,
     }
 }
 
@@ -89,6 +91,7 @@ pub(crate) fn cx() -> Cx {
         neigh: Arc::new(NeighTable::new(1)),
         outbox: Outbox::new(),
         wakeups: Default::default(),
+        redirected: Vec::new(),
         orphans: Vec::new(),
         ids: IdSource::of_cpu(0),
         rng: Rng::new(1),

@@ -19,6 +19,6 @@ mod output;
 mod tests;
 
 pub(crate) use self::outbox::push_ethernet;
-pub use self::outbox::{Devices, Outbox, TX_QUEUE_LEN, dev_queue_xmit, flush};
+pub use self::outbox::{Devices, Outbox, TX_QUEUE_LEN, dev_queue_xmit, flush, xdp_xmit};
 pub(crate) use self::output::ip_build_and_send;
 pub use self::output::{IpFlow, ip_queue_xmit};

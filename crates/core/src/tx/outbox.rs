@@ -100,9 +100,23 @@ pub fn dev_queue_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
     if cx.net.ptypes.has_taps() {
         tap::deliver_outgoing(cx, &skb);
     }
+    enqueue(cx, skb, ifindex);
+}
+
+#[inline(always)]
+fn enqueue(cx: &mut Cx, skb: Skb, ifindex: u16) {
     cx.hold(Holder::TxQueue);
     cx.outbox.queue(ifindex).push_back(skb);
     cx.outbox.waiting += 1;
+}
+
+/// `ndo_xdp_xmit`, `generic_xdp_tx`: as [`dev_queue_xmit`], for a frame that is not of the stack: no tap sees it.
+pub fn xdp_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
+    skb.ifindex = ifindex;
+    if cx.outbox.queue(ifindex).len() >= TX_QUEUE_LEN {
+        return overflow(cx, skb, ifindex);
+    }
+    enqueue(cx, skb, ifindex);
 }
 
 #[cold]

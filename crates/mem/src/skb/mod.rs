@@ -20,7 +20,7 @@ pub use tail::Tail;
 
 use crate::pool::Header;
 use crate::returns::{Returns, Token};
-use crate::slot::{LINE, Link, REGION_SIZE, SHARED, SkbMeta, SlotClass, SlotPtr, TRACED, VIEW};
+use crate::slot::{LINE, Link, REDIRECTED, REGION_SIZE, SHARED, SkbMeta, SlotClass, SlotPtr, TRACED, VIEW};
 
 /// An owned packet: eight bytes, moved from room to room.
 ///
@@ -335,6 +335,18 @@ impl Skb {
     pub fn set_traced(&mut self, traced: bool) {
         let flags = self.link_mut().flags.get_mut();
         *flags = *flags & !TRACED | if traced { TRACED } else { 0 };
+    }
+
+    /// True if a program sent the packet here from elsewhere (`skb_is_redirected`).
+    #[inline(always)]
+    pub fn redirected(&self) -> bool {
+        self.link().flags.get() & REDIRECTED != 0
+    }
+
+    /// Says that a program sent the packet elsewhere (`skb_set_redirected`); it stays so.
+    #[inline(always)]
+    pub fn set_redirected(&mut self) {
+        *self.link_mut().flags.get_mut() |= REDIRECTED;
     }
 
     /// Identity of the pool that the packet lies in: unique among live pools.

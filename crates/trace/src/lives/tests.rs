@@ -346,6 +346,8 @@ fn arguments_are_told_in_words() {
             TcpState::CloseWait as u32,
             "tcp_set_state: ESTABLISHED -> CLOSE-WAIT",
         ),
+        (Xdp, 3, 0, "bpf_prog_run_xdp: the native program says TX"),
+        (Xdp, 9, 1, "bpf_prog_run_xdp: the generic program says action 9"),
         (Hook, 1, 0, "nf_hook_slow: LOCAL_IN says DROP"),
         (Hook, 9, 9, "nf_hook_slow: hook 9 says verdict 9"),
         (ArpRcv, 1, 0x0a00_0001, "arp_rcv: a request by 10.0.0.1"),

@@ -22,6 +22,7 @@ pub(super) fn say(event: &Event, station: Option<&Event>, names: &Names) -> Stri
         | EventKind::TapClone
         | EventKind::TapRead => birth_or_tap(event),
         EventKind::Harvested
+        | EventKind::Xdp
         | EventKind::EthTypeTrans
         | EventKind::GroHeld
         | EventKind::GroMerged
@@ -103,6 +104,17 @@ fn napi_or_demux(event: &Event) -> String {
                 _ => "",
             };
             format!("napi_poll took it from the ring{hash}{checksum}")
+        }
+        EventKind::Xdp => {
+            let action = match a {
+                0 => "ABORTED".to_string(),
+                1 => "DROP".to_string(),
+                2 => "PASS".to_string(),
+                3 => "TX".to_string(),
+                4 => "REDIRECT".to_string(),
+                action => format!("action {action}"),
+            };
+            format!("bpf_prog_run_xdp: the {} program says {action}", if b == 0 { "native" } else { "generic" })
         }
         EventKind::EthTypeTrans => format!("eth_type_trans: {}, EtherType {b:#06x}", pkt_type(a)),
         EventKind::GroHeld => {

@@ -93,6 +93,8 @@ pub struct Lab {
     pub stack: Stack,
     pub now: Time,
     emitted: Emitted,
+    /// What leaves by the second interface, if there is one.
+    second: Emitted,
     rings: Rings,
     ip_id: u16,
 }
@@ -108,6 +110,17 @@ impl Lab {
 
     /// A lab whose device has several queues; which frame goes to which is for the test to say.
     pub fn with_queues(queues: u16, change: impl FnOnce(&mut StackConfig)) -> Lab {
+        Lab::build(queues, Emitted::default(), change)
+    }
+
+    /// A lab with a second interface, by which frames only leave.
+    pub fn with_two_interfaces() -> Lab {
+        let second = Emitted::default();
+        let device = Cable { emitted: Arc::clone(&second), rings: Rings::default(), queues: 1 };
+        Lab::build(1, second, |config| config.interfaces.push(InterfaceConfig::new(Box::new(device))))
+    }
+
+    fn build(queues: u16, second: Emitted, change: impl FnOnce(&mut StackConfig)) -> Lab {
         let (emitted, rings) = (Emitted::default(), Rings::default());
         let device = Cable { emitted: Arc::clone(&emitted), rings: Arc::clone(&rings), queues };
         let mut interface = InterfaceConfig::new(Box::new(device));
@@ -115,7 +128,7 @@ impl Lab {
         let mut config = StackConfig { interfaces: vec![interface], seed: 7, ..StackConfig::default() };
         change(&mut config);
         let stack = Stack::new(config).expect("the configuration is sound");
-        let mut lab = Lab { stack, now: Time::from_millis(1_000), emitted, rings, ip_id: 0 };
+        let mut lab = Lab { stack, now: Time::from_millis(1_000), emitted, second, rings, ip_id: 0 };
         lab.introduce_peer();
         lab
     }
@@ -239,6 +252,16 @@ impl Lab {
 
     pub fn expect_nothing(&mut self) {
         assert_eq!(self.sent(), None);
+    }
+
+    /// The next frame that the stack sent, whatever it is.
+    pub fn raw(&mut self) -> Option<Vec<u8>> {
+        self.emitted.lock().unwrap().pop_front()
+    }
+
+    /// The next frame that left by the second interface.
+    pub fn raw_of_second(&mut self) -> Option<Vec<u8>> {
+        self.second.lock().unwrap().pop_front()
     }
 
     pub fn count(&self, counter: Counter) -> u64 {
