@@ -138,7 +138,9 @@ impl Softirq {
                 self.schedule(cx);
             }
         }
-        self.poll_list.append(&mut repoll);
+        if !repoll.is_empty() {
+            self.poll_list.append(&mut repoll);
+        }
         ran.again = !self.poll_list.is_empty();
         ran
     }

@@ -136,9 +136,11 @@ impl Stack {
         };
         cell.asleep_until.store(u64::MAX, Ordering::Relaxed);
         let mut ran = self.run(cell, &mut guard, clock);
-        let mut wakeups = std::mem::take(&mut guard.cx.wakeups);
+        let wakeups = (!guard.cx.wakeups.is_empty()).then(|| std::mem::take(&mut guard.cx.wakeups));
         drop(guard);
-        wakeups.deliver();
+        if let Some(mut wakeups) = wakeups {
+            wakeups.deliver();
+        }
         // Who posted meanwhile could not have the token: it is for us to run again.
         fence(Ordering::SeqCst);
         ran.again |= cell.mail.load(Ordering::Acquire);
@@ -169,7 +171,7 @@ impl Stack {
 
     /// What comes after packets: frames leave, orphans are reset, the books are checked.
     fn end(&self, _cell: &CpuCell, cpu: &mut Cpu) {
-        for sock in std::mem::take(&mut cpu.cx.orphans) {
+        while let Some(sock) = cpu.cx.orphans.pop() {
             reset_orphan(&sock);
             tcp::serve(&mut cpu.cx, &mut cpu.flows, sock);
         }
