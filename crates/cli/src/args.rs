@@ -61,6 +61,8 @@ pub enum Command {
     Nstat(NstatArgs),
     /// Show the softirq statistics of a running stack's Cpus.
     Softnet(SoftnetArgs),
+    /// Show the statistics of an interface of a running stack, as ethtool -S does.
+    Ethtool(EthtoolArgs),
     /// Write a running stack's /proc/net files, for the tools that read those.
     Proc(ProcArgs),
     /// Measure side by side with peers.
@@ -309,6 +311,22 @@ Example:
 pub struct SoftnetArgs {
     #[command(flatten)]
     pub control: ControlArgs,
+}
+
+/// `rxpath ethtool`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+rx_missed_errors: frames that met a full ring. rx_no_buffer_count: those of them for which there was no memory.
+rx_queue_N_drops: both, by queue.
+
+Example:
+  rxpath ethtool -S eth0")]
+pub struct EthtoolArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// The interface.
+    #[arg(short = 'S', long, value_name = "INTERFACE")]
+    pub statistics: String,
 }
 
 /// `rxpath proc`.

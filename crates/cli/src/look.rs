@@ -5,15 +5,15 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::args::{ControlArgs, DropsArgs, LifeArgs, NstatArgs, ProcArgs, SoftnetArgs, SsArgs};
+use crate::args::{ControlArgs, DropsArgs, EthtoolArgs, LifeArgs, NstatArgs, ProcArgs, SoftnetArgs, SsArgs};
 use crate::control::Ask;
 use crate::control::client::Client;
 use crate::failure::Failure;
 use crate::out::{Out, note};
 use crate::views::ss::{Services, Show, Summary};
 use crate::views::{
-    CounterRow, Drops, LifeRow, Lives, ProcFiles, SocketRow, SoftnetRow, drops as drops_view, lives,
-    nstat as nstat_view, softnet as softnet_view, ss as ss_view,
+    CounterRow, Drops, LifeRow, Lives, ProcFiles, SocketRow, SoftnetRow, drops as drops_view, ethtool as ethtool_view,
+    lives, nstat as nstat_view, softnet as softnet_view, ss as ss_view,
 };
 
 /// Lives that are shown if nothing says how many.
@@ -96,6 +96,12 @@ pub fn softnet(out: &mut Out, args: &SoftnetArgs, json: bool) -> Result<(), Fail
     }
     let counters: Vec<CounterRow> = client.ask(&Ask::Counters)?;
     softnet_view::print(out, &rows, &counters)
+}
+
+/// `rxpath ethtool -S`.
+pub fn ethtool(out: &mut Out, args: &EthtoolArgs, json: bool) -> Result<(), Failure> {
+    let rows: Vec<CounterRow> = client(&args.control)?.ask(&Ask::Interface { name: args.statistics.clone() })?;
+    if json { out.json(&rows) } else { ethtool_view::print(out, &rows) }
 }
 
 /// `rxpath proc`.

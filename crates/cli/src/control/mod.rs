@@ -38,6 +38,11 @@ pub enum Ask {
     Drops,
     /// [`SoftnetRow`](crate::views::SoftnetRow)s.
     Softnet,
+    /// [`CounterRow`](crate::views::CounterRow)s of an interface and its rings.
+    Interface {
+        /// Its name.
+        name: String,
+    },
     /// [`ProcFiles`](crate::views::ProcFiles).
     Proc,
     /// [`Lives`](crate::views::Lives): the newest that ended.

@@ -17,7 +17,7 @@ use super::store::LifeStore;
 use super::{Ask, MAX_LIVES, Reply};
 use crate::views::lives::{self, Wanted};
 use crate::views::ss::state_name;
-use crate::views::{Drops, Lives, ProcFiles, SocketRow, SoftnetRow, counter_rows};
+use crate::views::{CounterRow, Drops, Lives, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool};
 
 /// Lives that wait for a client that follows; further ones are lost to it.
 const FOLLOWER_QUEUE: usize = 1_024;
@@ -98,6 +98,16 @@ impl Window {
         (0..self.stack.cpus()).map(row).collect()
     }
 
+    fn interface(&self, name: &str) -> Result<Vec<CounterRow>, String> {
+        let interfaces = self.stack.interfaces();
+        let Some(interface) = interfaces.iter().find(|interface| interface.name == name) else {
+            let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+            return Err(format!("no interface \"{name}\"; there is: {}", names.join(", ")));
+        };
+        let rings = self.stack.core().rings();
+        Ok(ethtool::rows(interface, rings.iter().filter(|ring| ring.ifindex == interface.ifindex)))
+    }
+
     /// The files that tools of the kernel read, by their path below `/proc`.
     pub fn proc_files(&self) -> ProcFiles {
         let proc = self.stack.proc();
@@ -147,6 +157,7 @@ impl Answer for Window {
             Ask::Sockets => ok(&self.sockets()),
             Ask::Drops => ok(&Drops::of(&self.stack.ledger())),
             Ask::Softnet => ok(&self.softnet()),
+            Ask::Interface { name } => self.interface(&name).map_or_else(Reply::Error, |rows| ok(&rows)),
             Ask::Proc => ok(&self.proc_files()),
             Ask::Select { lives } => self.select(&lives).map_or_else(Reply::Error, |text| Reply::Ok(text.into())),
             Ask::Lives { last, filter, dropped, follow } => {

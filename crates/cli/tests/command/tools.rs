@@ -111,6 +111,27 @@ fn nstat_of_iproute2_prints_what_ours_prints() {
 }
 
 #[test]
+fn an_interface_shows_what_its_rings_took() {
+    if !(need_tun() && need_netns() && need_tool("curl") && need_tool("bash")) {
+        return;
+    }
+    let text = "curl -sS http://10.9.0.1/ >/dev/null; $rx ethtool -S eth0; echo =====; $rx ethtool -S eth0 --json; \
+                echo =====; $rx ethtool -S eth7 2>&1 || true";
+    let ran = script(HOST, text);
+    let parts = parts(&ran.out);
+    let value = |name: &str| -> u64 {
+        let line = parts[0].lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(": "));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {}", parts[0]))
+    };
+    assert!(parts[0].starts_with("NIC statistics:\n"), "{}", parts[0]);
+    assert!(value("rx_packets") >= 5 && value("rx_packets") == value("rx_queue_0_packets"), "{}", parts[0]);
+    assert_eq!((value("rx_missed_errors"), value("rx_no_buffer_count"), value("rx_queue_0_drops")), (0, 0, 0));
+    let rows: Vec<Value> = serde_json::from_str(parts[1]).expect("JSON");
+    assert_eq!(rows[0]["name"], "rx_packets");
+    assert!(parts[2].contains("no interface \"eth7\"; there is: eth0"), "{}", parts[2]);
+}
+
+#[test]
 fn lives_drops_and_softirqs_are_seen_from_outside() {
     if !(need_tun() && need_netns() && need_tool("curl") && need_tool("bash")) {
         return;

@@ -56,6 +56,31 @@ pub enum DevStat {
 }
 
 impl DevStat {
+    /// All of them with their names, as `ethtool -S` prints them.
+    pub const NAMED: [(DevStat, &str); DevStat::COUNT] = [
+        (DevStat::RxPackets, "rx_packets"),
+        (DevStat::RxBytes, "rx_bytes"),
+        (DevStat::RxErrors, "rx_errors"),
+        (DevStat::RxDropped, "rx_dropped"),
+        (DevStat::Multicast, "multicast"),
+        (DevStat::RxLengthErrors, "rx_length_errors"),
+        (DevStat::RxOverErrors, "rx_over_errors"),
+        (DevStat::RxCrcErrors, "rx_crc_errors"),
+        (DevStat::RxFrameErrors, "rx_frame_errors"),
+        (DevStat::RxFifoErrors, "rx_fifo_errors"),
+        (DevStat::RxMissedErrors, "rx_missed_errors"),
+        (DevStat::RxOtherhostDropped, "rx_otherhost_dropped"),
+        (DevStat::TxPackets, "tx_packets"),
+        (DevStat::TxBytes, "tx_bytes"),
+        (DevStat::TxErrors, "tx_errors"),
+        (DevStat::TxDropped, "tx_dropped"),
+        (DevStat::XdpPass, "rx_xdp_pass"),
+        (DevStat::XdpDrop, "rx_xdp_drop"),
+        (DevStat::XdpTx, "rx_xdp_tx"),
+        (DevStat::XdpRedirect, "rx_xdp_redirect"),
+        (DevStat::XdpAborted, "rx_xdp_aborted"),
+    ];
+
     /// How many figures there are.
     pub const COUNT: usize = DevStat::XdpAborted as usize + 1;
 }

@@ -20,7 +20,7 @@ use rxpath_trace::{Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, 
 
 pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice};
 pub use calls::{ConnectError, ListenError, RecvError};
-pub use views::{InterfaceView, ListenerView, PoolView, SocketView};
+pub use views::{InterfaceView, ListenerView, PoolView, RingView, SocketView};
 
 use crate::cx::Cx;
 use crate::demux::stats::DevShard;

@@ -22,6 +22,25 @@ pub struct InterfaceView {
     pub stats: DevStats,
 }
 
+/// A receive ring, as `ethtool -S` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingView {
+    /// Index of the interface.
+    pub ifindex: u16,
+    /// Queue of the device.
+    pub queue: u16,
+    /// Frames that the device offered.
+    pub offered: u64,
+    /// Frames that the driver took.
+    pub taken: u64,
+    /// Frames that found the ring full, for want of a driver that keeps up.
+    pub missed: u64,
+    /// Frames that found the ring empty, for want of memory.
+    pub no_buffer: u64,
+    /// Refills that found no memory.
+    pub alloc_failed: u64,
+}
+
 /// A connection as `ss` shows it.
 #[derive(Clone, Debug)]
 pub struct SocketView {
@@ -58,6 +77,24 @@ pub struct ListenerView {
 }
 
 impl Stack {
+    /// The receive rings of all interfaces, in their order.
+    pub fn rings(&self) -> Vec<RingView> {
+        let mut views: Vec<RingView> = Vec::new();
+        for (ifindex, queue, ring, _) in &self.0.rings {
+            views.push(RingView {
+                ifindex: *ifindex,
+                queue: *queue,
+                offered: ring.offered(),
+                taken: ring.harvested(),
+                missed: ring.missed(),
+                no_buffer: ring.no_buffer(),
+                alloc_failed: ring.alloc_failed(),
+            });
+        }
+        views.sort_by_key(|view| (view.ifindex, view.queue));
+        views
+    }
+
     /// `/proc/net/snmp`.
     pub fn proc_snmp(&self) -> String {
         proc::snmp(&self.snapshot(), false, self.config().sysctl.ip_default_ttl)
