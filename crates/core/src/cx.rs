@@ -153,9 +153,13 @@ impl Cx {
         self.life.record(Event { id, at: self.now, kind, cpu: self.cpu as u8, a, b, other });
     }
 
-    /// As [`Cx::record`], for what happened at another time than now.
+    /// As [`Cx::record`], for what happened before now.
+    ///
+    /// A device may have stamped its frame after this run read the clock, which stands still until the run ends; such a
+    /// frame is offered now, or its life would end before it began.
     #[cold]
     pub fn record_at(&mut self, at: Time, id: PacketId, kind: EventKind, a: u32, b: u32) {
+        let at = at.min(self.now);
         self.life.record(Event { id, at, kind, cpu: self.cpu as u8, a, b, other: PacketId::NONE });
     }
 

@@ -1,6 +1,6 @@
 //! The softirq through the front door: weight, budget, time limit, steering, full rings.
 
-use rxpath_trace::{Counter, DropReason, EventKind, Holder, Selector, Time};
+use rxpath_trace::{Counter, DropReason, EventKind, Holder, PacketId, Selector, Time, lives};
 use rxpath_wire::Addr;
 
 use super::Ran;
@@ -90,6 +90,21 @@ fn a_full_ring_loses_frames_under_their_name() {
     let events = lab.stack.take_events();
     let lost = events.iter().filter(|event| event.kind == EventKind::Missed).count() as u64;
     assert_eq!(lost, missed, "a frame that meets a full ring has a life, too");
+}
+
+#[test]
+fn a_frame_that_comes_after_the_run_read_the_clock_is_offered_before_its_life_goes_on() {
+    let mut lab = Lab::with(|config| config.lives = Selector::All);
+    let started = lab.now;
+    lab.now += 700;
+    let frame = stray(&mut lab, 1_000);
+    lab.put(&frame);
+    lab.stack.softirq(0, &mut || started).expect("the token is free");
+    let lives = lives::group(lab.stack.take_events());
+    let life = lives.iter().find(|life| life.id == PacketId::of_ring(0, 2)).expect("the frame after the ARP packet");
+    assert_eq!((life.events[0].kind, life.events[0].at), (EventKind::Offered, started), "{life:?}");
+    assert_eq!(life.status(), lives::Status::Finished);
+    lab.run();
 }
 
 #[test]
