@@ -179,21 +179,20 @@ impl SkbQueue {
 
     /// Takes the first `n` packets, or all if there are fewer.
     pub fn split_front_packets(&mut self, n: usize) -> SkbQueue {
-        self.split_front(|packets, _| packets < n)
+        let mut left = n;
+        self.split_front_while(|_| {
+            let more = left > 0;
+            left = left.saturating_sub(1);
+            more
+        })
     }
 
-    /// Takes packets off the front until they hold at least `n` bytes, or all if they hold fewer. The last one taken
-    /// may reach beyond `n`: what is not used of it goes back by [`SkbQueue::push_front`].
-    pub fn split_front_bytes(&mut self, n: usize) -> SkbQueue {
-        self.split_front(|_, bytes| bytes < n)
-    }
-
-    /// Takes packets as long as `more` says so of what was taken.
+    /// Takes packets off the front as long as each is `wanted`, and all if all are.
     #[inline]
-    fn split_front(&mut self, more: impl Fn(usize, usize) -> bool) -> SkbQueue {
+    pub fn split_front_while(&mut self, mut wanted: impl FnMut(&Skb) -> bool) -> SkbQueue {
         let mut front = SkbQueue::new();
         let mut next = self.head;
-        while let Some(slot) = next.filter(|_| more(front.packets, front.bytes)) {
+        while let Some(slot) = next.filter(|slot| wanted(lent(self, slot))) {
             front.packets += 1;
             front.bytes += lent(self, &slot).len();
             front.tail = Some(slot);

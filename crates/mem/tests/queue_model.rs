@@ -129,9 +129,10 @@ proptest! {
                     rejoin(&mut queue, front, &mut model, n, in_front);
                 }
                 Op::SplitBytes { n, in_front } => {
-                    let front = queue.split_front_bytes(n);
                     let mut sum = 0;
-                    let taken = model.iter().take_while(|(_, len)| { let more = sum < n; sum += len; more }).count();
+                    let front = queue.split_front_while(|skb| { sum += skb.len(); sum <= n });
+                    let mut sum = 0;
+                    let taken = model.iter().take_while(|(_, len)| { sum += len; sum <= n }).count();
                     rejoin(&mut queue, front, &mut model, taken, in_front);
                 }
             }

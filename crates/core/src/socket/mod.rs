@@ -1,7 +1,7 @@
 //! Phase 8 and the tables of phase 6: sockets, how they are found, and how the application reads and writes them.
 //!
 //! A [`Sock`] belongs to the Cpu that owns its flow; its locked state is [`crate::tcp::TcpSock`]. The application
-//! reads in steps ([`recv`]): own the socket, take what will be copied, copy unowned, account, release.
+//! reads in steps ([`recv`]): own the socket, take and account for what will be copied, release, copy.
 
 pub mod bind;
 pub mod listener;
@@ -11,8 +11,8 @@ pub mod table;
 pub mod wake;
 mod wakeups;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use rxpath_mem::{LockOwner, SockLock};
 use rxpath_wire::Tuple;
@@ -21,7 +21,7 @@ use crate::tcp::TcpSock;
 
 pub use bind::BindTable;
 pub use listener::{AcceptQueue, Listener, ListenerCache, ListenerMap, Listeners};
-pub use recv::{ReadOf, ReadStep, Reader, Taken};
+pub use recv::{Nothing, ReadOf, Taken};
 pub use send::WriteStep;
 pub use table::{FlowEntry, FlowId, FlowTable};
 pub use wake::WaitQueue;
@@ -65,8 +65,6 @@ pub struct Sock {
     backlog_drops: AtomicU32,
     /// The locked state.
     pub lock: SockLock<TcpSock>,
-    /// Serialises readers among themselves; guards nothing that the Cpu touches.
-    pub(crate) readers: Mutex<()>,
     /// Threads and tasks that wait for bytes.
     pub recv_wait: WaitQueue,
     /// Threads and tasks that wait for room or for the handshake.
@@ -88,7 +86,6 @@ impl Sock {
             rcvbuf: AtomicU32::new(sk.rx.rcvbuf),
             backlog_drops: AtomicU32::new(0),
             lock: SockLock::new(sk),
-            readers: Mutex::new(()),
             recv_wait: WaitQueue::new(),
             send_wait: WaitQueue::new(),
             listener,

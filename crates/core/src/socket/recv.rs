@@ -1,24 +1,21 @@
-//! How the application reads (`tcp_recvmsg_locked`), in steps: own, take, copy, account, release.
+//! How the application reads (`tcp_recvmsg_locked`): own the socket, take, account, release; then copy.
 //!
-//! Where the kernel owns the socket while it copies, a reader here takes the packets that it will copy while it owns
-//! the socket, copies them unowned, and then owns it again to account for them and to see whether an ACK or a window
-//! update is due. The peer cannot tell the difference; a softirq on another core is not turned away for the time of
-//! the copy. Between the steps anything may happen; readers are serialised among themselves.
-
-use std::sync::PoisonError;
+//! Where the kernel owns the socket while it copies, a reader here takes the packets that it reads to their ends off the
+//! queue and accounts for them at once (their memory, the window, whether an ACK is due), and copies them when the socket
+//! is free again: a softirq on another core is not turned away for the time of the copy. The peer cannot tell the
+//! difference. Of a packet that is read in part the rest stays in the queue, so its bytes are copied while the socket is
+//! owned. Each call takes a span of its own, so readers need no lock among themselves.
 
 use event_listener::EventListener;
-use rxpath_mem::{Returns, SkbQueue};
+use rxpath_mem::{Returns, SkbQueue, UserGuard};
 use rxpath_trace::{PacketId, Time};
 use rxpath_wire::SeqNum;
 
 use super::{Sock, post};
 use crate::tcp::{SockError, State, TcpSock};
 
-/// What the first step of a read found.
-pub enum ReadStep {
-    /// Packets to copy from.
-    Data(Taken),
+/// What a read found where it found no bytes.
+pub enum Nothing {
     /// The peer's FIN, or the end of reading by `shutdown`.
     Eof,
     /// A pending error, now taken.
@@ -27,42 +24,6 @@ pub enum ReadStep {
     NotConnected,
     /// Nothing to read. With the registration that was asked for.
     Empty(Option<EventListener>),
-}
-
-/// Packets taken off a receive queue, to be copied from without owning the socket.
-#[must_use = "what was taken must be accounted for by `Reader::finish`"]
-pub struct Taken {
-    packets: SkbQueue,
-    /// Bytes of the first packet that were read before.
-    skip: usize,
-    /// Bytes to copy.
-    len: usize,
-}
-
-impl Taken {
-    /// Bytes to copy.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// True if there is nothing to copy.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Copies the bytes: the one copy between the ring and the application.
-    pub fn copy_to(&self, buf: &mut [u8]) -> usize {
-        let (mut done, mut skip) = (0, self.skip);
-        let wanted = self.len.min(buf.len());
-        for skb in &self.packets {
-            if done == wanted {
-                break;
-            }
-            done += skb.copy_to(skip, &mut buf[done..wanted]);
-            skip = 0;
-        }
-        done
-    }
 }
 
 /// What one read took of a packet whose life is recorded.
@@ -78,157 +39,147 @@ pub struct ReadOf {
     pub read: u32,
 }
 
-/// The reading side of one call: serialises readers and gathers what the call must see to afterwards.
-pub struct Reader<'a> {
-    sock: &'a Sock,
-    _alone: std::sync::MutexGuard<'a, ()>,
-    /// Requests for the owner's Cpu ([`post`]).
-    pub post: u8,
-    /// Packets that were delivered whole.
-    pub delivered: u64,
+/// What a read took: packets to be copied, and what became of the one that was read in part.
+#[must_use = "the packets must be ended by `Taken::end`"]
+pub struct Taken {
+    /// Packets that were read to their ends.
+    packets: SkbQueue,
+    /// Bytes of the first packet that were read before.
+    skip: usize,
+    /// Bytes of the next packet that were copied already.
+    part: usize,
+    /// That packet, if its life is recorded.
+    part_of: Option<PacketId>,
+    /// Which read of the socket this was, from 1.
+    read: u32,
 }
 
-impl<'a> Reader<'a> {
-    /// Becomes the one reader of `sock`.
-    pub fn of(sock: &'a Sock) -> Reader<'a> {
-        let alone = sock.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        Reader { sock, _alone: alone, post: 0, delivered: 0 }
-    }
-
-    fn released(&mut self, guard: rxpath_mem::UserGuard<'_, TcpSock>) {
-        self.sock.publish_memory(&guard);
-        if guard.release() {
-            self.post |= post::BACKLOG;
-        }
-    }
-
-    /// Owns the socket and takes what covers `want` bytes. If there is nothing and `register` is set, the caller is
-    /// registered as a waiter before the socket is released, so that no wake-up is lost.
-    pub fn take(&mut self, want: usize, register: bool) -> ReadStep {
-        let mut sk = self.sock.lock.user();
-        let readable = sk.readable() as usize;
-        let step = if readable > 0 {
-            let first = sk.rx.queue.front().map_or(sk.rx.copied_seq, |skb| SeqNum(skb.seq));
-            let skip = (sk.rx.copied_seq - first).max(0) as usize;
-            let packets = sk.rx.queue.split_front_bytes(want.saturating_add(skip));
-            let len = packets.bytes().saturating_sub(skip).min(want);
-            ReadStep::Data(Taken { packets, skip, len })
-        } else {
-            self.nothing_to_read(&mut sk, register)
-        };
-        self.released(sk);
-        step
-    }
-
-    /// Copies without taking anything (`MSG_PEEK`). The socket is owned meanwhile.
-    pub fn peek(&mut self, buf: &mut [u8], register: bool) -> Result<usize, ReadStep> {
-        let mut sk = self.sock.lock.user();
-        if sk.readable() == 0 {
-            let step = self.nothing_to_read(&mut sk, register);
-            self.released(sk);
-            return Err(step);
-        }
-        let first = sk.rx.queue.front().map_or(sk.rx.copied_seq, |skb| SeqNum(skb.seq));
-        let (mut skip, mut done) = ((sk.rx.copied_seq - first).max(0) as usize, 0);
-        for skb in &sk.rx.queue {
+impl Taken {
+    /// Copies the packets to the buffer that was given to [`Sock::take`]: the one copy between the ring and the
+    /// application. Gives the bytes that were read in all.
+    pub fn copy_to(&self, buf: &mut [u8]) -> usize {
+        let (mut done, mut skip) = (0, self.skip);
+        for skb in &self.packets {
             done += skb.copy_to(skip, &mut buf[done..]);
             skip = 0;
         }
-        self.released(sk);
-        Ok(done)
+        done + self.part
     }
 
-    /// The order in which an empty queue is explained is the kernel's.
-    fn nothing_to_read(&self, sk: &mut TcpSock, register: bool) -> ReadStep {
-        if sk.user.done {
-            sk.rx.fin_queued = false;
-            return ReadStep::Eof;
-        }
-        if let Some(error) = sk.user.error.take() {
-            return ReadStep::Error(error);
-        }
-        if sk.user.rcv_shutdown {
-            sk.rx.fin_queued = false;
-            return ReadStep::Eof;
-        }
-        if matches!(sk.state, State::Close | State::Listen) {
-            return ReadStep::NotConnected;
-        }
-        ReadStep::Empty(register.then(|| {
-            sk.user.wait_recv = true;
-            self.sock.recv_wait.listen()
-        }))
-    }
-
-    /// Owns the socket again and accounts for the bytes that were copied (`taken.len()` or fewer): memory is given
-    /// back, the rest of the last packet goes back to the queue, and an ACK may be due. The emptied packets go into
-    /// `returns`; `visit` is told what was read of those packets whose lives are recorded.
-    pub fn finish(
-        &mut self,
-        taken: Taken,
-        copied: usize,
-        now: Time,
-        rmem_max: u32,
-        returns: &mut Returns,
-        mut visit: impl FnMut(ReadOf),
-    ) {
-        let Taken { mut packets, skip, len } = taken;
-        let copied = copied.min(len);
-        let first = packets.front().map_or(0, |skb| skb.len().saturating_sub(skip)).min(copied);
-        let mut left = copied + skip;
-        let mut charge = 0u32;
-        let mut rest = SkbQueue::new();
-        let mut freed = SkbQueue::new();
-        let mut part = None;
-        while let Some(skb) = packets.pop_front() {
-            let bytes = skb.len();
-            if left < bytes {
-                let read = left - if freed.is_empty() { skip.min(left) } else { 0 };
-                if skb.traced() && read > 0 {
-                    part = Some((skb.id, read as u32));
-                }
-                rest.push_back(skb);
-                left = 0;
-                continue;
-            }
-            left -= bytes;
-            charge += skb.truesize;
-            freed.push_back(skb);
-        }
-        let mut sk = self.sock.lock.user();
-        // The kernel looks at the reader's pace after each packet, of which within one call only the first can tell
-        // anything new; what is still queued then counts against it.
-        sk.rx.copied_seq += first as u32;
-        sk.rcv_space_adjust(now, rmem_max);
-        sk.rx.copied_seq += (copied - first) as u32;
-        sk.user.delivered += copied as u64;
-        sk.user.reads = sk.user.reads.wrapping_add(1);
-        let read = sk.user.reads;
-        sk.rx.uncharge(charge);
-        put_back(&mut sk, rest);
-        if sk.ack_due_after_read(copied as u32) {
-            self.post |= post::ACK;
-        }
-        self.released(sk);
-        let mut known = skip;
-        while let Some(skb) = freed.pop_front() {
+    /// The emptied packets go into `returns`; gives how many. `visit` is told what was read of packets whose lives are
+    /// recorded.
+    pub fn end(mut self, returns: &mut Returns, mut visit: impl FnMut(ReadOf)) -> u64 {
+        let (read, mut known, mut delivered) = (self.read, self.skip, 0);
+        while let Some(skb) = self.packets.pop_front() {
             if skb.traced() {
                 visit(ReadOf { id: skb.id, bytes: skb.len().saturating_sub(known) as u32, whole: true, read });
             }
             known = 0;
-            self.delivered += 1;
+            delivered += 1;
             returns.push(skb);
         }
-        if let Some((id, bytes)) = part {
-            visit(ReadOf { id, bytes, whole: false, read });
+        if let Some(id) = self.part_of {
+            visit(ReadOf { id, bytes: self.part as u32, whole: false, read });
         }
+        delivered
     }
 }
 
-/// What was taken and not read goes back in front of what came meanwhile.
-fn put_back(sk: &mut TcpSock, mut rest: SkbQueue) {
-    if !rest.is_empty() {
-        rest.append(&mut sk.rx.queue);
-        sk.rx.queue = rest;
+impl Sock {
+    /// Owns the socket and takes at most `buf.len()` bytes, which must not be 0, or says why there are none. With the
+    /// requests for the owner's Cpu ([`post`]). If there is nothing and `register` is set, the caller is registered as a
+    /// waiter before the socket is released, so that no wake-up is lost.
+    pub fn take(&self, buf: &mut [u8], register: bool, now: Time, rmem_max: u32) -> (Result<Taken, Nothing>, u8) {
+        let mut sk = self.lock.user();
+        if sk.readable() == 0 {
+            let nothing = self.nothing_to_read(&mut sk, register);
+            return (Err(nothing), self.released(sk));
+        }
+        let (taken, ack_due) = take(&mut sk, buf, now, rmem_max);
+        let ack = if ack_due { post::ACK } else { 0 };
+        (Ok(taken), ack | self.released(sk))
     }
+
+    /// Copies without taking anything (`MSG_PEEK`). The socket is owned meanwhile.
+    pub fn peek(&self, buf: &mut [u8], register: bool) -> (Result<usize, Nothing>, u8) {
+        let mut sk = self.lock.user();
+        if sk.readable() == 0 {
+            let nothing = self.nothing_to_read(&mut sk, register);
+            return (Err(nothing), self.released(sk));
+        }
+        let (mut skip, mut done) = (read_before(&sk), 0);
+        for skb in &sk.rx.queue {
+            done += skb.copy_to(skip, &mut buf[done..]);
+            skip = 0;
+        }
+        (Ok(done), self.released(sk))
+    }
+
+    /// Lets go of the socket; gives the requests that follow.
+    fn released(&self, guard: UserGuard<'_, TcpSock>) -> u8 {
+        self.publish_memory(&guard);
+        if guard.release() { post::BACKLOG } else { 0 }
+    }
+
+    /// The order in which an empty queue is explained is the kernel's.
+    fn nothing_to_read(&self, sk: &mut TcpSock, register: bool) -> Nothing {
+        if sk.user.done {
+            sk.rx.fin_queued = false;
+            return Nothing::Eof;
+        }
+        if let Some(error) = sk.user.error.take() {
+            return Nothing::Error(error);
+        }
+        if sk.user.rcv_shutdown {
+            sk.rx.fin_queued = false;
+            return Nothing::Eof;
+        }
+        if matches!(sk.state, State::Close | State::Listen) {
+            return Nothing::NotConnected;
+        }
+        Nothing::Empty(register.then(|| {
+            sk.user.wait_recv = true;
+            self.recv_wait.listen()
+        }))
+    }
+}
+
+/// Takes what fills `buf`, and accounts for it. Says whether an ACK is due.
+fn take(sk: &mut TcpSock, buf: &mut [u8], now: Time, rmem_max: u32) -> (Taken, bool) {
+    let skip = read_before(sk);
+    let (mut whole, mut first, mut charge) = (0, None, 0);
+    let packets = sk.rx.queue.split_front_while(|skb| {
+        let unread = skb.len().saturating_sub(if first.is_none() { skip } else { 0 });
+        let fits = unread <= buf.len() - whole;
+        if fits {
+            whole += unread;
+            first.get_or_insert(unread);
+            charge += skb.truesize;
+        }
+        fits
+    });
+    let next_skip = if packets.is_empty() { skip } else { 0 };
+    let next = sk.rx.queue.front().filter(|_| whole < buf.len());
+    let (part, part_of) = next.map_or((0, None), |skb| {
+        let part = skb.copy_to(next_skip, &mut buf[whole..]);
+        (part, skb.traced().then_some(skb.id))
+    });
+    let copied = (whole + part) as u32;
+    let first = first.unwrap_or(part) as u32;
+    // The kernel looks at the reader's pace after each packet, of which within one call only the first can tell anything
+    // new; what is still queued then counts against it.
+    sk.rx.copied_seq += first;
+    sk.rcv_space_adjust(now, rmem_max);
+    sk.rx.copied_seq += copied - first;
+    sk.user.delivered += u64::from(copied);
+    sk.user.reads = sk.user.reads.wrapping_add(1);
+    sk.rx.uncharge(charge);
+    let ack_due = sk.ack_due_after_read(copied);
+    (Taken { packets, skip, part, part_of, read: sk.user.reads }, ack_due)
+}
+
+/// Bytes of the first packet of the queue that were read before.
+fn read_before(sk: &TcpSock) -> usize {
+    let first = sk.rx.queue.front().map_or(sk.rx.copied_seq, |skb| SeqNum(skb.seq));
+    (sk.rx.copied_seq - first).max(0) as usize
 }

@@ -15,7 +15,7 @@ use crate::cx::{Cx, Rng};
 use crate::neigh;
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
-use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, ReadStep, Reader, Sock, WriteStep, post};
+use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, Nothing, Sock, Taken, WriteStep, post};
 use crate::tcp::{SockError, State, TcpSock};
 
 /// Why a listener could not be made.
@@ -183,31 +183,30 @@ impl Stack {
         if buf.is_empty() {
             return Ok(0);
         }
-        let mut reader = Reader::of(sock);
-        let result = match reader.take(buf.len(), register) {
-            ReadStep::Data(taken) => {
-                let copied = taken.copy_to(buf);
-                let mut returns = Returns::new();
-                let rcvbuf_max = self.0.rcvbuf_max.load(Ordering::Relaxed);
-                reader.finish(taken, copied, now, rcvbuf_max, &mut returns, |part| {
-                    let kind = if part.whole { EventKind::Recv } else { EventKind::RecvPart };
-                    let (id, other, cpu) = (part.id, PacketId::NONE, sock.cpu as u8);
-                    let event = Event { id, at: now, other, a: part.bytes, b: part.read, kind, cpu };
-                    lock(&self.0.user_life).record(event);
-                });
-                returns.flush();
-                if let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) {
-                    cell.user_mib.add_shared(Counter::CopiedRecv, copied as u64);
-                    cell.read.fetch_add(reader.delivered, Ordering::Relaxed);
-                }
-                Ok(copied)
-            }
-            step => self.no_bytes(step),
-        };
-        let requests = reader.post;
-        drop(reader);
+        let rcvbuf_max = self.0.rcvbuf_max.load(Ordering::Relaxed);
+        let (taken, requests) = sock.take(buf, register, now, rcvbuf_max);
+        let result = taken.map(|taken| self.deliver(sock, taken, buf, now)).or_else(|nothing| self.no_bytes(nothing));
         self.kick(sock, requests, now);
         result
+    }
+
+    /// Copies what was taken to the application, and ends its packets.
+    #[inline]
+    fn deliver(&self, sock: &Arc<Sock>, taken: Taken, buf: &mut [u8], now: Time) -> usize {
+        let copied = taken.copy_to(buf);
+        let mut returns = Returns::new();
+        let delivered = taken.end(&mut returns, |part| {
+            let kind = if part.whole { EventKind::Recv } else { EventKind::RecvPart };
+            let (id, other, cpu) = (part.id, PacketId::NONE, sock.cpu as u8);
+            let event = Event { id, at: now, other, a: part.bytes, b: part.read, kind, cpu };
+            lock(&self.0.user_life).record(event);
+        });
+        returns.flush();
+        if let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) {
+            cell.user_mib.add_shared(Counter::CopiedRecv, copied as u64);
+            cell.read.fetch_add(delivered, Ordering::Relaxed);
+        }
+        copied
     }
 
     /// Reads without taking (`MSG_PEEK`).
@@ -215,26 +214,22 @@ impl Stack {
     /// # Errors
     /// As [`Stack::recv`].
     pub fn peek(&self, sock: &Arc<Sock>, buf: &mut [u8], register: bool, now: Time) -> Result<usize, RecvError> {
-        let mut reader = Reader::of(sock);
-        let peeked = reader.peek(buf, register);
+        let (peeked, requests) = sock.peek(buf, register);
         if let (Ok(copied), Some(cell)) = (&peeked, self.0.cpus.get(usize::from(sock.cpu))) {
             cell.user_mib.add_shared(Counter::CopiedPeek, *copied as u64);
         }
-        let result = peeked.or_else(|step| self.no_bytes(step));
-        let requests = reader.post;
-        drop(reader);
+        let result = peeked.or_else(|nothing| self.no_bytes(nothing));
         self.kick(sock, requests, now);
         result
     }
 
-    fn no_bytes(&self, step: ReadStep) -> Result<usize, RecvError> {
-        match step {
-            ReadStep::Eof => Ok(0),
-            ReadStep::Error(error) => Err(RecvError::Failed(error)),
+    fn no_bytes(&self, nothing: Nothing) -> Result<usize, RecvError> {
+        match nothing {
+            Nothing::Eof => Ok(0),
+            Nothing::Error(error) => Err(RecvError::Failed(error)),
             _ if self.is_down() => Err(RecvError::Down),
-            ReadStep::NotConnected => Err(RecvError::NotConnected),
-            ReadStep::Empty(listener) => Err(RecvError::Empty(listener)),
-            ReadStep::Data(_) => Ok(0),
+            Nothing::NotConnected => Err(RecvError::NotConnected),
+            Nothing::Empty(listener) => Err(RecvError::Empty(listener)),
         }
     }
 
