@@ -74,7 +74,7 @@ mod avx2 {
     };
 
     use super::{LENGTHS, Pattern, V};
-    use crate::csum::avx2::{add_words, keep_fused, load, store, total_of_words};
+    use crate::csum::avx2::{add_words, keep_fused, load, store, total_of_few_words, total_of_words};
     use crate::csum::scalar;
 
     /// Copies a vector and adds its words to `lanes`.
@@ -110,8 +110,11 @@ mod avx2 {
                 // SAFETY: as above.
                 lanes = unsafe { copy_and_add(lanes, to, from) };
             }
+            let is_short = payload.len() <= usize::from(u16::MAX);
             // SAFETY: as above.
-            let total = unsafe { total_of_words(lanes, vectors.len()) };
+            let total = unsafe {
+                if is_short { total_of_few_words(lanes, vectors.len()) } else { total_of_words(lanes, vectors.len()) }
+            };
             if rest.is_empty() {
                 return Some(total);
             }

@@ -2,7 +2,7 @@
 //!
 //! In a stream nearly every frame has the headers of the one before but for identification, sequence number and
 //! checksums. So it can be compared whole with that one ([`pattern`]), and its checksums follow from sums that were made
-//! once ([`Sums`]). Receive offload recognises segments so, and the socket whose run is under way.
+//! once ([`TcpSum`], [`IpSum`]). Receive offload recognises segments so, and the socket whose run is under way.
 //!
 //! Offsets count from the Ethernet header of an IPv4 packet without options.
 
@@ -45,46 +45,55 @@ pub(crate) mod at {
     pub const URGENT: usize = 52;
 }
 
-/// Totals over headers, of what all segments of a flow have in common.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sums {
-    /// Of the pseudo-header and the TCP header but for sequence number and checksum.
-    tcp: u32,
-    /// Of the IPv4 header but for identification and checksum.
-    ip: u32,
-}
-
-/// A total whose sum is all ones is a multiple of this, or 0, which none is that counts in a protocol number.
+/// A total whose sum is all ones is a multiple of this, or 0, which none is that counts in a protocol number or a version.
 const ONES: u32 = 0xffff;
 
-impl Sums {
-    /// Of segments of `payload` bytes with headers like these, which start at the Ethernet header.
-    pub fn of(headers: &[u8; LONGEST], header_len: usize, payload: u32) -> Sums {
-        let mut blank = *headers;
-        for varying in [at::ID..at::ID + 2, at::IP_CHECKSUM..at::TUPLE, at::SEQ..at::ACK, at::CHECKSUM..at::URGENT] {
-            blank[varying].fill(0);
+/// Of all segments of a flow: the total of the IPv4 header but for identification and checksum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IpSum(u32);
+
+impl IpSum {
+    /// Of segments with headers like these.
+    pub fn of(headers: &[u8; LONGEST]) -> IpSum {
+        let mut ip = [0; at::PORTS - ETHERNET];
+        ip.copy_from_slice(&headers[ETHERNET..at::PORTS]);
+        for varying in [at::ID, at::IP_CHECKSUM] {
+            ip[varying - ETHERNET..][..2].fill(0);
         }
-        let (ip, tcp) = blank[ETHERNET..header_len.clamp(FIXED, LONGEST)].split_at(at::PORTS - ETHERNET);
-        // The pseudo-header: both addresses, the protocol, the length of the segment.
-        let segment_len = tcp.len() as u32 + payload;
-        let pseudo = csum::total(&blank[at::TUPLE..at::PORTS])
-            + u64::from(u16::from(IpProto::TCP).swap_bytes())
-            + u64::from((segment_len as u16).swap_bytes());
-        Sums { tcp: csum::fold(csum::total(tcp) + pseudo).into(), ip: csum::fold(csum::total(ip)).into() }
+        IpSum(csum::fold(csum::total(&ip)).into())
     }
 
     /// Whether the checksum in the IPv4 header of a segment of the flow is right.
     #[inline(always)]
-    pub fn ip_is_right(&self, frame: &[u8; FIXED]) -> bool {
+    pub fn is_right(self, frame: &[u8; FIXED]) -> bool {
         let varying = u32::from(le16(frame, at::ID)) + u32::from(le16(frame, at::IP_CHECKSUM));
-        (self.ip + varying).is_multiple_of(ONES)
+        (self.0 + varying).is_multiple_of(ONES)
+    }
+}
+
+/// Of all segments of a flow: the total of the pseudo-header and the TCP header but for sequence number and checksum.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TcpSum(u32);
+
+impl TcpSum {
+    /// Of segments of `payload` bytes with headers like these, which start at the Ethernet header.
+    pub fn of(headers: &[u8; LONGEST], header_len: usize, payload: u32) -> TcpSum {
+        let words = [at::TUPLE, at::TUPLE + 4, at::PORTS, at::ACK, at::DATA_OFFSET].map(|at| le32(headers, at));
+        // The pseudo-header: both addresses, which are there already, the protocol, the length of the segment.
+        let segment_len = (header_len - at::PORTS) as u32 + payload;
+        let total = words.iter().sum::<u64>()
+            + u64::from(le16(headers, at::URGENT))
+            + csum::total(&headers[FIXED..header_len.clamp(FIXED, LONGEST)])
+            + u64::from(u16::from(IpProto::TCP).swap_bytes())
+            + u64::from((segment_len as u16).swap_bytes());
+        TcpSum(csum::fold(total).into())
     }
 
     /// Whether the checksum in the TCP header of a segment is right, whose payload has this total.
     #[inline(always)]
-    pub fn tcp_is_right(&self, frame: &[u8; FIXED], payload: u64) -> bool {
+    pub fn is_right(self, frame: &[u8; FIXED], payload: u64) -> bool {
         let varying = u64::from(be32(frame, at::SEQ).swap_bytes()) + u64::from(le16(frame, at::CHECKSUM));
-        (u64::from(self.tcp) + varying + payload).is_multiple_of(u64::from(ONES))
+        (u64::from(self.0) + varying + payload).is_multiple_of(u64::from(ONES))
     }
 }
 
@@ -110,10 +119,46 @@ static COMMON: [u8; LONGEST] = {
 
 const _: () = assert!(at::ID == 18 && at::IP_CHECKSUM == 24 && at::CHECKSUM == 50, "the second bytes in `COMMON`");
 
+/// Identification, fragment word, time to live, protocol and header checksum of an IPv4 header: what changes in it from
+/// segment to segment, and the eight bytes around. As one number, so that one comparison and one addition do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ident(u64);
+
+impl Ident {
+    /// Of a frame.
+    #[inline(always)]
+    pub fn of(frame: &[u8; FIXED]) -> Ident {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&frame[at::ID..at::TUPLE]);
+        Ident(u64::from_be_bytes(bytes))
+    }
+
+    /// Of a frame that has these headers, but for its identification.
+    pub fn with(headers: &[u8; LONGEST], id: u16) -> Ident {
+        let checksum = csum::update(be16(headers, at::IP_CHECKSUM), be16(headers, at::ID), id);
+        let rest = u64::from(be32(headers, at::ID + 2)) & 0xffff_ffff;
+        Ident(u64::from(id) << 48 | rest << 16 | u64::from(checksum))
+    }
+
+    /// Of the next segment, whose identification is more by `step`, 0 or 1: its checksum is less by as much. Where one of
+    /// the two wraps this is no frame's: such a segment is not recognised, and is read in full.
+    #[inline(always)]
+    pub fn advance(&mut self, step: u16) {
+        let step = u64::from(step);
+        self.0 = self.0.wrapping_add((step << 48).wrapping_sub(step));
+    }
+}
+
 /// A 16-bit field as checksums add it: bytes in the order of little-endian words.
 #[inline(always)]
-fn le16(bytes: &[u8; FIXED], at: usize) -> u16 {
+fn le16(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// Two such fields at once.
+#[inline(always)]
+fn le32(bytes: &[u8], at: usize) -> u64 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]).into()
 }
 
 /// A 16-bit field.

@@ -210,7 +210,8 @@ impl World {
         self.frames.drain(..used);
         let next_is_wanted = self.peekable()
             && self.frames.front().is_some_and(|frame| {
-                (frame.bytes.len() as u16, frame.desc.hash, frame.desc.gso_size) == (wanted.0, wanted.1, 0)
+                (frame.bytes.len() as u16, frame.desc.hash) == wanted
+                    && (frame.desc.gso_size, frame.desc.gso_segs) == (0, 0)
             });
         let may_stop = used == limit || uses.len() > used;
         assert!(may_stop || !next_is_wanted, "stopped at a frame that could be used");

@@ -2,7 +2,7 @@
 
 use rxpath_wire::SeqNum;
 
-use crate::expect::{FIXED, LONGEST, Sums, at, be16, be32};
+use crate::expect::{FIXED, Ident, LONGEST, TcpSum, at, be32};
 
 /// The frame that comes next, as far as it is known. Its other headers are those of the first segment.
 #[derive(Clone, Copy, Debug)]
@@ -18,26 +18,26 @@ pub(super) struct Next {
     /// The device's hash, which may be 0.
     pub hash: u32,
     /// Over its headers.
-    pub sums: Sums,
+    pub sum: TcpSum,
 }
 
 impl Next {
     /// The next segment begins at `seq`, and its identification is one more than `id`. Nothing is known of its headers.
     pub fn counting(seq: SeqNum, id: u16, hash: u32) -> Next {
-        Next { frame_len: 0, seq, id: id.wrapping_add(1), id_step: 1, hash, sums: Sums::default() }
+        Next { frame_len: 0, seq, id: id.wrapping_add(1), id_step: 1, hash, sum: TcpSum::default() }
     }
 
     /// Its headers are as these, which start at the Ethernet header, and `payload` bytes follow.
     pub fn set_headers(&mut self, headers: &[u8; LONGEST], header_len: usize, payload: u32) {
         self.frame_len = header_len as u32 + payload;
-        self.sums = Sums::of(headers, header_len, payload);
+        self.sum = TcpSum::of(headers, header_len, payload);
     }
 
     /// Whether the fields of `frame` that change from segment to segment are those that come next, the IPv4 checksum
-    /// among them. The others are for [`crate::expect::pattern`] to compare.
+    /// among them. `ident`: of the segment that comes next. The others are for [`crate::expect::pattern`] to compare.
     #[inline(always)]
-    pub fn follows(&self, frame: &[u8; FIXED]) -> bool {
-        be32(frame, at::SEQ) == self.seq.0 && be16(frame, at::ID) == self.id && self.sums.ip_is_right(frame)
+    pub fn follows(&self, ident: Ident, frame: &[u8; FIXED]) -> bool {
+        be32(frame, at::SEQ) == self.seq.0 && Ident::of(frame) == ident
     }
 
     /// Moves on by one segment of `len` payload bytes.

@@ -17,7 +17,7 @@ use super::next::Next;
 use super::table::Spot;
 use super::{COPY_MAX, Gro, MAX_PACKET};
 use crate::cx::Cx;
-use crate::expect::{FIXED, LONGEST, STAMPED, pattern};
+use crate::expect::{FIXED, Ident, LONGEST, STAMPED, pattern};
 
 impl Gro {
     /// Merges the next frames of the ring, at most `limit`, into the packet that was merged last, as long as each is the
@@ -35,9 +35,9 @@ impl Gro {
         }
         let limit = limit.min(held.segments_to_come(ifindex));
         let (used, copied) = if usize::from(held.header_len) == FIXED {
-            vectorized(Streak::<FIXED> { held, ring, limit })
+            streak::<FIXED>(held, ring, limit)
         } else {
-            vectorized(Streak::<STAMPED> { held, ring, limit })
+            streak::<STAMPED>(held, ring, limit)
         };
         if copied > 0 {
             cx.count_n(Counter::CopiedGro, copied as u64);
@@ -75,21 +75,30 @@ impl Next {
     fn is_whole<const N: usize>(&self, headers: &[u8; LONGEST], frame: &[u8], is_good: bool) -> bool {
         let (Some(pattern), Some(fixed)) = (pattern::<N>(headers), frame.first_chunk::<FIXED>()) else { return false };
         frame.len() == self.frame_len as usize
-            && self.follows(fixed)
+            && self.follows(Ident::with(headers, self.id), fixed)
             && pattern.matches(frame)
-            && (is_good || frame.get(N..).is_some_and(|payload| self.sums.tcp_is_right(fixed, csum::total(payload))))
+            && (is_good || frame.get(N..).is_some_and(|payload| self.sum.is_right(fixed, csum::total(payload))))
     }
 }
 
-/// The loop over the frames of a ring that continue a packet whose headers have `N` bytes.
-struct Streak<'a, const N: usize> {
+/// Frames of a ring that continue a packet whose headers have `N` bytes: how many, and payload bytes copied for it.
+#[inline(always)]
+fn streak<const N: usize>(held: &mut Held, ring: &mut RxRing, limit: usize) -> (usize, usize) {
+    if held.mss as usize <= COPY_MAX && held.skb.tail().bytes_left() >= held.mss as usize {
+        vectorized(Streak::<N, true> { held, ring, limit })
+    } else {
+        vectorized(Streak::<N, false> { held, ring, limit })
+    }
+}
+
+/// The loop over them: one that copies payloads to the packet's tail as long as there is room, and one that chains.
+struct Streak<'a, const N: usize, const COPY: bool> {
     held: &'a mut Held,
     ring: &'a mut RxRing,
     limit: usize,
 }
 
-impl<const N: usize> Vectorized for Streak<'_, N> {
-    /// Frames merged, and payload bytes copied for it.
+impl<const N: usize, const COPY: bool> Vectorized for Streak<'_, N, COPY> {
     type Output = (usize, usize);
 
     #[inline(always)]
@@ -97,48 +106,49 @@ impl<const N: usize> Vectorized for Streak<'_, N> {
         let Streak { held, ring, limit } = self;
         let Some(pattern) = pattern::<N>(&held.header) else { return (0, 0) };
         // By value, so that it stays in registers.
-        let mut expected = Expected { next: held.next, mss: held.mss, pattern, simd };
+        let (next, mss) = (held.next, held.mss);
+        let ident = Ident::with(&held.header, next.id);
+        let mut expected = Expected::<S, N, COPY> { next, ident, mss, pattern, simd };
         let mut tail = held.skb.tail();
-        let used = ring.use_in_place(limit, (held.next.frame_len as u16, held.next.hash), &mut tail, &mut expected);
+        let used = ring.use_in_place(limit, (next.frame_len as u16, next.hash), &mut tail, &mut expected);
         (used, tail.bytes_taken())
     }
 }
 
 /// The frame that is expected next in a ring.
-struct Expected<'a, S: Simd, const N: usize> {
+struct Expected<'a, S: Simd, const N: usize, const COPY: bool> {
     next: Next,
+    ident: Ident,
     mss: u32,
     pattern: Pattern<'a, N>,
     simd: S,
 }
 
-impl<S: Simd, const N: usize> FrameUser for Expected<'_, S, N> {
+impl<S: Simd, const N: usize, const COPY: bool> FrameUser for Expected<'_, S, N, COPY> {
     /// Merges a frame if it is the expected one: copies its payload, or says that it is to be chained.
     #[inline(always)]
     fn use_frame(&mut self, tail: &mut Tail<'_>, frame: &[u8], summed: IpSummed) -> Use {
         let Some((fixed, len)) = frame.first_chunk::<FIXED>().zip(frame.len().checked_sub(N)) else { return Use::None };
-        if !self.next.follows(fixed) {
+        if !self.next.follows(self.ident, fixed) {
             return Use::None;
         }
         let is_good = summed.is_known_good();
-        let used = if len <= COPY_MAX
-            && let Some(room) = tail.room(len)
-        {
+        let used = if COPY {
+            let Some(room) = tail.room(len) else { return Use::None };
             // What was copied and is not taken is nothing.
             let Some(payload) = self.pattern.copy_behind(self.simd, frame, room) else { return Use::None };
-            if !is_good && !self.next.sums.tcp_is_right(fixed, payload) {
+            if !is_good && !self.next.sum.is_right(fixed, payload) {
                 return Use::None;
             }
             tail.take(len);
             Use::Copied
-        } else if self.pattern.matches(frame)
-            && (is_good || self.next.sums.tcp_is_right(fixed, csum::total(&frame[N..])))
-        {
+        } else if self.pattern.matches(frame) && (is_good || self.next.sum.is_right(fixed, csum::total(&frame[N..]))) {
             Use::Chained { skip: N }
         } else {
             return Use::None;
         };
-        self.next.advance(self.mss);
+        self.next.seq += self.mss;
+        self.ident.advance(self.next.id_step);
         used
     }
 }

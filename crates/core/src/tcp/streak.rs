@@ -19,7 +19,7 @@ use rxpath_wire::{SeqNum, TcpFlags, TcpOptions};
 use super::recovery::CaState;
 use super::{State, TcpSock};
 use crate::cx::Cx;
-use crate::expect::{ETHERNET, FIXED, LONGEST, STAMPED, Sums, at, be32, pattern};
+use crate::expect::{ETHERNET, FIXED, IpSum, LONGEST, STAMPED, TcpSum, at, be32, pattern};
 use crate::nic::{Joins, TruesizeModel};
 
 /// Payloads up to this many bytes are copied behind the tail's; longer ones keep their slot and are chained.
@@ -64,7 +64,8 @@ impl TcpSock {
                 sk: self,
                 cx,
                 headers: &headers,
-                sums: Sums::of(&headers, header_len, payload),
+                ip_sum: IpSum::of(&headers),
+                tcp_sum: TcpSum::of(&headers, header_len, payload),
                 stamps,
                 payload,
                 truesize: source.truesize.charge(frame_len as u32),
@@ -179,7 +180,8 @@ struct Segments<'a> {
     sk: &'a mut TcpSock,
     cx: &'a mut Cx,
     headers: &'a [u8; LONGEST],
-    sums: Sums,
+    ip_sum: IpSum,
+    tcp_sum: TcpSum,
     stamps: Option<(u32, u32)>,
     /// Bytes of payload of each.
     payload: u32,
@@ -203,7 +205,7 @@ impl<S: Simd, const N: usize> FrameUser for Predicted<'_, S, N> {
     fn use_frame(&mut self, tail: &mut Tail<'_>, frame: &[u8], summed: IpSummed) -> Use {
         let Predicted { segments, pattern, simd } = self;
         let Some((fixed, len)) = frame.first_chunk::<FIXED>().zip(frame.len().checked_sub(N)) else { return Use::None };
-        if be32(fixed, at::SEQ) != segments.sk.rx.rcv_nxt.0 || !segments.sums.ip_is_right(fixed) {
+        if be32(fixed, at::SEQ) != segments.sk.rx.rcv_nxt.0 || !segments.ip_sum.is_right(fixed) {
             return Use::None;
         }
         let Some((charge, joins, hit)) = segments.fits() else { return Use::None };
@@ -213,12 +215,12 @@ impl<S: Simd, const N: usize> FrameUser for Predicted<'_, S, N> {
         {
             // What was copied and is not taken is nothing.
             let Some(payload) = pattern.copy_behind(*simd, frame, room) else { return Use::None };
-            if !is_good && !segments.sums.tcp_is_right(fixed, payload) {
+            if !is_good && !segments.tcp_sum.is_right(fixed, payload) {
                 return Use::None;
             }
             tail.take(len);
             Use::Copied
-        } else if pattern.matches(frame) && (is_good || segments.sums.tcp_is_right(fixed, csum::total(&frame[N..]))) {
+        } else if pattern.matches(frame) && (is_good || segments.tcp_sum.is_right(fixed, csum::total(&frame[N..]))) {
             Use::Chained { skip: N }
         } else {
             return Use::None;

@@ -168,7 +168,7 @@ impl RxRing {
     }
 
     /// Uses frames where they lie: shows at most `limit` of the next frames to `user`, one after the other, as long as each
-    /// is one that [`RxRing::peek`] would show, has `len` bytes and this hash, is no super-frame, and is of use. Gives the
+    /// is one that [`RxRing::peek`] would show, has `len` bytes and this hash, says nothing of segments, and is of use. Gives the
     /// number of frames used.
     #[inline(always)]
     pub fn use_in_place(
@@ -181,15 +181,15 @@ impl RxRing {
         let ready = self.driver.ready().min(limit);
         let run = self.driver.completed_run();
         let (mut used, mut copied) = (0, 0);
+        let mut next = run.buffer(0);
         while used < ready
             && let Some(report) = run.report(used)
-            && report.is_plain()
-            && (report.len, report.hash, report.gso_size) == (len, hash, 0)
+            && report.is_plain_like(len, hash)
         {
-            let ahead = run.buffer(used + 1).buffer().wrapping_add(RX_HEADROOM);
+            let slot = std::mem::replace(&mut next, run.buffer(used + 1));
+            let ahead = next.buffer().wrapping_add(RX_HEADROOM);
             prefetch::at(ahead);
             prefetch::at(ahead.wrapping_add(63));
-            let slot = run.buffer(used);
             // SAFETY: the place is completed, so the slot belongs to the driver, and `self` is borrowed as long as the bytes.
             let frame = unsafe { frame(slot, len) };
             match user.use_frame(tail, frame, report.csum) {

@@ -16,8 +16,8 @@ pub struct Tail<'a> {
     end: *mut u8,
     /// Bytes that the last slot may still take.
     room: usize,
-    /// Bytes that were taken in the last slot and are not in its length.
-    taken: usize,
+    /// Bytes that it might when its length was written last.
+    room_before: usize,
     /// Bytes that were taken in slots whose length says so.
     committed: usize,
     /// Bytes that the packet has grown by in fragments.
@@ -38,7 +38,7 @@ impl Skb {
         let is_full = self.link().data_len > u32::MAX / 2;
         let room = if is_shared || is_full { 0 } else { linear_tailroom(link) };
         let end = last.byte(link.data_off + i32::from(link.len));
-        Tail { head, first, last, end, room, taken: 0, committed: 0, grown: 0, is_full, packet: PhantomData }
+        Tail { head, first, last, end, room, room_before: room, committed: 0, grown: 0, is_full, packet: PhantomData }
     }
 }
 
@@ -61,13 +61,18 @@ impl Tail<'_> {
         let n = n.min(self.room);
         self.end = self.end.wrapping_add(n);
         self.room -= n;
-        self.taken += n;
+    }
+
+    /// Bytes that the last slot may still take.
+    #[inline(always)]
+    pub fn bytes_left(&self) -> usize {
+        self.room
     }
 
     /// Bytes that were taken so far, in whichever slot.
     #[inline]
     pub fn bytes_taken(&self) -> usize {
-        self.committed + self.taken
+        self.committed + (self.room_before - self.room)
     }
 
     /// Appends a slot with a frame of `len` bytes as a fragment, without the frame's first `skip` bytes. False, and nothing
@@ -91,6 +96,7 @@ impl Tail<'_> {
         self.last = slot;
         self.end = slot.byte((LINE + RX_HEADROOM + len) as i32);
         self.room = SlotClass::Frame.capacity() - RX_HEADROOM - len;
+        self.room_before = self.room;
         self.grown += (len - skip) as u32;
         true
     }
@@ -98,7 +104,8 @@ impl Tail<'_> {
     /// Writes the length of the last slot.
     #[inline(always)]
     fn commit(&mut self) {
-        let taken = std::mem::take(&mut self.taken);
+        let taken = self.room_before - self.room;
+        self.room_before = self.room;
         self.committed += taken;
         // SAFETY: the last slot belongs to the packet, which is borrowed mutably, and no reference to its line lives.
         unsafe { self.last.link_mut() }.len += taken as u16;
