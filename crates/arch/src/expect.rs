@@ -110,10 +110,13 @@ mod avx2 {
                 // SAFETY: as above.
                 lanes = unsafe { copy_and_add(lanes, to, from) };
             }
-            let is_short = payload.len() <= usize::from(u16::MAX);
-            // SAFETY: as above.
-            let total = unsafe {
-                if is_short { total_of_few_words(lanes, vectors.len()) } else { total_of_words(lanes, vectors.len()) }
+            let count = vectors.len();
+            let total = if payload.len() <= usize::from(u16::MAX) {
+                // SAFETY: as above.
+                unsafe { total_of_few_words(lanes, count) }
+            } else {
+                // SAFETY: as above.
+                unsafe { total_of_words(lanes, count) }
             };
             if rest.is_empty() {
                 return Some(total);

@@ -7,31 +7,24 @@ use rxpath_mem::{IpSummed, Skb};
 use rxpath_trace::{Consumed, Counter, EventKind, PacketId, Time};
 use rxpath_wire::{IpProto, TcpFlags};
 
+use super::flow::Flow;
 use super::inet::frame;
-use super::next::Next;
 use super::segment::Segment;
 use super::{COPY_MAX, MAX_PACKET};
 use crate::cx::Cx;
-use crate::expect::{ETHERNET, FIXED, LONGEST, STAMPED, at, be32};
+use crate::expect::{ETHERNET, FIXED, at, be32};
 
 /// A packet that waits for its continuation, with what the comparison needs beside it, so that the packet's own lines
 /// are touched only to append.
 #[derive(Debug)]
 pub(super) struct Held {
     pub skb: Skb,
-    /// The frame that comes next.
-    pub next: Next,
-    /// Headers of the first segment, from the Ethernet header on; valid to `header_len`.
-    pub header: [u8; LONGEST],
-    /// 54 to 94.
-    pub header_len: u8,
+    /// What its segments have in common, and the one that comes next.
+    pub flow: Flow,
     /// FIN and PSH of the segments merged behind the first.
     marks: u8,
     /// Segments so far.
     pub segs: u16,
-    pub ifindex: u16,
-    /// Payload of the first segment: no later one may be longer.
-    pub mss: u32,
     /// IPv4 total length so far.
     pub packet_len: u32,
     /// Memory charged for a frame of the expected length.
@@ -43,72 +36,46 @@ pub(super) struct Held {
 impl Held {
     /// A packet becomes the head of a possible merge.
     pub fn new(skb: Skb, segment: &Segment, now: Time) -> Held {
-        let mut header = [0; LONGEST];
-        let packet_len = skb.len();
-        // What lies behind shorter headers is payload, and no business of anybody.
-        match frame(&skb) {
-            Some(frame) if let Some(all) = frame.first_chunk() => header = *all,
-            Some(frame) => header[..frame.len()].copy_from_slice(frame),
-            None => {}
-        }
-        let mut held = Held {
-            // Most senders count identifications; the second segment decides it.
-            next: Next::counting(segment.seq + segment.len, segment.id, skb.hash),
-            header_len: segment.header_len.min(LONGEST) as u8,
-            marks: 0,
-            segs: 1,
-            ifindex: skb.ifindex,
-            mss: segment.len,
-            packet_len: packet_len as u32,
-            truesize_each: skb.truesize,
-            since: now,
-            header,
-            skb,
-        };
-        held.expect();
-        held
+        let flow = Flow::of(&skb, segment);
+        Held::first(skb, flow, now)
     }
 
-    /// Notes what the next frame looks like, if headers are of the usual lengths.
-    fn expect(&mut self) {
-        let header_len = usize::from(self.header_len);
-        if matches!(header_len, FIXED | STAMPED) {
-            self.next.set_headers(&self.header, header_len, self.mss);
-        }
+    /// As [`Held::new`], for the packet that `flow` expects.
+    pub fn going_on(skb: Skb, mut flow: Flow, now: Time) -> Held {
+        flow.begin_anew(&skb);
+        Held::first(skb, flow, now)
     }
 
-    /// Whether a frame is of the same flow: device, Ethernet header, addresses and ports.
-    pub fn same_flow(&self, fixed: &[u8; FIXED], ifindex: u16) -> bool {
-        self.ifindex == ifindex
-            && self.header[at::TUPLE..at::SEQ] == fixed[at::TUPLE..at::SEQ]
-            && self.header[..ETHERNET] == fixed[..ETHERNET]
+    fn first(skb: Skb, flow: Flow, now: Time) -> Held {
+        let (packet_len, truesize_each) = (skb.len() as u32, skb.truesize);
+        Held { skb, flow, marks: 0, segs: 1, packet_len, truesize_each, since: now }
     }
 
     /// Whether a segment of the same flow goes on where the held packet ends, with nothing changed on the way.
     pub fn continued_by(&self, skb: &Skb, segment: &Segment) -> bool {
         let Some(new) = frame(skb) else { return false };
-        let own = &self.header;
+        let own = &self.flow.header;
         // Type of service, time to live, don't-fragment.
         let network = own[15] == new[15] && own[22] == new[22] && own[20..22] == new[20..22];
-        let id = segment.id == self.next.id || (self.segs == 1 && segment.id == self.next.id.wrapping_sub(1));
+        let id = segment.id == self.flow.next.id || (self.segs == 1 && segment.id == self.flow.next.id.wrapping_sub(1));
         // Acknowledgement number; data offset, flags and window; options. FIN and PSH may come in.
         let differing_flags = (own[at::FLAGS] ^ new[at::FLAGS]) & !(TcpFlags::FIN.0 | TcpFlags::PSH.0);
         let transport = own[at::ACK..at::FLAGS] == new[at::ACK..at::FLAGS]
             && differing_flags == 0
             && own[at::WINDOW..at::CHECKSUM] == new[at::WINDOW..at::CHECKSUM]
             && own[FIXED..].get(..segment.header_len - FIXED) == new.get(FIXED..segment.header_len);
-        let in_order = segment.seq == self.next.seq
-            && (1..=self.mss).contains(&segment.len)
+        let in_order = segment.seq == self.flow.next.seq
+            && (1..=self.flow.mss).contains(&segment.len)
             && self.packet_len + segment.len <= MAX_PACKET;
         !segment.alone && network && id && transport && in_order
     }
 
     /// Merges a segment that continues this packet.
     pub fn merge_segment(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment) -> Result<(), Skb> {
-        let is_constant = segment.id != self.next.id;
+        let is_constant = segment.id != self.flow.next.id;
         self.merge(cx, skb, segment.len, segment.flags)?;
         if is_constant {
-            (self.next.id_step, self.next.id) = (0, segment.id);
+            (self.flow.next.id_step, self.flow.next.id) = (0, segment.id);
         }
         self.marks |= segment.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0);
         Ok(())
@@ -119,7 +86,7 @@ impl Held {
     /// its slot belongs to another pool.
     pub fn merge(&mut self, cx: &mut Cx, mut skb: Skb, len: u32, flags: TcpFlags) -> Result<(), Skb> {
         let (id, traced) = (skb.id, skb.traced());
-        let headers = usize::from(self.header_len) - ETHERNET;
+        let headers = usize::from(self.flow.header_len) - ETHERNET;
         let short = len as usize <= COPY_MAX && skb.data_len() == 0;
         if short && skb.data().get(headers..).is_some_and(|payload| self.skb.append_bytes(payload)) {
             self.skb.truesize += skb.truesize;
@@ -146,7 +113,7 @@ impl Held {
     /// what they say is told now.
     #[cold]
     pub fn record_merged(&self, cx: &mut Cx, id: PacketId, len: u32, flags: TcpFlags) {
-        let [src, dst, ports] = [0, 4, 8].map(|offset| be32(&self.header, at::TUPLE + offset));
+        let [src, dst, ports] = [0, 4, 8].map(|offset| be32(&self.flow.header, at::TUPLE + offset));
         cx.record(id, EventKind::Addresses, src, dst, PacketId::NONE);
         cx.record(id, EventKind::Ports, ports, u32::from(flags.0), PacketId::NONE);
         cx.record(id, EventKind::GroMerged, len, u32::from(self.segs), self.skb.id);
@@ -154,25 +121,25 @@ impl Held {
 
     /// Flags of the first segment.
     pub fn flags(&self) -> TcpFlags {
-        TcpFlags(self.header[at::FLAGS])
+        TcpFlags(self.flow.header[at::FLAGS])
     }
 
     /// Moves on by one merged segment of `len` payload bytes.
     #[inline(always)]
     pub fn advance(&mut self, len: u32) {
-        self.next.advance(len);
+        self.flow.next.advance(len);
         self.packet_len += len;
         self.segs += 1;
     }
 
     /// Whether a segment that was just merged ends the packet: shorter than the first, or in haste.
     pub fn is_full_stop(&self, segment: &Segment) -> bool {
-        segment.len < self.mss || segment.is_urgent()
+        segment.len < self.flow.mss || segment.is_urgent()
     }
 
     /// Payload bytes so far.
     pub fn payload_len(&self) -> u32 {
-        self.packet_len + ETHERNET as u32 - u32::from(self.header_len)
+        self.packet_len + ETHERNET as u32 - u32::from(self.flow.header_len)
     }
 
     /// Whether the head came before `then`.
@@ -185,7 +152,7 @@ impl Held {
     pub fn finish(&mut self) {
         if self.segs > 1 {
             self.rewrite();
-            self.skb.gso_size = self.mss as u16;
+            self.skb.gso_size = self.flow.mss as u16;
             self.skb.gso_segs = self.segs;
             self.skb.ip_summed = IpSummed::Unnecessary;
         }

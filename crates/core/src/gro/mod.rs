@@ -5,7 +5,7 @@
 //! holds it, merges it into a held one, or passes it on; [`Gro::streak`] merges the next frame of the ring straight
 //! into the packet that was merged last, without making an [`Skb`]; [`Gro::flush`] lets go of what is held, at the end
 //! of a poll. The rules, which packets merge and what flushes, are those of Linux 6.18: `inet` screens IPv4, `segment`
-//! reads and verifies the TCP header, `held` compares and merges, `table` is the buckets; `next` says what the frame that
+//! reads and verifies the TCP header, `held` compares and merges, `table` is the buckets; `flow` says what the frame that
 //! is expected looks like, and `streak` recognises it, which spares all of that.
 //!
 //! Mirrors `dev_gro_receive`, `inet_gro_receive`, `tcp4_gro_receive`, `tcp_gro_receive`, `skb_gro_receive`,
@@ -20,9 +20,9 @@
 //! Neighbours: the NAPI poll calls, `path` takes what comes out. Nothing here panics on received bytes. A `Gro`
 //! must be flushed before it is dropped.
 
+mod flow;
 mod held;
 mod inet;
-mod next;
 mod segment;
 mod streak;
 mod table;
@@ -32,6 +32,7 @@ mod tests;
 use rxpath_mem::{IpSummed, Skb, SkbQueue};
 use rxpath_trace::{EventKind, GroPass, Holder, PacketId, Time};
 
+use self::flow::Flow;
 use self::held::Held;
 use self::inet::Screen;
 use self::segment::Segment;
@@ -49,6 +50,8 @@ pub struct Gro {
     table: Table,
     /// The packet that took a segment last: where a streak goes on.
     last: Option<Spot>,
+    /// The flow of the merged packet that went last: the next burst often begins where that one ended.
+    recent: Option<Flow>,
 }
 
 impl Default for Gro {
@@ -60,7 +63,7 @@ impl Default for Gro {
 impl Gro {
     /// An empty one. All memory that it will ever use is allocated here, about 14 KiB.
     pub fn new() -> Gro {
-        Gro { table: Table::new(), last: None }
+        Gro { table: Table::new(), last: None, recent: None }
     }
 
     /// Packets held, 0 to 64.
@@ -80,14 +83,22 @@ impl Gro {
             self.flush(cx, out, None);
             return pass(cx, skb, GroPass::Off, out);
         }
-        let (mut skb, spot) = match self.receive_expected(cx, skb) {
+        let (skb, spot) = match self.receive_expected(cx, skb) {
             Ok(()) => return,
             Err(other) => other,
+        };
+        let skb = match spot {
+            None if more => match self.hold_expected(cx, skb, out) {
+                Ok(()) => return,
+                Err(other) => other,
+            },
+            _ => skb,
         };
         let segment = match inet::screen(&skb) {
             Screen::Normal(why) => return pass(cx, skb, why, out),
             Screen::Tcp(segment) => segment,
         };
+        let mut skb = skb;
         if segment.verified {
             skb.ip_summed = IpSummed::Unnecessary;
         }
@@ -151,10 +162,28 @@ impl Gro {
         Ok(())
     }
 
-    /// Holds `skb` as the head of a new packet. The ninth of a bucket pushes out the oldest (`gro_flush_oldest`).
+    /// Holds `skb`, whose flow is not held, as the head of a new packet, if it goes on where the merged packet ended that
+    /// went last: then its headers are known to be such as are held, and its checksum was verified. Or gives it back.
+    #[inline]
+    fn hold_expected(&mut self, cx: &mut Cx, mut skb: Skb, out: &mut SkbQueue) -> Result<(), Skb> {
+        let Some(flow) = self.recent.filter(|flow| flow.goes_on_with(&skb)) else { return Err(skb) };
+        if !skb.ip_summed.is_known_good() {
+            skb.ip_summed = IpSummed::Unnecessary;
+        }
+        let held = Held::going_on(skb, flow, cx.now);
+        self.put(cx, held, out);
+        Ok(())
+    }
+
+    /// Holds `skb` as the head of a new packet.
     fn hold(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment, out: &mut SkbQueue) {
-        let (id, traced) = (skb.id, skb.traced());
         let held = Held::new(skb, segment, cx.now);
+        self.put(cx, held, out);
+    }
+
+    /// Puts a packet into its bucket. The ninth pushes out the oldest (`gro_flush_oldest`).
+    fn put(&mut self, cx: &mut Cx, held: Held, out: &mut SkbQueue) {
+        let (id, traced, len) = (held.skb.id, held.skb.traced(), held.flow.mss);
         if let Some(oldest) = self.table.in_the_way(&held) {
             self.complete(cx, oldest, out);
         }
@@ -162,7 +191,7 @@ impl Gro {
         self.last = Some(spot);
         cx.hold(Holder::Gro);
         if traced {
-            cx.record(id, EventKind::GroHeld, segment.len, self.table.beside(spot), PacketId::NONE);
+            cx.record(id, EventKind::GroHeld, len, self.table.beside(spot), PacketId::NONE);
         }
     }
 
@@ -170,6 +199,9 @@ impl Gro {
     fn complete(&mut self, cx: &mut Cx, spot: Spot, out: &mut SkbQueue) {
         let Some(held) = self.table.held_mut(spot) else { return };
         let (segs, payload) = (u32::from(held.segs), held.payload_len());
+        if held.segs > 1 && held.flow.next.frame_len != 0 {
+            self.recent = Some(held.flow);
+        }
         held.finish();
         let Some(skb) = self.table.remove(spot) else { return };
         cx.release(Holder::Gro);

@@ -11,13 +11,12 @@ use rxpath_arch::vector::{Simd, Vectorized, vectorized};
 use rxpath_mem::{FrameUser, IpSummed, RxRing, Skb, Tail, Use};
 use rxpath_trace::{Consumed, Counter};
 
+use super::flow::Next;
 use super::held::Held;
-use super::inet;
-use super::next::Next;
 use super::table::Spot;
 use super::{COPY_MAX, Gro, MAX_PACKET};
 use crate::cx::Cx;
-use crate::expect::{FIXED, Ident, LONGEST, STAMPED, pattern};
+use crate::expect::{FIXED, Ident, STAMPED, pattern};
 
 impl Gro {
     /// Merges the next frames of the ring, at most `limit`, into the packet that was merged last, as long as each is the
@@ -30,11 +29,11 @@ impl Gro {
     #[inline(never)]
     pub fn streak(&mut self, cx: &Cx, ring: &mut RxRing, limit: usize, ifindex: u16) -> (usize, usize) {
         let Some(held) = self.last.and_then(|spot| self.table.held_mut(spot)) else { return (0, 0) };
-        if held.next.frame_len == 0 {
+        if held.flow.next.frame_len == 0 {
             return (0, 0);
         }
         let limit = limit.min(held.segments_to_come(ifindex));
-        let (used, copied) = if usize::from(held.header_len) == FIXED {
+        let (used, copied) = if usize::from(held.flow.header_len) == FIXED {
             streak::<FIXED>(held, ring, limit)
         } else {
             streak::<STAMPED>(held, ring, limit)
@@ -43,48 +42,25 @@ impl Gro {
             cx.count_n(Counter::CopiedGro, copied as u64);
         }
         held.went_on(cx, used as u32);
-        (used, used * held.next.frame_len as usize)
+        (used, used * held.flow.next.frame_len as usize)
     }
 
     /// Merges `skb` into the packet held at `spot`, if it is the frame that comes next there; or gives it back.
     #[inline]
     pub(super) fn merge_expected(&mut self, cx: &mut Cx, spot: Option<Spot>, skb: Skb) -> Result<(), Skb> {
         let Some(held) = spot.and_then(|spot| self.table.held_mut(spot)) else { return Err(skb) };
-        let Some(frame) = inet::frame(&skb).filter(|_| skb.data_len() == 0) else { return Err(skb) };
-        let is_other = skb.hash != held.next.hash || skb.gso_size != 0 || skb.data_len() != 0;
-        if is_other || held.segments_to_come(skb.ifindex) == 0 {
+        if held.segments_to_come(skb.ifindex) == 0 || !held.flow.goes_on_with(&skb) {
             return Err(skb);
         }
-        let is_good = skb.ip_summed.is_known_good();
-        let is_next = if usize::from(held.header_len) == FIXED {
-            held.next.is_whole::<FIXED>(&held.header, frame, is_good)
-        } else {
-            held.next.is_whole::<STAMPED>(&held.header, frame, is_good)
-        };
-        if !is_next {
-            return Err(skb);
-        }
-        let (len, flags) = (held.mss, held.flags());
+        let (len, flags) = (held.flow.mss, held.flags());
         held.merge(cx, skb, len, flags)
-    }
-}
-
-impl Next {
-    /// Whether a frame is the one that comes next, its checksum right or known to be. `headers`: of the first segment.
-    #[inline(always)]
-    fn is_whole<const N: usize>(&self, headers: &[u8; LONGEST], frame: &[u8], is_good: bool) -> bool {
-        let (Some(pattern), Some(fixed)) = (pattern::<N>(headers), frame.first_chunk::<FIXED>()) else { return false };
-        frame.len() == self.frame_len as usize
-            && self.follows(Ident::with(headers, self.id), fixed)
-            && pattern.matches(frame)
-            && (is_good || frame.get(N..).is_some_and(|payload| self.sum.is_right(fixed, csum::total(payload))))
     }
 }
 
 /// Frames of a ring that continue a packet whose headers have `N` bytes: how many, and payload bytes copied for it.
 #[inline(always)]
 fn streak<const N: usize>(held: &mut Held, ring: &mut RxRing, limit: usize) -> (usize, usize) {
-    if held.mss as usize <= COPY_MAX && held.skb.tail().bytes_left() >= held.mss as usize {
+    if held.flow.mss as usize <= COPY_MAX && held.skb.tail().bytes_left() >= held.flow.mss as usize {
         vectorized(Streak::<N, true> { held, ring, limit })
     } else {
         vectorized(Streak::<N, false> { held, ring, limit })
@@ -104,10 +80,10 @@ impl<const N: usize, const COPY: bool> Vectorized for Streak<'_, N, COPY> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> (usize, usize) {
         let Streak { held, ring, limit } = self;
-        let Some(pattern) = pattern::<N>(&held.header) else { return (0, 0) };
+        let Some(pattern) = pattern::<N>(&held.flow.header) else { return (0, 0) };
         // By value, so that it stays in registers.
-        let (next, mss) = (held.next, held.mss);
-        let ident = Ident::with(&held.header, next.id);
+        let (next, mss) = (held.flow.next, held.flow.mss);
+        let ident = Ident::with(&held.flow.header, next.id);
         let mut expected = Expected::<S, N, COPY> { next, ident, mss, pattern, simd };
         let mut tail = held.skb.tail();
         let used = ring.use_in_place(limit, (next.frame_len as u16, next.hash), &mut tail, &mut expected);
@@ -157,15 +133,15 @@ impl Held {
     /// Segments of the expected length that the packet may still take from a device.
     #[inline(always)]
     fn segments_to_come(&self, ifindex: u16) -> usize {
-        if ifindex == self.ifindex { ((MAX_PACKET - self.packet_len) / self.mss.max(1)) as usize } else { 0 }
+        if ifindex == self.flow.ifindex { ((MAX_PACKET - self.packet_len) / self.flow.mss.max(1)) as usize } else { 0 }
     }
 
     /// So many segments of the expected length were merged in a streak.
     #[inline(always)]
     fn went_on(&mut self, cx: &Cx, segments: u32) {
-        self.next.seq += segments * self.mss;
-        self.next.id = self.next.id.wrapping_add(self.next.id_step.wrapping_mul(segments as u16));
-        self.packet_len += segments * self.mss;
+        self.flow.next.seq += segments * self.flow.mss;
+        self.flow.next.id = self.flow.next.id.wrapping_add(self.flow.next.id_step.wrapping_mul(segments as u16));
+        self.packet_len += segments * self.flow.mss;
         self.segs += segments as u16;
         self.skb.truesize += segments * self.truesize_each;
         if segments > 0 {

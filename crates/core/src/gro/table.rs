@@ -97,7 +97,7 @@ impl Table {
         let mut of_hash = candidates.filter(|&place| self.buckets[bucket].hashes[place] == hash);
         let found = of_hash.find(|&place| {
             let held = &self.places[Spot::new(bucket, place).index()];
-            held.as_ref().is_some_and(|held| held.same_flow(fixed, skb.ifindex))
+            held.as_ref().is_some_and(|held| held.flow.is_of(fixed, skb.ifindex))
         });
         found.map(|place| Spot::new(bucket, place))
     }
@@ -163,7 +163,7 @@ impl Table {
 }
 
 fn hash_of(held: &Held) -> u32 {
-    held.header.first_chunk::<FIXED>().map_or(0, |fixed| flow_hash(held.next.hash, fixed))
+    held.flow.header.first_chunk::<FIXED>().map_or(0, |fixed| flow_hash(held.flow.next.hash, fixed))
 }
 
 fn bucket_of(hash: u32) -> usize {

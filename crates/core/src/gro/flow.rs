@@ -1,0 +1,140 @@
+//! A flow as its segments show it: the headers that they have in common, and what the next frame looks like.
+
+use rxpath_wire::SeqNum;
+
+use rxpath_arch::csum;
+use rxpath_mem::Skb;
+
+use super::inet;
+use super::segment::Segment;
+use crate::expect::{ETHERNET, FIXED, Ident, LONGEST, STAMPED, TcpSum, at, be16, be32, pattern};
+
+/// What the segments of a packet have in common, and the one that comes next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flow {
+    /// The frame that comes next.
+    pub next: Next,
+    /// Headers of the first segment, from the Ethernet header on; valid to `header_len`.
+    pub header: [u8; LONGEST],
+    /// 54 to 94.
+    pub header_len: u8,
+    /// The interface that they come by.
+    pub ifindex: u16,
+    /// Payload of the first segment: no later one may be longer.
+    pub mss: u32,
+}
+
+impl Flow {
+    /// Of a first segment.
+    pub fn of(skb: &Skb, segment: &Segment) -> Flow {
+        let mut flow = Flow {
+            next: Next::counting(segment.seq + segment.len, segment.id, skb.hash),
+            header: [0; LONGEST],
+            header_len: segment.header_len.min(LONGEST) as u8,
+            ifindex: skb.ifindex,
+            mss: segment.len,
+        };
+        flow.note_headers(skb);
+        if matches!(segment.header_len, FIXED | STAMPED) {
+            flow.next.set_headers(&flow.header, segment.header_len, segment.len);
+        }
+        flow
+    }
+
+    /// The packet that is expected becomes the first segment of another.
+    pub fn begin_anew(&mut self, skb: &Skb) {
+        self.note_headers(skb);
+        let id = be16(&self.header, at::ID);
+        let before = self.next;
+        self.next = Next {
+            frame_len: before.frame_len,
+            sum: before.sum,
+            ..Next::counting(before.seq + self.mss, id, before.hash)
+        };
+    }
+
+    fn note_headers(&mut self, skb: &Skb) {
+        // What lies behind shorter headers is payload, and no business of anybody.
+        match inet::frame(skb) {
+            Some(frame) if let Some(all) = frame.first_chunk() => self.header = *all,
+            Some(frame) => self.header[..frame.len()].copy_from_slice(frame),
+            None => {}
+        }
+    }
+
+    /// Whether a frame is of the flow: device, Ethernet header, addresses and ports.
+    pub fn is_of(&self, fixed: &[u8; FIXED], ifindex: u16) -> bool {
+        self.ifindex == ifindex
+            && self.header[at::TUPLE..at::SEQ] == fixed[at::TUPLE..at::SEQ]
+            && self.header[..ETHERNET] == fixed[..ETHERNET]
+    }
+
+    /// Whether a packet is the one that comes next, its checksum right or known to be.
+    #[inline]
+    pub fn goes_on_with(&self, skb: &Skb) -> bool {
+        let is_other = skb.hash != self.next.hash || skb.gso_size != 0 || skb.data_len() != 0;
+        if is_other || skb.ifindex != self.ifindex {
+            return false;
+        }
+        let Some(frame) = inet::frame(skb) else { return false };
+        let is_good = skb.ip_summed.is_known_good();
+        if usize::from(self.header_len) == FIXED {
+            self.goes_on_with_frame::<FIXED>(frame, is_good)
+        } else {
+            self.goes_on_with_frame::<STAMPED>(frame, is_good)
+        }
+    }
+
+    #[inline(always)]
+    fn goes_on_with_frame<const N: usize>(&self, frame: &[u8], is_good: bool) -> bool {
+        let Some((pattern, fixed)) = pattern::<N>(&self.header).zip(frame.first_chunk::<FIXED>()) else { return false };
+        frame.len() == self.next.frame_len as usize
+            && self.next.follows(Ident::with(&self.header, self.next.id), fixed)
+            && pattern.matches(frame)
+            && (is_good || frame.get(N..).is_some_and(|payload| self.next.sum.is_right(fixed, csum::total(payload))))
+    }
+}
+
+/// The frame that comes next, as far as it is known. Its other headers are those of the first segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Next {
+    /// Its length. 0: none is expected.
+    pub frame_len: u32,
+    /// Its sequence number.
+    pub seq: SeqNum,
+    /// Its identification.
+    pub id: u16,
+    /// 0 if all segments carry the same identification, 1 if they count.
+    pub id_step: u16,
+    /// The device's hash, which may be 0.
+    pub hash: u32,
+    /// Over its headers.
+    pub sum: TcpSum,
+}
+
+impl Next {
+    /// The next segment begins at `seq`, and its identification is one more than `id`. Nothing is known of its headers.
+    pub fn counting(seq: SeqNum, id: u16, hash: u32) -> Next {
+        Next { frame_len: 0, seq, id: id.wrapping_add(1), id_step: 1, hash, sum: TcpSum::default() }
+    }
+
+    /// Its headers are as these, which start at the Ethernet header, and `payload` bytes follow.
+    pub fn set_headers(&mut self, headers: &[u8; LONGEST], header_len: usize, payload: u32) {
+        self.frame_len = header_len as u32 + payload;
+        self.sum = TcpSum::of(headers, header_len, payload);
+    }
+
+    /// Whether the fields of `frame` that change from segment to segment are those that come next, the IPv4 checksum
+    /// among them. `ident`: of the segment that comes next. The others are for [`crate::expect::pattern`] to compare.
+    #[inline(always)]
+    pub fn follows(&self, ident: Ident, frame: &[u8; FIXED]) -> bool {
+        be32(frame, at::SEQ) == self.seq.0 && Ident::of(frame) == ident
+    }
+
+    /// Moves on by one segment of `len` payload bytes.
+    #[inline(always)]
+    pub fn advance(&mut self, len: u32) {
+        self.seq += len;
+        self.id = self.id.wrapping_add(self.id_step);
+    }
+}
