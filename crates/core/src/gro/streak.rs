@@ -32,16 +32,18 @@ impl Gro {
         if held.flow.next.frame_len == 0 {
             return (0, 0);
         }
-        let limit = limit.min(held.segments_to_come(ifindex));
-        let (used, copied) = if usize::from(held.flow.header_len) == FIXED {
-            streak::<FIXED>(held, ring, limit)
-        } else {
-            streak::<STAMPED>(held, ring, limit)
-        };
-        if copied > 0 {
-            cx.count_n(Counter::CopiedGro, copied as u64);
+        if ifindex != held.flow.ifindex {
+            return (0, 0);
         }
-        held.went_on(cx, used as u32);
+        let limit = held.segments_to_come(limit);
+        let (mut used, mut goes_on) = (0, true);
+        while goes_on && used < limit {
+            let had_room = held.has_room();
+            let more = held.streak(cx, ring, limit - used);
+            used += more;
+            // Copying ends where the room does, and chaining one frame makes some.
+            goes_on = more > 0 && held.is_short() && !(had_room && held.has_room());
+        }
         (used, used * held.flow.next.frame_len as usize)
     }
 
@@ -49,7 +51,7 @@ impl Gro {
     #[inline]
     pub(super) fn merge_expected(&mut self, cx: &mut Cx, spot: Option<Spot>, skb: Skb) -> Result<(), Skb> {
         let Some(held) = spot.and_then(|spot| self.table.held_mut(spot)) else { return Err(skb) };
-        if held.segments_to_come(skb.ifindex) == 0 || !held.flow.goes_on_with(&skb) {
+        if held.segments_to_come(1) == 0 || !held.flow.goes_on_with(&skb) {
             return Err(skb);
         }
         let (len, flags) = (held.flow.mss, held.flags());
@@ -57,17 +59,8 @@ impl Gro {
     }
 }
 
-/// Frames of a ring that continue a packet whose headers have `N` bytes: how many, and payload bytes copied for it.
-#[inline(always)]
-fn streak<const N: usize>(held: &mut Held, ring: &mut RxRing, limit: usize) -> (usize, usize) {
-    if held.flow.mss as usize <= COPY_MAX && held.skb.tail().bytes_left() >= held.flow.mss as usize {
-        vectorized(Streak::<N, true> { held, ring, limit })
-    } else {
-        vectorized(Streak::<N, false> { held, ring, limit })
-    }
-}
-
-/// The loop over them: one that copies payloads to the packet's tail as long as there is room, and one that chains.
+/// The loop over the frames of a ring that continue a packet whose headers have `N` bytes: one that copies payloads to the
+/// packet's tail as long as there is room, and one that chains. Gives how many, and payload bytes copied.
 struct Streak<'a, const N: usize, const COPY: bool> {
     held: &'a mut Held,
     ring: &'a mut RxRing,
@@ -130,10 +123,49 @@ impl<S: Simd, const N: usize, const COPY: bool> FrameUser for Expected<'_, S, N,
 }
 
 impl Held {
-    /// Segments of the expected length that the packet may still take from a device.
+    /// Merges at most `limit` frames of the ring: copies short ones behind the last slot, or where there is no room chains
+    /// one of them, which brings some; chains long ones.
     #[inline(always)]
-    fn segments_to_come(&self, ifindex: u16) -> usize {
-        if ifindex == self.flow.ifindex { ((MAX_PACKET - self.packet_len) / self.flow.mss.max(1)) as usize } else { 0 }
+    fn streak(&mut self, cx: &Cx, ring: &mut RxRing, limit: usize) -> usize {
+        let (is_short, is_fixed) = (self.is_short(), usize::from(self.flow.header_len) == FIXED);
+        if is_short && self.has_room() {
+            let held = &mut *self;
+            let (used, copied) = if is_fixed {
+                vectorized(Streak::<FIXED, true> { held, ring, limit })
+            } else {
+                vectorized(Streak::<STAMPED, true> { held, ring, limit })
+            };
+            cx.count_n(Counter::CopiedGro, copied as u64);
+            self.went_on(cx, used as u32);
+            return used;
+        }
+        let (limit, held) = (if is_short { 1 } else { limit }, &mut *self);
+        let (used, _) = if is_fixed {
+            vectorized(Streak::<FIXED, false> { held, ring, limit })
+        } else {
+            vectorized(Streak::<STAMPED, false> { held, ring, limit })
+        };
+        self.went_on(cx, used as u32);
+        used
+    }
+
+    /// Payloads of the expected length are copied where there is room.
+    fn is_short(&self) -> bool {
+        self.flow.mss as usize <= COPY_MAX
+    }
+
+    /// Whether one fits behind the last slot.
+    #[inline(always)]
+    fn has_room(&mut self) -> bool {
+        self.skb.tail().bytes_left() >= self.flow.mss as usize
+    }
+
+    /// Of `limit` segments of the expected length, those that the packet may still take.
+    #[inline(always)]
+    fn segments_to_come(&self, limit: usize) -> usize {
+        let (left, mss) = (MAX_PACKET - self.packet_len, self.flow.mss.max(1));
+        // A division costs as much as ten frames' comparisons, and is hardly ever needed.
+        if limit as u64 * u64::from(mss) <= u64::from(left) { limit } else { (left / mss) as usize }
     }
 
     /// So many segments of the expected length were merged in a streak.
