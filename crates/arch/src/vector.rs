@@ -4,17 +4,22 @@
 //! frame costs more than the instructions save. So the code around the loop asks once: [`vectorized`] compiles what it is
 //! given for each level, and runs the one that the machine has. Inside, a [`Simd`] is the proof that it has it.
 
-use crate::expect::Pattern;
+#[cfg(target_arch = "x86_64")]
+use crate::expect::avx2::Vectors;
+use crate::expect::{Expect, Plain, Series};
 use crate::level::{Level, level};
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// Proof that the machine has an instruction set, and what this crate does with it.
+/// Proof that the machine has an instruction set, and what is made of it.
 pub trait Simd: Copy + sealed::Sealed {
-    #[doc(hidden)]
-    fn copy_behind<const N: usize>(self, pattern: &Pattern<'_, N>, frame: &[u8], dst: &mut [u8]) -> Option<u64>;
+    /// A series of headers in its registers.
+    type Expect<const N: usize>: Expect<N>;
+
+    /// Puts a series there.
+    fn expect<const N: usize>(self, series: &Series<'_, N>) -> Self::Expect<N>;
 }
 
 /// Nothing beyond what the program is compiled for.
@@ -24,13 +29,14 @@ pub struct Scalar(());
 impl sealed::Sealed for Scalar {}
 
 impl Simd for Scalar {
-    #[inline(always)]
-    fn copy_behind<const N: usize>(self, pattern: &Pattern<'_, N>, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
-        pattern.copy_behind_scalar(frame, dst)
+    type Expect<const N: usize> = Plain<N>;
+
+    fn expect<const N: usize>(self, series: &Series<'_, N>) -> Plain<N> {
+        Plain::new(series)
     }
 }
 
-/// [`Level::Avx2`].
+/// [`Level::Avx2`]. There is such a value only where the processor has AVX2: `run_avx2` makes it.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());
@@ -40,10 +46,11 @@ impl sealed::Sealed for Avx2 {}
 
 #[cfg(target_arch = "x86_64")]
 impl Simd for Avx2 {
+    type Expect<const N: usize> = Vectors<N>;
+
     #[inline(always)]
-    fn copy_behind<const N: usize>(self, pattern: &Pattern<'_, N>, frame: &[u8], dst: &mut [u8]) -> Option<u64> {
-        // SAFETY: there is such a value only where the processor has AVX2: `run_avx2` makes it.
-        unsafe { pattern.copy_behind_avx2(frame, dst) }
+    fn expect<const N: usize>(self, series: &Series<'_, N>) -> Vectors<N> {
+        Vectors::new(self, series)
     }
 }
 

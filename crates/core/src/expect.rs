@@ -1,13 +1,13 @@
 //! The frame that is expected: what a TCP segment over IPv4 looks like that follows another one of its flow.
 //!
 //! In a stream nearly every frame has the headers of the one before but for identification, sequence number and
-//! checksums. So it can be compared whole with that one ([`pattern`]), and its checksums follow from sums that were made
-//! once ([`TcpSum`], [`IpSum`]). Receive offload recognises segments so, and the socket whose run is under way.
+//! checksums. So it can be compared whole with what follows from that one ([`Headers`]), and its checksums follow from
+//! sums that were made once ([`TcpSum`], [`IpSum`]). Receive offload recognises segments so, and the socket whose run is
+//! under way.
 //!
 //! Offsets count from the Ethernet header of an IPv4 packet without options.
 
 use rxpath_arch::csum;
-use rxpath_arch::expect::Pattern;
 use rxpath_wire::IpProto;
 
 /// Bytes of the Ethernet header.
@@ -89,64 +89,67 @@ impl TcpSum {
         TcpSum(csum::fold(total).into())
     }
 
-    /// Whether the checksum in the TCP header of a segment is right, whose payload has this total.
+    /// Whether the checksum in the TCP header of a segment is right, whose sequence number, checksum and payload have this
+    /// total.
     #[inline(always)]
-    pub fn is_right(self, frame: &[u8; FIXED], payload: u64) -> bool {
-        let varying = u64::from(be32(frame, at::SEQ).swap_bytes()) + u64::from(le16(frame, at::CHECKSUM));
-        (u64::from(self.0) + varying + payload).is_multiple_of(u64::from(ONES))
+    pub fn is_right(self, total: u32) -> bool {
+        (self.0 + total).is_multiple_of(ONES)
+    }
+
+    /// The same, if `total` is without the payload.
+    #[inline(always)]
+    pub fn is_right_with(self, total: u32, payload: &[u8]) -> bool {
+        self.is_right(total + u32::from(csum::fold(csum::total(payload))))
     }
 }
 
-/// What all headers of a flow's segments have in common with these: all but identification, sequence number and
-/// checksums.
-#[inline(always)]
-pub(crate) fn pattern<const N: usize>(headers: &[u8; LONGEST]) -> Option<Pattern<'_, N>> {
-    Some(Pattern { header: headers.first_chunk()?, mask: COMMON.first_chunk()? })
+/// Headers of `N` bytes.
+pub(crate) struct Headers<const N: usize>;
+
+impl<const N: usize> Headers<N> {
+    /// All bits but those of the TCP checksum.
+    pub const COUNTED: [u8; N] = without([at::CHECKSUM, 51]);
+    /// All bits but those of identification and checksums.
+    pub const COMMON: [u8; N] = without([at::ID, 19, at::IP_CHECKSUM, 25, at::CHECKSUM, 51]);
+    /// Of the last 32 bytes, the sequence number.
+    pub const SEQ: [u8; 32] = Self::of_last(at::SEQ, 4, [0; 32]);
+    /// Of the last 32 bytes, what [`TcpSum`] leaves to be added: sequence number and checksum.
+    pub const SUMMED: [u8; 32] = Self::of_last(at::CHECKSUM, 2, Self::SEQ);
+
+    const fn of_last(start: usize, len: usize, mut mask: [u8; 32]) -> [u8; 32] {
+        let mut index = 0;
+        while index < len {
+            mask[start + index + 32 - N] = 0xff;
+            index += 1;
+        }
+        mask
+    }
 }
 
-/// All bits but those of identification, both checksums and sequence number.
-static COMMON: [u8; LONGEST] = {
-    let mut mask = [0xff; LONGEST];
+/// What is added to the first 32 bytes of headers whose identification counts: the checksum falls as it grows. Where one
+/// of the two wraps this gives no frame's header: such a segment is not recognised, and is read in full.
+pub(crate) static COUNTING: [u8; 32] = {
+    let mut step = [0; 32];
+    step[at::ID + 1] = 1;
+    step[at::IP_CHECKSUM] = 0xff;
+    step[at::IP_CHECKSUM + 1] = 0xff;
+    step
+};
+
+/// What is added where it does not count.
+pub(crate) static CONSTANT: [u8; 32] = [0; 32];
+
+const _: () = assert!(at::ID == 18 && at::IP_CHECKSUM == 24 && at::CHECKSUM == 50, "and their second bytes");
+
+/// All bits of headers but those of some bytes.
+const fn without<const N: usize, const M: usize>(bytes: [usize; M]) -> [u8; N] {
+    let mut mask = [0xff; N];
     let mut index = 0;
-    while index < LONGEST {
-        if matches!(index, at::ID | 19 | at::IP_CHECKSUM | 25 | at::SEQ..at::ACK | at::CHECKSUM | 51) {
-            mask[index] = 0;
-        }
+    while index < M {
+        mask[bytes[index]] = 0;
         index += 1;
     }
     mask
-};
-
-const _: () = assert!(at::ID == 18 && at::IP_CHECKSUM == 24 && at::CHECKSUM == 50, "the second bytes in `COMMON`");
-
-/// Identification, fragment word, time to live, protocol and header checksum of an IPv4 header: what changes in it from
-/// segment to segment, and the eight bytes around. As one number, so that one comparison and one addition do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ident(u64);
-
-impl Ident {
-    /// Of a frame.
-    #[inline(always)]
-    pub fn of(frame: &[u8; FIXED]) -> Ident {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&frame[at::ID..at::TUPLE]);
-        Ident(u64::from_be_bytes(bytes))
-    }
-
-    /// Of a frame that has these headers, but for its identification.
-    pub fn with(headers: &[u8; LONGEST], id: u16) -> Ident {
-        let checksum = csum::update(be16(headers, at::IP_CHECKSUM), be16(headers, at::ID), id);
-        let rest = u64::from(be32(headers, at::ID + 2)) & 0xffff_ffff;
-        Ident(u64::from(id) << 48 | rest << 16 | u64::from(checksum))
-    }
-
-    /// Of the next segment, whose identification is more by `step`, 0 or 1: its checksum is less by as much. Where one of
-    /// the two wraps this is no frame's: such a segment is not recognised, and is read in full.
-    #[inline(always)]
-    pub fn advance(&mut self, step: u16) {
-        let step = u64::from(step);
-        self.0 = self.0.wrapping_add((step << 48).wrapping_sub(step));
-    }
 }
 
 /// A 16-bit field as checksums add it: bytes in the order of little-endian words.

@@ -32,7 +32,7 @@ pub use pool::{PagePool, PoolConfig, PoolStats};
 pub use queue::{Iter, SkbMut, SkbQueue};
 pub use returns::Returns;
 pub use ring::{
-    DmaSlot, FrameUser, Harvest, Missed, MissedFrame, Peek, RingStats, RxDesc, RxDma, RxErrors, RxRing, Use, rx_ring,
+    Alike, DmaSlot, FrameUser, Harvest, Missed, MissedFrame, Peek, RingStats, RxDesc, RxDma, RxErrors, RxRing, rx_ring,
 };
 pub use skb::{Fragments, Skb, Tail};
 pub use slot::{IpSummed, PktType, RX_HEADROOM, SkbMeta, SlotClass};

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rxpath_mem::{
-    Harvest, IpSummed, PagePool, PoolConfig, RX_HEADROOM, RxDesc, RxDma, RxErrors, RxRing, Tail, Use, rx_ring,
+    Alike, FrameUser, Harvest, IpSummed, PagePool, PoolConfig, RX_HEADROOM, RxDesc, RxDma, RxErrors, RxRing, rx_ring,
 };
 use rxpath_trace::{PacketId, Time};
 
@@ -23,7 +23,7 @@ enum Op {
     WithLarge { head: usize, rest: usize },
     Abandon,
     Peek,
-    UseInPlace { limit: usize, start: usize, skip: usize },
+    UseInPlace { limit: usize, start: usize, skip: usize, copied: bool, useless: usize },
     Take,
     Refill,
     DrainMissed,
@@ -38,7 +38,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..ROOM, 0..40_000usize).prop_map(|(head, rest)| Op::WithLarge { head, rest }),
         1 => Just(Op::Abandon),
         3 => Just(Op::Peek),
-        4 => (0..6usize, 0..1900usize, 0..90usize).prop_map(|(limit, start, skip)| Op::UseInPlace { limit, start, skip }),
+        4 => (0..6usize, 0..1900usize, 0..90usize, any::<bool>(), 0..8usize).prop_map(
+            |(limit, start, skip, copied, useless)| Op::UseInPlace { limit, start, skip, copied, useless }
+        ),
         6 => Just(Op::Take),
         3 => Just(Op::Refill),
         1 => Just(Op::DrainMissed),
@@ -51,6 +53,45 @@ struct Frame {
     desc: RxDesc,
     places: usize,
     chained: bool,
+}
+
+/// Who uses frames in place: all but the one that is useless.
+struct Model<'a> {
+    frames: &'a VecDeque<Frame>,
+    skip: usize,
+    useless: usize,
+    expected: Vec<u8>,
+    copied: usize,
+    chained: usize,
+    stopped: bool,
+}
+
+impl Model<'_> {
+    fn is_of_use(&mut self, bytes: &[u8], is_good: bool) -> bool {
+        let index = self.copied + self.chained;
+        let frame = &self.frames[index];
+        assert_eq!((bytes, is_good), (&frame.bytes[..], frame.desc.csum.is_known_good()));
+        self.stopped = index == self.useless;
+        if !self.stopped {
+            self.expected.extend(&bytes[self.skip..]);
+        }
+        !self.stopped
+    }
+}
+
+impl FrameUser for Model<'_> {
+    fn copy(&mut self, bytes: &[u8], is_good: bool, to: &mut [u8]) -> bool {
+        to.copy_from_slice(&bytes[self.skip..]);
+        let is_of_use = self.is_of_use(bytes, is_good);
+        self.copied += usize::from(is_of_use);
+        is_of_use
+    }
+
+    fn chain(&mut self, bytes: &[u8], is_good: bool) -> bool {
+        let is_of_use = self.is_of_use(bytes, is_good);
+        self.chained += usize::from(is_of_use);
+        is_of_use
+    }
 }
 
 struct World {
@@ -176,52 +217,38 @@ impl World {
         self.pool.free(skb);
     }
 
-    /// Short frames are copied behind a packet as long as they fit its last slot, others chained to it without their
-    /// first bytes, and those that are shorter than that are left.
-    fn use_in_place(&mut self, limit: usize, start: usize, skip: usize) {
+    /// Frames like the first one are copied behind a packet as long as they fit its last slot, or chained to it, without
+    /// their first bytes, up to one that is of no use.
+    fn use_in_place(&mut self, limit: usize, start: usize, skip: usize, copied: bool, useless: usize) {
         let Some(mut skb) = self.pool.alloc() else { return };
         skb.put(start).fill(0x55);
-        let mut expected = vec![0x55; start];
-        let mut uses = Vec::new();
+        let (len, hash) = self.frames.front().map_or((0, 0), |frame| (frame.bytes.len() as u16, frame.desc.hash));
+        let kind = Alike { len, hash, skip: skip as u16, copied };
+        let model = std::mem::take(&mut self.frames);
+        let mut user =
+            Model { frames: &model, skip, useless, expected: vec![0x55; start], copied: 0, chained: 0, stopped: false };
         let mut tail = skb.tail();
-        let wanted = self.frames.front().map_or((0, 0), |frame| (frame.bytes.len() as u16, frame.desc.hash));
-        let used = self.ring.use_in_place(limit, wanted, &mut tail, &mut |tail: &mut Tail<'_>, bytes: &[u8], csum| {
-            let frame = &self.frames[uses.len()];
-            assert_eq!((bytes, csum), (&frame.bytes[..], frame.desc.csum));
-            let len = bytes.len();
-            let to_be_done = match tail.room(len) {
-                Some(room) if len <= 300 => {
-                    room.copy_from_slice(bytes);
-                    tail.take(len);
-                    expected.extend(bytes);
-                    Use::Copied
-                }
-                _ if len >= skip => {
-                    expected.extend(&bytes[skip..]);
-                    Use::Chained { skip }
-                }
-                _ => Use::None,
-            };
-            uses.push(to_be_done);
-            to_be_done
-        });
+        let used = self.ring.use_in_place(limit, &kind, &mut tail, &mut user);
+        let tail_took = tail.bytes_taken();
         drop(tail);
-        assert_eq!(used, uses.iter().filter(|&&to_be_done| to_be_done != Use::None).count());
+        let Model { mut expected, copied: n_copied, chained, stopped, .. } = user;
+        assert_eq!(used, n_copied + chained);
+        assert_eq!(tail_took, n_copied * usize::from(len).saturating_sub(skip));
+        assert!(copied || n_copied == 0);
+        let kind_of = |frame: &Frame| (frame.bytes.len(), RxDesc { at: Time(0), ..frame.desc });
+        let first = model.front().map(kind_of);
+        self.frames = model;
         self.frames.drain(..used);
-        let next_is_wanted = self.peekable()
-            && self.frames.front().is_some_and(|frame| {
-                (frame.bytes.len() as u16, frame.desc.hash) == wanted
-                    && (frame.desc.gso_size, frame.desc.gso_segs) == (0, 0)
-            });
-        let may_stop = used == limit || uses.len() > used;
-        assert!(may_stop || !next_is_wanted, "stopped at a frame that could be used");
-        let copied = uses.iter().filter(|&&to_be_done| to_be_done == Use::Copied).count();
-        (self.posted, self.harvested) = (self.posted - used + copied, self.harvested + used as u64);
+        let next_is_wanted = usize::from(len) > skip
+            && self.peekable()
+            && self.frames.front().map(kind_of) == first
+            && first.is_some_and(|(_, desc)| (desc.gso_size, desc.gso_segs) == (0, 0));
+        assert!(used == limit || stopped || !next_is_wanted, "stopped at a frame that could be used");
+        (self.posted, self.harvested) = (self.posted - used + n_copied, self.harvested + used as u64);
         // What was grown can be read, grown on, cut and freed as any other packet.
         assert!(skb.last_tailroom() == 0 || skb.append_bytes(&[0xaa]));
         expected.resize(skb.len(), 0xaa);
         assert_eq!(skb.fragments().flatten().copied().collect::<Vec<u8>>(), expected);
-        let chained = uses.iter().filter(|to_be_done| matches!(to_be_done, Use::Chained { .. })).count();
         assert_eq!((skb.len() - skb.headlen(), skb.frag_count()), (skb.data_len(), chained));
         skb.trim(expected.len() / 2);
         assert_eq!(skb.fragments().flatten().copied().collect::<Vec<u8>>(), expected[..expected.len() / 2]);
@@ -251,7 +278,9 @@ impl World {
                 assert_eq!(seen, expected);
                 assert_eq!(self.ring.hash_at(0), self.frames.front().map(|frame| frame.desc.hash));
             }
-            Op::UseInPlace { limit, start, skip } => self.use_in_place(limit, start, skip),
+            Op::UseInPlace { limit, start, skip, copied, useless } => {
+                self.use_in_place(limit, start, skip, copied, useless);
+            }
             Op::Take => self.take(),
             Op::Refill => {
                 let room = SIZE - 1 - self.posted;

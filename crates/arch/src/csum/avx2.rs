@@ -142,22 +142,23 @@ fn end(mut lane: __m256i, whole: usize, bytes: &[u8], tail: usize) -> u64 {
 /// The exact total of the words of `vectors` vectors that were added to `lanes` by [`add_words`].
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(crate) fn total_of_words(lanes: __m256i, vectors: usize) -> u64 {
+fn total_of_words(lanes: __m256i, vectors: usize) -> u64 {
     // Each of the 16 words of a vector came out short by 2^15.
     let short = (vectors as u64) << 19;
     total_of(lanes).wrapping_add(short)
 }
 
-/// As [`total_of_words`], for fewer than 2^12 vectors: the sum of all lanes fits 32 bits, which is quicker to make.
+/// The exact total of the words of `vectors` vectors, fewer than 2^12, that were added to `lanes` by [`add_words`]: the sum
+/// of all lanes fits 32 bits, which is quicker to make than [`total_of_words`].
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(crate) fn total_of_few_words(lanes: __m256i, vectors: usize) -> u64 {
+pub(crate) fn sum_of_lanes(lanes: __m256i, vectors: usize) -> u32 {
     debug_assert!(vectors < 1 << 12);
     let four = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
     let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
     let one = _mm_add_epi32(two, _mm_shuffle_epi32::<1>(two));
-    let short = (vectors as i64) << 19;
-    (i64::from(_mm_cvtsi128_si32(one)) + short) as u64
+    // Each of the 16 words of a vector came out short by 2^15.
+    _mm_cvtsi128_si32(one).cast_unsigned().wrapping_add((vectors as u32) << 19)
 }
 
 /// The four accumulators of the unrolled loop as one.

@@ -3,18 +3,20 @@
 use rxpath_wire::SeqNum;
 
 use rxpath_arch::csum;
+use rxpath_arch::expect::{Expect, Series};
+use rxpath_arch::vector::{Simd, Vectorized, vectorized};
 use rxpath_mem::Skb;
 
 use super::inet;
 use super::segment::Segment;
-use crate::expect::{ETHERNET, FIXED, Ident, LONGEST, STAMPED, TcpSum, at, be16, be32, pattern};
+use crate::expect::{CONSTANT, COUNTING, ETHERNET, FIXED, Headers, LONGEST, STAMPED, TcpSum, at, be16};
 
 /// What the segments of a packet have in common, and the one that comes next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
     /// The frame that comes next.
     pub next: Next,
-    /// Headers of the first segment, from the Ethernet header on; valid to `header_len`.
+    /// Headers of one of its segments, from the Ethernet header on; valid to `header_len`.
     pub header: [u8; LONGEST],
     /// 54 to 94.
     pub header_len: u8,
@@ -87,15 +89,55 @@ impl Flow {
 
     #[inline(always)]
     fn goes_on_with_frame<const N: usize>(&self, frame: &[u8], is_good: bool) -> bool {
-        let Some((pattern, fixed)) = pattern::<N>(&self.header).zip(frame.first_chunk::<FIXED>()) else { return false };
-        frame.len() == self.next.frame_len as usize
-            && self.next.follows(Ident::with(&self.header, self.next.id), fixed)
-            && pattern.matches(frame)
-            && (is_good || frame.get(N..).is_some_and(|payload| self.next.sum.is_right(fixed, csum::total(payload))))
+        if frame.len() != self.next.frame_len as usize {
+            return false;
+        }
+        let Some(series) = self.series::<N>() else { return false };
+        let Some(total) = vectorized(IsNext { series: &series, frame }) else { return false };
+        is_good || frame.get(N..).is_some_and(|payload| self.next.sum.is_right_with(total, payload))
+    }
+
+    /// Counts the frames that come from the next one on: where identification or checksum wrapped, they go on from there.
+    pub fn count_anew(&mut self) {
+        let (id, checksum) = (be16(&self.header, at::ID), be16(&self.header, at::IP_CHECKSUM));
+        let checksum = csum::update(checksum, id, self.next.id);
+        self.header[at::ID..][..2].copy_from_slice(&self.next.id.to_be_bytes());
+        self.header[at::IP_CHECKSUM..][..2].copy_from_slice(&checksum.to_be_bytes());
+        self.header[at::SEQ..at::ACK].copy_from_slice(&self.next.seq.0.to_be_bytes());
+        self.next.ahead = 0;
+    }
+
+    /// The headers of the frame that comes next and of those behind it, if headers have `N` bytes.
+    #[inline(always)]
+    pub fn series<const N: usize>(&self) -> Option<Series<'_, N>> {
+        Some(Series {
+            header: self.header.first_chunk()?,
+            ahead: self.next.ahead,
+            mask: const { &Headers::<N>::COUNTED },
+            words: if self.next.id_step == 0 { &CONSTANT } else { &COUNTING },
+            dwords: const { &Headers::<N>::SEQ },
+            by: self.mss,
+            summed: const { &Headers::<N>::SUMMED },
+        })
     }
 }
 
-/// The frame that comes next, as far as it is known. Its other headers are those of the first segment.
+/// One frame, compared.
+struct IsNext<'a, const N: usize> {
+    series: &'a Series<'a, N>,
+    frame: &'a [u8],
+}
+
+impl<const N: usize> Vectorized for IsNext<'_, N> {
+    type Output = Option<u32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<u32> {
+        simd.expect(self.series).is_next(self.frame)
+    }
+}
+
+/// The frame that comes next, as far as it is known. Its other headers are the flow's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Next {
     /// Its length. 0: none is expected.
@@ -106,6 +148,8 @@ pub(super) struct Next {
     pub id: u16,
     /// 0 if all segments carry the same identification, 1 if they count.
     pub id_step: u16,
+    /// How many frames it is behind the one that the flow has the headers of.
+    ahead: u16,
     /// The device's hash, which may be 0.
     pub hash: u32,
     /// Over its headers.
@@ -115,7 +159,7 @@ pub(super) struct Next {
 impl Next {
     /// The next segment begins at `seq`, and its identification is one more than `id`. Nothing is known of its headers.
     pub fn counting(seq: SeqNum, id: u16, hash: u32) -> Next {
-        Next { frame_len: 0, seq, id: id.wrapping_add(1), id_step: 1, hash, sum: TcpSum::default() }
+        Next { frame_len: 0, seq, id: id.wrapping_add(1), id_step: 1, ahead: 1, hash, sum: TcpSum::default() }
     }
 
     /// Its headers are as these, which start at the Ethernet header, and `payload` bytes follow.
@@ -124,17 +168,11 @@ impl Next {
         self.sum = TcpSum::of(headers, header_len, payload);
     }
 
-    /// Whether the fields of `frame` that change from segment to segment are those that come next, the IPv4 checksum
-    /// among them. `ident`: of the segment that comes next. The others are for [`crate::expect::pattern`] to compare.
+    /// Moves on by some segments of `len` payload bytes.
     #[inline(always)]
-    pub fn follows(&self, ident: Ident, frame: &[u8; FIXED]) -> bool {
-        be32(frame, at::SEQ) == self.seq.0 && Ident::of(frame) == ident
-    }
-
-    /// Moves on by one segment of `len` payload bytes.
-    #[inline(always)]
-    pub fn advance(&mut self, len: u32) {
-        self.seq += len;
-        self.id = self.id.wrapping_add(self.id_step);
+    pub fn advance(&mut self, segments: u32, len: u32) {
+        self.seq += segments * len;
+        self.id = self.id.wrapping_add(self.id_step.wrapping_mul(segments as u16));
+        self.ahead = self.ahead.wrapping_add(segments as u16);
     }
 }

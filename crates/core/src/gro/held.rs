@@ -77,6 +77,7 @@ impl Held {
         if is_constant {
             (self.flow.next.id_step, self.flow.next.id) = (0, segment.id);
         }
+        self.flow.count_anew();
         self.marks |= segment.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0);
         Ok(())
     }
@@ -127,7 +128,7 @@ impl Held {
     /// Moves on by one merged segment of `len` payload bytes.
     #[inline(always)]
     pub fn advance(&mut self, len: u32) {
-        self.flow.next.advance(len);
+        self.flow.next.advance(1, len);
         self.packet_len += len;
         self.segs += 1;
     }

@@ -166,11 +166,11 @@ impl Gro {
     /// went last: then its headers are known to be such as are held, and its checksum was verified. Or gives it back.
     #[inline]
     fn hold_expected(&mut self, cx: &mut Cx, mut skb: Skb, out: &mut SkbQueue) -> Result<(), Skb> {
-        let Some(flow) = self.recent.filter(|flow| flow.goes_on_with(&skb)) else { return Err(skb) };
+        let Some(flow) = self.recent.as_ref().filter(|flow| flow.goes_on_with(&skb)) else { return Err(skb) };
         if !skb.ip_summed.is_known_good() {
             skb.ip_summed = IpSummed::Unnecessary;
         }
-        let held = Held::going_on(skb, flow, cx.now);
+        let held = Held::going_on(skb, *flow, cx.now);
         self.put(cx, held, out);
         Ok(())
     }

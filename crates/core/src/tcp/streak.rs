@@ -9,17 +9,16 @@
 //! What is here is header prediction (`tcp_rcv_established`) with what follows from it; whatever is not exactly as
 //! predicted is left in the ring and goes the whole way.
 
-use rxpath_arch::csum;
-use rxpath_arch::expect::Pattern;
+use rxpath_arch::expect::{Expect, Series};
 use rxpath_arch::vector::{Simd, Vectorized, vectorized};
-use rxpath_mem::{FrameUser, IpSummed, RxRing, Skb, Tail, Use};
+use rxpath_mem::{Alike, FrameUser, RxRing, Skb};
 use rxpath_trace::{Consumed, Counter};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions};
 
 use super::recovery::CaState;
 use super::{State, TcpSock};
 use crate::cx::Cx;
-use crate::expect::{ETHERNET, FIXED, IpSum, LONGEST, STAMPED, TcpSum, at, be32, pattern};
+use crate::expect::{CONSTANT, ETHERNET, FIXED, Headers, IpSum, LONGEST, STAMPED, TcpSum, at, be32};
 use crate::nic::{Joins, TruesizeModel};
 
 /// Payloads up to this many bytes are copied behind the tail's; longer ones keep their slot and are chained.
@@ -55,9 +54,10 @@ impl TcpSock {
         }
         let peek = source.ring.peek()?;
         let (frame_len, hash) = (peek.bytes.len(), peek.desc.hash);
-        let (headers, header_len) = headers_of(self.rx.queue.back()?, source.ifindex)?;
+        let (mut headers, header_len) = headers_of(self.rx.queue.back()?, source.ifindex)?;
         let payload = frame_len.checked_sub(header_len).filter(|len| *len > 0)? as u32;
         let stamps = self.predicts(&headers, header_len)?;
+        headers[at::SEQ..at::ACK].copy_from_slice(&self.rx.rcv_nxt.0.to_be_bytes());
         let mut queue = std::mem::take(&mut self.rx.queue);
         let taken = queue.back_mut().map(|mut tail| {
             let segments = Segments {
@@ -73,7 +73,9 @@ impl TcpSock {
                 joins: Joins(tail.scratch),
                 charge: 0,
             };
-            let place = Place { ring: source.ring, like: (frame_len as u16, hash), tail: &mut tail, limit };
+            let copied = payload as usize <= COPY_MAX;
+            let kind = Alike { len: frame_len as u16, hash, skip: header_len as u16, copied };
+            let place = Place { ring: source.ring, kind, tail: &mut tail, limit };
             let ended = if header_len == FIXED {
                 vectorized(Streak::<FIXED> { segments, place })
             } else {
@@ -135,7 +137,7 @@ fn headers_of(skb: &Skb, ifindex: u16) -> Option<([u8; LONGEST], usize)> {
 /// Where frames come from, and where their bytes go.
 struct Place<'a> {
     ring: &'a mut RxRing,
-    like: (u16, u32),
+    kind: Alike,
     tail: &'a mut Skb,
     limit: usize,
 }
@@ -160,12 +162,14 @@ impl<const N: usize> Vectorized for Streak<'_, N> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Ended {
-        let Streak { segments, place: Place { ring, like, tail, limit } } = self;
-        let headers = segments.headers;
-        let Some(pattern) = pattern::<N>(headers) else { return Ended { frames: 0, charge: 0, joins: segments.joins } };
-        let mut predicted = Predicted { segments, pattern, simd };
+        let Streak { segments, place: Place { ring, kind, tail, limit } } = self;
+        let Some(series) = segments.series::<N>() else {
+            return Ended { frames: 0, charge: 0, joins: segments.joins };
+        };
+        let expect = simd.expect(&series);
+        let mut predicted = Predicted::<S, N> { segments, expect };
         let mut end = tail.tail();
-        let frames = ring.use_in_place(limit, like, &mut end, &mut predicted);
+        let frames = ring.use_in_place(limit, &kind, &mut end, &mut predicted);
         let copied = end.bytes_taken();
         drop(end);
         if copied > 0 {
@@ -196,46 +200,75 @@ struct Segments<'a> {
 /// The segment that is predicted next, as it lies in a ring.
 struct Predicted<'a, S: Simd, const N: usize> {
     segments: Segments<'a>,
-    pattern: Pattern<'a, N>,
-    simd: S,
+    expect: S::Expect<N>,
 }
 
 impl<S: Simd, const N: usize> FrameUser for Predicted<'_, S, N> {
     #[inline(always)]
-    fn use_frame(&mut self, tail: &mut Tail<'_>, frame: &[u8], summed: IpSummed) -> Use {
-        let Predicted { segments, pattern, simd } = self;
-        let Some((fixed, len)) = frame.first_chunk::<FIXED>().zip(frame.len().checked_sub(N)) else { return Use::None };
-        if be32(fixed, at::SEQ) != segments.sk.rx.rcv_nxt.0 || !segments.ip_sum.is_right(fixed) {
-            return Use::None;
+    fn copy(&mut self, frame: &[u8], is_good: bool, to: &mut [u8]) -> bool {
+        let Some(fixed) = frame.first_chunk::<FIXED>() else { return false };
+        let Some(fit) = self.segments.fit(fixed) else { return false };
+        let Some(total) = self.expect.copy_next(frame, to) else { return false };
+        let is_right = is_good || self.segments.tcp_sum.is_right(total);
+        if is_right {
+            self.take(fit, fixed);
         }
-        let Some((charge, joins, hit)) = segments.fits() else { return Use::None };
-        let is_good = summed.is_known_good();
-        let used = if len <= COPY_MAX
-            && let Some(room) = tail.room(len)
-        {
-            // What was copied and is not taken is nothing.
-            let Some(payload) = pattern.copy_behind(*simd, frame, room) else { return Use::None };
-            if !is_good && !segments.tcp_sum.is_right(fixed, payload) {
-                return Use::None;
-            }
-            tail.take(len);
-            Use::Copied
-        } else if pattern.matches(frame) && (is_good || segments.tcp_sum.is_right(fixed, csum::total(&frame[N..]))) {
-            Use::Chained { skip: N }
-        } else {
-            return Use::None;
-        };
-        segments.joins = joins;
-        segments.take::<N>(charge, hit, TcpFlags(fixed[at::FLAGS]).psh());
-        used
+        is_right
+    }
+
+    #[inline(always)]
+    fn chain(&mut self, frame: &[u8], is_good: bool) -> bool {
+        let Some(fixed) = frame.first_chunk::<FIXED>() else { return false };
+        let Some(fit) = self.segments.fit(fixed) else { return false };
+        let Some(total) = self.expect.is_next(frame) else { return false };
+        let is_right = is_good || self.segments.tcp_sum.is_right_with(total, &frame[N..]);
+        if is_right {
+            self.take(fit, fixed);
+        }
+        is_right
     }
 }
 
-impl Segments<'_> {
-    /// Whether the next segment lies in the window and in the socket's memory: its charge, what may join after it, and
-    /// whether its memory was accounted before, which makes it a hit of header prediction.
+impl<S: Simd, const N: usize> Predicted<'_, S, N> {
     #[inline(always)]
-    fn fits(&self) -> Option<(u32, Joins, bool)> {
+    fn take(&mut self, fit: Fit, fixed: &[u8; FIXED]) {
+        self.segments.joins = fit.joins;
+        self.segments.take::<N>(fit.charge, fit.hit, TcpFlags(fixed[at::FLAGS]).psh());
+        self.expect.advance();
+    }
+}
+
+/// How a segment fits the socket's window and memory.
+struct Fit {
+    /// Its charge.
+    charge: u32,
+    /// What may join after it.
+    joins: Joins,
+    /// Its memory was accounted before, which makes it a hit of header prediction.
+    hit: bool,
+}
+
+impl Segments<'_> {
+    /// The headers of the segment that is predicted next and of those behind it, if headers have `N` bytes.
+    #[inline(always)]
+    fn series<const N: usize>(&self) -> Option<Series<'_, N>> {
+        Some(Series {
+            header: self.headers.first_chunk()?,
+            ahead: 0,
+            mask: const { &Headers::<N>::COMMON },
+            words: &CONSTANT,
+            dwords: const { &Headers::<N>::SEQ },
+            by: self.payload,
+            summed: const { &Headers::<N>::SUMMED },
+        })
+    }
+
+    /// Whether the IPv4 header's checksum is right, and the next segment lies in the window and in the socket's memory.
+    #[inline(always)]
+    fn fit(&self, frame: &[u8; FIXED]) -> Option<Fit> {
+        if !self.ip_sum.is_right(frame) {
+            return None;
+        }
         let rx = &self.sk.rx;
         let in_window = self.payload <= rx.offered();
         let hit = i64::from(self.truesize) <= i64::from(rx.forward_alloc);
@@ -245,7 +278,7 @@ impl Segments<'_> {
             return None;
         }
         let (charge, joins) = self.joins.join(self.payload, self.truesize, self.alone)?;
-        Some((charge, joins, hit))
+        Some(Fit { charge, joins, hit })
     }
 
     /// What `fast_data` and, where memory is to be accounted first, the slow path do with a segment in order.

@@ -140,7 +140,7 @@ impl<P: Copy, D: Copy> Driver<P, D> {
     }
 
     /// Takes `n` completed buffers, as [`Driver::take`] does, of which `again` were posted anew
-    /// ([`CompletedRun::post_again`]), and hands those to the device.
+    /// ([`Spot::post_again`]), and hands those to the device.
     #[inline(always)]
     pub(crate) fn take_and_post(&mut self, n: usize, again: usize) {
         debug_assert!(again <= n);
@@ -227,36 +227,67 @@ pub(crate) struct CompletedRun<'a, P: Copy, D: Copy> {
     tail: usize,
 }
 
+/// A completed place.
+pub(crate) struct Spot<'a, P: Copy, D: Copy> {
+    pub(crate) report: &'a D,
+    pub(crate) buffer: P,
+    /// The buffer of the next place; some other one, if that is not completed.
+    pub(crate) ahead: P,
+    again: &'a SharedCell<P>,
+}
+
 impl<'a, P: Copy, D: Copy> CompletedRun<'a, P, D> {
-    /// The `i`-th buffer; some other one, if there are not so many.
+    /// The report of the first place, if there is one.
     #[inline(always)]
-    pub(crate) fn buffer(&self, i: usize) -> P {
-        let at = self.next.wrapping_add(i);
-        // SAFETY: places below the `head` that was read belong to the driver, which is borrowed. Beyond, a buffer is
-        // read that was posted, or the one that the ring was filled with: the driver alone writes them.
-        place(self.posted, at).with(|p| unsafe { *p })
-    }
-
-    /// Writes a buffer of the run to the place where the `k`-th posted anew goes, from 0. Those before it were written,
-    /// and more than `k` buffers of the run, this one among them, have been looked at for the last time:
-    /// [`Driver::take_and_post`] follows.
-    #[inline(always)]
-    pub(crate) fn post_again(&self, k: usize, buffer: P) {
-        // SAFETY: places above the published tail belong to the driver, which is borrowed, as long as they are not in use.
-        // The ring has one place that is not; each buffer that is done with leaves its own behind.
-        place(self.posted, self.tail.wrapping_add(k)).with_mut(|p| unsafe { *p = buffer });
-    }
-
-    /// The `i`-th report; None if there are not so many.
-    #[inline(always)]
-    pub(crate) fn report(&self, i: usize) -> Option<&'a D> {
-        if i >= self.len {
-            return None;
-        }
-        let at = self.next.wrapping_add(i);
+    pub(crate) fn first(&self) -> Option<&'a D> {
         // SAFETY: places below the `head` that was read belong to the driver, until they are taken, posted again and
         // published, for which it must not be borrowed.
-        Some(place(self.done, at).with(|d| unsafe { &*d }))
+        (self.len > 0).then(|| place(self.done, self.next).with(|d| unsafe { &*d }))
+    }
+
+    /// Places from the `used`-th on, from 0, at most `most`: as many as lie in straight lines, and at least one if there
+    /// is one. `again` buffers of the run were posted anew ([`Spot::post_again`]) so far.
+    #[inline(always)]
+    pub(crate) fn places(
+        &self,
+        used: usize,
+        again: usize,
+        most: usize,
+    ) -> impl ExactSizeIterator<Item = Spot<'a, P, D>> + use<'a, P, D> {
+        let size = self.posted.len();
+        let at = self.next.wrapping_add(used);
+        let [at, ahead, tail] =
+            [at, at.wrapping_add(1), self.tail.wrapping_add(again)].map(|position| position & (size - 1));
+        // All within the line that ends first.
+        let to_the_end = size - at.max(ahead).max(tail);
+        let len = most.min(self.len.saturating_sub(used)).min(to_the_end);
+        // SAFETY: `start` is below `size`, the length of the slice, and so is what `len` adds to it at most.
+        let line = |start: usize| unsafe { self.posted.get_unchecked(start..start + len) };
+        // SAFETY: as above: there are as many reports.
+        let reports = unsafe { self.done.get_unchecked(at..at + len) };
+        let spots = reports.iter().zip(line(at)).zip(line(ahead)).zip(line(tail));
+        spots.map(|(((report, buffer), ahead), again)| Spot {
+            // SAFETY: places below the `head` that was read belong to the driver, until they are taken, posted again and
+            // published, for which it must not be borrowed.
+            report: report.with(|d| unsafe { &*d }),
+            // SAFETY: as above.
+            buffer: buffer.with(|p| unsafe { *p }),
+            // SAFETY: as above. Beyond, a buffer is read that was posted, or the one that the ring was filled with: the
+            // driver alone writes them.
+            ahead: ahead.with(|p| unsafe { *p }),
+            again,
+        })
+    }
+}
+
+impl<P: Copy, D: Copy> Spot<'_, P, D> {
+    /// Posts the buffer anew, behind those before it that were. All before it have been looked at for the last time, and
+    /// so has this one: [`Driver::take_and_post`] follows.
+    #[inline(always)]
+    pub(crate) fn post_again(self) {
+        // SAFETY: places above the published tail belong to the driver, which is borrowed, as long as they are not in use.
+        // The ring has one place that is not; each buffer that is done with leaves its own behind.
+        self.again.with_mut(|p| unsafe { *p = self.buffer });
     }
 }
 

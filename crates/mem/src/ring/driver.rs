@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use rxpath_arch::prefetch;
 use rxpath_trace::{PacketId, Time};
 
-use super::core::Driver;
+use super::core::{Driver, Spot};
 use super::missed::{MissedFrame, RingStats};
 use super::{EOP, EXTRA, Report, RxDesc, RxErrors, Side, take_extra};
 use crate::pool::PagePool;
 use crate::returns::Returns;
 use crate::skb::{Skb, Tail};
-use crate::slot::{IpSummed, RX_HEADROOM, SkbMeta, SlotClass, SlotPtr};
+use crate::slot::{RX_HEADROOM, SkbMeta, SlotClass, SlotPtr};
 
 /// Slots posted at a time, at the least (less in small rings): posting is cheap in batches.
 const REFILL_BATCH: usize = 16;
@@ -43,34 +43,30 @@ pub struct Peek<'a> {
     pub id: PacketId,
 }
 
-/// Who uses frames where they lie ([`RxRing::use_in_place`]).
-pub trait FrameUser {
-    /// Looks at a frame, of whose checksum this is known, and says what became of it. What was copied went to `tail`.
-    ///
-    /// A method and no closure, so that it can be marked `#[inline(always)]`: a loop that is compiled for an instruction
-    /// set needs that.
-    fn use_frame(&mut self, tail: &mut Tail<'_>, frame: &[u8], summed: IpSummed) -> Use;
-}
-
-impl<F: FnMut(&mut Tail<'_>, &[u8], IpSummed) -> Use> FrameUser for F {
-    #[inline(always)]
-    fn use_frame(&mut self, tail: &mut Tail<'_>, frame: &[u8], summed: IpSummed) -> Use {
-        self(tail, frame, summed)
-    }
-}
-
-/// What became of a frame that was shown in the ring.
+/// Frames of one kind, as far as a ring's reports tell ([`RxRing::use_in_place`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Nothing: it is the next frame still.
-    None,
-    /// It is not needed any more: its slot is posted again at the next refill.
-    Copied,
-    /// Its bytes from `skip` on are the next fragment of the packet.
-    Chained {
-        /// Bytes left out at the front.
-        skip: usize,
-    },
+pub struct Alike {
+    /// Bytes of each, headers included.
+    pub len: u16,
+    /// The device's hash.
+    pub hash: u32,
+    /// Bytes of headers: what a packet that goes on with them leaves out. Fewer than `len`.
+    pub skip: u16,
+    /// They are copied to the packet's end where there is room; otherwise they are chained.
+    pub copied: bool,
+}
+
+/// Who uses frames where they lie ([`RxRing::use_in_place`]).
+///
+/// Methods and no closures, so that they can be marked `#[inline(always)]`: a loop that is compiled for an instruction set
+/// needs that.
+pub trait FrameUser {
+    /// Whether a frame is of use: then what follows its headers was copied to `to`. If not, whatever was written there is
+    /// forgotten. `is_good`: its checksum is known to be right ([`IpSummed::is_known_good`]).
+    fn copy(&mut self, frame: &[u8], is_good: bool, to: &mut [u8]) -> bool;
+
+    /// Whether a frame is of use, and is to be chained.
+    fn chain(&mut self, frame: &[u8], is_good: bool) -> bool;
 }
 
 /// A frame taken from the ring. [`RxRing::taken_desc`] has what else the device reported of it.
@@ -168,41 +164,42 @@ impl RxRing {
     }
 
     /// Uses frames where they lie: shows at most `limit` of the next frames to `user`, one after the other, as long as each
-    /// is one that [`RxRing::peek`] would show, has `len` bytes and this hash, says nothing of segments, and is of use. Gives the
-    /// number of frames used.
+    /// is one that [`RxRing::peek`] would show, is of the given kind, of the same checksum state as the first, says nothing
+    /// of segments, and is of use. The packet of `tail` goes on with them. Where frames are copied and there is no room, one
+    /// is chained, which brings some. Gives the number of frames used.
     #[inline(always)]
     pub fn use_in_place(
         &mut self,
         limit: usize,
-        (len, hash): (u16, u32),
+        kind: &Alike,
         tail: &mut Tail<'_>,
         user: &mut impl FrameUser,
     ) -> usize {
         let ready = self.driver.ready().min(limit);
         let run = self.driver.completed_run();
+        let (Some(first), Some(payload @ 1..)) = (run.first(), kind.len.checked_sub(kind.skip)) else { return 0 };
+        let payload = usize::from(payload);
+        let like = first.likeness();
+        // A hash alone: nothing of segments.
+        if like.0 != u64::from(kind.hash) || first.len != kind.len || !first.is_plain() {
+            return 0;
+        }
+        let row = Row { like, len: kind.len, skip: kind.skip, payload, is_good: first.csum.is_known_good() };
         let (mut used, mut copied) = (0, 0);
-        let mut next = run.buffer(0);
-        while used < ready
-            && let Some(report) = run.report(used)
-            && report.is_plain_like(len, hash)
-        {
-            let slot = std::mem::replace(&mut next, run.buffer(used + 1));
-            let ahead = next.buffer().wrapping_add(RX_HEADROOM);
-            prefetch::at(ahead);
-            prefetch::at(ahead.wrapping_add(63));
-            // SAFETY: the place is completed, so the slot belongs to the driver, and `self` is borrowed as long as the bytes.
-            let frame = unsafe { frame(slot, len) };
-            match user.use_frame(tail, frame, report.csum) {
-                // Armed again at once: most recently used, and still warm.
-                Use::Copied => {
-                    run.post_again(copied, slot);
-                    copied += 1;
-                }
-                // SAFETY: the slot belongs to the driver, which takes its place below and forgets it.
-                Use::Chained { skip } if unsafe { tail.chain(slot, usize::from(len), skip) } => {}
-                Use::Chained { .. } | Use::None => break,
+        while used < ready {
+            let fits = if kind.copied { tail.pieces(payload, ready - used) } else { 0 };
+            let (shown, of_use) = if fits > 0 {
+                let places = run.places(used, copied, fits);
+                (places.len(), row.copy(places, tail, user))
+            } else {
+                let places = run.places(used, copied, if kind.copied { 1 } else { ready - used });
+                (places.len(), row.chain(places, tail, user))
+            };
+            used += of_use;
+            copied += if fits > 0 { of_use } else { 0 };
+            if of_use < shown {
+                break;
             }
-            used += 1;
         }
         self.driver.take_and_post(used, copied);
         self.harvested += used as u64;
@@ -333,6 +330,84 @@ impl std::fmt::Debug for RxRing {
             .field("pending", &self.pending())
             .field("stats", &self.stats)
             .finish()
+    }
+}
+
+/// Frames of one kind in a row.
+struct Row {
+    like: (u64, u64),
+    len: u16,
+    skip: u16,
+    payload: usize,
+    is_good: bool,
+}
+
+impl Row {
+    /// The frame at a place. The one behind it is fetched meanwhile.
+    ///
+    /// # Safety
+    /// The place is completed, and is not taken while the bytes are looked at.
+    #[inline(always)]
+    unsafe fn frame<'a>(&self, spot: &Spot<'a, SlotPtr, Report>) -> &'a [u8] {
+        let ahead = spot.ahead.buffer().wrapping_add(RX_HEADROOM);
+        prefetch::at(ahead);
+        prefetch::at(ahead.wrapping_add(63));
+        // SAFETY: the slot belongs to the driver as long as the place does.
+        unsafe { frame(spot.buffer, self.len) }
+    }
+
+    /// Copies frames to the end of a packet, which has room for all. Gives how many were of use.
+    #[inline(always)]
+    fn copy<'a>(
+        &self,
+        places: impl ExactSizeIterator<Item = Spot<'a, SlotPtr, Report>>,
+        tail: &mut Tail<'_>,
+        user: &mut impl FrameUser,
+    ) -> usize {
+        let mut used = 0;
+        debug_assert!(tail.pieces(self.payload, usize::MAX) >= places.len());
+        for (i, spot) in places.enumerate() {
+            if spot.report.likeness() != self.like {
+                break;
+            }
+            // SAFETY: the places of a run are completed; they are taken when all is over.
+            let frame = unsafe { self.frame(&spot) };
+            // SAFETY: the packet has room for all.
+            if !user.copy(frame, self.is_good, unsafe { tail.piece(i, self.payload) }) {
+                break;
+            }
+            // Armed again at once: most recently used, and still warm.
+            spot.post_again();
+            used += 1;
+        }
+        tail.take(used * self.payload);
+        used
+    }
+
+    /// Chains frames to a packet. Gives how many were of use.
+    #[inline(always)]
+    fn chain<'a>(
+        &self,
+        places: impl ExactSizeIterator<Item = Spot<'a, SlotPtr, Report>>,
+        tail: &mut Tail<'_>,
+        user: &mut impl FrameUser,
+    ) -> usize {
+        let mut used = 0;
+        for spot in places {
+            if spot.report.likeness() != self.like {
+                break;
+            }
+            // SAFETY: as in `copy`.
+            if !user.chain(unsafe { self.frame(&spot) }, self.is_good) {
+                break;
+            }
+            // SAFETY: the slot belongs to the driver, which takes its place when all is over, and forgets it.
+            if !unsafe { tail.chain(spot.buffer, usize::from(self.len), usize::from(self.skip)) } {
+                break;
+            }
+            used += 1;
+        }
+        used
     }
 }
 

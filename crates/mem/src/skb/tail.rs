@@ -43,30 +43,31 @@ impl Skb {
 }
 
 impl Tail<'_> {
-    /// The next `n` bytes behind the packet, for writing, with whatever they contain; None if the last slot has fewer.
-    /// They belong to the packet once they are taken.
+    /// How many pieces of `len` bytes, at most `most`, the last slot may still take.
     #[inline(always)]
-    pub fn room(&mut self, n: usize) -> Option<&mut [u8]> {
-        if n > self.room {
-            return None;
-        }
-        // SAFETY: the bytes lie within the capacity of the slot's own, unshared buffer, which is initialised memory; the
-        // packet is borrowed mutably as long as this.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.end, n) })
+    pub(crate) fn pieces(&self, len: usize, most: usize) -> usize {
+        // A division costs as much as the comparison of a frame, and is needed for the last few pieces only.
+        if most.saturating_mul(len) <= self.room { most } else { (self.room as u32 / (len as u32).max(1)) as usize }
+    }
+
+    /// The `i`-th piece of `len` bytes behind the packet, for writing, with whatever it contains. It belongs to the packet
+    /// once it is taken.
+    ///
+    /// # Safety
+    /// There are more than `i` [`Tail::pieces`].
+    #[inline(always)]
+    pub(crate) unsafe fn piece(&mut self, i: usize, len: usize) -> &mut [u8] {
+        // SAFETY: by the caller's promise the bytes lie within the capacity of the slot's own, unshared buffer, which is
+        // initialised memory; the packet is borrowed mutably as long as this.
+        unsafe { std::slice::from_raw_parts_mut(self.end.wrapping_add(i * len), len) }
     }
 
     /// The next `n` bytes belong to the packet; all that are left, if there are fewer.
     #[inline(always)]
-    pub fn take(&mut self, n: usize) {
+    pub(crate) fn take(&mut self, n: usize) {
         let n = n.min(self.room);
         self.end = self.end.wrapping_add(n);
         self.room -= n;
-    }
-
-    /// Bytes that the last slot may still take.
-    #[inline(always)]
-    pub fn bytes_left(&self) -> usize {
-        self.room
     }
 
     /// Bytes that were taken so far, in whichever slot.

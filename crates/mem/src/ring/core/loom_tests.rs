@@ -73,13 +73,18 @@ fn run_in_place(driver: &mut Driver<usize, u32>, buffers: &Buffers, frames: u32)
         }
         let run = driver.completed_run();
         let mut used = 0;
-        while let Some(report) = run.report(used) {
-            let buffer = run.buffer(used);
-            assert_eq!((*report, buffers.read(buffer)), (seen, 100 + seen));
-            buffers.write(buffer, 0);
-            run.post_again(used, buffer);
-            used += 1;
-            seen += 1;
+        loop {
+            let places = run.places(used, used, usize::MAX);
+            if places.len() == 0 {
+                break;
+            }
+            for spot in places {
+                assert_eq!((*spot.report, buffers.read(spot.buffer)), (seen, 100 + seen));
+                buffers.write(spot.buffer, 0);
+                spot.post_again();
+                used += 1;
+                seen += 1;
+            }
         }
         driver.take_and_post(used, used);
     }
