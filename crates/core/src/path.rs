@@ -78,8 +78,8 @@ fn ip_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let (skb, protocol) = room!(cx, ip::local_deliver_finish(cx, skb));
     match protocol {
         Protocol::Tcp => {
-            let (skb, segment) = room!(cx, tcp::v4_rcv(cx, skb));
-            tcp::deliver(cx, flows, run, skb, segment);
+            let skb = room!(cx, tcp::v4_rcv(cx, skb));
+            tcp::deliver(cx, flows, run, skb);
         }
         Protocol::Icmp => {
             let end = icmp::rcv(cx, skb);

@@ -97,6 +97,10 @@ impl Wheel {
     /// Moves every token whose time has come to `due`, in the order of their ticks.
     pub fn expire(&mut self, now: Time, due: &mut Vec<Token>) {
         let now = now.0 / TICK;
+        if now <= self.elapsed {
+            // Within the tick that was looked at last: whatever was inserted since is later.
+            return;
+        }
         while let Some((level, slot, tick)) = self.next_slot() {
             if tick > now {
                 break;

@@ -7,6 +7,7 @@
 //! When the owner of the pool is gone (`close`), producers are told so by a bit in the very word that they reserve
 //! with; they then count down instead of storing, and whoever brings the last slot home releases the memory.
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use crate::pool::Header;
@@ -157,7 +158,8 @@ pub struct Returns {
     /// The pool of the gathered slots.
     base: Option<NonNull<Header>>,
     len: usize,
-    tokens: [Token; BATCH],
+    /// The first `len` are written.
+    tokens: [MaybeUninit<Token>; BATCH],
 }
 
 // SAFETY: it owns the slots that it gathered; headers are shared by all threads.
@@ -166,7 +168,7 @@ unsafe impl Send for Returns {}
 impl Returns {
     /// An empty batch.
     pub const fn new() -> Returns {
-        Returns { base: None, len: 0, tokens: [Token(0); BATCH] }
+        Returns { base: None, len: 0, tokens: [const { MaybeUninit::uninit() }; BATCH] }
     }
 
     /// Ends a packet: all its slots go home, at the latest with the next [`Returns::flush`].
@@ -188,7 +190,8 @@ impl Returns {
     #[inline]
     pub fn flush(&mut self) {
         let Some(base) = self.base.filter(|_| self.len > 0) else { return };
-        let tokens = &self.tokens[..self.len];
+        // SAFETY: the first `len` places are written.
+        let tokens = unsafe { self.tokens[..self.len].assume_init_ref() };
         // SAFETY: the gathered slots are owned by this batch, so the pool lives; they are given up here.
         unsafe { Header::give_back(base, tokens) };
         self.len = 0;
@@ -210,7 +213,7 @@ impl Returns {
             self.flush();
             self.base = Some(base);
         }
-        self.tokens[self.len] = token;
+        self.tokens[self.len].write(token);
         self.len += 1;
     }
 }

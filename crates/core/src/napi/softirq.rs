@@ -96,13 +96,19 @@ impl Softirq {
         }
     }
 
-    /// Puts on the poll list whatever interrupted, and the backlog if it holds packets.
-    pub fn schedule(&mut self, cx: &Cx) {
-        for (index, napi) in self.napis.iter().enumerate() {
+    /// Lets the interrupts fire for which the time has come: moderated ones, and those of devices with events of their own.
+    fn fire_due(&self, cx: &Cx) {
+        for napi in &self.napis {
             napi.irq.tick(cx.now);
             if napi.queue.next_event().is_some_and(|at| at <= cx.now) && !napi.irq.napi().is_scheduled() {
                 napi.irq.fire();
             }
+        }
+    }
+
+    /// Puts on the poll list whatever interrupted, and the backlog if it holds packets.
+    fn schedule(&mut self, cx: &Cx) {
+        for (index, napi) in self.napis.iter().enumerate() {
             if napi.irq.take_pending() {
                 self.poll_list.push_back(Polled::Queue(index));
             }
@@ -120,6 +126,7 @@ impl Softirq {
         let deadline = cx.now + u64::from(cx.net.sysctl.netdev_budget_usecs) * 1_000;
         let mut repoll = VecDeque::new();
         let mut ran = Ran::default();
+        self.fire_due(cx);
         self.schedule(cx);
         while let Some(polled) = self.poll_list.pop_front() {
             let (work, again) = self.napi_poll(cx, flows, polled);

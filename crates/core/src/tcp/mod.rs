@@ -64,7 +64,7 @@ use rxpath_trace::Time;
 pub use ack_policy::AckPolicy;
 pub use listen::Request;
 pub(crate) use receive::let_go;
-pub use receive::{FlowKey, Incoming, Run, deliver, early_demux, serve, timer_fired, v4_rcv};
+pub use receive::{FlowKey, Run, deliver, early_demux, serve, timer_fired, v4_rcv};
 pub use recovery::Congestion;
 pub use rtt::RttEstimator;
 pub use segment::Segment;

@@ -116,9 +116,7 @@ impl TcpSock {
             cx.count_n(Counter::TcpOutSegs, u64::from(skb.gso_segs.max(1)));
         }
         let flow = self.ip_flow(cx, skb.gso_segs);
-        let mut route = self.route;
-        transmit_segment(cx, skb, &repr, &mut route, &flow);
-        self.route = route;
+        transmit_segment(cx, skb, &repr, &mut self.route, &flow);
     }
 
     /// Sends a pure ACK and gives the packet; None if the pool had no slot for it.

@@ -27,45 +27,48 @@ pub struct Incoming {
     pub tuple: Tuple,
 }
 
-/// The checks of `tcp_v4_rcv`, in its order; `skb` starts at the TCP header and leaves at the payload.
-#[inline(always)]
-pub fn v4_rcv(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Incoming)> {
-    if skb.pkt_type != PktType::Host {
-        return Fate::Drop(skb, DropReason::NotSpecified);
-    }
-    debug_assert_eq!(usize::from(skb.transport_off), skb.data_offset(), "IP delivery set the transport header");
-    // Read at one go: what is counted and written in between is memory that the compiler must suppose to be the
-    // header's.
-    let seen = TcpHeader::parse(skb.data()).zip(Ipv4Header::parse(skb.network_header())).map(|((tcp, _), (ip, _))| {
+impl Incoming {
+    /// Reads the headers in front of the payload of a packet that [`v4_rcv`] has passed.
+    #[inline(always)]
+    fn of(skb: &Skb) -> Option<Incoming> {
+        let (tcp, _) = TcpHeader::parse(skb.transport_header())?;
+        let (ip, _) = Ipv4Header::parse(skb.network_header())?;
         let tuple = Tuple {
             local: ip.dst_addr(),
             remote: ip.src_addr(),
             local_port: tcp.dst_port(),
             remote_port: tcp.src_port(),
         };
-        (Segment::read(tcp, (skb.len() - tcp.header_len().min(skb.len())) as u32), tuple, ip.pseudo_total(skb.len()))
-    });
+        Some(Incoming { seg: Segment::read(tcp, skb.len() as u32), tuple })
+    }
+}
+
+/// The checks of `tcp_v4_rcv`, in its order; `skb` starts at the TCP header and leaves at the payload.
+#[inline(always)]
+pub fn v4_rcv(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
+    if skb.pkt_type != PktType::Host {
+        return Fate::Drop(skb, DropReason::NotSpecified);
+    }
+    debug_assert_eq!(usize::from(skb.transport_off), skb.data_offset(), "IP delivery set the transport header");
     cx.count(Counter::TcpInSegs);
-    let Some((seg, tuple, pseudo)) = seen else { return Fate::Drop(skb, DropReason::PktTooSmall) };
-    if usize::from(seg.header_len) < TcpHeader::LEN {
+    let header_len = TcpHeader::parse(skb.data()).map(|(tcp, _)| tcp.header_len());
+    let pseudo = Ipv4Header::parse(skb.network_header()).map(|(ip, _)| ip.pseudo_total(skb.len()));
+    let Some((header_len, pseudo)) = header_len.zip(pseudo) else {
+        return Fate::Drop(skb, DropReason::PktTooSmall);
+    };
+    if header_len < TcpHeader::LEN {
         cx.count(Counter::TcpInErrs);
         return bad_header(cx, skb, DropReason::PktTooSmall);
     }
-    if skb.headlen() < usize::from(seg.header_len) {
+    if skb.headlen() < header_len {
         return bad_header(cx, skb, DropReason::PktTooSmall);
     }
     if skb.ip_summed == IpSummed::None && !checksum_verifies(pseudo, &skb) {
         return bad_checksum(cx, skb);
     }
-    let pulled = skb.pull(usize::from(seg.header_len));
+    let pulled = skb.pull(header_len);
     debug_assert!(pulled, "the header lies in the linear part");
-    skb.seq = seg.seq.0;
-    skb.end_seq = seg.end_seq.0;
-    let incoming = Incoming { seg, tuple };
-    if skb.traced() {
-        record(cx, &skb, &incoming);
-    }
-    Fate::Pass((skb, incoming))
+    Fate::Pass(skb)
 }
 
 #[cold]
@@ -228,7 +231,13 @@ impl Run {
 
 /// Hands a validated segment to its socket, through the backlog if the application owns it.
 #[inline(always)]
-pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incoming: Incoming) {
+pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, mut skb: Skb) {
+    let Some(incoming) = Incoming::of(&skb) else { return cx.drop_skb(skb, DropReason::PktTooSmall) };
+    skb.seq = incoming.seg.seq.0;
+    skb.end_seq = incoming.seg.end_seq.0;
+    if skb.traced() {
+        record(cx, &skb, &incoming);
+    }
     if auth::may_carry(&incoming.seg)
         && let Some(reason) = auth::refused(incoming.seg.option_bytes(&skb))
         && !is_for_time_wait(cx, flows, &skb, incoming.tuple)
@@ -246,7 +255,7 @@ pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, inco
         return;
     }
     run.finish(cx, flows);
-    start_run(cx, flows, run, skb, incoming);
+    start_run(cx, flows, run, skb, &incoming);
 }
 
 /// A mini-socket asks for no authentication.
@@ -278,10 +287,10 @@ fn flow_hash(cx: &Cx, skb: &Skb, tuple: &Tuple) -> u32 {
 
 /// A segment of another flow than the last one.
 #[inline(never)]
-fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incoming: Incoming) {
+fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incoming: &Incoming) {
     let Incoming { seg, tuple } = incoming;
-    let hash = flow_hash(cx, &skb, &tuple);
-    let Some(id) = flows.lookup(hash, &tuple) else {
+    let hash = flow_hash(cx, &skb, tuple);
+    let Some(id) = flows.lookup(hash, tuple) else {
         return no_flow(cx, flows, hash, skb, incoming);
     };
     match flows.get_mut(id) {
@@ -293,15 +302,15 @@ fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incomi
                     let mut sk_backlog = std::mem::take(&mut entry.backlog);
                     entry.backlog_charge = 0;
                     backlog::drain(cx, &mut sk, &mut sk_backlog);
-                    let end = sk.do_rcv(cx, skb, &seg);
+                    let end = sk.do_rcv(cx, skb, seg);
                     sk.end(cx, end);
-                    *run = Run { held: Some(sk), id, tuple };
+                    *run = Run { held: Some(sk), id, tuple: *tuple };
                     if run.held.as_ref().is_some_and(|sk| sk.effects.is_last()) {
                         run.finish(cx, flows);
                     }
                 }
                 Err(sock) => {
-                    let end = backlog::add(cx, &sock, entry, skb, &seg);
+                    let end = backlog::add(cx, &sock, entry, skb, seg);
                     entry.sock = Some(sock);
                     cx.end(end);
                 }
@@ -314,8 +323,8 @@ fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incomi
 }
 
 /// No flow has this tuple: a listener, or nobody.
-fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: Incoming) {
-    let Incoming { seg, tuple } = incoming;
+fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: &Incoming) {
+    let Incoming { seg, tuple } = *incoming;
     let opens = seg.flags.syn() && !seg.flags.ack();
     if cx.net.strangers == Strangers::Leave && !opens {
         cx.event(&skb, EventKind::LookupMiss, 0, 0);
@@ -344,7 +353,7 @@ fn open_request(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, mut req
 }
 
 /// A segment for a connection request.
-fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, incoming: Incoming) {
+fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, incoming: &Incoming) {
     cx.event(&skb, EventKind::LookupHit, LookupKind::Request as u32, 0);
     let Some(FlowEntry::Request(request)) = flows.get_mut(id) else { return };
     if request.listener.is_closed() {
@@ -393,8 +402,8 @@ fn remove_request(flows: &mut FlowTable, id: FlowId) {
 }
 
 /// A segment for a mini-socket.
-fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, incoming: Incoming) {
-    let Incoming { seg, tuple } = incoming;
+fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, incoming: &Incoming) {
+    let Incoming { seg, tuple } = *incoming;
     cx.event(&skb, EventKind::LookupHit, LookupKind::TimeWait as u32, 0);
     let Some(FlowEntry::TimeWait(tw)) = flows.get_mut(id) else { return };
     match tw.process(cx, skb, &seg) {
