@@ -99,6 +99,7 @@ pub(super) fn conn_request(
         return Err(Fate::Drop(skb, DropReason::TcpListenOverflow));
     }
     let Ok(route) = route::output(&cx.net, tuple.remote, Some(tuple.local)) else {
+        cx.count(Counter::IpOutNoRoutes);
         cx.count(Counter::TcpExtListenDrops);
         return Err(Fate::Drop(skb, DropReason::IpOutnoroutes));
     };

@@ -371,6 +371,7 @@ fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, 
         Checked::Child(skb) => {
             let listener = Arc::clone(&request.listener);
             let Some(child) = request.child(cx) else {
+                cx.count(Counter::IpOutNoRoutes);
                 return cx.drop_skb(skb, DropReason::IpOutnoroutes);
             };
             listener.request_removed();

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use rxpath_mem::{PagePool, RxDesc, RxDma, Skb};
+use rxpath_mem::{PagePool, RxDesc, RxDma, RxErrors, Skb};
 use rxpath_trace::{Counter, DropReason, Time};
 use rxpath_wire::{
     Addr, EtherType, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum, TcpFlags, TcpHeader, TcpOptions,
@@ -33,14 +33,16 @@ pub const SYN_ACK: TcpFlags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0);
 
 type Emitted = Arc<Mutex<VecDeque<Vec<u8>>>>;
 type Rings = Arc<Mutex<Vec<(RxDma, IrqLine)>>>;
+type Answer = Arc<Mutex<Xmit>>;
 
 struct Cable {
     emitted: Emitted,
     rings: Rings,
+    xmit: Answer,
     queues: u16,
 }
 
-struct CableQueue(Emitted);
+struct CableQueue(Emitted, Answer);
 
 impl Device for Cable {
     fn info(&self) -> DeviceInfo {
@@ -58,7 +60,8 @@ impl Device for Cable {
         for RxAttach { dma, irq } in queues {
             self.rings.lock().unwrap().push((dma, irq));
         }
-        let queue = |_| -> Box<dyn DeviceQueue> { Box::new(CableQueue(Arc::clone(&self.emitted))) };
+        let queue =
+            |_| -> Box<dyn DeviceQueue> { Box::new(CableQueue(Arc::clone(&self.emitted), Arc::clone(&self.xmit))) };
         Ok((0..self.queues).map(queue).collect())
     }
 }
@@ -69,11 +72,18 @@ impl DeviceQueue for CableQueue {
     }
 
     fn xmit(&mut self, _: Time, skb: &Skb) -> Xmit {
-        self.0.lock().unwrap().push_back(skb.fragments().flatten().copied().collect());
-        Xmit::Sent
+        let answer = *self.1.lock().unwrap();
+        if answer == Xmit::Sent {
+            self.0.lock().unwrap().push_back(skb.fragments().flatten().copied().collect());
+        }
+        answer
     }
 
     fn flush(&mut self, _: Time) {}
+}
+
+fn answer() -> Answer {
+    Arc::new(Mutex::new(Xmit::Sent))
 }
 
 /// A segment that the stack sent.
@@ -96,6 +106,7 @@ pub struct Lab {
     /// What leaves by the second interface, if there is one.
     second: Emitted,
     rings: Rings,
+    xmit: Answer,
     ip_id: u16,
 }
 
@@ -116,19 +127,20 @@ impl Lab {
     /// A lab with a second interface, by which frames only leave.
     pub fn with_two_interfaces() -> Lab {
         let second = Emitted::default();
-        let device = Cable { emitted: Arc::clone(&second), rings: Rings::default(), queues: 1 };
+        let device = Cable { emitted: Arc::clone(&second), rings: Rings::default(), xmit: answer(), queues: 1 };
         Lab::build(1, second, |config| config.interfaces.push(InterfaceConfig::new(Box::new(device))))
     }
 
     fn build(queues: u16, second: Emitted, change: impl FnOnce(&mut StackConfig)) -> Lab {
-        let (emitted, rings) = (Emitted::default(), Rings::default());
-        let device = Cable { emitted: Arc::clone(&emitted), rings: Arc::clone(&rings), queues };
+        let (emitted, rings, xmit) = (Emitted::default(), Rings::default(), answer());
+        let device =
+            Cable { emitted: Arc::clone(&emitted), rings: Arc::clone(&rings), xmit: Arc::clone(&xmit), queues };
         let mut interface = InterfaceConfig::new(Box::new(device));
         interface.addresses.push(IfAddr { addr: Addr::from(US), prefix: 24 });
         let mut config = StackConfig { interfaces: vec![interface], seed: 7, ..StackConfig::default() };
         change(&mut config);
         let stack = Stack::new(config).expect("the configuration is sound");
-        let mut lab = Lab { stack, now: Time::from_millis(1_000), emitted, second, rings, ip_id: 0 };
+        let mut lab = Lab { stack, now: Time::from_millis(1_000), emitted, second, rings, xmit, ip_id: 0 };
         lab.introduce_peer();
         lab
     }
@@ -165,6 +177,20 @@ impl Lab {
         let taken = dma.write_frame(frame, RxDesc { at: self.now, hash, ..RxDesc::default() }).is_ok();
         irq.raise(self.now, 1);
         taken
+    }
+
+    /// As [`Lab::put`], for a frame of which the device reports errors.
+    pub fn offer_bad(&mut self, frame: &[u8], errors: RxErrors) {
+        let mut rings = self.rings.lock().unwrap();
+        let (dma, irq) = &mut rings[0];
+        let desc = RxDesc { at: self.now, errors, ..RxDesc::default() };
+        dma.write_frame(frame, desc).expect("a posted slot");
+        irq.raise(self.now, 1);
+    }
+
+    /// What the device says to every frame from now on.
+    pub fn set_xmit(&mut self, answer: Xmit) {
+        *self.xmit.lock().unwrap() = answer;
     }
 
     /// Runs softirqs until nothing is left to do now.
