@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use rxpath_mem::{PagePool, Skb, SlotClass};
+use rxpath_mem::{PagePool, Skb, SkbMeta, SlotClass};
 use rxpath_trace::event::{device_word, ports_word};
 use rxpath_trace::{
     Consumed, Counter, Counters, DropReason, Event, EventKind, Flow, Holder, Ledger, LifeShard, OutputWhat, PacketId,
@@ -19,6 +19,7 @@ use rxpath_wire::frame::flow_of_ipv4;
 use rxpath_wire::{Addr, EtherType, IpProto};
 
 use crate::demux::stats::DevShard;
+use crate::ip::FragTable;
 use crate::neigh::NeighTable;
 use crate::netns::NetConfig;
 use crate::socket::{BindTable, ListenerCache, Sock, Wakeups};
@@ -82,12 +83,16 @@ pub struct Cx {
     pub binds: Arc<BindTable>,
     /// Neighbours, shared by all Cpus.
     pub neigh: Arc<NeighTable>,
+    /// Datagrams that wait for fragments, shared by all Cpus.
+    pub frags: Arc<FragTable>,
     /// Frames that wait for their device at the end of the poll.
     pub outbox: Outbox,
     /// Waiters to wake after all locks are released.
     pub wakeups: Wakeups,
     /// Packets that XDP programs sent to Cpus, until the end of the poll.
     pub redirected: Vec<Redirected>,
+    /// Datagrams that became whole here and belong to the Cpu that stands with them.
+    pub reassembled: Vec<(u16, Skb)>,
     /// Connections whose listener closed while their handshake ended: to be reset.
     pub orphans: Vec<Arc<Sock>>,
     /// Source of ids for packets made here.
@@ -316,7 +321,7 @@ impl Cx {
     }
 
     /// When the pool runs low, moves a small payload into a small slot, so that the slot that the device needs is free
-    /// again. Charge, identity and sequence numbers stay.
+    /// again. What is known of the packet stays, but no header that was pulled.
     #[inline(always)]
     pub fn compact(&mut self, skb: Skb, at_most: usize) -> Skb {
         if skb.len() <= at_most && self.pool_is_low() { self.compact_now(skb) } else { skb }
@@ -332,15 +337,12 @@ impl Cx {
             self.pool.free(dense);
             return skb;
         }
+        *dense = SkbMeta::clone(&skb);
         dense.put(skb.len()).copy_from_slice(skb.data());
+        if usize::from(skb.network_off) == skb.data_offset() {
+            dense.set_network_header_here();
+        }
         self.count_n(Counter::CopiedDense, skb.len() as u64);
-        dense.id = skb.id;
-        dense.seq = skb.seq;
-        dense.end_seq = skb.end_seq;
-        dense.truesize = skb.truesize;
-        dense.scratch = skb.scratch;
-        dense.tcp_flags = skb.tcp_flags;
-        dense.ifindex = skb.ifindex;
         dense.set_traced(skb.traced());
         self.pool.free(skb);
         dense

@@ -5,14 +5,16 @@
 //! packet runs to completion. Consecutive packets of one flow are a [`Run`]: one look-up, one lock.
 
 use rxpath_mem::{Skb, SkbQueue};
+use rxpath_trace::Holder;
 use rxpath_wire::EthernetHeader;
 
 use crate::cx::Cx;
 use crate::demux::{self, PacketType};
 use crate::ip::{self, Protocol};
 use crate::netfilter::{self, HookPoint};
+use crate::nic::owner_cpu;
 use crate::socket::FlowTable;
-use crate::tcp::{self, Run, Source, Taken};
+use crate::tcp::{self, FlowKey, Run, Source, Taken};
 use crate::{icmp, neigh, xdp};
 
 /// Goes on with what the room passed, or ends the packet as the room decided.
@@ -67,13 +69,46 @@ fn netif_receive_skb(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb
     }
 }
 
-/// Phases 4 and 5: an IPv4 packet, to local delivery.
+/// Phase 4: an IPv4 packet, to local delivery.
 #[inline(always)]
 fn ip_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let skb = room!(cx, ip::rcv(cx, skb));
     let skb = room!(cx, netfilter::hook(cx, HookPoint::PreRouting, skb));
     let skb = room!(cx, ip::rcv_finish(cx, skb));
-    let skb = room!(cx, ip::local_deliver(cx, skb));
+    if ip::is_fragment(&skb) {
+        return fragment_receive(cx, flows, run, skb);
+    }
+    ip_local_deliver(cx, flows, run, skb);
+}
+
+/// A fragment: it waits, or makes its datagram whole, which goes on if this Cpu owns its flow.
+#[cold]
+fn fragment_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
+    let mut whole = room!(cx, ip::defrag(cx, skb));
+    cx.work_on(&whole);
+    whole.hash = FlowKey::of(&whole).map_or(0, |key| key.hash(&cx.net.hasher));
+    let owner = if whole.hash == 0 { cx.cpu } else { owner_cpu(whole.hash, cx.net.cpus) };
+    if owner == cx.cpu {
+        return ip_local_deliver(cx, flows, run, whole);
+    }
+    cx.hold(Holder::CpuBacklog);
+    cx.reassembled.push((owner, whole));
+}
+
+/// Datagrams that another Cpu made whole, for flows of this one.
+pub(crate) fn reassembled(cx: &mut Cx, flows: &mut FlowTable, datagrams: &mut SkbQueue) {
+    let mut run = Run::none();
+    while let Some(skb) = datagrams.pop_front() {
+        cx.work_on(&skb);
+        ip_local_deliver(cx, flows, &mut run, skb);
+    }
+    run.finish(cx, flows);
+    cx.work_done();
+}
+
+/// Phase 5: a whole packet for this host.
+#[inline(always)]
+fn ip_local_deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let skb = room!(cx, netfilter::hook(cx, HookPoint::LocalIn, skb));
     let (skb, protocol) = room!(cx, ip::local_deliver_finish(cx, skb));
     match protocol {

@@ -265,6 +265,12 @@ sysctls! {
         "Time to live of packets that this host makes.";
     ip_local_port_range: PortRange = PortRange { low: 32_768, high: 60_999 }, "net.ipv4.ip_local_port_range", 1 ..= 65_535, "ports",
         "Ports given to sockets that name none: lowest and highest.";
+    ipfrag_high_thresh: u32 = 4_194_304, "net.ipv4.ipfrag_high_thresh", 0 ..= INT_MAX, "bytes",
+        "Fragments (by truesize, and 200 bytes per datagram) beyond which no further one is taken.";
+    ipfrag_time: u32 = 30, "net.ipv4.ipfrag_time", 0 ..= 2_147_483, "seconds",
+        "How long a datagram waits for its fragments.";
+    ipfrag_max_dist: u32 = 64, "net.ipv4.ipfrag_max_dist", 0 ..= INT_MAX, "fragments",
+        "Fragments of one sender between two of a datagram beyond which its first ones are given up; 0 sets no limit.";
     icmp_echo_ignore_all: bool = false, "net.ipv4.icmp_echo_ignore_all", 0 ..= 1, "switch",
         "Leaves ICMP echo requests unanswered.";
     neigh_unres_qlen_bytes: u32 = 212_992, "net.ipv4.neigh.default.unres_qlen_bytes", 0 ..= INT_MAX, "bytes",

@@ -10,8 +10,9 @@ use rxpath::rxpath_core::demux::stats::DevStat;
 use rxpath::rxpath_core::nic::{
     Device, DeviceQueue, Features, IrqLine, Moderation, NoDoorbell, RxAttach, Steering, Xmit,
 };
+use rxpath::rxpath_core::stack::SteeringChoice;
 use rxpath::rxpath_mem::{Harvest, IpSummed, PagePool, PoolConfig, RxDesc, RxErrors, RxRing, Skb, rx_ring};
-use rxpath::rxpath_trace::{DropReason, Time};
+use rxpath::rxpath_trace::{Counter, DropReason, Holder, Time};
 use rxpath::rxpath_wire::{
     ArpPacket, ArpRepr, EtherType, EthernetHeader, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum,
     TcpFlags, TcpRepr, arp, ethernet, ipv4, tcp,
@@ -86,6 +87,51 @@ fn a_question_is_answered_on_the_bare_end() {
     assert_eq!((body.operation(), body.sender_ip()), (arp::REPLY, OURS));
     assert_eq!(port.stats(), PortStats { frames: 1, bytes: answer.len() as u64, overflow: 0 });
     stack.ledger().check().expect("the books");
+}
+
+/// The packet in a frame, without IP options, in fragments of eight bytes, the last one first.
+fn fragments(frame: &[u8]) -> Vec<Vec<u8>> {
+    let at = EthernetHeader::LEN + Ipv4Header::LEN;
+    let (headers, payload) = frame.split_at(at);
+    let mut fragments: Vec<Vec<u8>> = Vec::new();
+    for (index, piece) in payload.chunks(8).enumerate() {
+        let mut fragment = [headers, piece].concat();
+        let header = &mut fragment[EthernetHeader::LEN..at];
+        let (fields, _) = Ipv4Header::parse_mut(header).expect("a header");
+        fields.set_total_len((Ipv4Header::LEN + piece.len()) as u16);
+        let more = if (index + 1) * 8 < payload.len() { ipv4::MORE_FRAGMENTS } else { 0 };
+        fields.set_fragment_word(more | index as u16);
+        ipv4::fill_checksum(header);
+        fragments.push(fragment);
+    }
+    fragments.reverse();
+    fragments
+}
+
+#[test]
+fn segments_in_fragments_find_the_cpu_that_owns_their_flow() {
+    let (wire, port) = wire::port(WireConfig::default().queues(2));
+    let clock = ManualClock::new();
+    let interface = Interface::new(wire).steering(SteeringChoice::Fixed(0)).address("10.0.0.1/24").expect("an address");
+    let builder = Stack::builder().cpus(2).interface(interface).mode(Mode::Polled).clock(clock.clone()).seed(1);
+    let stack = builder.build().expect("a stack");
+    port.send(clock.now(), &who_has(OURS)).expect("a descriptor");
+    for sport in 1_000..1_032 {
+        for fragment in fragments(&segment(sport, b"in pieces", false)) {
+            port.send(clock.now(), &fragment).expect("a descriptor");
+        }
+        while stack.poll(clock.now()).next.is_some_and(|at| at <= clock.now()) {}
+        let answers: Vec<_> = std::iter::from_fn(|| port.recv()).filter(|frame| frame[12..14] == [8, 0]).collect();
+        assert_eq!(answers.len(), 1, "port {sport}: nobody listens, which a reset says");
+        assert!(verifies(&answers[0]) && answers[0][36..38] == u16::to_be_bytes(sport));
+    }
+    let counted = stack.snapshot();
+    assert_eq!((counted[Counter::IpReasmOKs], counted[Counter::IpReasmFails]), (32, 0));
+    let handed_over = counted[Counter::SoftnetReceivedRps];
+    assert!((4..=28).contains(&handed_over), "{handed_over} of 32 belong to the Cpu that does not receive");
+    let ledger = stack.ledger();
+    ledger.check().expect("the books");
+    assert_eq!((ledger.made(), ledger.held_by(Holder::Reassembly), ledger.held_by(Holder::CpuBacklog)), (32, 0, 0));
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub enum Holder {
     OutOfOrder,
     /// A socket's receive queue.
     ReceiveQueue,
+    /// A datagram that is not whole, waiting for its other fragments.
+    Reassembly,
     /// A neighbour entry, waiting for the next hop's address.
     Neighbour,
     /// A device's transmit queue.
@@ -58,6 +60,7 @@ impl Holder {
         Holder::SocketBacklog,
         Holder::OutOfOrder,
         Holder::ReceiveQueue,
+        Holder::Reassembly,
         Holder::Neighbour,
         Holder::TxQueue,
         Holder::TapQueue,
@@ -65,7 +68,7 @@ impl Holder {
         Holder::Recv,
     ];
     /// How many holders there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// A name in words, such as `receive queue`.
     pub const fn name(self) -> &'static str {
@@ -77,6 +80,7 @@ impl Holder {
             Holder::SocketBacklog => "socket backlog",
             Holder::OutOfOrder => "out-of-order queue",
             Holder::ReceiveQueue => "receive queue",
+            Holder::Reassembly => "reassembly",
             Holder::Neighbour => "neighbour queue",
             Holder::TxQueue => "TX queue",
             Holder::TapQueue => "tap queue",

@@ -199,8 +199,6 @@ reasons! {
     TxRingFull = 197 "TX_RING_FULL" Output "the device" [] "the transmit queue is full";
     TxError = 198 "TX_ERROR" Output "the device" [] "the device could not send it (tx_errors)";
     StackShutdown = 199 "STACK_SHUTDOWN" Nic "the stack" [] "the stack was shut down while the packet was on its way";
-    IpFragUnsupported = 200 "IP_FRAG_UNSUPPORTED" Input "ip_defrag" []
-        "a fragment, where the kernel would reassemble and the stack does not";
     FlowNotFollowed = 201 "FLOW_NOT_FOLLOWED" Tcp "__inet_lookup_skb" []
         "of a connection whose beginning was not seen, so its socket is not known here";
 }
@@ -278,7 +276,6 @@ mod tests {
                 "TX_RING_FULL",
                 "TX_ERROR",
                 "STACK_SHUTDOWN",
-                "IP_FRAG_UNSUPPORTED",
                 "FLOW_NOT_FOLLOWED"
             ]
         );

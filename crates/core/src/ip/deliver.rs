@@ -11,23 +11,6 @@ use crate::icmp;
 /// Code of "destination unreachable": no handler for the protocol.
 const PROTOCOL_UNREACHABLE: u8 = 2;
 
-/// `ip_local_deliver`: whole packets go on to the INPUT hook.
-#[inline(always)]
-pub fn local_deliver(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
-    match Ipv4Header::parse(skb.data()) {
-        Some((header, _)) if !header.is_fragment() => Fate::Pass(skb),
-        _ => fragment(cx, skb),
-    }
-}
-
-/// A fragment: reassembly is not supported, so each is a reassembly that failed.
-#[cold]
-fn fragment(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
-    cx.count(Counter::IpReasmReqds);
-    cx.count(Counter::IpReasmFails);
-    Fate::Drop(skb, DropReason::IpFragUnsupported)
-}
-
 /// `ip_local_deliver_finish`: pulls the IP header and finds the protocol's handler.
 #[inline(always)]
 pub fn local_deliver_finish(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Protocol)> {

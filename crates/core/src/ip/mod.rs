@@ -4,16 +4,16 @@
 //! |---|---|
 //! | `receive` | `ip_rcv`, `ip_rcv_core`, `ip_rcv_finish`, `ip_rcv_finish_core` |
 //! | `options` | `ip_options_compile`, `ip_rcv_options`, `ip_options_echo`, `ip_options_build` |
+//! | `defrag` | `ip_defrag`, `ip_expire` |
 //! | `deliver` | `ip_local_deliver`, `ip_local_deliver_finish`, `ip_protocol_deliver_rcu` |
 //! | `protocols` | `inet_protos`, `inet_add_protocol` |
 //!
 //! The checks, their order, their counters and their drop reasons are those of Linux 6.18.
 //!
-//! Not supported: reassembly. A fragment ends in [`local_deliver`], counted as a reassembly that failed.
-//!
 //! Neighbours: [`crate::demux`] before, [`crate::route`] beside, [`crate::tcp`] and [`crate::icmp`] behind. Nothing here
 //! panics on received bytes.
 
+pub(crate) mod defrag;
 mod deliver;
 mod options;
 mod protocols;
@@ -21,7 +21,8 @@ mod receive;
 #[cfg(test)]
 mod tests;
 
-pub use self::deliver::{local_deliver, local_deliver_finish};
+pub use self::defrag::{FragTable, defrag, is_fragment};
+pub use self::deliver::local_deliver_finish;
 pub(crate) use self::options::{OptionBytes, Own as OwnOptions, echo as echo_options};
 pub use self::protocols::{ErrorHandler, InetProtos, Protocol};
 pub use self::receive::{count_passed, rcv, rcv_finish};

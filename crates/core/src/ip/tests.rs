@@ -239,14 +239,6 @@ fn the_reverse_path_filter_has_a_counter_of_its_own() {
 }
 
 #[test]
-fn a_fragment_is_a_reassembly_that_failed() {
-    for fragment in [0x2000, 0x0001, 0x3fff] {
-        let counters = [NO_ECT, (Counter::IpReasmReqds, 1), (Counter::IpReasmFails, 1)];
-        check(&Ip { fragment, ..tcp() }, dropped(DropReason::IpFragUnsupported), &counters);
-    }
-}
-
-#[test]
 fn an_unknown_protocol_is_told_to_the_sender() {
     let mut rig = Rig::new();
     let packet = Ip { tos: 0x1f, proto: 99, ..tcp() };

@@ -35,8 +35,23 @@ pub struct Neighbours {
     pub backlogs: Vec<Backlog>,
     /// Frames that other Cpus made for the devices of every Cpu.
     pub outgoing: Vec<Backlog>,
+    /// Datagrams that other Cpus made whole out of fragments, for every Cpu.
+    pub reassembled: Vec<Backlog>,
     /// The doorbell of every Cpu.
     pub bells: Vec<Arc<dyn Doorbell>>,
+}
+
+impl Neighbours {
+    /// All that waits for any Cpu.
+    pub fn all(&self) -> impl Iterator<Item = &Backlog> {
+        self.backlogs.iter().chain(&self.outgoing).chain(&self.reassembled)
+    }
+
+    /// Whether packets wait to be received by this Cpu.
+    #[inline]
+    fn has_packets_for(&self, cpu: usize) -> bool {
+        !self.backlogs[cpu].is_empty() || !self.reassembled[cpu].is_empty()
+    }
 }
 
 /// What is polled: a queue of the Cpu, or its backlog.
@@ -113,7 +128,7 @@ impl Softirq {
                 self.poll_list.push_back(Polled::Queue(index));
             }
         }
-        if !self.backlog_scheduled && !self.others.backlogs[usize::from(cx.cpu)].is_empty() {
+        if !self.backlog_scheduled && self.others.has_packets_for(usize::from(cx.cpu)) {
             self.backlog_scheduled = true;
             self.poll_list.push_back(Polled::Backlog);
         }
@@ -184,6 +199,9 @@ impl Softirq {
         if !cx.redirected.is_empty() {
             redirect(cx, steer, others);
         }
+        if !cx.reassembled.is_empty() {
+            hand_over_reassembled(cx, others);
+        }
         (work, work == WEIGHT || !napi.complete())
     }
 
@@ -207,9 +225,31 @@ impl Softirq {
         if !cx.redirected.is_empty() {
             redirect(cx, &self.steer, &self.others);
         }
-        let more = !backlog.is_empty();
+        let whole = self.process_reassembled(cx, flows);
+        if !cx.reassembled.is_empty() {
+            hand_over_reassembled(cx, &self.others);
+        }
+        let more = self.others.has_packets_for(usize::from(cx.cpu));
         self.backlog_scheduled = more;
-        (work, more)
+        (work + whole, more)
+    }
+
+    /// Datagrams that other Cpus made whole for us.
+    fn process_reassembled(&self, cx: &mut Cx, flows: &mut FlowTable) -> usize {
+        let waiting = &self.others.reassembled[usize::from(cx.cpu)];
+        if waiting.is_empty() {
+            return 0;
+        }
+        let mut datagrams = waiting.take(cx.net.sysctl.dev_weight as usize);
+        let work = datagrams.len();
+        cx.ledger.held_out(Holder::CpuBacklog, work as u64);
+        cx.count_n(Counter::SoftnetReceivedRps, work as u64);
+        let left = waiting.len() as u32;
+        for skb in &datagrams {
+            cx.event(skb, EventKind::CpuBacklogTaken, left, 0);
+        }
+        path::reassembled(cx, flows, &mut datagrams);
+        work
     }
 
     /// When this context must run although nobody rings: device events and moderated interrupts.
@@ -221,7 +261,7 @@ impl Softirq {
     /// True if something waits to be polled.
     pub fn has_work(&self, cpu: u16) -> bool {
         let cpu = usize::from(cpu);
-        !self.poll_list.is_empty() || !self.others.backlogs[cpu].is_empty() || !self.others.outgoing[cpu].is_empty()
+        !self.poll_list.is_empty() || self.others.has_packets_for(cpu) || !self.others.outgoing[cpu].is_empty()
     }
 
     /// Ends everything that queues and backlog hold.
@@ -230,6 +270,7 @@ impl Softirq {
             napi.purge(cx);
         }
         let mut packets = self.others.backlogs[usize::from(cx.cpu)].take(usize::MAX);
+        packets.append(&mut self.others.reassembled[usize::from(cx.cpu)].take(usize::MAX));
         while let Some(skb) = packets.pop_front() {
             cx.release(Holder::CpuBacklog);
             cx.drop_skb(skb, DropReason::QueuePurge);
@@ -297,4 +338,25 @@ fn send_away(cx: &mut Cx, steer: &Steer, others: &Neighbours, ready: &mut SkbQue
         others.bells[owner].ring();
     }
     *ready = mine;
+}
+
+/// Datagrams that became whole on this Cpu go to the owners of their flows, as far as these have room for them. They are
+/// held already.
+#[cold]
+fn hand_over_reassembled(cx: &mut Cx, others: &Neighbours) {
+    let limit = cx.net.sysctl.netdev_max_backlog as usize;
+    for (cpu, skb) in std::mem::take(&mut cx.reassembled) {
+        let to = usize::from(cpu);
+        let waiting = others.reassembled[to].len() as u32 + 1;
+        cx.event(&skb, EventKind::CpuBacklog, u32::from(cpu), waiting);
+        match others.reassembled[to].push(skb, limit) {
+            Ok(1) => others.bells[to].ring(),
+            Ok(_) => {}
+            Err(skb) => {
+                cx.release(Holder::CpuBacklog);
+                cx.count(Counter::SoftnetDropped);
+                cx.drop_skb(skb, DropReason::CpuBacklog);
+            }
+        }
+    }
 }

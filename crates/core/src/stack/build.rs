@@ -14,6 +14,7 @@ use super::{Cpu, CpuCell, Shared, Stack};
 use crate::cx::{Cx, IdSource, Rng};
 use crate::demux::Ptypes;
 use crate::demux::stats::DevShard;
+use crate::ip::FragTable;
 use crate::ip::InetProtos;
 use crate::napi::{Backlog, Napi, NapiSetup, Neighbours, Softirq};
 use crate::neigh::NeighTable;
@@ -164,10 +165,16 @@ impl Stack {
         let none: Arc<dyn Doorbell> = Arc::new(NoDoorbell);
         let cpus = usize::from(config.cpus);
         let bells: Vec<_> = (0..cpus).map(|cpu| config.bells.get(cpu).unwrap_or(&none).clone()).collect();
-        let others = Arc::new(Neighbours { backlogs: backlogs(cpus), outgoing: backlogs(cpus), bells });
+        let others = Arc::new(Neighbours {
+            backlogs: backlogs(cpus),
+            outgoing: backlogs(cpus),
+            reassembled: backlogs(cpus),
+            bells,
+        });
         let binds = Arc::new(BindTable::default());
         let listeners = Arc::new(Listeners::default());
         let neigh = Arc::new(NeighTable::new(rng.next_u64()));
+        let frags = Arc::new(FragTable::new(config.pool.slots / 4));
         let mut lives = LifeReader::new();
         let mut made = Vec::with_capacity(cpus);
         for cpu in 0..config.cpus {
@@ -185,9 +192,11 @@ impl Stack {
                 listeners: ListenerCache::of(Arc::clone(&listeners)),
                 binds: Arc::clone(&binds),
                 neigh: Arc::clone(&neigh),
+                frags: Arc::clone(&frags),
                 outbox: Outbox::new(),
                 wakeups: Wakeups::default(),
                 redirected: Vec::new(),
+                reassembled: Vec::new(),
                 orphans: Vec::new(),
                 ids: IdSource::of_cpu(cpu),
                 rng: Rng::new(rng.next_u64()),
@@ -220,6 +229,7 @@ impl Stack {
             generation: AtomicU64::new(0),
             binds,
             neigh,
+            frags,
             others,
             user_life: Mutex::new(user_life),
             lives: Mutex::new(lives),

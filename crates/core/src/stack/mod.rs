@@ -4,8 +4,8 @@
 //! a softirq thread, a thread that polls ([`Stack::poll`]), a simulator. Application calls ([`calls`]) touch a socket
 //! under its lock and post what remains to the owner's mailbox; if the token is free they run the mailbox at once.
 //!
-//! Lock order: token, socket, leaf locks (mailbox, backlog, accept queue, neighbours). Nobody waits for a token while
-//! owning a socket.
+//! Lock order: token, socket, leaf locks (mailbox, backlog, accept queue, neighbours, fragments). Nobody waits for a
+//! token while owning a socket.
 
 mod build;
 pub mod calls;
@@ -24,6 +24,7 @@ pub use views::{InterfaceView, ListenerView, PoolView, RingView, SocketView};
 
 use crate::cx::Cx;
 use crate::demux::stats::DevShard;
+use crate::ip::{self, FragTable};
 use crate::napi::{Neighbours, Ran, Softirq};
 use crate::neigh::{self, NeighTable};
 use crate::netns::NetConfig;
@@ -50,6 +51,7 @@ struct Shared {
     generation: AtomicU64,
     binds: Arc<BindTable>,
     neigh: Arc<NeighTable>,
+    frags: Arc<FragTable>,
     others: Arc<Neighbours>,
     user_life: Mutex<LifeShard>,
     lives: Mutex<LifeReader>,
@@ -200,7 +202,7 @@ impl Stack {
             }
         }
         let pending = again || self.0.cpus.iter().any(|cell| cell.mail.load(Ordering::Acquire));
-        let mut waiting = self.0.others.backlogs.iter().chain(&self.0.others.outgoing);
+        let mut waiting = self.0.others.all();
         let backlog = waiting.any(|backlog| !backlog.is_empty());
         let next = if pending || backlog { Some(now) } else { self.next_deadline() };
         Polled { work, next }
@@ -229,7 +231,8 @@ impl Stack {
     }
 
     fn deadline(&self, cpu: &Cpu) -> Option<Time> {
-        let timers = [cpu.flows.wheel.next_deadline(), self.0.neigh.next_deadline(), cpu.softirq.next_event()];
+        let (neigh, frags) = (self.0.neigh.next_deadline(), self.0.frags.next_deadline());
+        let timers = [cpu.flows.wheel.next_deadline(), neigh, frags, cpu.softirq.next_event()];
         timers.into_iter().flatten().min()
     }
 
@@ -329,6 +332,7 @@ impl Stack {
             }
             cpu.softirq.purge(&mut cpu.cx);
             neigh::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
+            ip::defrag::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
             tx::Outbox::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
             let mut wakeups = std::mem::take(&mut cpu.cx.wakeups);
             drop(guard);
@@ -351,6 +355,7 @@ impl Drop for Shared {
             }
             cpu.softirq.purge(&mut cpu.cx);
             neigh::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
+            ip::defrag::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
             tx::Outbox::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
         }
     }
@@ -380,6 +385,9 @@ fn run_timers(cpu: &mut Cpu) {
     cpu.due.clear();
     if cpu.cx.neigh.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
         neigh::tick(&mut cpu.cx);
+    }
+    if cpu.cx.frags.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
+        ip::defrag::tick(&mut cpu.cx);
     }
 }
 

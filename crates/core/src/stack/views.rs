@@ -151,6 +151,8 @@ impl Stack {
             }
         }
         stat.sockets_used = stat.tcp_inuse;
+        stat.frag_inuse = self.0.frags.datagrams() as u64;
+        stat.frag_memory = self.0.frags.memory();
         proc::sockstat(&stat)
     }
 

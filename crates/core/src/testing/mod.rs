@@ -20,7 +20,7 @@ use rxpath_wire::{Addr, FlowHasher, MacAddr};
 use crate::cx::{Cx, End, Fate, IdSource, Rng};
 use crate::demux::stats::{DevShard, DevStat};
 use crate::demux::{self, PacketType, Ptypes};
-use crate::ip::{self, InetProtos, Protocol};
+use crate::ip::{self, FragTable, InetProtos, Protocol};
 use crate::neigh::NeighTable;
 use crate::netfilter::{HookPoint, Hooks};
 use crate::netns::{IfAddr, Interface, NetConfig};
@@ -90,9 +90,11 @@ pub(crate) fn cx() -> Cx {
         listeners: crate::socket::ListenerCache::default(),
         binds: Arc::default(),
         neigh: Arc::new(NeighTable::new(1)),
+        frags: Arc::new(FragTable::new(128)),
         outbox: Outbox::new(),
         wakeups: Default::default(),
         redirected: Vec::new(),
+        reassembled: Vec::new(),
         orphans: Vec::new(),
         ids: IdSource::of_cpu(0),
         rng: Rng::new(1),
@@ -217,7 +219,7 @@ impl Rig {
         let skb = room!(ip::rcv(cx, skb));
         let skb = room!(netfilter::hook(cx, HookPoint::PreRouting, skb));
         let skb = room!(ip::rcv_finish(cx, skb));
-        let skb = room!(ip::local_deliver(cx, skb));
+        let skb = if ip::is_fragment(&skb) { room!(ip::defrag(cx, skb)) } else { skb };
         let skb = room!(netfilter::hook(cx, HookPoint::LocalIn, skb));
         let (skb, protocol) = room!(ip::local_deliver_finish(cx, skb));
         match protocol {
@@ -271,6 +273,7 @@ impl Drop for Rig {
         self.ledger().check().expect("the ledger balances");
         Outbox::purge(&mut self.cx, DropReason::QueuePurge);
         neigh::purge(&mut self.cx, DropReason::QueuePurge);
+        ip::defrag::purge(&mut self.cx, DropReason::QueuePurge);
         let ledger = self.ledger();
         ledger.check().expect("the ledger balances with empty queues");
         assert_eq!(ledger.held(), 0, "nothing is held any more: {ledger:?}");

@@ -214,6 +214,7 @@ fn holder(kind: EventKind) -> Option<Holder> {
         EventKind::SocketBacklog => Holder::SocketBacklog,
         EventKind::Queued | EventKind::OfoDrained => Holder::ReceiveQueue,
         EventKind::OutOfOrder => Holder::OutOfOrder,
+        EventKind::FragHeld => Holder::Reassembly,
         EventKind::NeighHeld => Holder::Neighbour,
         _ => return None,
     })

@@ -37,6 +37,7 @@ pub(super) fn say(event: &Event, station: Option<&Event>, names: &Names) -> Stri
         | EventKind::Hook
         | EventKind::EarlyDemux
         | EventKind::RouteLocal
+        | EventKind::FragHeld
         | EventKind::LocalDeliver
         | EventKind::IcmpRcv => ip(event),
         EventKind::TcpV4Rcv
@@ -190,6 +191,9 @@ fn ip(event: &Event) -> String {
             };
             let spared = if b == 1 { " (the connection remembers the route)" } else { "" };
             format!("ip_route_input_noref: {to}{spared}")
+        }
+        EventKind::FragHeld => {
+            format!("ip_frag_queue holds it, {b} bytes of payload from byte {a} on, until the others are there")
         }
         EventKind::LocalDeliver => {
             let handler = match a {

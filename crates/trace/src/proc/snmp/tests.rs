@@ -77,8 +77,8 @@ fn only_what_is_counted_is_printed() {
     assert_eq!(
         snmp(&snapshot, true, 255),
         "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors InUnknownProtos InDiscards InDelivers \
-         OutRequests OutNoRoutes ReasmReqds ReasmFails FragFails OutTransmits\n\
-         Ip: 1 255 7 0 0 0 0 0 0 0 0 0 0 0\n\
+         OutRequests OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragFails OutTransmits\n\
+         Ip: 1 255 7 0 0 0 0 0 0 0 0 0 0 0 0 0\n\
          Icmp: InMsgs InErrors InCsumErrors InDestUnreachs InTimeExcds InParmProbs InSrcQuenchs InRedirects InEchos \
          InEchoReps InTimestamps InTimestampReps InAddrMasks InAddrMaskReps OutMsgs OutErrors OutRateLimitGlobal \
          OutRateLimitHost OutDestUnreachs OutTimeExcds OutParmProbs OutEchoReps\n\
@@ -107,9 +107,9 @@ fn netstat_prints_what_is_counted_in_the_kernels_order() {
     assert_eq!(
         lines[2],
         "IpExt: InTruncatedPkts InMcastPkts InBcastPkts InOctets OutOctets InMcastOctets InBcastOctets \
-         InCsumErrors InNoECTPkts InECT1Pkts InECT0Pkts InCEPkts"
+         InCsumErrors InNoECTPkts InECT1Pkts InECT0Pkts InCEPkts ReasmOverlaps"
     );
-    assert_eq!(lines[3], "IpExt: 0 0 0 1500 0 0 0 0 0 0 0 0");
+    assert_eq!(lines[3], "IpExt: 0 0 0 1500 0 0 0 0 0 0 0 0 0");
     let kernel: Vec<&str> = LINUX_NETSTAT.lines().next().unwrap_or("").split(' ').collect();
     let places: Vec<usize> =
         lines[0].split(' ').map(|name| kernel.iter().position(|word| *word == name).expect(name)).collect();
