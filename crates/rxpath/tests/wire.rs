@@ -135,6 +135,49 @@ fn segments_in_fragments_find_the_cpu_that_owns_their_flow() {
 }
 
 #[test]
+fn a_datagram_that_stays_in_pieces_is_given_up_by_the_stacks_own_timer() {
+    let (stack, port, clock) = stack(WireConfig::default(), 256);
+    let begun = clock.now();
+    port.send(begun, &who_has(OURS)).expect("a descriptor");
+    let mut pieces = fragments(&segment(1_000, b"in pieces", false));
+    let first = pieces.pop().expect("the first one, as the last comes first");
+    port.send(begun, &first).expect("a descriptor");
+    let mut next = stack.poll(begun).next;
+    assert_eq!(stack.ledger().held_by(Holder::Reassembly), 1);
+    assert_eq!(port.recv().expect("the ARP answer")[12..14], [8, 6]);
+    let given_up = Time(begun.0 + 30_000_000_000);
+    let mut now = begun;
+    while now < given_up {
+        assert!(port.recv().is_none(), "nothing is said before the time is over, at {now:?}");
+        now = next.expect("the datagram's timer").max(Time(now.0 + 1));
+        assert!(now <= given_up, "slept too long: {now:?}");
+        next = stack.poll(now).next;
+    }
+    let told = port.recv().expect("time exceeded");
+    assert_eq!((&told[12..14], &told[34..36]), (&[8, 0][..], &[11, 1][..]));
+    assert_eq!(told[42..], first[14..42], "the header and the eight bytes that came");
+    let counted = stack.snapshot();
+    assert_eq!((counted[Counter::IpReasmTimeout], counted[Counter::IpReasmFails]), (1, 1));
+    let ledger = stack.ledger();
+    ledger.check().expect("the books");
+    assert_eq!((ledger.dropped_for(DropReason::FragReasmTimeout), ledger.held_by(Holder::Reassembly)), (1, 0));
+}
+
+#[test]
+fn fragments_that_wait_when_the_stack_goes_down_are_purged() {
+    let (stack, port, clock) = stack(WireConfig::default(), 256);
+    for piece in &fragments(&segment(1_000, b"in pieces", false))[1..] {
+        port.send(clock.now(), piece).expect("a descriptor");
+    }
+    stack.poll(clock.now());
+    assert_eq!(stack.ledger().held_by(Holder::Reassembly), 3);
+    stack.shutdown();
+    let ledger = stack.ledger();
+    ledger.check().expect("the books");
+    assert_eq!((ledger.dropped_for(DropReason::QueuePurge), ledger.held_by(Holder::Reassembly)), (3, 0));
+}
+
+#[test]
 fn frames_for_a_full_ring_are_missed_by_name() {
     let (stack, port, clock) = stack(WireConfig::default(), 16);
     let frame = who_has(Ipv4Addr::new(10, 0, 0, 9));
