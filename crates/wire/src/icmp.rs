@@ -21,6 +21,19 @@ pub const TIMESTAMP_REQUEST: u8 = 13;
 /// Type: answer to a timestamp request.
 pub const TIMESTAMP_REPLY: u8 = 14;
 
+/// Code of "destination unreachable": no route to its network.
+pub const NET_UNREACHABLE: u8 = 0;
+/// Code of "destination unreachable": no way to the host.
+pub const HOST_UNREACHABLE: u8 = 1;
+/// Code of "destination unreachable": larger than the way on allows, and not to be fragmented.
+pub const FRAGMENTATION_NEEDED: u8 = 4;
+/// Code of "destination unreachable": forbidden by an administrator (RFC 1812 section 5.2.7.1).
+pub const PROHIBITED: u8 = 13;
+/// Code of "redirect": for the host.
+pub const REDIRECT_HOST: u8 = 1;
+/// Code of "time exceeded": the time to live, on the way.
+pub const TTL_EXCEEDED: u8 = 0;
+
 /// The ICMP header: type, code, checksum and four bytes whose meaning depends on the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

@@ -13,8 +13,6 @@ use rxpath_wire::{Addr, icmp as wire_icmp};
 use crate::cx::{Cx, Rng};
 
 const MS: u64 = 1_000_000;
-/// Code of "destination unreachable": fragmentation needed.
-const FRAGMENTATION_NEEDED: u8 = 4;
 /// Least time between two fillings of the host's bucket.
 const REFILL: u64 = 20 * MS;
 /// Messages that a destination may draw at once (`XRLIM_BURST_FACTOR`).
@@ -84,7 +82,7 @@ impl RateLimits {
 
     /// Whether a type and code are limited at all.
     fn limits(&self, kind: u8, code: u8) -> bool {
-        let free = kind == wire_icmp::DEST_UNREACHABLE && code == FRAGMENTATION_NEEDED;
+        let free = kind == wire_icmp::DEST_UNREACHABLE && code == wire_icmp::FRAGMENTATION_NEEDED;
         kind < 32 && self.config.ratemask & 1 << kind != 0 && !free
     }
 

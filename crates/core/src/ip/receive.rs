@@ -187,7 +187,7 @@ fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
     let place = route::input(&cx.net, skb.ifindex, src, dst);
     // A packet for somebody else is found out by routing but ends only behind the options, as in the kernel.
     if let Err(reject) = place
-        && reject != Reject::NotOurs
+        && !reject.is_of_destination()
     {
         return refuse(cx, skb, reject);
     }

@@ -1,10 +1,16 @@
 //! The routes: what is here, what is on the link, what lies behind a gateway.
+//!
+//! Those of IPv4 are in one [`Table`] for all snapshots of the configuration: it is changed in place, each route at one
+//! go. A change is complete, for those who keep what they found, with the configuration's next generation.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use rxpath_wire::Addr;
 
+use super::table::{Hop, Prefix4, Refused, Table, mask as mask4};
 use crate::netns::{IfAddr, Interface};
 
 /// Bits in front of the IPv4 address in its mapped form.
@@ -50,18 +56,64 @@ pub enum AddrType {
     Unspecified,
 }
 
-/// What becomes of packets that match a route.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What becomes of packets that match a route, with the kernel's number (`RTN_*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum RouteKind {
     /// They go out.
     #[default]
-    Unicast,
-    /// They are refused as unreachable.
-    Unreachable,
-    /// They are refused as forbidden.
-    Prohibit,
+    Unicast = 1,
+    /// They are for this host.
+    Local = 2,
+    /// They are for all hosts of a link, this one included.
+    Broadcast = 3,
     /// They vanish.
-    Blackhole,
+    Blackhole = 6,
+    /// They are refused as unreachable.
+    Unreachable = 7,
+    /// They are refused as forbidden.
+    Prohibit = 8,
+}
+
+impl RouteKind {
+    /// All kinds.
+    pub const ALL: [RouteKind; 6] = [
+        RouteKind::Unicast,
+        RouteKind::Local,
+        RouteKind::Broadcast,
+        RouteKind::Blackhole,
+        RouteKind::Unreachable,
+        RouteKind::Prohibit,
+    ];
+
+    /// iproute2's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RouteKind::Unicast => "unicast",
+            RouteKind::Local => "local",
+            RouteKind::Broadcast => "broadcast",
+            RouteKind::Blackhole => "blackhole",
+            RouteKind::Unreachable => "unreachable",
+            RouteKind::Prohibit => "prohibit",
+        }
+    }
+
+    /// Whether packets go to an interface or came to one: the route names it.
+    pub const fn has_interface(self) -> bool {
+        matches!(self, RouteKind::Unicast | RouteKind::Local | RouteKind::Broadcast)
+    }
+
+    #[inline(always)]
+    pub(super) fn of_number(number: u8) -> RouteKind {
+        match number {
+            2 => RouteKind::Local,
+            3 => RouteKind::Broadcast,
+            6 => RouteKind::Blackhole,
+            7 => RouteKind::Unreachable,
+            8 => RouteKind::Prohibit,
+            _ => RouteKind::Unicast,
+        }
+    }
 }
 
 /// A configured route, as `ip route add` takes it.
@@ -104,11 +156,8 @@ impl RouteSpec {
 impl fmt::Display for RouteSpec {
     /// As `ip route` shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            RouteKind::Unicast => {}
-            RouteKind::Unreachable => f.write_str("unreachable ")?,
-            RouteKind::Prohibit => f.write_str("prohibit ")?,
-            RouteKind::Blackhole => f.write_str("blackhole ")?,
+        if self.kind != RouteKind::Unicast {
+            write!(f, "{} ", self.kind.name())?;
         }
         if self.prefix == 0 {
             f.write_str("default")?
@@ -146,6 +195,10 @@ pub enum FibError {
     Duplicate(RouteSpec),
     /// An address that no single host can have.
     BadAddress(Addr),
+    /// A gateway for packets that go to none.
+    ViaNowhere(RouteSpec),
+    /// No room for more routes.
+    Full(RouteSpec),
 }
 
 impl fmt::Display for FibError {
@@ -168,6 +221,10 @@ impl fmt::Display for FibError {
                 write!(f, "route {route}: there is one to the same network; give one of them another metric")
             }
             FibError::BadAddress(addr) => write!(f, "{addr} cannot be the address of an interface"),
+            FibError::ViaNowhere(route) => {
+                write!(f, "route {route}: packets of this type go to no gateway; leave via out")
+            }
+            FibError::Full(route) => write!(f, "route {route}: there is no room for more routes"),
         }
     }
 }
@@ -187,6 +244,25 @@ pub struct FibEntry {
     pub src: Option<Addr>,
     /// Preference, lower first.
     pub metric: u32,
+}
+
+impl From<Hop> for FibEntry {
+    fn from(hop: Hop) -> FibEntry {
+        let addr = |word: u32| (word != 0).then(|| Addr::from_v4(word.to_be_bytes()));
+        let Hop { kind, ifindex, metric, .. } = hop;
+        FibEntry { kind, ifindex, via: addr(hop.via), src: addr(hop.src), metric }
+    }
+}
+
+/// A route of the FIB, for listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FibRoute {
+    /// Destination network.
+    pub to: Ipv4Addr,
+    /// Prefix length.
+    pub prefix: u8,
+    /// Where it leads.
+    pub hop: Hop,
 }
 
 /// A prefix of the 128-bit form of addresses.
@@ -210,11 +286,6 @@ impl Prefix {
     #[inline]
     pub(super) fn contains(&self, addr: Addr) -> bool {
         number(addr) & mask(self.len) == self.bits
-    }
-
-    /// The highest address in it: the subnet's broadcast address.
-    fn last(&self) -> Addr {
-        Addr((self.bits | !mask(self.len)).to_be_bytes())
     }
 }
 
@@ -242,15 +313,19 @@ fn filter_bit(addr: u32) -> u64 {
 }
 
 /// The forwarding information base.
+///
+/// A clone has the same routes of IPv4, now and later.
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
     /// The first own IPv4 addresses, as words in host order; unused places hold 0, which is nobody's address.
     own_v4: [u32; FEW],
     /// Bits of all own IPv4 addresses: what is not in here is not ours.
     own_filter: u64,
-    /// Own and broadcast addresses (the `local` table).
+    /// IPv4: own and broadcast addresses, networks on the link, configured routes (the tables `local` and `main`).
+    v4: Arc<Table>,
+    /// IPv6: own addresses.
     special: HashMap<Addr, AddrType>,
-    /// Routes by length of their prefix, longest first, then by network, then by metric (the `main` table).
+    /// IPv6: routes by length of their prefix, longest first, then by network, then by metric.
     lengths: Vec<(u8, HashMap<u128, Vec<FibEntry>>)>,
     policy: Policy,
 }
@@ -288,27 +363,127 @@ impl Fib {
         if fixed_type(addr).is_some() || is_loopback(addr) {
             return Err(FibError::BadAddress(addr));
         }
-        self.special.insert(addr, AddrType::Local);
-        if let Some(v4) = addr.v4() {
-            let v4 = u32::from(v4);
-            self.own_filter |= filter_bit(v4);
-            if let Some(place) = self.own_v4.iter_mut().find(|place| **place == 0 || **place == v4) {
-                *place = v4;
-            }
-        }
         let subnet = Prefix::of_interface(own);
-        if own.prefix < 31 && addr.is_v4() {
-            self.special.entry(subnet.last()).or_insert(AddrType::Broadcast);
-        }
-        if own.prefix < family_bits(addr) {
-            let connected = FibEntry { kind: RouteKind::Unicast, ifindex, via: None, src: Some(addr), metric: 0 };
-            // A second address in the same subnet adds no second route.
-            let _ = self.insert(subnet, connected);
+        match addr.v4() {
+            Some(v4) => self.add_address_v4(ifindex, u32::from(v4), own.prefix),
+            None => {
+                self.special.insert(addr, AddrType::Local);
+                if own.prefix < family_bits(addr) {
+                    let connected =
+                        FibEntry { kind: RouteKind::Unicast, ifindex, via: None, src: Some(addr), metric: 0 };
+                    // A second address in the same subnet adds no second route.
+                    let _ = self.insert_v6(subnet, connected);
+                }
+            }
         }
         Ok(())
     }
 
-    fn add_route(&mut self, interfaces: &[Interface], route: &RouteSpec) -> Result<(), FibError> {
+    /// `fib_add_ifaddr`. A second address in the same subnet adds no second route to it.
+    fn add_address_v4(&mut self, ifindex: u16, addr: u32, prefix: u8) {
+        self.own_filter |= filter_bit(addr);
+        if let Some(place) = self.own_v4.iter_mut().find(|place| **place == 0 || **place == addr) {
+            *place = addr;
+        }
+        let hop = |kind: RouteKind| Hop {
+            kind,
+            ifindex,
+            via: 0,
+            src: addr,
+            metric: 0,
+            local_table: kind != RouteKind::Unicast,
+            of_kernel: true,
+            onlink: false,
+        };
+        let network = addr & mask4(prefix);
+        let _ = self.v4.insert(Prefix4 { network: addr, len: 32 }, hop(RouteKind::Local), true);
+        if prefix < 31 {
+            let last = network | !mask4(prefix);
+            let _ = self.v4.insert(Prefix4 { network: last, len: 32 }, hop(RouteKind::Broadcast), false);
+        }
+        if prefix < 32 {
+            let _ = self.v4.insert(Prefix4 { network, len: prefix }, hop(RouteKind::Unicast), false);
+        }
+    }
+
+    /// `ip route add`: adds a route.
+    ///
+    /// # Errors
+    /// As [`FibError`] lists them.
+    pub fn add_route(&mut self, interfaces: &[Interface], route: &RouteSpec) -> Result<(), FibError> {
+        self.set_route(interfaces, route, false).map(drop)
+    }
+
+    /// `ip route replace`: adds a route in the place of the one to the same network with the same metric, which is given.
+    ///
+    /// # Errors
+    /// As [`FibError`] lists them.
+    pub fn replace_route(
+        &mut self,
+        interfaces: &[Interface],
+        route: &RouteSpec,
+    ) -> Result<Option<FibEntry>, FibError> {
+        self.set_route(interfaces, route, true)
+    }
+
+    fn set_route(
+        &mut self,
+        interfaces: &[Interface],
+        route: &RouteSpec,
+        replace: bool,
+    ) -> Result<Option<FibEntry>, FibError> {
+        let network = self.check(route)?;
+        let ifindex = if route.kind.has_interface() { self.interface_of(interfaces, route)? } else { 0 };
+        if !route.to.is_v4() {
+            let RouteSpec { kind, via, src, metric, .. } = *route;
+            let entry = FibEntry { kind, ifindex, via, src, metric };
+            let old = if replace { self.remove_v6(network, metric) } else { None };
+            return if self.insert_v6(network, entry) { Ok(old) } else { Err(FibError::Duplicate(*route)) };
+        }
+        let word = |addr: Option<Addr>| addr.and_then(|addr| addr.v4()).map_or(0, u32::from);
+        let local_table = matches!(route.kind, RouteKind::Local | RouteKind::Broadcast);
+        let hop = Hop {
+            kind: route.kind,
+            ifindex,
+            via: word(route.via),
+            src: word(route.src),
+            metric: route.metric,
+            local_table,
+            of_kernel: false,
+            onlink: route.onlink,
+        };
+        let prefix = Prefix4 { network: word(Some(route.to)), len: route.prefix };
+        let inserted = self.v4.insert(prefix, hop, replace).map_err(|refused| match refused {
+            Refused::Exists => FibError::Duplicate(*route),
+            Refused::Full => FibError::Full(*route),
+        });
+        let old = inserted?;
+        if route.kind == RouteKind::Local {
+            self.own_filter |= if route.prefix == 32 { filter_bit(prefix.network) } else { u64::MAX };
+        }
+        Ok(old.map(FibEntry::from))
+    }
+
+    /// `ip route del`: removes a route to the same network, of the same kind and with the same metric, and gives it. A
+    /// gateway or an interface, if they are named, must be the route's. None if there is no such route.
+    pub fn remove_route(&mut self, route: &RouteSpec) -> Option<FibEntry> {
+        let network = self.check(route).ok()?;
+        if !route.to.is_v4() {
+            return self.remove_v6(network, route.metric);
+        }
+        let prefix = Prefix4 { network: u32::from(route.to.v4()?), len: route.prefix };
+        let named = |hop: &Hop| {
+            let found = FibEntry::from(*hop);
+            !hop.of_kernel
+                && (hop.kind, hop.metric) == (route.kind, route.metric)
+                && route.via.is_none_or(|via| found.via == Some(via))
+                && route.ifindex.is_none_or(|ifindex| ifindex == hop.ifindex)
+        };
+        self.v4.remove(prefix, named).map(FibEntry::from)
+    }
+
+    /// What can be said of a route by itself; its network.
+    fn check(&self, route: &RouteSpec) -> Result<Prefix, FibError> {
         if route.prefix > family_bits(route.to) {
             return Err(FibError::PrefixTooLong(route.to, route.prefix));
         }
@@ -322,9 +497,10 @@ impl Fib {
         if route.src.is_some_and(|src| self.addr_type(src) != AddrType::Local) {
             return Err(FibError::SourceNotLocal(*route));
         }
-        let ifindex = if route.kind == RouteKind::Unicast { self.interface_of(interfaces, route)? } else { 0 };
-        let entry = FibEntry { kind: route.kind, ifindex, via: route.via, src: route.src, metric: route.metric };
-        if self.insert(network, entry) { Ok(()) } else { Err(FibError::Duplicate(*route)) }
+        if route.kind != RouteKind::Unicast && route.via.is_some() {
+            return Err(FibError::ViaNowhere(*route));
+        }
+        Ok(network)
     }
 
     /// The interface of a route: the one that is named, or the one on whose link the gateway is.
@@ -346,7 +522,7 @@ impl Fib {
     }
 
     /// Adds an entry; false if there is one with the same metric.
-    fn insert(&mut self, network: Prefix, entry: FibEntry) -> bool {
+    fn insert_v6(&mut self, network: Prefix, entry: FibEntry) -> bool {
         let place = self.lengths.partition_point(|(len, _)| *len > network.len);
         if self.lengths.get(place).is_none_or(|(len, _)| *len != network.len) {
             self.lengths.insert(place, (network.len, HashMap::new()));
@@ -360,13 +536,43 @@ impl Fib {
         true
     }
 
-    /// The best route to an address by longest prefix, then lowest metric (`fib_lookup` in the main table).
-    pub fn lookup(&self, addr: Addr) -> Option<&FibEntry> {
-        let number = number(addr);
-        self.lengths.iter().find_map(|(len, networks)| {
-            let shortest_of_v4 = addr.is_v4() && *len < MAPPED_BITS;
-            if shortest_of_v4 { None } else { networks.get(&(number & mask(*len)))?.first() }
-        })
+    fn remove_v6(&mut self, network: Prefix, metric: u32) -> Option<FibEntry> {
+        let (_, networks) = self.lengths.iter_mut().find(|(len, _)| *len == network.len)?;
+        let entries = networks.get_mut(&network.bits)?;
+        let removed = entries.remove(entries.iter().position(|entry| entry.metric == metric)?);
+        if entries.is_empty() {
+            networks.remove(&network.bits);
+        }
+        Some(removed)
+    }
+
+    /// The best route to an address by longest prefix, then lowest metric (`fib_lookup`).
+    pub fn lookup(&self, addr: Addr) -> Option<FibEntry> {
+        match addr.v4() {
+            Some(v4) => self.lookup_v4(u32::from(v4)).map(FibEntry::from),
+            None => self.lookup_v6(number(addr)),
+        }
+    }
+
+    /// [`Fib::lookup`] for an IPv4 address as a word in host order.
+    #[inline]
+    pub fn lookup_v4(&self, addr: u32) -> Option<Hop> {
+        self.v4.lookup(addr)
+    }
+
+    fn lookup_v6(&self, number: u128) -> Option<FibEntry> {
+        self.lengths.iter().find_map(|(len, networks)| networks.get(&(number & mask(*len)))?.first().copied())
+    }
+
+    /// All routes of IPv4, by network, the longest prefix first, then by metric (`fib_trie` as it is dumped).
+    pub fn routes(&self) -> Vec<FibRoute> {
+        let routes = self.v4.routes().into_iter();
+        routes.map(|(prefix, hop)| FibRoute { to: prefix.network.into(), prefix: prefix.len, hop }).collect()
+    }
+
+    /// Bytes that the routes of IPv4 take: for look-ups, and for changes.
+    pub fn memory(&self) -> (usize, usize) {
+        self.v4.memory()
     }
 
     /// Whether an IPv4 address, as a word in host order, is one of ours.
@@ -380,12 +586,20 @@ impl Fib {
 
     fn is_own_slow(&self, addr: u32) -> bool {
         let among_few = addr != 0 && self.own_v4[1..].contains(&addr);
-        among_few || self.special.get(&Addr::from_v4(addr.to_be_bytes())) == Some(&AddrType::Local)
+        among_few || self.lookup_v4(addr).is_some_and(|hop| hop.kind == RouteKind::Local)
     }
 
     /// `inet_addr_type`: what an address is to this host.
     pub fn addr_type(&self, addr: Addr) -> AddrType {
-        fixed_type(addr).or_else(|| self.special.get(&addr).copied()).unwrap_or(AddrType::Unicast)
+        let looked_up = || match addr.v4() {
+            Some(v4) => match self.lookup_v4(u32::from(v4))?.kind {
+                RouteKind::Local => Some(AddrType::Local),
+                RouteKind::Broadcast => Some(AddrType::Broadcast),
+                _ => None,
+            },
+            None => self.special.get(&addr).copied(),
+        };
+        fixed_type(addr).or_else(looked_up).unwrap_or(AddrType::Unicast)
     }
 }
 

@@ -1,9 +1,12 @@
 //! The decision over a received packet.
 
+use std::net::Ipv4Addr;
+
 use rxpath_trace::{Counter, DropReason};
-use rxpath_wire::Addr;
+use rxpath_wire::{Addr, icmp};
 
 use super::fib::{self, AddrType, RouteKind, RpFilter};
+use super::table::Hop;
 use crate::netns::NetConfig;
 
 /// All hosts on the link (RFC 1112): the one group that every host is in.
@@ -18,12 +21,26 @@ pub enum InputRoute {
     Broadcast,
     /// To a group that we are in.
     Multicast,
+    /// To another host, by us.
+    Forward(Forward),
+}
+
+/// The way on of a packet for another host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The next station on the link: the destination itself or a gateway.
+    pub nexthop: Ipv4Addr,
+    /// The interface.
+    pub ifindex: u16,
+    /// The packet goes back to the link that it came from, where its sender could reach the next hop by itself.
+    pub redirect: bool,
 }
 
 impl InputRoute {
     /// The kernel's number (`RTN_*`), which the events of lives carry.
     pub fn number(self) -> u32 {
         match self {
+            InputRoute::Forward(_) => 1,
             InputRoute::Local => 2,
             InputRoute::Broadcast => 3,
             InputRoute::Multicast => 5,
@@ -48,6 +65,14 @@ pub enum Reject {
     NotJoined,
     /// It is for another host, and this one does not forward.
     NotOurs,
+    /// No route leads to it.
+    NoRoute,
+    /// An `unreachable` route matches.
+    Unreachable,
+    /// A `prohibit` route matches.
+    Prohibited,
+    /// A `blackhole` route matches.
+    Blackhole,
 }
 
 impl Reject {
@@ -60,8 +85,11 @@ impl Reject {
             Reject::LocalSource => DropReason::IpLocalSource,
             Reject::ReversePath => DropReason::IpRpfilter,
             // The kernel has no finer one.
-            Reject::NotJoined => DropReason::NotSpecified,
+            Reject::NotJoined | Reject::Unreachable | Reject::Prohibited | Reject::Blackhole => {
+                DropReason::NotSpecified
+            }
             Reject::NotOurs => DropReason::IpInaddrerrors,
+            Reject::NoRoute => DropReason::IpInnoroutes,
         }
     }
 
@@ -70,8 +98,28 @@ impl Reject {
         match self {
             Reject::ReversePath => Some(Counter::TcpExtIPReversePathFilter),
             Reject::NotOurs => Some(Counter::IpInAddrErrors),
+            Reject::NoRoute => Some(Counter::IpExtInNoRoutes),
             _ => None,
         }
+    }
+
+    /// The code of "destination unreachable" with which the sender is told (`ip_error`).
+    pub fn told_as(self) -> Option<u8> {
+        match self {
+            Reject::NoRoute => Some(icmp::NET_UNREACHABLE),
+            Reject::Unreachable => Some(icmp::HOST_UNREACHABLE),
+            Reject::Prohibited => Some(icmp::PROHIBITED),
+            _ => None,
+        }
+    }
+
+    /// Whether it is routing's word on the destination, which the kernel keeps as a route that ends in `ip_error`: the
+    /// packet's options are read before it ends.
+    pub fn is_of_destination(self) -> bool {
+        matches!(
+            self,
+            Reject::NotOurs | Reject::NoRoute | Reject::Unreachable | Reject::Prohibited | Reject::Blackhole
+        )
     }
 }
 
@@ -104,13 +152,36 @@ pub fn input(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
     if (fib::is_loopback(dst) || fib::is_loopback(src)) && !net.fib.policy().route_localnet {
         return Err(Reject::LocalNet);
     }
-    let place = match net.fib.addr_type(dst) {
-        AddrType::Local => InputRoute::Local,
-        AddrType::Broadcast => InputRoute::Broadcast,
-        _ => return Err(Reject::NotOurs),
+    let Some(word) = dst.v4().map(u32::from) else {
+        let ours = net.fib.addr_type(dst) == AddrType::Local;
+        return if ours { validate_source(net, ifindex, src).map(|()| InputRoute::Local) } else { Err(Reject::NotOurs) };
+    };
+    let found = net.fib.lookup_v4(word);
+    let place = match found.map(|hop| hop.kind) {
+        Some(RouteKind::Local) => InputRoute::Local,
+        Some(RouteKind::Broadcast) => InputRoute::Broadcast,
+        _ if !net.sysctl.ip_forward => return Err(Reject::NotOurs),
+        None => return Err(Reject::NoRoute),
+        Some(RouteKind::Unreachable) => return Err(Reject::Unreachable),
+        Some(RouteKind::Prohibit) => return Err(Reject::Prohibited),
+        Some(RouteKind::Blackhole) => return Err(Reject::Blackhole),
+        Some(RouteKind::Unicast) => match found {
+            Some(hop) => InputRoute::Forward(way_on(net, ifindex, src, word, hop)),
+            None => return Err(Reject::NoRoute),
+        },
     };
     validate_source(net, ifindex, src)?;
     Ok(place)
+}
+
+/// `__mkroute_input`: the way on by a route.
+fn way_on(net: &NetConfig, ifindex: u16, src: Addr, dst: u32, hop: Hop) -> Forward {
+    let nexthop = if hop.via == 0 { dst } else { hop.via };
+    let back = || src.v4().and_then(|src| net.fib.lookup_v4(u32::from(src)));
+    let redirect = hop.ifindex == ifindex
+        && net.sysctl.send_redirects
+        && back().is_some_and(|back| back.kind == RouteKind::Unicast && back.ifindex == ifindex && back.via == 0);
+    Forward { nexthop: nexthop.into(), ifindex: hop.ifindex, redirect }
 }
 
 /// `ip_route_input_mc`.

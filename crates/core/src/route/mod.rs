@@ -15,16 +15,21 @@
 
 mod fib;
 mod input;
+mod table;
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;
+mod trie;
 
 use std::fmt;
 use std::io;
 
 use rxpath_wire::{Addr, MacAddr};
 
-pub use self::fib::{AddrType, Fib, FibError, Policy, RouteKind, RouteSpec, RpFilter};
-pub use self::input::{InputRoute, Reject, input};
+pub use self::fib::{AddrType, Fib, FibEntry, FibError, FibRoute, Policy, RouteKind, RouteSpec, RpFilter};
+pub use self::input::{Forward, InputRoute, Reject, input};
+pub use self::table::Hop;
 use crate::netns::{Interface, NetConfig};
 use crate::nic::Features;
 
@@ -139,6 +144,8 @@ pub fn output(net: &NetConfig, dst: Addr, src: Option<Addr>) -> Result<Route, Ro
     let entry = net.fib.lookup(dst).ok_or(RouteError::NetUnreachable(dst))?;
     match entry.kind {
         RouteKind::Unicast => {}
+        RouteKind::Local => return Err(RouteError::Local(dst)),
+        RouteKind::Broadcast => return Err(RouteError::NotUnicast(dst)),
         RouteKind::Unreachable => return Err(RouteError::HostUnreachable(dst)),
         RouteKind::Prohibit => return Err(RouteError::Prohibited(dst)),
         RouteKind::Blackhole => return Err(RouteError::Blackhole(dst)),
