@@ -221,6 +221,21 @@ impl Cx {
     /// what it would do if the packet were lost on the wire.
     #[inline]
     pub fn alloc_output(&mut self, what: OutputWhat, size: usize, reserved: bool) -> Option<Skb> {
+        let mut skb = self.slot_for(size, reserved)?;
+        self.ledger.output(1);
+        skb.scratch = what as u8;
+        Some(skb)
+    }
+
+    /// A packet that is made out of another one, as [`Cx::alloc_output`] gives one that is new.
+    pub fn alloc_part(&mut self, size: usize) -> Option<Skb> {
+        let skb = self.slot_for(size, false)?;
+        self.ledger.made(1);
+        Some(skb)
+    }
+
+    #[inline(always)]
+    fn slot_for(&mut self, size: usize, reserved: bool) -> Option<Skb> {
         let slot = if size <= HEAD_ROOM_FOR_PAYLOAD {
             self.pool.alloc_head().or_else(|| self.pool.alloc())
         } else if size <= SLOT_ROOM_FOR_PAYLOAD {
@@ -236,8 +251,6 @@ impl Cx {
         let short = OUTPUT_HEADROOM.saturating_sub(skb.headroom());
         skb.reserve(short);
         skb.id = self.ids.mint();
-        self.ledger.output(1);
-        skb.scratch = what as u8;
         Some(skb)
     }
 

@@ -13,9 +13,10 @@ use crate::demux::{self, PacketType};
 use crate::ip::{self, Protocol};
 use crate::netfilter::{self, HookPoint};
 use crate::nic::owner_cpu;
+use crate::route::Forward;
 use crate::socket::FlowTable;
 use crate::tcp::{self, FlowKey, Run, Source, Taken};
-use crate::{icmp, neigh, xdp};
+use crate::{icmp, neigh, tx, xdp};
 
 /// Goes on with what the room passed, or ends the packet as the room decided.
 macro_rules! room {
@@ -74,11 +75,22 @@ fn netif_receive_skb(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb
 fn ip_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let skb = room!(cx, ip::rcv(cx, skb));
     let skb = room!(cx, netfilter::hook(cx, HookPoint::PreRouting, skb));
-    let skb = room!(cx, ip::rcv_finish(cx, skb));
+    let (skb, way_on) = room!(cx, ip::rcv_finish(cx, skb));
+    if let Some(way) = way_on {
+        return ip_forward(cx, skb, &way);
+    }
     if ip::is_fragment(&skb) {
         return fragment_receive(cx, flows, run, skb);
     }
     ip_local_deliver(cx, flows, run, skb);
+}
+
+/// A packet for another host: on to the interface that leads there.
+#[cold]
+fn ip_forward(cx: &mut Cx, skb: Skb, way: &Forward) {
+    let skb = room!(cx, ip::forward(cx, skb, way));
+    let skb = room!(cx, netfilter::hook(cx, HookPoint::Forward, skb));
+    tx::ip_forward_output(cx, skb, way);
 }
 
 /// A fragment: it waits, or makes its datagram whole, which goes on if this Cpu owns its flow.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use event_listener::Event;
 use rxpath_core::netfilter::Hooks;
-use rxpath_core::netns::{IfAddr, NetConfig};
+use rxpath_core::netns::{self, IfAddr, NetConfig};
 use rxpath_core::nic::{Device, Moderation};
-use rxpath_core::route::RouteSpec;
+use rxpath_core::route::{Fib, RouteSpec};
 pub use rxpath_core::stack::Polled;
 use rxpath_core::stack::{
     InterfaceConfig, InterfaceView, ListenerView, PoolView, SocketView, Stack as Core, StackConfig, SteeringChoice,
@@ -190,6 +190,27 @@ impl Stack {
             changed
         });
         done
+    }
+
+    /// Changes the routes in place (`ip route add`, `replace`, `del`), one or a million at a go: while the closure runs,
+    /// packets find the routes as it changes them, one by one, and connections look theirs up anew when it is done.
+    ///
+    /// ```
+    /// use rxpath::device::wire::{self, WireConfig};
+    /// use rxpath::rxpath_core::route::{RouteKind, RouteSpec};
+    /// use rxpath::rxpath_wire::Addr;
+    /// use rxpath::{Interface, Mode, Stack};
+    ///
+    /// let (wire, _port) = wire::port(WireConfig::named("eth0"));
+    /// let interface = Interface::new(wire).address("10.0.0.1/24")?;
+    /// let stack = Stack::builder().interface(interface).mode(Mode::Polled).build()?;
+    /// let hole = RouteSpec { kind: RouteKind::Blackhole, ..RouteSpec::new(Addr::from_v4([192, 0, 2, 0]), 24) };
+    /// stack.change_routes(|fib, interfaces| fib.add_route(interfaces, &hole))?;
+    /// assert!(stack.change_routes(|fib, _| fib.remove_route(&hole)).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn change_routes<T>(&self, change: impl FnOnce(&mut Fib, &[netns::Interface]) -> T) -> T {
+        self.0.core.change_routes(change)
     }
 
     /// All counters, summed over the Cpus.

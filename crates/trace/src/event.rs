@@ -167,6 +167,9 @@ kinds! {
     /// Routing decided for delivery here. `a`: the route's type, the kernel's number: 2 local, 3 broadcast, 5 multicast;
     /// 0 is taken for local. `b`: 1 if early demux spared the lookup, else 0. `other`: none.
     RouteLocal Middle Ip "ip_route_input_noref";
+    /// Routing decided that it goes on to another host. `a`: the next hop's IPv4 address. `b`: the interface by index.
+    /// `other`: none.
+    RouteForward Middle Ip "ip_route_input_noref";
     /// It is a fragment, and waits for the others. `a`: where its payload belongs, in bytes. `b`: bytes of payload.
     /// `other`: none.
     FragHeld Middle Input "ip_frag_queue";

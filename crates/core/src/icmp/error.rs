@@ -1,5 +1,6 @@
 //! Errors sent: to the sender of a packet that could not be dealt with.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rxpath_mem::{PktType, Skb};
@@ -55,6 +56,22 @@ pub fn send_error(cx: &mut Cx, skb: &Skb, kind: u8, code: u8, info: u32) {
     count_out(cx, kind);
     let flow = ip_flow(cx, route.src, peer, header.tos() & TOS_MASK | TOS_CONTROL);
     tx::ip_build_and_send(cx, message, &flow, options, &mut route);
+}
+
+/// `ipv4_link_failure`: tells the sender of a packet that its next hop does not answer.
+#[cold]
+pub fn link_failure(cx: &mut Cx, skb: &Skb) {
+    send_error(cx, skb, wire_icmp::DEST_UNREACHABLE, wire_icmp::HOST_UNREACHABLE, 0);
+}
+
+/// `ip_rt_send_redirect`: tells the sender of a packet, which is sent on, that `gateway` on its own link is nearer.
+#[cold]
+pub fn send_redirect(cx: &mut Cx, skb: &Skb, gateway: Ipv4Addr) {
+    let Some((header, _)) = Ipv4Header::parse(skb.network_header()) else { return };
+    if cx.net.icmp_limits.take_redirect(header.src_addr(), cx.now) {
+        // RFC 1812 section 5.2.7.2: a router redirects for a host, not for a network.
+        send_error(cx, skb, wire_icmp::REDIRECT, wire_icmp::REDIRECT_HOST, u32::from(gateway));
+    }
 }
 
 /// Whether an error about the packet may be sent at all.

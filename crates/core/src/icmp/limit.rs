@@ -21,6 +21,16 @@ const HOST_BURST: u64 = 6;
 /// bucket gives tokens for some 6,000 destinations in that time.
 pub(super) const MAX_HOSTS: usize = 8_192;
 
+/// What telling of a packet without a route costs its sender, and what he can save up (`net.ipv4.route.error_cost`,
+/// `error_burst`).
+const ROUTE_ERROR_COST: u64 = 1_000 * MS;
+const ROUTE_ERROR_BURST: u64 = 5 * ROUTE_ERROR_COST;
+/// Redirects that one sender is told (`net.ipv4.route.redirect_number`), the first gap between two of them, which doubles
+/// each time (`redirect_load`), and the silence after which all is forgotten (`redirect_silence`).
+const REDIRECTS: u32 = 9;
+const REDIRECT_GAP: u64 = 20 * MS;
+const REDIRECT_SILENCE: u64 = REDIRECT_GAP << (REDIRECTS + 1);
+
 /// The limits, by the names and with the defaults of the sysctls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitConfig {
@@ -47,12 +57,20 @@ pub struct RateLimits {
     buckets: Mutex<Buckets>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Buckets {
     /// Tokens of the whole host, and when they were last filled up.
     credit: u32,
     filled: Time,
     hosts: BTreeMap<Addr, HostBucket>,
+    redirected: BTreeMap<Addr, Redirected>,
+}
+
+/// A sender that was told of better ways.
+#[derive(Clone, Copy, Debug)]
+struct Redirected {
+    told: u32,
+    last: Time,
 }
 
 /// One destination's bucket; tokens are nanoseconds of patience.
@@ -71,7 +89,7 @@ impl Default for RateLimits {
 impl RateLimits {
     /// Full buckets.
     pub fn new(config: LimitConfig) -> RateLimits {
-        let buckets = Buckets { credit: config.msgs_burst, filled: Time::ZERO, hosts: BTreeMap::new() };
+        let buckets = Buckets { credit: config.msgs_burst, filled: Time::ZERO, ..Buckets::default() };
         RateLimits { config, buckets: Mutex::new(buckets) }
     }
 
@@ -96,7 +114,9 @@ impl RateLimits {
         if buckets.credit == 0 {
             return Err(Counter::IcmpOutRateLimitGlobal);
         }
-        if self.config.ratelimit_ms != 0 && !buckets.take_of_host(dst, u64::from(self.config.ratelimit_ms) * MS, now) {
+        let cost = u64::from(self.config.ratelimit_ms) * MS;
+        let burst = cost * HOST_BURST;
+        if self.config.ratelimit_ms != 0 && !buckets.take_of_host(dst, cost, burst, burst, now) {
             return Err(Counter::IcmpOutRateLimitHost);
         }
         // One token, and up to two more by chance.
@@ -105,7 +125,47 @@ impl RateLimits {
     }
 }
 
+impl RateLimits {
+    /// Whether a sender may be told once more that there is no way for what it sends (`ip_error`): out of the same bucket
+    /// as all messages to it.
+    pub fn take_route_error(&self, src: Addr, now: Time) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = u64::from(self.config.ratelimit_ms) * MS * HOST_BURST;
+        buckets.take_of_host(src, ROUTE_ERROR_COST, ROUTE_ERROR_BURST, most.max(ROUTE_ERROR_BURST), now)
+    }
+
+    /// Whether a sender may be told once more of a better way.
+    pub(super) fn take_redirect(&self, src: Addr, now: Time) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.take_redirect(src, now)
+    }
+}
+
 impl Buckets {
+    fn take_redirect(&mut self, src: Addr, now: Time) -> bool {
+        let silent = |known: &Redirected| now - known.last > REDIRECT_SILENCE;
+        if self.redirected.len() >= MAX_HOSTS && !self.redirected.contains_key(&src) {
+            self.redirected.retain(|_, known| !silent(known));
+            if self.redirected.len() >= MAX_HOSTS {
+                return false;
+            }
+        }
+        let known = self.redirected.entry(src).or_insert(Redirected { told: 0, last: now });
+        if silent(known) {
+            known.told = 0;
+        }
+        if known.told >= REDIRECTS {
+            // It does not listen; as long as it goes on, nothing is forgotten.
+            known.last = now;
+            return false;
+        }
+        let due = known.told == 0 || now - known.last > REDIRECT_GAP << known.told;
+        if due {
+            (known.told, known.last) = (known.told + 1, now);
+        }
+        due
+    }
+
     fn fill(&mut self, config: &LimitConfig, now: Time) {
         let passed = now - self.filled;
         if passed < REFILL {
@@ -118,16 +178,16 @@ impl Buckets {
         }
     }
 
-    fn take_of_host(&mut self, dst: Addr, cost: u64, now: Time) -> bool {
-        let most = cost * HOST_BURST;
+    /// Takes `cost` out of a bucket that holds at most `burst` now. What has `full` may be forgotten.
+    fn take_of_host(&mut self, dst: Addr, cost: u64, burst: u64, full: u64, now: Time) -> bool {
         if self.hosts.len() >= MAX_HOSTS && !self.hosts.contains_key(&dst) {
-            self.hosts.retain(|_, host| host.tokens + (now - host.filled) < most);
+            self.hosts.retain(|_, host| host.tokens + (now - host.filled) < full);
             if self.hosts.len() >= MAX_HOSTS {
                 return false;
             }
         }
-        let host = self.hosts.entry(dst).or_insert(HostBucket { tokens: most, filled: now });
-        host.tokens = (host.tokens + (now - host.filled)).min(most);
+        let host = self.hosts.entry(dst).or_insert(HostBucket { tokens: burst, filled: now });
+        host.tokens = (host.tokens + (now - host.filled)).min(burst);
         host.filled = now;
         let enough = host.tokens >= cost;
         if enough {

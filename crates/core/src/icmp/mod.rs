@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `receive` | `icmp_rcv`, `icmp_unreach`, `icmp_redirect`, `icmp_socket_deliver` |
 //! | `reply` | `icmp_echo`, `icmp_timestamp`, `icmp_reply` |
-//! | `error` | `icmp_send`, `__icmp_send` |
+//! | `error` | `icmp_send`, `__icmp_send`, `ipv4_link_failure`, `ip_rt_send_redirect` |
 //! | `limit` | `icmp_global_allow`, `icmpv4_xrlim_allow`, `inet_peer_xrlim_allow` |
 //!
 //! Counters are those of Linux, its quirk included: a timestamp reply is counted as an echo reply. Sysctls besides
@@ -27,7 +27,7 @@ use rxpath_mem::Skb;
 use rxpath_trace::{Counter, DropReason};
 use rxpath_wire::{Addr, IpProto};
 
-pub use self::error::send_error;
+pub use self::error::{link_failure, send_error, send_redirect};
 pub use self::limit::{LimitConfig, RateLimits};
 pub use self::receive::{IcmpError, rcv};
 use crate::cx::{Cx, End};
@@ -91,6 +91,7 @@ fn count_out(cx: &Cx, kind: u8) {
     let named = match kind {
         0 => Counter::IcmpOutEchoReps,
         3 => Counter::IcmpOutDestUnreachs,
+        5 => Counter::IcmpOutRedirects,
         11 => Counter::IcmpOutTimeExcds,
         12 => Counter::IcmpOutParmProbs,
         _ => return,

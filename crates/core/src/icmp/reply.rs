@@ -63,12 +63,6 @@ fn answer(
     if !limit::allows(cx, kind, 0, back.flow.dst) {
         return End::Consumed(skb, Consumed::Noted);
     }
-    let packet_len = Ipv4Header::LEN + back.options.as_slice().len() + len;
-    if packet_len > usize::from(back.route.mtu) {
-        // It would have to be fragmented, as the request was or ought to have been.
-        cx.count(Counter::IpFragFails);
-        return End::Drop(skb, DropReason::PktTooBig);
-    }
     let Some(mut message) = cx.alloc_output(what, len, false) else {
         cx.count(Counter::IcmpOutErrors);
         return End::Drop(skb, DropReason::Nomem);

@@ -89,11 +89,18 @@ fn the_reply_keeps_code_options_and_every_byte_of_the_data() {
 }
 
 #[test]
-fn a_request_that_the_reply_would_have_to_be_cut_for() {
+fn a_reply_is_cut_where_the_way_back_is_narrower() {
     let mut rig = rig();
-    assert_eq!(rig.receive(&echo(&[7; 1_473]).frame()), Ended::Dropped(DropReason::PktTooBig));
+    let request = echo(&[7; 1_473]);
+    assert_eq!(rig.receive(&request.frame()), Ended::Consumed(Consumed::Answered));
     let counted = rig.counted();
-    assert_eq!((counted[Counter::IpFragFails], counted[Counter::IcmpOutMsgs]), (1, 0));
+    assert_eq!((counted[Counter::IpFragOKs], counted[Counter::IpFragCreates]), (1, 2));
+    assert_eq!((counted[Counter::IcmpOutMsgs], counted[Counter::IpOutTransmits]), (1, 2));
+    let frames = rig.sent();
+    let lens: Vec<usize> = frames.iter().map(Vec::len).collect();
+    assert_eq!(lens, [14 + 1_500, 14 + 20 + 1]);
+    assert_eq!((&frames[0][20..22], &frames[1][20..22]), (&[0x20, 0][..], &[0, 185][..]));
+    assert_eq!([&frames[0][34..], &frames[1][34..]].concat(), icmp_message(0, 0, 0x1234_0001, &[7; 1_473]));
 }
 
 #[test]

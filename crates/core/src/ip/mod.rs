@@ -5,6 +5,7 @@
 //! | `receive` | `ip_rcv`, `ip_rcv_core`, `ip_rcv_finish`, `ip_rcv_finish_core` |
 //! | `options` | `ip_options_compile`, `ip_rcv_options`, `ip_options_echo`, `ip_options_build` |
 //! | `defrag` | `ip_defrag`, `ip_expire` |
+//! | `forward` | `ip_forward`, `ip_decrease_ttl` |
 //! | `deliver` | `ip_local_deliver`, `ip_local_deliver_finish`, `ip_protocol_deliver_rcu` |
 //! | `protocols` | `inet_protos`, `inet_add_protocol` |
 //!
@@ -15,6 +16,7 @@
 
 pub(crate) mod defrag;
 mod deliver;
+mod forward;
 mod options;
 mod protocols;
 mod receive;
@@ -23,6 +25,7 @@ mod tests;
 
 pub use self::defrag::{FragTable, defrag, is_fragment};
 pub use self::deliver::local_deliver_finish;
+pub use self::forward::forward;
 pub(crate) use self::options::{OptionBytes, Own as OwnOptions, echo as echo_options};
 pub use self::protocols::{ErrorHandler, InetProtos, Protocol};
 pub use self::receive::{count_passed, rcv, rcv_finish};

@@ -12,7 +12,7 @@ use crate::cx::{Cx, Fate};
 use crate::demux::stats::DevStat;
 use crate::icmp;
 use crate::netns::NetConfig;
-use crate::route::{self, InputRoute, Reject, RpFilter};
+use crate::route::{self, Forward, InputRoute, Reject, RpFilter};
 
 /// `ip_rcv`: checks the header of the packet whose data starts there, as its network header says, and cuts what the link
 /// padded.
@@ -153,10 +153,10 @@ fn record(cx: &mut Cx, skb: &Skb, total_len: usize) {
     cx.record(skb.id, EventKind::Addresses, src, dst, PacketId::NONE);
 }
 
-/// `ip_rcv_finish`: where the packet belongs, and its options.
+/// `ip_rcv_finish`: where the packet belongs, and its options. With a way on it is for another host.
 #[inline(always)]
-pub fn rcv_finish(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
-    let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return bad_header(cx, skb) };
+pub fn rcv_finish(cx: &mut Cx, skb: Skb) -> Fate<(Skb, Option<Forward>)> {
+    let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return Fate::Drop(skb, DropReason::IpInhdr) };
     let (src, dst) = (u32::from(header.src()), u32::from(header.dst()));
     let fib = &cx.net.fib;
     // The common case without a look-up: to one of our addresses, from an ordinary one that is not ours.
@@ -168,7 +168,7 @@ pub fn rcv_finish(cx: &mut Cx, skb: Skb) -> Fate<Skb> {
         && skb.pkt_type == PktType::Host;
     if plain {
         cx.event(&skb, EventKind::RouteLocal, InputRoute::Local.number(), 0);
-        return Fate::Pass(skb);
+        return Fate::Pass((skb, None));
     }
     rcv_finish_slow(cx, skb)
 }
@@ -181,8 +181,8 @@ fn is_plain_source(src: u32) -> bool {
 }
 
 #[cold]
-fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
-    let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return bad_header(cx, skb) };
+fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Option<Forward>)> {
+    let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return Fate::Drop(skb, DropReason::IpInhdr) };
     let (src, dst, ihl) = (header.src_addr(), header.dst_addr(), header.ihl());
     let place = route::input(&cx.net, skb.ifindex, src, dst);
     // A packet for somebody else is found out by routing but ends only behind the options, as in the kernel.
@@ -192,7 +192,7 @@ fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
         return refuse(cx, skb, reject);
     }
     if ihl > 5 {
-        match rcv_options(cx, skb) {
+        match rcv_options(cx, skb, place.ok()) {
             Ok(read) => skb = read,
             Err((malformed, reason)) => return Fate::Drop(malformed, reason),
         }
@@ -215,17 +215,29 @@ fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
         _ => {}
     }
     match place {
+        Ok(InputRoute::Forward(way)) => {
+            cx.event(&skb, EventKind::RouteForward, u32::from(way.nexthop), u32::from(way.ifindex));
+            Fate::Pass((skb, Some(way)))
+        }
         Ok(place) => {
             cx.event(&skb, EventKind::RouteLocal, place.number(), 0);
-            Fate::Pass(skb)
+            Fate::Pass((skb, None))
         }
         Err(reject) => refuse(cx, skb, reject),
     }
 }
 
-fn refuse(cx: &Cx, skb: Skb, reject: Reject) -> Fate<Skb> {
+/// The packet has no place here. Its sender is told of it where routing as such has failed (`ip_error`), less often than
+/// of other errors.
+fn refuse<T>(cx: &mut Cx, skb: Skb, reject: Reject) -> Fate<T> {
     if let Some(counter) = reject.counter() {
         cx.count(counter);
+    }
+    let src = Ipv4Header::parse(skb.network_header()).map(|(header, _)| header.src_addr());
+    if let (Some(code), Some(src)) = (reject.told_as(), src)
+        && cx.net.icmp_limits.take_route_error(src, cx.now)
+    {
+        icmp::send_error(cx, &skb, wire_icmp::DEST_UNREACHABLE, code, 0);
     }
     Fate::Drop(skb, reject.reason())
 }
@@ -234,13 +246,13 @@ fn refuse(cx: &Cx, skb: Skb, reject: Reject) -> Fate<Skb> {
 ///
 /// # Errors
 /// The packet, and why it is dropped. A malformed option is told to the sender (RFC 792, parameter problem).
-fn rcv_options(cx: &mut Cx, mut skb: Skb) -> Result<Skb, (Skb, DropReason)> {
+fn rcv_options(cx: &mut Cx, mut skb: Skb, place: Option<InputRoute>) -> Result<Skb, (Skb, DropReason)> {
     if !cx.make_writable(&mut skb) {
         cx.count(Counter::IpInDiscards);
         return Err((skb, DropReason::Nomem));
     }
     let net = Arc::clone(&cx.net);
-    let own = Own::new(&net, own_address(&net, &skb), cx.now);
+    let own = Own::new(&net, own_address(&net, &skb, place), cx.now);
     match options::receive(skb.network_header_mut(), &own) {
         Ok(()) => Ok(skb),
         Err(Problem::Malformed { pointer }) => {
@@ -253,12 +265,17 @@ fn rcv_options(cx: &mut Cx, mut skb: Skb) -> Result<Skb, (Skb, DropReason)> {
     }
 }
 
-/// The address of ours that a received packet met: its destination, or an address of its interface if that is not ours.
-fn own_address(net: &NetConfig, skb: &Skb) -> Ipv4Addr {
+/// The address of ours that a packet met: its destination, or that of the interface by which it goes on, or else one of
+/// the interface by which it came.
+fn own_address(net: &NetConfig, skb: &Skb, place: Option<InputRoute>) -> Ipv4Addr {
     let Some((header, _)) = Ipv4Header::parse(skb.network_header()) else { return Ipv4Addr::UNSPECIFIED };
     if net.fib.is_own_v4(u32::from(header.dst())) {
         return header.dst();
     }
-    let chosen = net.interface(skb.ifindex).and_then(|interface| route::source_for(interface, header.src_addr()));
+    let (ifindex, peer) = match place {
+        Some(InputRoute::Forward(way)) => (way.ifindex, way.nexthop.into()),
+        _ => (skb.ifindex, header.src_addr()),
+    };
+    let chosen = net.interface(ifindex).and_then(|interface| route::source_for(interface, peer));
     chosen.and_then(|addr| addr.v4()).unwrap_or(Ipv4Addr::UNSPECIFIED)
 }

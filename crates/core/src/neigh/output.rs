@@ -139,8 +139,8 @@ pub fn remove(cx: &mut Cx, ifindex: u16, addr: Addr) -> bool {
 }
 
 /// Runs the timers that are due: see [`NeighTable::next_deadline`](super::NeighTable::next_deadline). Any Cpu may, at any
-/// time.
-pub fn tick(cx: &mut Cx) {
+/// time. `link_failure` is told of each packet whose next hop does not answer, before it ends (`arp_error_report`).
+pub fn tick(cx: &mut Cx, link_failure: fn(&mut Cx, &Skb)) {
     let table = Arc::clone(&cx.neigh);
     if !table.take_due(cx.now) {
         return;
@@ -162,7 +162,11 @@ pub fn tick(cx: &mut Cx) {
             table.arm(entry.timer);
         }
     }
-    end_all(cx, failed, DropReason::NeighFailed);
+    while let Some(skb) = failed.pop_front() {
+        cx.release(Holder::Neighbour);
+        link_failure(cx, &skb);
+        cx.drop_skb(skb, DropReason::NeighFailed);
+    }
     for ((ifindex, target), mac, src) in solicitations {
         arp_out::solicit(cx, ifindex, target, mac, src);
     }

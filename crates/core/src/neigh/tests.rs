@@ -276,16 +276,16 @@ fn an_address_is_asked_for_three_times_and_then_given_up() {
     for _ in 0..2 {
         assert_eq!(rig.neigh.next_deadline(), Some(rig.now + SECOND));
         rig.pass(SECOND - 1);
-        neigh::tick(&mut rig);
+        neigh::tick(&mut rig, |_, _| {});
         assert!(out(&mut rig).is_empty());
         rig.pass(1);
-        neigh::tick(&mut rig);
+        neigh::tick(&mut rig, |_, _| {});
         assert_eq!(out(&mut rig), [ask(MacAddr::BROADCAST)]);
     }
     send(&mut rig, &mut route, b"2");
     assert!(out(&mut rig).is_empty(), "it is being asked for");
     rig.pass(SECOND);
-    neigh::tick(&mut rig);
+    neigh::tick(&mut rig, |_, _| {});
     assert_eq!(entry(&rig).map(|(state, _)| state), Some(Nud::Failed));
     assert_eq!(rig.ledger().dropped_for(DropReason::NeighFailed), 2);
     assert_eq!(rig.neigh.next_deadline(), None);
@@ -302,7 +302,7 @@ fn a_word_about_a_neighbour_that_failed_makes_it_stale() {
     send(&mut rig, &mut route, b"1");
     for _ in 0..3 {
         rig.pass(SECOND);
-        neigh::tick(&mut rig);
+        neigh::tick(&mut rig, |_, _| {});
     }
     assert_eq!(entry(&rig).map(|(state, _)| state), Some(Nud::Failed));
     assert_eq!(rig.receive(&gratuitous(M3)), NOTED);
@@ -321,18 +321,18 @@ fn a_stale_neighbour_that_is_used_is_probed_after_five_seconds() {
     assert_eq!(out(&mut rig), [packet(PEER_MAC, b"1")]);
     assert_eq!((entry(&rig), route.mac), (Some((Nud::Delay, PEER_MAC)), None));
     rig.pass(5 * SECOND);
-    neigh::tick(&mut rig);
+    neigh::tick(&mut rig, |_, _| {});
     assert_eq!(out(&mut rig), [ask(PEER_MAC)], "asked alone, not broadcast");
     assert_eq!(entry(&rig), Some((Nud::Probe, PEER_MAC)));
     send(&mut rig, &mut route, b"2");
     assert_eq!(out(&mut rig), [packet(PEER_MAC, b"2")], "traffic goes on");
     for _ in 0..2 {
         rig.pass(SECOND);
-        neigh::tick(&mut rig);
+        neigh::tick(&mut rig, |_, _| {});
         assert_eq!(out(&mut rig), [ask(PEER_MAC)]);
     }
     rig.pass(SECOND);
-    neigh::tick(&mut rig);
+    neigh::tick(&mut rig, |_, _| {});
     assert!(out(&mut rig).is_empty());
     assert_eq!(entry(&rig).map(|(state, _)| state), Some(Nud::Failed));
 }
@@ -345,7 +345,7 @@ fn a_probe_that_is_answered_makes_it_reachable() {
     let mut route = route_to(&rig, peer());
     send(&mut rig, &mut route, b"1");
     rig.pass(5 * SECOND);
-    neigh::tick(&mut rig);
+    neigh::tick(&mut rig, |_, _| {});
     out(&mut rig);
     assert_eq!(rig.receive(&arp_reply()), NOTED);
     assert_eq!(entry(&rig), Some((Nud::Reachable, PEER_MAC)));
@@ -374,14 +374,14 @@ fn a_sender_with_proof_spares_the_probe() {
     assert_eq!(entry(&rig), Some((Nud::Reachable, PEER_MAC)));
     out(&mut rig);
     rig.pass(6 * SECOND);
-    neigh::tick(&mut rig);
+    neigh::tick(&mut rig, |_, _| {});
     assert!(out(&mut rig).is_empty());
 }
 
 /// When the next timer runs out, once that of the solicitation, which is not taken back, has passed without effect.
 fn next_timer(rig: &mut Rig) -> Time {
     rig.pass(SECOND);
-    neigh::tick(rig);
+    neigh::tick(rig, |_, _| {});
     rig.neigh.next_deadline().expect("a timer")
 }
 
@@ -398,7 +398,7 @@ fn a_reachable_neighbour_goes_stale_and_senders_look_again() {
     let lasts = deadline - confirmed;
     assert!((BASE_REACHABLE / 2..BASE_REACHABLE * 3 / 2).contains(&lasts), "{lasts}");
     rig.now = deadline;
-    neigh::tick(&mut rig);
+    neigh::tick(&mut rig, |_, _| {});
     assert_eq!(entry(&rig), Some((Nud::Stale, PEER_MAC)));
     assert_ne!(rig.neigh.generation(), generation);
     send(&mut rig, &mut route, b"3");
@@ -416,7 +416,7 @@ fn a_confirmation_within_the_reachable_time_prolongs_it() {
     rig.now = confirmed + 10 * SECOND;
     rig.receive(&arp_reply());
     rig.now = first;
-    neigh::tick(&mut rig);
+    neigh::tick(&mut rig, |_, _| {});
     assert_eq!(entry(&rig), Some((Nud::Reachable, PEER_MAC)));
     assert_eq!(rig.neigh.next_deadline(), Some(first + 10 * SECOND));
 }
@@ -549,7 +549,7 @@ fn old_entries_are_collected_above_the_first_threshold() {
     let mut route = route_to(&rig, peer());
     send(&mut rig, &mut route, b"1");
     rig.pass(SECOND);
-    neigh::tick(&mut rig);
+    neigh::tick(&mut rig, |_, _| {});
     assert_eq!(rig.neigh.len(), 1, "only the one that is being asked for");
 }
 
@@ -563,7 +563,7 @@ fn timers_of_many_neighbours_run_in_a_fixed_order() {
         }
         rig.sent();
         rig.pass(SECOND);
-        neigh::tick(&mut rig);
+        neigh::tick(&mut rig, |_, _| {});
         rig.sent()
     };
     let once = run();
@@ -596,7 +596,7 @@ fn busy_cpu(cpu: u16, table: Arc<NeighTable>) -> Cx {
             }
             1 => {
                 cx.now += u64::from(rng.below(1_000)) * MS;
-                neigh::tick(&mut cx);
+                neigh::tick(&mut cx, |_, _| {});
             }
             _ => send(&mut cx, &mut routes[d], b"x"),
         }

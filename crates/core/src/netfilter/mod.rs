@@ -5,7 +5,7 @@
 //! Mirrors `nf_hook`, `nf_hook_slow`, `nf_register_net_hook`, `nf_queue` (nobody ever listens to a queue here, so a
 //! queued packet is dropped, as in the kernel).
 //!
-//! Neighbours: `path` calls at PREROUTING and INPUT, [`crate::tx`] at OUTPUT and POSTROUTING. Nothing here panics
+//! Neighbours: `path` calls at PREROUTING, INPUT and FORWARD, [`crate::tx`] at OUTPUT and POSTROUTING. Nothing here panics
 //! on received bytes; what a hook does is its own.
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use rxpath_trace::{Counter, DropReason};
 use rxpath_wire::{Addr, icmp};
 
-use super::fib::{self, AddrType, RouteKind, RpFilter};
+use super::fib::{self, AddrType, RpFilter};
+use super::kind::RouteKind;
 use super::table::Hop;
 use crate::netns::NetConfig;
 
@@ -116,10 +117,7 @@ impl Reject {
     /// Whether it is routing's word on the destination, which the kernel keeps as a route that ends in `ip_error`: the
     /// packet's options are read before it ends.
     pub fn is_of_destination(self) -> bool {
-        matches!(
-            self,
-            Reject::NotOurs | Reject::NoRoute | Reject::Unreachable | Reject::Prohibited | Reject::Blackhole
-        )
+        matches!(self, Reject::NotOurs | Reject::NoRoute | Reject::Unreachable | Reject::Prohibited | Reject::Blackhole)
     }
 }
 
@@ -154,7 +152,11 @@ pub fn input(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
     }
     let Some(word) = dst.v4().map(u32::from) else {
         let ours = net.fib.addr_type(dst) == AddrType::Local;
-        return if ours { validate_source(net, ifindex, src).map(|()| InputRoute::Local) } else { Err(Reject::NotOurs) };
+        return if ours {
+            validate_source(net, ifindex, src).map(|()| InputRoute::Local)
+        } else {
+            Err(Reject::NotOurs)
+        };
     };
     let found = net.fib.lookup_v4(word);
     let place = match found.map(|hop| hop.kind) {

@@ -15,6 +15,7 @@
 
 mod fib;
 mod input;
+mod kind;
 mod table;
 #[cfg(test)]
 mod table_tests;
@@ -27,8 +28,9 @@ use std::io;
 
 use rxpath_wire::{Addr, MacAddr};
 
-pub use self::fib::{AddrType, Fib, FibEntry, FibError, FibRoute, Policy, RouteKind, RouteSpec, RpFilter};
+pub use self::fib::{AddrType, Fib, FibEntry, FibError, FibRoute, Policy, RouteSpec, RpFilter};
 pub use self::input::{Forward, InputRoute, Reject, input};
+pub use self::kind::RouteKind;
 pub use self::table::Hop;
 use crate::netns::{Interface, NetConfig};
 use crate::nic::Features;

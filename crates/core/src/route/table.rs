@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::fib::RouteKind;
+use super::kind::RouteKind;
 use super::trie::{Code, Pairs, Reuses, Spare, Trie};
 
 /// Look-ups that are tried again before one waits for the writer.

@@ -1,13 +1,9 @@
 //! The table of IPv4 against a list that is searched from end to end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
-
 use proptest::prelude::*;
 
 use super::RouteKind;
 use super::table::{Hop, Prefix4, Refused, Table, mask};
-use crate::cx::Rng;
 
 fn hop(via: u32, metric: u32) -> Hop {
     Hop {
@@ -133,105 +129,10 @@ fn every_length_is_found_and_goes_without_a_trace() {
     }
     for len in (0..=32).rev() {
         assert_eq!(table.lookup(0xc0a8_a5c3).map(|hop| hop.via), Some(u32::from(len) + 1));
-        let beside = if len == 32 { 0xc0a8_a5c2 } else { 0xc0a8_a5c3 ^ 0x8000_0000u32.checked_shr(len.into()).unwrap_or(0) };
+        let beside =
+            if len == 32 { 0xc0a8_a5c2 } else { 0xc0a8_a5c3 ^ 0x8000_0000u32.checked_shr(len.into()).unwrap_or(0) };
         assert_eq!(table.lookup(beside).map(|hop| hop.via), Some(if len == 32 { 32 } else { u32::from(len) + 1 }));
         assert!(table.remove(prefix(0xc0a8_a5c3, len), |_| true).is_some());
     }
     assert_eq!((table.lookup(0xc0a8_a5c3), table.in_use()), (None, (0, 0)));
-}
-
-/// A reader beside a writer sees the route of before or that of after, and never another's.
-#[test]
-fn readers_see_each_change_whole() {
-    let table = Table::default();
-    table.insert(prefix(0, 0), hop(1, 0), false).expect("room");
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for reader in 0..2u32 {
-            let (table, stop) = (&table, &stop);
-            scope.spawn(move || {
-                let mut rng = Rng::new(u64::from(reader));
-                while !stop.load(Ordering::Relaxed) {
-                    let host = rng.below(64);
-                    let found = table.lookup(0x0a00_0000 | host << 12 | host).expect("the default route at least");
-                    assert!(found.via == 1 || found.via == 1_000 + host, "{host} got {found:?}");
-                }
-            });
-        }
-        let mut rng = Rng::new(7);
-        for _ in 0..20_000 {
-            let host = rng.below(64);
-            let (to, hop) = (prefix(0x0a00_0000 | host << 12 | host, 32), hop(1_000 + host, 0));
-            if table.insert(to, hop, false).is_err() {
-                table.remove(to, |_| true);
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-}
-
-/// Lengths as in the Internet's own table: six in ten are /24, few are longer.
-fn of_the_internet(rng: &mut Rng) -> Prefix4 {
-    let len = match rng.below(1_000) {
-        0..600 => 24,
-        600..700 => 23,
-        700..810 => 22,
-        810..860 => 21,
-        860..905 => 20,
-        905..930 => 19,
-        930..945 => 18,
-        945..955 => 17,
-        955..970 => 16,
-        970..975 => 8 + rng.below(8) as u8,
-        975..985 => 25 + rng.below(7) as u8,
-        _ => 32,
-    };
-    prefix(0x0100_0000 + rng.below(0xde00_0000), len)
-}
-
-fn ns_per(lookups: u32, mut lookup: impl FnMut(u32) -> u32) -> f64 {
-    let begun = Instant::now();
-    let sum = (0..lookups).fold(0u32, |sum, n| sum.wrapping_add(lookup(n)));
-    std::hint::black_box(sum);
-    begun.elapsed().as_nanos() as f64 / f64::from(lookups)
-}
-
-/// `cargo test --release -p rxpath-core --lib a_million_routes -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn a_million_routes() {
-    let mut rng = Rng::new(1_000_000);
-    let table = Table::default();
-    let mut networks = Vec::new();
-    let begun = Instant::now();
-    while networks.len() < 1_000_000 {
-        let prefix = of_the_internet(&mut rng);
-        if table.insert(prefix, hop(1 + rng.below(64), 0), false).is_ok() {
-            networks.push(prefix);
-        }
-    }
-    println!("loaded {} routes in {:?}", networks.len(), begun.elapsed());
-    let (looked_up, kept) = table.memory();
-    println!("memory: {} MB to look up, {} MB to change", looked_up >> 20, kept >> 20);
-    let spread: Vec<u32> = (0..1 << 20).map(|_| networks[rng.below(1_000_000) as usize].network).collect();
-    let via = |addr: u32| table.lookup(addr).map_or(0, |hop| hop.via);
-    println!("one destination: {:.1} ns", ns_per(10_000_000, |n| via(spread[0] ^ (n & 1))));
-    println!("a thousand destinations: {:.1} ns", ns_per(10_000_000, |n| via(spread[n as usize & 1_023])));
-    println!("a million destinations: {:.1} ns", ns_per(10_000_000, |n| via(spread[n as usize & ((1 << 20) - 1)])));
-    let mut last = 0;
-    println!("a thousand, each behind the other: {:.1} ns", ns_per(10_000_000, |n| {
-        last = via(spread[(n + (last & 1)) as usize & 1_023]);
-        last
-    }));
-    let begun = Instant::now();
-    for prefix in &networks[..100_000] {
-        table.insert(*prefix, hop(1 + rng.below(64), 0), true).expect("room");
-    }
-    println!("an update in place: {:?}", begun.elapsed() / 100_000);
-    let begun = Instant::now();
-    for prefix in &networks {
-        table.remove(*prefix, |_| true).expect("it is there");
-    }
-    println!("removed all in {:?}", begun.elapsed());
-    assert_eq!(table.in_use(), (0, 0));
 }

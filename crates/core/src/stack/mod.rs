@@ -27,10 +27,11 @@ use crate::demux::stats::DevShard;
 use crate::ip::{self, FragTable};
 use crate::napi::{Neighbours, Ran, Softirq};
 use crate::neigh::{self, NeighTable};
-use crate::netns::NetConfig;
+use crate::netns::{Interface, NetConfig};
 use crate::nic::{IrqLine, Readiness};
+use crate::route::Fib;
 use crate::socket::{BindTable, FlowId, FlowTable, Listeners, Sock, WaitQueue};
-use crate::{tcp, tx};
+use crate::{icmp, tcp, tx};
 
 /// Requests that may wait in a mailbox before whoever posts carries them out himself.
 const MAILBOX_LIMIT: usize = 4_096;
@@ -125,6 +126,18 @@ impl Stack {
         self.0.rcvbuf_max.store(rcvbuf_max, Ordering::Relaxed);
         *net = Arc::new(changed);
         self.0.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes the routes in place, one or a million at a go; those who keep one look it up anew then. Readers are not held
+    /// up meanwhile, and see each change of a route as a whole.
+    pub fn change_routes<T>(&self, change: impl FnOnce(&mut Fib, &[Interface]) -> T) -> T {
+        let mut net = self.0.net.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = NetConfig::clone(&net);
+        let done = change(&mut changed.fib, &changed.interfaces);
+        changed.generation = net.generation + 1;
+        *net = Arc::new(changed);
+        self.0.generation.fetch_add(1, Ordering::Release);
+        done
     }
 
     /// One softirq run of a Cpu: mailbox, timers, NAPI polls, transmission. `clock` gives the time, at the start and
@@ -384,7 +397,7 @@ fn run_timers(cpu: &mut Cpu) {
     }
     cpu.due.clear();
     if cpu.cx.neigh.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
-        neigh::tick(&mut cpu.cx);
+        neigh::tick(&mut cpu.cx, icmp::link_failure);
     }
     if cpu.cx.frags.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
         ip::defrag::tick(&mut cpu.cx);

@@ -97,7 +97,8 @@ impl Stack {
 
     /// `/proc/net/snmp`.
     pub fn proc_snmp(&self) -> String {
-        proc::snmp(&self.snapshot(), false, self.config().sysctl.ip_default_ttl)
+        let sysctl = &self.config().sysctl;
+        proc::snmp(&self.snapshot(), sysctl.ip_forward, sysctl.ip_default_ttl)
     }
 
     /// `/proc/net/netstat`.

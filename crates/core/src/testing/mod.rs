@@ -218,7 +218,13 @@ impl Rig {
         }
         let skb = room!(ip::rcv(cx, skb));
         let skb = room!(netfilter::hook(cx, HookPoint::PreRouting, skb));
-        let skb = room!(ip::rcv_finish(cx, skb));
+        let (skb, way_on) = room!(ip::rcv_finish(cx, skb));
+        if let Some(way) = way_on {
+            let skb = room!(ip::forward(cx, skb, &way));
+            let skb = room!(netfilter::hook(cx, HookPoint::Forward, skb));
+            tx::ip_forward_output(cx, skb, &way);
+            return Fate::Held;
+        }
         let skb = if ip::is_fragment(&skb) { room!(ip::defrag(cx, skb)) } else { skb };
         let skb = room!(netfilter::hook(cx, HookPoint::LocalIn, skb));
         let (skb, protocol) = room!(ip::local_deliver_finish(cx, skb));

@@ -2,15 +2,16 @@
 
 use std::net::Ipv4Addr;
 
-use rxpath_mem::Skb;
+use rxpath_mem::{IpSummed, Skb};
 use rxpath_trace::{Counter, DropReason};
-use rxpath_wire::{Addr, EtherType, Ipv4Header, Ipv4Repr, ipv4};
+use rxpath_wire::{Addr, EtherType, Ipv4Header, Ipv4Repr, TcpHeader, ipv4};
 
 use super::outbox::{dev_queue_xmit, push_ethernet};
+use super::split::{cut, too_big};
 use crate::cx::{Cx, Fate};
 use crate::neigh;
 use crate::netfilter::{self, HookPoint};
-use crate::route::{self, Route};
+use crate::route::{self, Forward, Route};
 
 /// What the IP header of a packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,12 +97,6 @@ fn no_route(cx: &mut Cx, skb: Skb) {
     cx.drop_skb(skb, DropReason::IpOutnoroutes);
 }
 
-#[cold]
-fn too_big(cx: &mut Cx, skb: Skb) {
-    cx.count(Counter::IpFragFails);
-    cx.drop_skb(skb, DropReason::PktTooBig);
-}
-
 /// `ip_local_out` and `ip_output`: the OUTPUT and POSTROUTING hooks, then the link.
 #[inline(always)]
 fn ip_local_out(cx: &mut Cx, skb: Skb, route: &mut Route) {
@@ -114,11 +109,53 @@ fn ip_local_out(cx: &mut Cx, skb: Skb, route: &mut Route) {
         None => return,
     };
     if skb.len() > usize::from(route.mtu) && skb.gso_size == 0 {
-        return too_big(cx, skb);
+        return ip_finish_output_slow(cx, skb, route);
     }
-    cx.count(Counter::IpOutTransmits);
-    cx.count_n(Counter::IpExtOutOctets, skb.len() as u64);
     ip_finish_output2(cx, skb, route);
+}
+
+/// `ip_output` of a packet for another host, which passed the FORWARD hook: the POSTROUTING hook, then the link.
+#[cold]
+pub(crate) fn ip_forward_output(cx: &mut Cx, mut skb: Skb, way: &Forward) {
+    let Some(interface) = cx.net.interface(way.ifindex) else { return cx.drop_skb(skb, DropReason::DevReady) };
+    let nexthop = Addr::from(way.nexthop);
+    let mut route = Route {
+        nexthop,
+        src: nexthop,
+        generation: cx.net.generation,
+        mac: None,
+        ifindex: way.ifindex,
+        mtu: interface.mtu,
+        features: interface.features,
+        confirm: false,
+    };
+    skb.ifindex = way.ifindex;
+    let Some(skb) = pass_hook(cx, HookPoint::PostRouting, skb) else { return };
+    let merged = skb.gso_size > 0;
+    let cut_by_device = merged && route.features.tso && fits_in_segments(&skb, route.mtu);
+    let fits = cut_by_device || (!merged && skb.len() <= usize::from(route.mtu));
+    let open = skb.ip_summed == IpSummed::Partial && !merged && !route.features.tx_csum;
+    if fits && !open {
+        ip_finish_output2(cx, skb, &mut route);
+    } else {
+        ip_finish_output_slow(cx, skb, &mut route);
+    }
+}
+
+/// `ip_finish_output` for a packet that cannot leave as it is.
+#[cold]
+fn ip_finish_output_slow(cx: &mut Cx, skb: Skb, route: &mut Route) {
+    let mut parts = cut(cx, skb, usize::from(route.mtu));
+    while let Some(part) = parts.pop_front() {
+        ip_finish_output2(cx, part, route);
+    }
+}
+
+/// Whether each segment of a merged packet is short enough.
+fn fits_in_segments(skb: &Skb, mtu: u16) -> bool {
+    let network = usize::from(skb.transport_off.saturating_sub(skb.network_off));
+    let transport = skb.data().get(network..).and_then(TcpHeader::parse).map_or(0, |(tcp, _)| tcp.header_len());
+    network + transport + usize::from(skb.gso_size) <= usize::from(mtu)
 }
 
 /// The packet, if the hooks of the point let it go on; else it has ended or is held.
@@ -138,6 +175,8 @@ fn pass_hook(cx: &mut Cx, point: HookPoint, skb: Skb) -> Option<Skb> {
 /// `ip_finish_output2`: the Ethernet header, from the route if it has it, else by way of the neighbour table.
 #[inline(always)]
 fn ip_finish_output2(cx: &mut Cx, mut skb: Skb, route: &mut Route) {
+    cx.count(Counter::IpOutTransmits);
+    cx.count_n(Counter::IpExtOutOctets, skb.len() as u64);
     if let Some((mac, generation)) = route.mac
         && generation == cx.neigh.generation()
     {

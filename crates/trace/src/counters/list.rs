@@ -399,5 +399,6 @@ counters! {
         CopiedCoalesce: "payload bytes of short segments copied behind those that they continue in a receive queue",
         CopiedDense: "payload bytes copied into smaller slots or behind others while the pool ran low",
         CopiedUnshare: "bytes copied because their packet was to be written and shared its data, or lay in another pool",
+        CopiedSplit: "bytes copied into the fragments and segments that a packet was cut into",
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn say(event: &Event, station: Option<&Event>, names: &Names) -> Stri
         | EventKind::Hook
         | EventKind::EarlyDemux
         | EventKind::RouteLocal
+        | EventKind::RouteForward
         | EventKind::FragHeld
         | EventKind::LocalDeliver
         | EventKind::IcmpRcv => ip(event),
@@ -192,6 +193,9 @@ fn ip(event: &Event) -> String {
             let spared = if b == 1 { " (the connection remembers the route)" } else { "" };
             format!("ip_route_input_noref: {to}{spared}")
         }
+        EventKind::RouteForward => {
+            format!("ip_route_input_noref: for another host, by way of {} on interface {b}", Ipv4Addr::from_bits(a))
+        }
         EventKind::FragHeld => {
             format!("ip_frag_queue holds it, {b} bytes of payload from byte {a} on, until the others are there")
         }
@@ -312,6 +316,7 @@ fn after(station: &Event) -> &'static str {
         (EventKind::NetifReceive, _, 0x0806) => "arp_rcv",
         (EventKind::IpRcv, ..) => "ip_rcv_finish_core",
         (EventKind::RouteLocal, ..) => "ip_local_deliver",
+        (EventKind::RouteForward, ..) => "ip_forward",
         (EventKind::LocalDeliver, 1, _) => "icmp_rcv",
         (EventKind::LocalDeliver, 6, _) | (EventKind::LookupMiss, ..) => "tcp_v4_rcv",
         (EventKind::LookupHit, found, _) => match LookupKind::from_number(found) {
