@@ -63,6 +63,8 @@ pub enum Command {
     Softnet(SoftnetArgs),
     /// Show the statistics of an interface of a running stack, as ethtool -S does.
     Ethtool(EthtoolArgs),
+    /// Show the routes of a running stack, as ip route of iproute2 does.
+    Route(RouteArgs),
     /// Write a running stack's /proc/net files, for the tools that read those.
     Proc(ProcArgs),
     /// Measure side by side with peers.
@@ -329,10 +331,27 @@ pub struct EthtoolArgs {
     pub statistics: String,
 }
 
+/// `rxpath route`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The table main has what was configured and the networks of the interfaces; the table local has this host's addresses and
+broadcasts. With --json, the rows of both.
+
+Examples:
+  rxpath route
+  rxpath route --table local")]
+pub struct RouteArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Which table.
+    #[arg(long, value_name = "TABLE", value_parser = ["main", "local"], default_value = "main")]
+    pub table: String,
+}
+
 /// `rxpath proc`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Writes net/snmp, net/netstat, net/tcp, net/sockstat, net/softnet_stat and net/dev below the folder, in the kernel's own
+Writes net/snmp, net/netstat, net/tcp, net/sockstat, net/softnet_stat, net/dev and net/route below the folder, in the kernel's own
 formats. Tools of iproute2 read them where PROC_ROOT says so; node_exporter with --path.procfs.
 
 Examples:

@@ -5,15 +5,16 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::args::{ControlArgs, DropsArgs, EthtoolArgs, LifeArgs, NstatArgs, ProcArgs, SoftnetArgs, SsArgs};
+use crate::args::{ControlArgs, DropsArgs, EthtoolArgs, LifeArgs, NstatArgs, ProcArgs, RouteArgs, SoftnetArgs, SsArgs};
 use crate::control::Ask;
 use crate::control::client::Client;
 use crate::failure::Failure;
 use crate::out::{Out, note};
+use crate::views::route::RouteRow;
 use crate::views::ss::{Services, Show, Summary};
 use crate::views::{
     CounterRow, Drops, LifeRow, Lives, ProcFiles, SocketRow, SoftnetRow, drops as drops_view, ethtool as ethtool_view,
-    lives, nstat as nstat_view, softnet as softnet_view, ss as ss_view,
+    lives, nstat as nstat_view, route as route_view, softnet as softnet_view, ss as ss_view,
 };
 
 /// Lives that are shown if nothing says how many.
@@ -102,6 +103,16 @@ pub fn softnet(out: &mut Out, args: &SoftnetArgs, json: bool) -> Result<(), Fail
 pub fn ethtool(out: &mut Out, args: &EthtoolArgs, json: bool) -> Result<(), Failure> {
     let rows: Vec<CounterRow> = client(&args.control)?.ask(&Ask::Interface { name: args.statistics.clone() })?;
     if json { out.json(&rows) } else { ethtool_view::print(out, &rows) }
+}
+
+/// `rxpath route`.
+pub fn route(out: &mut Out, args: &RouteArgs, json: bool) -> Result<(), Failure> {
+    let mut rows: Vec<RouteRow> = client(&args.control)?.ask(&Ask::Routes)?;
+    if json {
+        return out.json(&rows);
+    }
+    rows.retain(|row| row.table == args.table);
+    route_view::print(out, &rows)
 }
 
 /// `rxpath proc`.

@@ -9,7 +9,7 @@
 //! | `serve`, `services` | `rxpath serve` and what it runs |
 //! | `replay` | `rxpath replay` |
 //! | `control` | the socket over which a running stack is looked into |
-//! | `look`, `views` | `rxpath life`, `drops`, `ss`, `nstat`, `softnet`, `ethtool`, `proc` |
+//! | `look`, `views` | `rxpath life`, `drops`, `ss`, `nstat`, `softnet`, `ethtool`, `route`, `proc` |
 //! | `measure` | `rxpath bench` |
 //! | `oracle` | `rxpath twin` |
 //! | `host_file` | `rxpath config` |
@@ -78,6 +78,7 @@ fn run(out: &mut Out, cli: Cli) -> Result<(), Failure> {
         Command::Nstat(args) => look::nstat(out, args, json),
         Command::Softnet(args) => look::softnet(out, args, json),
         Command::Ethtool(args) => look::ethtool(out, args, json),
+        Command::Route(args) => look::route(out, args, json),
         Command::Proc(args) => look::proc(out, args, json),
         #[cfg(feature = "bench")]
         Command::Bench(args) => measure::run(out, args, json),

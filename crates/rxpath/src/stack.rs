@@ -299,6 +299,11 @@ impl ProcView<'_> {
         self.0.core().proc_tcp(self.0.now())
     }
 
+    /// `/proc/net/route`.
+    pub fn route(&self) -> String {
+        self.0.core().proc_route()
+    }
+
     /// `/proc/net/sockstat`.
     pub fn sockstat(&self) -> String {
         self.0.core().proc_sockstat()

@@ -94,3 +94,43 @@ fn readers_see_each_change_whole() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+/// The routes that Linux 6.18 was given when it printed the text below.
+fn printed_by_the_kernel() -> Vec<RouteSpec> {
+    let of = |kind, to, metric| RouteSpec { kind, metric, ..RouteSpec::new(v4(to), 8) };
+    vec![
+        via([198, 51, 100, 0], 24, [10, 0, 0, 254]),
+        via([0, 0, 0, 0], 0, [10, 0, 0, 254]),
+        RouteSpec { metric: 100, ..via([0, 0, 0, 0], 0, [10, 0, 0, 253]) },
+        RouteSpec { src: Some(v4([192, 168, 0, 1])), ..via([8, 0, 0, 0], 8, [192, 168, 7, 9]) },
+        RouteSpec { ifindex: Some(2), ..RouteSpec::new(v4([8, 8, 0, 0]), 16) },
+        via([8, 8, 8, 8], 32, [10, 0, 0, 253]),
+        of(RouteKind::Blackhole, [20, 0, 0, 0], 0),
+        of(RouteKind::Unreachable, [21, 0, 0, 0], 0),
+        of(RouteKind::Prohibit, [22, 0, 0, 0], 7),
+        RouteSpec { ifindex: Some(2), onlink: true, ..via([23, 0, 0, 0], 8, [9, 9, 9, 9]) },
+        RouteSpec { ifindex: Some(1), ..RouteSpec::new(v4([8, 0, 0, 0]), 24) },
+    ]
+}
+
+#[test]
+fn the_route_file_is_the_kernels() {
+    let lines = [
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT",
+        "d0\t00000000\tFE00000A\t0003\t0\t0\t0\t00000000\t0\t0\t0",
+        "d0\t00000000\tFD00000A\t0003\t0\t0\t100\t00000000\t0\t0\t0",
+        "d0\t00000008\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0",
+        "d1\t00000008\t0907A8C0\t0003\t0\t0\t0\t000000FF\t0\t0\t0",
+        "d1\t00000808\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0",
+        "d0\t08080808\tFD00000A\t0007\t0\t0\t0\tFFFFFFFF\t0\t0\t0",
+        "d0\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0",
+        "*\t00000014\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0",
+        "*\t00000015\t00000000\t0201\t0\t0\t0\t000000FF\t0\t0\t0",
+        "*\t00000016\t00000000\t0201\t0\t0\t7\t000000FF\t0\t0\t0",
+        "d1\t00000017\t09090909\t0003\t0\t0\t0\t000000FF\t0\t0\t0",
+        "d1\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0",
+        "d0\t006433C6\tFE00000A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0",
+    ];
+    let expected: String = lines.iter().map(|line| format!("{line:127}\n")).collect();
+    assert_eq!(stack(&printed_by_the_kernel()).proc().route(), expected);
+}

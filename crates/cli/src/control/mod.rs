@@ -43,6 +43,8 @@ pub enum Ask {
         /// Its name.
         name: String,
     },
+    /// [`RouteRow`](crate::views::route::RouteRow)s of all tables.
+    Routes,
     /// [`ProcFiles`](crate::views::ProcFiles).
     Proc,
     /// [`Lives`](crate::views::Lives): the newest that ended.

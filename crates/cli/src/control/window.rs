@@ -17,7 +17,7 @@ use super::store::LifeStore;
 use super::{Ask, MAX_LIVES, Reply};
 use crate::views::lives::{self, Wanted};
 use crate::views::ss::state_name;
-use crate::views::{CounterRow, Drops, Lives, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool};
+use crate::views::{CounterRow, Drops, Lives, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool, route};
 
 /// Lives that wait for a client that follows; further ones are lost to it.
 const FOLLOWER_QUEUE: usize = 1_024;
@@ -118,6 +118,7 @@ impl Window {
             ("net/sockstat", proc.sockstat()),
             ("net/softnet_stat", proc.softnet_stat()),
             ("net/dev", proc.dev()),
+            ("net/route", proc.route()),
         ];
         files.into_iter().map(|(path, text)| (path.to_owned(), text)).collect()
     }
@@ -158,6 +159,7 @@ impl Answer for Window {
             Ask::Drops => ok(&Drops::of(&self.stack.ledger())),
             Ask::Softnet => ok(&self.softnet()),
             Ask::Interface { name } => self.interface(&name).map_or_else(Reply::Error, |rows| ok(&rows)),
+            Ask::Routes => ok(&route::rows(&self.stack)),
             Ask::Proc => ok(&self.proc_files()),
             Ask::Select { lives } => self.select(&lives).map_or_else(Reply::Error, |text| Reply::Ok(text.into())),
             Ask::Lives { last, filter, dropped, follow } => {

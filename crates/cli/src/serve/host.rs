@@ -119,7 +119,8 @@ fn neighbour(interface: &InterfaceConfig, config: &HostConfig) -> anyhow::Result
     let (IpAddr::V4(_), IpAddr::V4(network)) = (cidr.addr(), cidr.network().addr()) else {
         bail!("interface {name}: {cidr} is IPv6, which this stack does not speak");
     };
-    let gateways = config.routes.iter().filter(|route| route.dev == *name).filter_map(|route| route.via);
+    let gateways =
+        config.routes.iter().filter(|route| route.dev.as_deref() == Some(name.as_str())).filter_map(|route| route.via);
     let gateway = gateways.filter(|via| cidr.contains(*via)).find_map(|via| match via {
         IpAddr::V4(via) => Some(via),
         IpAddr::V6(_) => None,

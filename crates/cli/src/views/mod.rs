@@ -7,6 +7,7 @@ pub mod drops;
 pub mod ethtool;
 pub mod lives;
 pub mod nstat;
+pub mod route;
 pub mod softnet;
 pub mod ss;
 pub mod table;

@@ -8,6 +8,7 @@ use rxpath_trace::{TcpState, Time};
 
 use super::{Cpu, Stack, lock};
 use crate::demux::stats::{DevStat, DevStats};
+use crate::route::{FibRoute, RouteKind};
 use crate::socket::{FlowEntry, Sock};
 use crate::tcp::{Request, TcpSock, TimeWait};
 
@@ -93,6 +94,22 @@ impl Stack {
         }
         views.sort_by_key(|view| (view.ifindex, view.queue));
         views
+    }
+
+    /// `/proc/net/route`: the routes of the table `main`, but for broadcasts, which the kernel leaves out.
+    pub fn proc_route(&self) -> String {
+        let net = self.config();
+        let shown = |route: &FibRoute| !route.hop.local_table && route.hop.kind != RouteKind::Broadcast;
+        let row = |route: FibRoute| proc::RouteRow {
+            interface: net.interface(route.hop.ifindex).map(|interface| interface.name.clone()),
+            to: route.to,
+            prefix: route.prefix,
+            via: (route.hop.via != 0).then(|| route.hop.via.into()),
+            rejects: matches!(route.hop.kind, RouteKind::Unreachable | RouteKind::Prohibit),
+            metric: route.hop.metric,
+        };
+        let rows: Vec<_> = net.fib.routes().into_iter().filter(shown).map(row).collect();
+        proc::route(&rows)
     }
 
     /// `/proc/net/snmp`.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
 
+use rxpath_core::route::RouteKind;
 use rxpath_trace::Selector;
 use rxpath_wire::MacAddr;
 
@@ -238,7 +239,10 @@ impl Checker {
     fn routes(&mut self, entries: &[Entry], interfaces: &[InterfaceConfig]) -> Vec<RouteConfig> {
         let mut routes: Vec<RouteConfig> = Vec::new();
         for entry in entries {
-            let dev = match self.dev(entry, interfaces) {
+            let named = entry.text("type");
+            let kind = RouteKind::ALL.into_iter().find(|kind| named.as_deref() == Some(kind.name()));
+            let (kind, onlink) = (kind.unwrap_or_default(), entry.switch("onlink").unwrap_or(false));
+            let dev = match self.dev_of(kind, onlink, entry, interfaces) {
                 Ok(dev) => dev,
                 Err((key, what)) => {
                     self.find(entry.span_of(key), what);
@@ -250,13 +254,45 @@ impl Checker {
                 let what = format!("a second route to {to} has metric {metric}; give it another metric, or remove it");
                 self.find(entry.span_of("to"), what);
             }
-            routes.push(RouteConfig { to, via: entry.address("via"), dev, metric });
+            let src = entry.address("src");
+            if let Some(src) = src.filter(|src| self.networks.iter().all(|(cidr, _)| cidr.addr() != *src)) {
+                self.find(entry.span_of("src"), format!("{src} is not an address of this host; name one of its own"));
+            }
+            routes.push(RouteConfig { to, via: entry.address("via"), dev, metric, kind, src, onlink });
         }
         routes
     }
 
+    /// The interface of a route of this type, if it has one; an error names the key to blame.
+    fn dev_of(
+        &self,
+        kind: RouteKind,
+        onlink: bool,
+        entry: &Entry,
+        interfaces: &[InterfaceConfig],
+    ) -> Result<Option<String>, (&'static str, String)> {
+        let given = |key: &str| entry.value(key).is_some();
+        let nowhere = ["via", "dev"].into_iter().find(|key| !kind.has_interface() && given(key));
+        if let Some(key) = nowhere.or((kind != RouteKind::Unicast && given("via")).then_some("via")) {
+            return Err((key, format!("a route of type {:?} takes no {key}; leave it out", kind.name())));
+        }
+        if onlink && !(given("via") && given("dev")) {
+            let what = "onlink says that via is on the link of dev; give both, or leave it out";
+            return Err(("onlink", what.to_owned()));
+        }
+        if !kind.has_interface() {
+            return Ok(None);
+        }
+        self.dev(entry, interfaces, onlink).map(Some)
+    }
+
     /// The interface that a route leaves by; an error names the key to blame.
-    fn dev(&self, entry: &Entry, interfaces: &[InterfaceConfig]) -> Result<String, (&'static str, String)> {
+    fn dev(
+        &self,
+        entry: &Entry,
+        interfaces: &[InterfaceConfig],
+        onlink: bool,
+    ) -> Result<String, (&'static str, String)> {
         let dev = entry.text("dev");
         if let Some(dev) = &dev
             && !interfaces.iter().any(|interface| interface.name == *dev)
@@ -271,6 +307,9 @@ impl Checker {
         };
         if self.networks.iter().any(|(cidr, _)| cidr.addr() == via) {
             return Err(("via", format!("{via} is this host's own address; name the gateway's")));
+        }
+        if let Some(dev) = dev.as_ref().filter(|_| onlink) {
+            return Ok(dev.clone());
         }
         let on_link = |(cidr, name): &&(Cidr, String)| cidr.contains(via) && dev.as_ref().is_none_or(|dev| dev == name);
         let end = |cidr: &Cidr| {

@@ -216,7 +216,7 @@ pub(super) static FAULTS: Section = Section {
 pub(super) static ROUTE: Section = Section {
     header: "[[route]]",
     name: "route",
-    what: "A route besides those that addresses bring. One of `via` and `dev` is needed.",
+    what: "A route besides those that addresses bring. One of `via` and `dev` is needed, but for the types `blackhole`, `unreachable` and `prohibit`, which take neither.",
     keys: &[
         key("to", Form::Destination, Absent::Required, r#""default""#, "Destinations."),
         key(
@@ -224,7 +224,7 @@ pub(super) static ROUTE: Section = Section {
             Form::Address,
             Absent::Means("destinations are on the link of `dev`"),
             r#""10.9.0.254""#,
-            "The gateway, on a network of one of the interfaces.",
+            "The gateway, on a network of one of the interfaces, unless `onlink` says otherwise.",
         ),
         key(
             "dev",
@@ -239,6 +239,27 @@ pub(super) static ROUTE: Section = Section {
             Absent::Is("0"),
             "100",
             "Among routes to the same destinations the one with the lowest metric is used.",
+        ),
+        key(
+            "type",
+            Form::Choice(&["unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit"]),
+            Absent::Is(r#""unicast""#),
+            r#""local""#,
+            "What becomes of the packets: they go out, are for this host (as its own, or as a broadcast), vanish, or are refused.",
+        ),
+        key(
+            "src",
+            Form::Address,
+            Absent::Means("chosen by the network of the next hop"),
+            r#""10.9.0.1""#,
+            "The source address of what this host sends by the route: one of its own.",
+        ),
+        key(
+            "onlink",
+            Form::Switch,
+            Absent::Is("false"),
+            "true",
+            "The gateway is on the link of `dev`, although no network of it says so.",
         ),
     ],
 };

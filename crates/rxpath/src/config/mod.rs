@@ -29,7 +29,7 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use rxpath_core::route::RouteSpec;
+use rxpath_core::route::{RouteKind, RouteSpec};
 use rxpath_core::sysctl::Sysctls;
 use rxpath_trace::Selector;
 use rxpath_wire::{Addr, MacAddr};
@@ -127,10 +127,17 @@ pub struct RouteConfig {
     pub to: Cidr,
     /// Gateway, on a network of `dev`; nothing for destinations on the link itself.
     pub via: Option<IpAddr>,
-    /// Name of the interface that packets leave by: as given, or that on whose network `via` is.
-    pub dev: String,
+    /// Name of the interface that packets leave by: as given, or that on whose network `via` is. Nothing for routes whose
+    /// packets go nowhere.
+    pub dev: Option<String>,
     /// Among routes to the same destinations the one with the lowest metric is used.
     pub metric: u32,
+    /// What becomes of the packets.
+    pub kind: RouteKind,
+    /// Source address of what this host sends, one of its own; nothing to choose one.
+    pub src: Option<IpAddr>,
+    /// The gateway is on the link of `dev` whatever the addresses say.
+    pub onlink: bool,
 }
 
 /// A built-in service.
@@ -187,8 +194,11 @@ impl HostConfig {
         let route = |route: &RouteConfig| RouteSpec {
             via: route.via.map(Addr::from),
             // The configuration was checked: each route's device is one of the interfaces, of which there are few.
-            ifindex: index(&route.dev).map(|index| index as u16 + 1),
+            ifindex: route.dev.as_deref().and_then(index).map(|index| index as u16 + 1),
             metric: route.metric,
+            kind: route.kind,
+            src: route.src.map(Addr::from),
+            onlink: route.onlink,
             ..RouteSpec::new(Addr::from(route.to.addr()), route.to.prefix())
         };
         self.routes.iter().map(route).collect()

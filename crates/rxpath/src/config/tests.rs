@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
+use rxpath_core::route::RouteKind;
 use rxpath_core::sysctl::{KNOBS, Sysctls};
 
 use super::keys::{Absent, FAULTS, Form, INTERFACE, Key, ROUTE, SECTIONS, SERVICE, SYSCTL, Section};
@@ -73,7 +74,7 @@ fn the_example_is_read_as_it_looks() {
     };
     assert_eq!(host.interfaces, [want]);
     let via = Some("10.9.0.254".parse().expect("an address"));
-    assert_eq!(host.routes, [RouteConfig { to: Cidr::ALL_V4, via, dev: "eth0".to_owned(), metric: 0 }]);
+    assert_eq!(host.routes, [RouteConfig { via, ..plain_route(Cidr::ALL_V4) }]);
     let mut sysctls = Sysctls::default();
     sysctls.tcp_rmem.max = 6_291_456;
     assert_eq!(host.sysctls, sysctls);
@@ -114,7 +115,7 @@ fn all_values_reach_their_fields() {
         FaultsConfig { loss: 0.01, duplicate: 0.02, reorder: 0.03, corrupt: 0.04, delay_ms: 5, rate: 10_000_000 };
     assert_eq!(interface.faults, faults);
     let to = "198.51.100.0/24".parse().expect("a network");
-    assert_eq!(host.routes, [RouteConfig { to, via: None, dev: "eth0".to_owned(), metric: 7 }]);
+    assert_eq!(host.routes, [RouteConfig { metric: 7, ..plain_route(to) }]);
     assert_eq!(
         host.services.iter().map(|service| service.app).collect::<Vec<_>>(),
         [App::Echo, App::Discard, App::Chargen]
@@ -185,7 +186,9 @@ fn file_with(section: &Section, key: &Key) -> String {
         }
         name if name == FAULTS.name => return format!("{MINIMAL}{}\n{line}", FAULTS.header),
         name if name == ROUTE.name && !matches!(key.name, "via" | "dev") => {
-            format!("dev = \"eth0\"\n{}", rest(section))
+            // A gateway on the link is a gateway.
+            let via = if key.name == "onlink" { "via = \"10.9.0.254\"\n" } else { "" };
+            format!("dev = \"eth0\"\n{via}{}", rest(section))
         }
         _ => rest(section),
     };
@@ -358,4 +361,49 @@ fn every_service_word_and_driver_word_has_its_meaning() {
         .iter()
         .map(|driver| parse(&MINIMAL.replace("\"wire\"", &format!("{driver:?}"))).interfaces[0].driver);
     assert_eq!(drivers.collect::<Vec<_>>(), [Driver::Wire, Driver::Tap, Driver::Pcap]);
+}
+
+/// A route by `eth0` with all else at its defaults.
+fn plain_route(to: Cidr) -> RouteConfig {
+    let (dev, kind) = (Some("eth0".to_owned()), RouteKind::Unicast);
+    RouteConfig { to, via: None, dev, metric: 0, kind, src: None, onlink: false }
+}
+
+#[test]
+fn routes_of_every_type() {
+    let interface = "[[interface]]\nname = \"eth0\"\ndriver = \"wire\"\naddresses = [\"10.9.0.1/24\"]\n";
+    let parse =
+        |route: &str| HostConfig::parse("host.toml", &format!("{interface}[[route]]\nto = \"192.0.2.0/24\"\n{route}"));
+    let to: Cidr = "192.0.2.0/24".parse().expect("a network");
+    for (text, expected) in [
+        ("type = \"blackhole\"", RouteConfig { kind: RouteKind::Blackhole, dev: None, ..plain_route(to) }),
+        (
+            "type = \"prohibit\"\nmetric = 3",
+            RouteConfig { kind: RouteKind::Prohibit, dev: None, metric: 3, ..plain_route(to) },
+        ),
+        ("type = \"unreachable\"", RouteConfig { kind: RouteKind::Unreachable, dev: None, ..plain_route(to) }),
+        ("type = \"local\"\ndev = \"eth0\"", RouteConfig { kind: RouteKind::Local, ..plain_route(to) }),
+        ("type = \"broadcast\"\ndev = \"eth0\"", RouteConfig { kind: RouteKind::Broadcast, ..plain_route(to) }),
+        ("dev = \"eth0\"\nsrc = \"10.9.0.1\"", RouteConfig { src: Some([10, 9, 0, 1].into()), ..plain_route(to) }),
+        (
+            "dev = \"eth0\"\nvia = \"9.9.9.9\"\nonlink = true",
+            RouteConfig { via: Some([9, 9, 9, 9].into()), onlink: true, ..plain_route(to) },
+        ),
+    ] {
+        let host = parse(text).unwrap_or_else(|errors| panic!("{text}: {errors}"));
+        assert_eq!(host.routes, [expected], "{text}");
+    }
+    for (text, words) in [
+        ("type = \"blackhole\"\ndev = \"eth0\"", "a route of type \"blackhole\" takes no dev; leave it out"),
+        (
+            "type = \"local\"\nvia = \"10.9.0.2\"\ndev = \"eth0\"",
+            "a route of type \"local\" takes no via; leave it out",
+        ),
+        ("dev = \"eth0\"\nsrc = \"10.9.0.7\"", "10.9.0.7 is not an address of this host; name one of its own"),
+        ("dev = \"eth0\"\nonlink = true", "give both, or leave it out"),
+        ("type = \"local\"", "neither via nor dev"),
+    ] {
+        let errors = parse(text).expect_err(text).to_string();
+        assert!(errors.contains(words), "{errors}");
+    }
 }

@@ -3,10 +3,12 @@
 //! Pure functions from numbers to text. Counters that the stack does not count ([`COUNTED`]) are left out by name, which
 //! the readers of these files put up with; columns without names are always complete.
 
+mod route;
 mod snmp;
 mod tables;
 mod tcp;
 
+pub use route::{RouteRow, route};
 pub use snmp::{netstat, snmp};
 pub use tables::{DevRow, SockStat, SoftnetRow, dev, sockstat, softnet_stat};
 pub use tcp::{Conn, TcpRow, TcpTimer, tcp};
