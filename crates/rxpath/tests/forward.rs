@@ -28,6 +28,9 @@ const ETH0: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const ETH1: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 const SECOND: u64 = 1_000_000_000;
 
+/// Frames that leave by eth0 and by eth1.
+type Out = [Vec<Vec<u8>>; 2];
+
 /// The router: 10.0.0.1/24 on eth0, where A is, and 192.168.0.1/16 on eth1, where B is and packets are at most 1,000 long.
 struct Router {
     stack: Stack,
@@ -79,7 +82,7 @@ impl Router {
     }
 
     /// Frames of IPv4 that leave, by interface, after all that is due has been done and ARP was answered.
-    fn settle(&mut self) -> [Vec<Vec<u8>>; 2] {
+    fn settle(&mut self) -> Out {
         let mut out = [Vec::new(), Vec::new()];
         loop {
             let again = self.stack.poll(self.now).next.is_some_and(|at| at <= self.now);
@@ -102,7 +105,7 @@ impl Router {
     }
 
     /// A packet from A; what leaves, and the counters that move (those of the way in left out).
-    fn forward(&mut self, frame: &[u8]) -> ([Vec<Vec<u8>>; 2], Vec<(Counter, u64)>) {
+    fn forward(&mut self, frame: &[u8]) -> (Out, Vec<(Counter, u64)>) {
         self.settle();
         self.counted = self.stack.snapshot();
         self.a.send(self.now, frame).expect("a descriptor");

@@ -154,7 +154,7 @@ fn lives_drops_and_softirqs_are_seen_from_outside() {
     assert!(parts[4].contains("1  NO_SOCKET ") && is_balanced_ledger(last_line(parts[4])), "{}", parts[4]);
     assert!(parts[5].starts_with("CPU  PROCESSED ") && parts[5].lines().count() == 3, "{}", parts[5]);
     let copied = last_line(parts[5]);
-    assert!(copied.starts_with("payload bytes copied: recv ") && copied.ends_with(", unshare 0"), "{copied}");
+    assert!(copied.starts_with("payload bytes copied: recv ") && copied.ends_with(", unshare 0, split 0"), "{copied}");
     let softnet: Value = serde_json::from_str(parts[6]).expect("JSON");
     assert_eq!(softnet[0]["cpu"], 0);
     // The knock at the closed port, and its answer, which names it.
@@ -167,4 +167,29 @@ fn lives_drops_and_softirqs_are_seen_from_outside() {
         "{}",
         parts[8]
     );
+}
+
+#[test]
+fn routes_are_shown_in_iproute2s_words_and_in_the_kernels() {
+    if !(need_tun() && need_netns() && need_tool("bash")) {
+        return;
+    }
+    let routes = "[[route]]\nto = \"192.0.2.0/24\"\nvia = \"10.9.0.254\"\nmetric = 5\n\
+                  [[route]]\nto = \"198.51.100.0/24\"\ntype = \"unreachable\"\n";
+    let text = "$rx route; echo =====; $rx route --table local; echo =====; $rx route --json; echo =====; \
+                $rx proc --dir $dir >/dev/null; cat $dir/net/route";
+    let ran = script(&format!("{HOST}{routes}"), text);
+    let parts = parts(&ran.out);
+    let main = "10.9.0.0/24 dev eth0 proto kernel scope link src 10.9.0.1 \n\
+                192.0.2.0/24 via 10.9.0.254 dev eth0 metric 5 \n\
+                unreachable 198.51.100.0/24 \n";
+    let local = "local 10.9.0.1 dev eth0 proto kernel scope host src 10.9.0.1 \n\
+                 broadcast 10.9.0.255 dev eth0 proto kernel scope link src 10.9.0.1 \n";
+    assert_eq!((parts[0], parts[1]), (main, local));
+    let rows: Vec<Value> = serde_json::from_str(parts[2]).expect("JSON");
+    assert_eq!((rows.len(), &rows[0]["type"], &rows[0]["dst"]), (5, &"unicast".into(), &"10.9.0.0/24".into()));
+    let lines: Vec<&str> = parts[3].lines().map(str::trim_end).collect();
+    assert_eq!(lines[1], "eth0\t0000090A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0");
+    assert_eq!(lines[2], "eth0\t000200C0\tFE00090A\t0003\t0\t0\t5\t00FFFFFF\t0\t0\t0");
+    assert_eq!(lines[3], "*\t006433C6\t00000000\t0201\t0\t0\t0\t00FFFFFF\t0\t0\t0");
 }

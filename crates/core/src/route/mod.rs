@@ -7,9 +7,14 @@
 //!
 //! Mirrors `ip_route_input_noref`, `fib_validate_source`, `ip_route_output_key`, `fib_lookup`, `inet_addr_type`.
 //!
-//! Keys are [`Addr`]s: nothing here but the derivation of special addresses knows IPv4. There is no forwarding and no
-//! loopback interface: a packet for another host ends as `IP_INADDRERRORS`, and a way to one of this host's own addresses
-//! is [`RouteError::Local`].
+//! | file | holds |
+//! |---|---|
+//! | `fib` | [`Fib`]: addresses and routes checked, special addresses derived; IPv6 |
+//! | `table` | the routes of IPv4, by prefix: what a writer needs |
+//! | `trie` | the same, as readers find them |
+//! | `input` | the decision over a received packet |
+//!
+//! There is no loopback interface: a way to one of this host's own addresses is [`RouteError::Local`].
 //!
 //! Neighbours: [`crate::ip`], [`crate::neigh`], [`crate::icmp`], [`crate::tcp`] ask. Nothing here panics on received bytes.
 

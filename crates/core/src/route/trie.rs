@@ -256,10 +256,12 @@ impl Trie {
 
     /// Lengths of prefixes that are shorter than `len` and end on the same level, longest first.
     pub(super) fn shorter_on_level(len: u8) -> impl Iterator<Item = u8> {
-        let least = match len {
-            0..=ROOT_BITS => 0,
-            ..=PAGE_END => ROOT_BITS + 1,
-            _ => (len - 1) / NODE_BITS * NODE_BITS + 1,
+        let least = if len <= ROOT_BITS {
+            0
+        } else if len <= PAGE_END {
+            ROOT_BITS + 1
+        } else {
+            (len - 1) / NODE_BITS * NODE_BITS + 1
         };
         (least..len).rev()
     }
