@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use rxpath_mem::{PagePool, RxDesc, RxDma, RxErrors, Skb};
+use rxpath_mem::{PagePool, RxDesc, RxDma, Skb};
 use rxpath_trace::{Counter, DropReason, Time};
 use rxpath_wire::{
     Addr, EtherType, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum, TcpFlags, TcpHeader, TcpOptions,
@@ -179,12 +179,11 @@ impl Lab {
         taken
     }
 
-    /// As [`Lab::put`], for a frame of which the device reports errors.
-    pub fn offer_bad(&mut self, frame: &[u8], errors: RxErrors) {
+    /// As [`Lab::put`], for a frame of which the device has something to report.
+    pub fn put_reported(&mut self, frame: &[u8], desc: RxDesc) {
         let mut rings = self.rings.lock().unwrap();
         let (dma, irq) = &mut rings[0];
-        let desc = RxDesc { at: self.now, errors, ..RxDesc::default() };
-        dma.write_frame(frame, desc).expect("a posted slot");
+        dma.write_frame(frame, RxDesc { at: self.now, ..desc }).expect("a posted slot");
         irq.raise(self.now, 1);
     }
 

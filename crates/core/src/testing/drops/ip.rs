@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use rxpath_mem::Skb;
+use rxpath_mem::{IpSummed, RxDesc, Skb};
 use rxpath_trace::DropReason;
-use rxpath_wire::{IpProto, MacAddr, icmp as wire_icmp};
+use rxpath_wire::{IpProto, MacAddr, arp, icmp as wire_icmp, ipv4};
 
 use super::{Cause, Scene};
 use crate::cx::Cx;
 use crate::netfilter::{Hook, HookPoint, Priority, Verdict};
 use crate::route::{Fib, Policy, RpFilter};
-use crate::testing::frames::{Ip, echo, icmp, ip};
+use crate::testing::frames::{Ip, arp_frame, echo, icmp, ip, tcp};
+use crate::testing::{ADDR, MAC};
 
 const STRANGER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
@@ -116,9 +117,83 @@ pub(super) const CAUSES: &[Cause] = &[
         run: || packet(echo(&[0; 8]).to([224, 0, 0, 5]).in_frame_to(MacAddr([1, 0, 0x5e, 0, 0, 5]))),
     },
     Cause {
-        reason: DropReason::IpFragUnsupported,
-        what: "a fragment",
-        run: || packet(Ip { fragment: 0x2000, ..echo(&[0; 8]) }),
+        reason: DropReason::IpInnoroutes,
+        what: "a packet is for a network that no route leads to, and this host forwards (`ip_forward`)",
+        run: || forwarded(echo(&[0; 8]).to([172, 16, 0, 1])),
+    },
+    Cause {
+        reason: DropReason::IpInhdr,
+        what: "a packet for another host has come to the end of its time to live (`ip_forward`)",
+        run: || forwarded(Ip { ttl: 1, ..echo(&[0; 8]).to([10, 0, 0, 99]) }),
+    },
+    Cause {
+        reason: DropReason::PktTooBig,
+        what: "a packet of 2,000 bytes for another host says that it is not to be cut, and the way on takes 1,500 \
+               (`ip_forward`)",
+        run: || forwarded(Ip { fragment: ipv4::DONT_FRAGMENT, ..echo(&[0; 1_972]).to([10, 0, 0, 99]) }),
+    },
+    Cause {
+        reason: DropReason::SkbCsum,
+        what: "a packet for another host comes with an open checksum, in a protocol of which nobody knows where that is \
+               (`ip_forward`)",
+        run: || {
+            let packet = ip(253, &[0; 8]).to([10, 0, 0, 99]);
+            forwarded_as(packet, RxDesc { csum: IpSummed::Partial, ..RxDesc::default() })
+        },
+    },
+    Cause {
+        reason: DropReason::SkbGsoSeg,
+        what: "a packet for another host comes as several in one, and its header is not TCP's (`ip_forward`)",
+        run: || {
+            let packet = Ip { payload: vec![0; 1_600], ..tcp().to([10, 0, 0, 99]) };
+            let desc = RxDesc { gso_size: 800, gso_segs: 2, csum: IpSummed::Partial, ..RxDesc::default() };
+            forwarded_as(packet, desc)
+        },
+    },
+    Cause {
+        reason: DropReason::DupFrag,
+        what: "the first fragment of a datagram comes twice",
+        run: || {
+            let mut scene = Scene::new();
+            scene.frame(&fragment(0).frame());
+            scene.begin();
+            scene.frame(&fragment(0).frame());
+            scene
+        },
+    },
+    Cause {
+        reason: DropReason::FragReasmTimeout,
+        what: "the rest of a datagram has not come thirty seconds after its first fragment",
+        run: || {
+            let mut scene = Scene::new();
+            scene.frame(&fragment(0).frame());
+            scene.lab.wait(30_000);
+            scene
+        },
+    },
+    Cause {
+        reason: DropReason::FragReasmTimeout,
+        what: "a fragment overlaps the one before it in part",
+        run: || {
+            let mut scene = Scene::new();
+            scene.frame(&fragment(0).frame());
+            scene.frame(&fragment(8).frame());
+            scene
+        },
+    },
+    Cause {
+        reason: DropReason::FragTooFar,
+        what: "seventy other datagrams of the sender have begun since a datagram's first fragment came",
+        run: || {
+            let mut scene = Scene::new();
+            scene.frame(&fragment(0).frame());
+            for proto in 100..170 {
+                scene.frame(&Ip { proto, ..fragment(0) }.frame());
+            }
+            scene.begin();
+            scene.frame(&fragment(16).frame());
+            scene
+        },
     },
     Cause {
         reason: DropReason::IpNoproto,
@@ -163,12 +238,12 @@ pub(super) const CAUSES: &[Cause] = &[
         what: "an ICMP message ends in the middle of its header",
         run: || packet(ip(IpProto::ICMP, &[8, 0, 0xf7, 0xff])),
     },
-    Cause {
-        reason: DropReason::PktTooBig,
-        what: "an echo request of 2,000 bytes comes in one frame, and its answer does not fit the MTU",
-        run: || packet(echo(&[0; 1_972])),
-    },
 ];
+
+/// Sixteen bytes of an echo request's datagram, from `offset` on, with more to come.
+fn fragment(offset: u16) -> Ip {
+    Ip { fragment: ipv4::MORE_FRAGMENTS | offset / 8, ..echo(&[0; 8]) }
+}
 
 /// A hook that lets nothing pass.
 struct Never;
@@ -186,6 +261,21 @@ impl Hook for Never {
 fn packet(packet: Ip) -> Scene {
     let mut scene = Scene::new();
     scene.frame(&packet.frame());
+    scene
+}
+
+/// What a host that forwards does with a packet.
+fn forwarded(packet: Ip) -> Scene {
+    forwarded_as(packet, RxDesc::default())
+}
+
+/// The same, of a packet of which the device has something to report.
+fn forwarded_as(packet: Ip, desc: RxDesc) -> Scene {
+    let mut scene = Scene::with(|config| config.sysctl.ip_forward = true);
+    scene.frame(&arp_frame(MAC, arp::REQUEST, (STRANGER, [10, 0, 0, 99].into()), (MAC, ADDR)));
+    scene.begin();
+    scene.lab.put_reported(&packet.frame(), desc);
+    scene.lab.run();
     scene
 }
 

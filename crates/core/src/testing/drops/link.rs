@@ -1,6 +1,6 @@
 //! Before IP: the ring, the device, XDP, the demultiplexer, ARP.
 
-use rxpath_mem::RxErrors;
+use rxpath_mem::{RxDesc, RxErrors};
 use rxpath_trace::DropReason;
 use rxpath_wire::{EtherType, MacAddr, TcpFlags, Tuple};
 
@@ -116,7 +116,7 @@ fn flood(scene: &mut Scene, frames: u16) {
 fn reported(errors: RxErrors) -> Scene {
     let mut scene = Scene::new();
     let frame = stray(&mut scene.lab, 1_000);
-    scene.lab.offer_bad(&frame, errors);
+    scene.lab.put_reported(&frame, RxDesc { errors, ..RxDesc::default() });
     scene.lab.run();
     scene
 }
