@@ -20,7 +20,7 @@ fn groups_are_runs_in_their_order() {
     runs.dedup();
     assert_eq!(runs, Group::ALL);
     let sizes = Group::ALL.map(|group| Counter::ALL.iter().filter(|counter| counter.group() == group).count());
-    assert_eq!(sizes, [18, 29, 512, 11, 9, 135, 18, 5, 6]);
+    assert!(sizes.iter().all(|size| *size > 0), "{sizes:?}");
     assert_eq!(Counter::COUNT, sizes.iter().sum::<usize>());
 }
 
