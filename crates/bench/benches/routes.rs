@@ -29,6 +29,7 @@ fn interface() -> Interface {
         truesize: TruesizeModel::Kernel,
         gro: false,
         addresses: vec![IfAddr { addr: v4(0x0a00_0001), prefix: 24 }],
+        vlan: None,
     }
 }
 

@@ -56,6 +56,19 @@ impl<T> Fate<T> {
     }
 }
 
+impl End {
+    /// The same end, of a room that passes packets on as others do.
+    #[inline]
+    pub fn into_fate<T>(self) -> Fate<T> {
+        match self {
+            Fate::Pass(never) => match never {},
+            Fate::Held => Fate::Held,
+            Fate::Consumed(skb, how) => Fate::Consumed(skb, how),
+            Fate::Drop(skb, reason) => Fate::Drop(skb, reason),
+        }
+    }
+}
+
 /// The context of one Cpu.
 pub struct Cx {
     /// The stack's clock, read once per softirq run.

@@ -8,7 +8,7 @@ use rxpath_mem::Skb;
 use rxpath_wire::{Addr, FlowHasher, MacAddr};
 
 use crate::cx::{Cx, End};
-use crate::demux::Ptypes;
+use crate::demux::{Ptypes, Vlan, Vlans};
 use crate::icmp::RateLimits;
 use crate::ip::InetProtos;
 use crate::netfilter::Hooks;
@@ -52,6 +52,8 @@ pub struct Interface {
     pub xdp: Attached,
     /// Its addresses.
     pub addresses: Vec<IfAddr>,
+    /// Of a VLAN device: which frames of which interface it has.
+    pub vlan: Option<Vlan>,
 }
 
 /// What happens to a segment of a connection that nobody here knows.
@@ -70,8 +72,12 @@ pub enum Strangers {
 pub struct NetConfig {
     /// Grows with every change; what is cached from a configuration is valid only for its generation.
     pub generation: u64,
-    /// Interfaces in the order of their index (the first has index 1).
+    /// Interfaces in the order of their index (the first has index 1): those with a device, then VLAN devices.
     pub interfaces: Vec<Interface>,
+    /// Number of interfaces with a device.
+    pub devices: u16,
+    /// The VLAN devices by their tags.
+    pub vlans: Vlans,
     /// Routes.
     pub fib: Fib,
     /// Netfilter hooks.
@@ -98,9 +104,12 @@ pub struct NetConfig {
 
 impl NetConfig {
     /// Puts a program in a door of an interface, or takes away the one that is there (`ip link set dev … xdp`). False if
-    /// there is no such interface.
+    /// there is no such interface, or it is a VLAN device, which has no driver with a native door.
     pub fn attach_xdp(&mut self, ifindex: u16, door: Door, program: Option<Program>) -> bool {
         let Some(interface) = self.interfaces.get_mut(usize::from(ifindex).wrapping_sub(1)) else { return false };
+        if door == Door::Native && interface.vlan.is_some() {
+            return false;
+        }
         interface.xdp.set(door, program);
         self.xdp_generic = self.interfaces.iter().any(|interface| interface.xdp.generic.is_some());
         true
@@ -110,6 +119,16 @@ impl NetConfig {
     #[inline]
     pub fn interface(&self, ifindex: u16) -> Option<&Interface> {
         self.interfaces.get(usize::from(ifindex).wrapping_sub(1))
+    }
+
+    /// The interface with a device that this one stands on: itself, unless it is a VLAN device.
+    pub fn root_of(&self, ifindex: u16) -> u16 {
+        let mut root = ifindex;
+        // A VLAN device stands on one that was there before it, so this ends.
+        while let Some(vlan) = self.interface(root).and_then(|interface| interface.vlan) {
+            root = vlan.parent;
+        }
+        root
     }
 
     /// The interface that has this address.

@@ -8,8 +8,8 @@ use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::Holder;
 use rxpath_wire::EthernetHeader;
 
-use crate::cx::Cx;
-use crate::demux::{self, PacketType};
+use crate::cx::{Cx, Fate};
+use crate::demux::{self, PacketType, Round};
 use crate::ip::{self, Protocol};
 use crate::netfilter::{self, HookPoint};
 use crate::nic::owner_cpu;
@@ -56,7 +56,8 @@ pub(crate) fn streak(cx: &mut Cx, run: &mut Run, source: &mut Source<'_>, limit:
 #[inline(always)]
 fn netif_receive_skb(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let skb = if cx.net.xdp_generic { room!(cx, xdp::do_xdp_generic(cx, skb)) } else { skb };
-    let (skb, ptype) = room!(cx, demux::netif_receive_skb_core(cx, skb));
+    let (skb, ptype) =
+        room!(cx, if demux::is_tagged(&skb) { vlan_rounds(cx, skb) } else { demux::netif_receive_skb_core(cx, skb) });
     match ptype {
         PacketType::Ip => ip_receive(cx, flows, run, skb),
         PacketType::Arp => {
@@ -68,6 +69,25 @@ fn netif_receive_skb(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb
             cx.end(end);
         }
     }
+}
+
+/// A tagged frame goes another round for each VLAN device that its tags lead to (`another_round`).
+#[cold]
+pub(crate) fn vlan_rounds(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, PacketType)> {
+    while demux::is_tagged(&skb) {
+        skb = match demux::vlan_receive(cx, skb).split() {
+            Ok(Round::Here(skb)) => return demux::deliver_skb(cx, skb),
+            Ok(Round::Again(skb)) => skb,
+            Err(end) => return end.into_fate(),
+        };
+        if cx.net.xdp_generic {
+            skb = match xdp::do_xdp_generic(cx, skb).split() {
+                Ok(skb) => skb,
+                Err(end) => return end.into_fate(),
+            };
+        }
+    }
+    demux::netif_receive_skb_core(cx, skb)
 }
 
 /// Phase 4: an IPv4 packet, to local delivery.

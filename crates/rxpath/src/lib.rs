@@ -28,6 +28,7 @@ mod runtime;
 mod stack;
 
 pub use rxpath_core::nic::Device;
+pub use rxpath_core::stack::VlanConfig;
 pub use rxpath_core::xdp;
 pub use {rxpath_core, rxpath_mem, rxpath_trace, rxpath_wire};
 

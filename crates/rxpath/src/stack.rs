@@ -14,6 +14,7 @@ use rxpath_core::route::{Fib, RouteSpec};
 pub use rxpath_core::stack::Polled;
 use rxpath_core::stack::{
     InterfaceConfig, InterfaceView, ListenerView, PoolView, SocketView, Stack as Core, StackConfig, SteeringChoice,
+    VlanConfig,
 };
 use rxpath_core::sysctl::{SysctlError, Sysctls};
 use rxpath_core::xdp::{Door, Program};
@@ -410,6 +411,26 @@ impl StackBuilder {
     /// Adds an interface. The first has index 1.
     pub fn interface(mut self, interface: Interface) -> StackBuilder {
         self.config.interfaces.push(interface.0);
+        self
+    }
+
+    /// Adds a VLAN device, whose frames go through an interface with their tag (`ip link add link … type vlan`). Its index
+    /// follows those of all interfaces that have a device.
+    ///
+    /// ```
+    /// use rxpath::device::wire::{self, WireConfig};
+    /// use rxpath::rxpath_core::netns::IfAddr;
+    /// use rxpath::{Interface, Mode, Stack, VlanConfig};
+    ///
+    /// let (wire, _port) = wire::port(WireConfig::named("eth0"));
+    /// let addresses = vec![IfAddr { addr: "10.9.5.1".parse::<std::net::Ipv4Addr>()?.into(), prefix: 24 }];
+    /// let vlan = VlanConfig { addresses, ..VlanConfig::new("eth0", 5) };
+    /// let stack = Stack::builder().interface(Interface::new(wire)).vlan(vlan).mode(Mode::Polled).build()?;
+    /// assert_eq!(stack.interfaces()[1].name, "eth0.5");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn vlan(mut self, vlan: VlanConfig) -> StackBuilder {
+        self.config.vlans.push(vlan);
         self
     }
 

@@ -144,6 +144,11 @@ kinds! {
     /// The Cpu took it from its backlog. `a`: packets left. `b`: 0. `other`: none.
     CpuBacklogTaken Middle Napi "process_backlog";
 
+    /// A VLAN tag was taken out of the frame. `a`: tag control information. `b`: the tag's EtherType. `other`: none.
+    VlanUntag Aside Demux "skb_vlan_untag";
+    /// Its tag is that of a VLAN device, which has it now. `a`: the device by index. `b`: packet type, as of
+    /// [`EventKind::EthTypeTrans`]. `other`: none.
+    VlanReceive Middle Demux "vlan_do_receive";
     /// It went through the core demultiplexer to its protocol's handler. `a`: packet type, as of
     /// [`EventKind::EthTypeTrans`]. `b`: EtherType. `other`: none.
     NetifReceive Middle Demux "__netif_receive_skb_core";
@@ -318,7 +323,20 @@ mod tests {
         );
         assert_eq!(
             named(EventKind::aside),
-            [Xdp, TapClone, Addresses, Hook, Ports, AckTaken, StateChange, AckNow, AckDelayed, RstSent, Woken]
+            [
+                Xdp,
+                VlanUntag,
+                TapClone,
+                Addresses,
+                Hook,
+                Ports,
+                AckTaken,
+                StateChange,
+                AckNow,
+                AckDelayed,
+                RstSent,
+                Woken
+            ]
         );
     }
 

@@ -40,7 +40,7 @@ pub fn flow_of(frame: &[u8]) -> Option<FlowKeyParts> {
     let (ethernet, mut packet) = EthernetHeader::parse(frame)?;
     let mut ethertype = ethernet.ethertype();
     for _ in 0..MAX_TAGS {
-        if ethertype != EtherType::VLAN && ethertype != EtherType::QINQ {
+        if !EtherType::is_tag(ethertype) {
             break;
         }
         let ([_, _, high, low], behind) = packet.split_first_chunk::<4>()?;

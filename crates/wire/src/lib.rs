@@ -35,6 +35,7 @@ pub mod siphash;
 pub mod tcp;
 pub mod toeplitz;
 pub mod udp;
+mod vlan;
 
 pub use addr::{Addr, MacAddr, ParseMacAddrError, Tuple};
 pub use arp::{ArpPacket, ArpRepr};
@@ -48,3 +49,4 @@ pub use siphash::FlowHasher;
 pub use tcp::{TcpFlags, TcpHeader, TcpOptions, TcpOptionsWriter, TcpRepr};
 pub use toeplitz::{Toeplitz, toeplitz};
 pub use udp::{UdpHeader, UdpRepr};
+pub use vlan::VlanTag;

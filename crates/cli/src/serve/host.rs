@@ -66,6 +66,9 @@ pub fn open(config: &HostConfig, ends: KernelEnds) -> Result<(Stack, Vec<KernelE
             .moderation(interface.rx_usecs, interface.rx_frames);
         builder = builder.interface(interface.addresses.iter().fold(opened, |opened, cidr| opened.with_address(*cidr)));
     }
+    for vlan in &config.vlans {
+        builder = builder.vlan(vlan.device());
+    }
     for route in config.route_specs() {
         builder = builder.route(route);
     }

@@ -7,6 +7,10 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Index};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use rxpath_trace::Counter;
+
+use crate::cx::Cx;
+
 /// A figure of an interface, by the names of `rtnl_link_stats64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -83,6 +87,12 @@ impl DevStat {
 
     /// How many figures there are.
     pub const COUNT: usize = DevStat::XdpAborted as usize + 1;
+}
+
+/// So many packets went through the core (`softnet_stat`'s first column). A frame of a VLAN device counts twice.
+#[inline(always)]
+pub fn count_processed(cx: &Cx, packets: u64) {
+    cx.count_n(Counter::SoftnetProcessed, packets);
 }
 
 /// One interface's figures, in a line of its own per 8 of them.

@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use rxpath_mem::{PagePool, PoolConfig, rx_ring};
 use rxpath_trace::{Counters, Ledger, LifeReader, PacketId, Selector};
-use rxpath_wire::{FlowHasher, Toeplitz};
+use rxpath_wire::{EtherType, FlowHasher, MacAddr, Toeplitz};
 
 use super::{Cpu, CpuCell, Shared, Stack};
 use crate::cx::{Cx, IdSource, Rng};
-use crate::demux::Ptypes;
 use crate::demux::stats::DevShard;
+use crate::demux::{MAX_NEST, Ptypes, Vlan, Vlans};
 use crate::ip::FragTable;
 use crate::ip::InetProtos;
 use crate::napi::{Backlog, Napi, NapiSetup, Neighbours, Softirq};
 use crate::neigh::NeighTable;
 use crate::netfilter::Hooks;
 use crate::netns::{IfAddr, Interface, NetConfig, Strangers};
-use crate::nic::{Device, Doorbell, IrqLine, Moderation, NoDoorbell, RxAttach, Steering};
+use crate::nic::{Device, Doorbell, Features, IrqLine, Moderation, NoDoorbell, RxAttach, Steering};
 use crate::route::{Fib, FibError, Policy, RouteSpec};
 use crate::socket::{BindTable, FlowTable, ListenerCache, Listeners, WaitQueue, Wakeups};
 use crate::sysctl::Sysctls;
@@ -68,6 +68,91 @@ impl InterfaceConfig {
     }
 }
 
+/// A VLAN device (`ip link add link … type vlan`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VlanConfig {
+    /// Its name, as `eth0.5`.
+    pub name: String,
+    /// The name of the interface whose frames it has.
+    pub parent: String,
+    /// The tag's EtherType: [`EtherType::VLAN`] (802.1Q) or [`EtherType::QINQ`] (802.1ad).
+    pub tpid: u16,
+    /// The VLAN, 0 to 4,094.
+    pub id: u16,
+    /// Its hardware address; None for the parent's.
+    pub mac: Option<MacAddr>,
+    /// Its largest IP packet, at most the parent's; None for the parent's.
+    pub mtu: Option<u16>,
+    /// Addresses.
+    pub addresses: Vec<IfAddr>,
+}
+
+impl VlanConfig {
+    /// VLAN `id` of 802.1Q on `parent`, named after both, with the parent's hardware address and MTU.
+    pub fn new(parent: &str, id: u16) -> VlanConfig {
+        VlanConfig {
+            name: format!("{parent}.{id}"),
+            parent: parent.to_owned(),
+            tpid: EtherType::VLAN,
+            id,
+            mac: None,
+            mtu: None,
+            addresses: Vec::new(),
+        }
+    }
+
+    /// The interface that it makes, which follows `interfaces`.
+    fn interface(&self, interfaces: &[Interface]) -> Result<Interface, BuildError> {
+        let wrong = |what: String| Err(BuildError::Vlan(self.name.clone(), what));
+        let Some(parent) = interfaces.iter().find(|interface| interface.name == self.parent) else {
+            return wrong(format!("there is no interface {} before it: name one", self.parent));
+        };
+        if interfaces.iter().any(|interface| interface.name == self.name) {
+            return wrong("a second interface has this name: give each its own".to_owned());
+        }
+        if !EtherType::is_tag(self.tpid) {
+            return wrong(format!("{:#06x} is no tag: give 0x8100 (802.1Q) or 0x88a8 (802.1ad)", self.tpid));
+        }
+        if self.id > 4_094 {
+            return wrong(format!("VLAN {}: give an id from 0 to 4094", self.id));
+        }
+        let vlan = Vlan { parent: parent.ifindex, tpid: self.tpid, id: self.id };
+        if let Some(other) = interfaces.iter().find(|interface| interface.vlan == Some(vlan)) {
+            return wrong(format!("{} has VLAN {} of {} already: remove one", other.name, self.id, parent.name));
+        }
+        let mut nest = 1;
+        let mut below = parent.vlan;
+        while let Some(vlan) = below {
+            nest += 1;
+            below = interfaces.get(usize::from(vlan.parent) - 1).and_then(|interface| interface.vlan);
+        }
+        if nest > MAX_NEST {
+            return wrong(format!("{nest} VLAN devices stand on one another: {MAX_NEST} may"));
+        }
+        let mtu = self.mtu.unwrap_or(parent.mtu);
+        if mtu > parent.mtu {
+            return wrong(format!(
+                "an MTU of {mtu} is more than the {} of {}: make it smaller",
+                parent.mtu, parent.name
+            ));
+        }
+        Ok(Interface {
+            xdp: Default::default(),
+            ifindex: interfaces.len() as u16 + 1,
+            name: self.name.clone(),
+            mac: self.mac.unwrap_or(parent.mac),
+            mtu,
+            queues: parent.queues,
+            // Devices look behind one tag for checksums, and do not cut what is behind it.
+            features: Features { tso: false, tx_csum: parent.features.tx_csum && nest == 1, ..parent.features },
+            truesize: parent.truesize,
+            gro: false,
+            addresses: self.addresses.clone(),
+            vlan: Some(vlan),
+        })
+    }
+}
+
 /// Everything that a stack is made from.
 pub struct StackConfig {
     /// Number of Cpus, 1 to 64.
@@ -78,6 +163,8 @@ pub struct StackConfig {
     pub sysctl: Sysctls,
     /// Interfaces, in the order of their index.
     pub interfaces: Vec<InterfaceConfig>,
+    /// VLAN devices, whose indexes follow those of the interfaces. One may stand on another before it.
+    pub vlans: Vec<VlanConfig>,
     /// Routes beyond those that follow from the addresses.
     pub routes: Vec<RouteSpec>,
     /// Netfilter hooks.
@@ -99,6 +186,7 @@ impl Default for StackConfig {
             seed: 0,
             sysctl: Sysctls::default(),
             interfaces: Vec::new(),
+            vlans: Vec::new(),
             routes: Vec::new(),
             hooks: Hooks::new(),
             pool: PoolConfig::default(),
@@ -116,6 +204,8 @@ pub enum BuildError {
     Cpus(u16),
     /// The ring size of this interface is not a power of two from 16 to 32,768.
     Ring(String, usize),
+    /// This VLAN device cannot be, for what the text says.
+    Vlan(String, String),
     /// Addresses and routes do not fit each other.
     Fib(FibError),
     /// A device could not be opened.
@@ -131,6 +221,7 @@ impl fmt::Display for BuildError {
             BuildError::Ring(name, size) => {
                 write!(f, "{name}: a ring of {size} places: give a power of two from 16 to 32768")
             }
+            BuildError::Vlan(name, what) => write!(f, "{name}: {what}"),
             BuildError::Fib(error) => write!(f, "{error}"),
             BuildError::Device(name, error) => write!(f, "{name}: {error}"),
             BuildError::Pool(error) => write!(f, "page pool: {error}; configure fewer slots"),
@@ -185,7 +276,7 @@ impl Stack {
                 pool,
                 mib: Arc::new(Counters::new()),
                 ledger: Arc::new(Ledger::new()),
-                dev: Arc::new(DevShard::new(config.interfaces.len() as u16)),
+                dev: Arc::new(DevShard::new(net.interfaces.len() as u16)),
                 life: lives.shard(cpu as u8, config.life_capacity, config.lives.clone()),
                 cause: PacketId::NONE,
                 net: Arc::clone(&net),
@@ -267,7 +358,7 @@ fn check(config: &StackConfig) -> Result<(), BuildError> {
 }
 
 fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildError> {
-    let interfaces: Vec<Interface> = config
+    let mut interfaces: Vec<Interface> = config
         .interfaces
         .iter()
         .enumerate()
@@ -284,12 +375,20 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
                 truesize: info.truesize,
                 gro: interface.gro,
                 addresses: interface.addresses.clone(),
+                vlan: None,
             }
         })
         .collect();
+    let devices = interfaces.len() as u16;
+    for vlan in &config.vlans {
+        let interface = vlan.interface(&interfaces)?;
+        interfaces.push(interface);
+    }
     let fib = Fib::build(&interfaces, &config.routes, Policy::default()).map_err(BuildError::Fib)?;
     Ok(NetConfig {
         generation: 1,
+        devices,
+        vlans: Vlans::of(&interfaces),
         interfaces,
         fib,
         hooks: config.hooks.clone(),

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use rxpath_mem::RingStats;
 use rxpath_trace::{Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, LifeShard, Snapshot, Time};
 
-pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice};
+pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice, VlanConfig};
 pub use calls::{ConnectError, ListenError, RecvError};
 pub use views::{InterfaceView, ListenerView, PoolView, RingView, SocketView};
 

@@ -7,13 +7,14 @@ use rxpath_mem::{IpSummed, OwnedSoftirq, PktType, Skb, SkbQueue};
 use rxpath_trace::event::ports_word;
 use rxpath_trace::{AckWhy, Counter, DropReason, EventKind, LookupKind, PacketId, Time};
 use rxpath_wire::frame::flow_of_ipv4;
-use rxpath_wire::{Addr, EtherType, FlowHasher, IpProto, Ipv4Header, TcpHeader, Tuple};
+use rxpath_wire::{Addr, EtherType, FlowHasher, IpProto, Ipv4Header, TcpHeader, Tuple, VlanTag};
 
 use super::listen::{self, Checked};
 use super::streak::{Source, Taken};
 use super::timewait::Verdict;
 use super::{Effects, Segment, State, TcpSock, TimeWait, auth, backlog, reply};
 use crate::cx::{Cx, Fate};
+use crate::demux::MAX_NEST;
 use crate::netns::Strangers;
 use crate::socket::table::SockEntry;
 use crate::socket::{FlowEntry, FlowId, FlowTable, Sock};
@@ -125,11 +126,12 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// The key of a packet whose data begins at the IP header; None for anything but an unfragmented TCP segment.
+    /// The key of a packet whose data begins at the IP header, or at VLAN tags; None for anything but an unfragmented TCP
+    /// segment.
     #[inline(always)]
     pub fn of(skb: &Skb) -> Option<FlowKey> {
         if skb.protocol != EtherType::IPV4 {
-            return None;
+            return FlowKey::of_tagged(skb);
         }
         let data = skb.data();
         let fixed = data.first_chunk::<24>()?;
@@ -139,6 +141,20 @@ impl FlowKey {
         }
         let (addrs, ports) = (fixed[12..20].try_into().ok()?, fixed[20..24].try_into().ok()?);
         Some(FlowKey { addrs, ports })
+    }
+
+    /// VLAN tags in front of the packet: at most as many as VLAN devices may stand on one another.
+    #[cold]
+    fn of_tagged(skb: &Skb) -> Option<FlowKey> {
+        let (mut protocol, mut packet) = (skb.protocol, skb.data());
+        for _ in 0..MAX_NEST {
+            if !EtherType::is_tag(protocol) {
+                break;
+            }
+            let ([_, _, high, low], behind) = packet.split_first_chunk::<{ VlanTag::LEN }>()?;
+            (protocol, packet) = (u16::from_be_bytes([*high, *low]), behind);
+        }
+        if protocol == EtherType::IPV4 { FlowKey::of_unusual(packet) } else { None }
     }
 
     /// IP options in front of the ports.

@@ -19,7 +19,7 @@ use rxpath_wire::{Addr, FlowHasher, MacAddr};
 
 use crate::cx::{Cx, End, Fate, IdSource, Rng};
 use crate::demux::stats::{DevShard, DevStat};
-use crate::demux::{self, PacketType, Ptypes};
+use crate::demux::{self, PacketType, Ptypes, Vlans};
 use crate::ip::{self, FragTable, InetProtos, Protocol};
 use crate::neigh::NeighTable;
 use crate::netfilter::{HookPoint, Hooks};
@@ -52,6 +52,7 @@ pub(crate) fn interface() -> Interface {
         truesize: TruesizeModel::Kernel,
         gro: false,
         addresses: vec![IfAddr { addr: Addr::from(ADDR), prefix: 24 }],
+        vlan: None,
     }
 }
 
@@ -60,6 +61,8 @@ pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec], policy: Poli
     NetConfig {
         generation: 1,
         fib: Fib::build(&interfaces, routes, policy).expect("addresses and routes that hold together"),
+        devices: interfaces.iter().filter(|interface| interface.vlan.is_none()).count() as u16,
+        vlans: Vlans::of(&interfaces),
         interfaces,
         hooks: Hooks::new(),
         ptypes: Ptypes::builtin(),
@@ -210,7 +213,11 @@ impl Rig {
     /// The path up to the transport protocols, as `path.rs` has it.
     fn rooms(&mut self, skb: Skb) -> End {
         let cx = &mut self.cx;
-        let (skb, ptype) = room!(demux::netif_receive_skb_core(cx, skb));
+        let (skb, ptype) = room!(if demux::is_tagged(&skb) {
+            crate::path::vlan_rounds(cx, skb)
+        } else {
+            demux::netif_receive_skb_core(cx, skb)
+        });
         match ptype {
             PacketType::Ip => {}
             PacketType::Arp => return neigh::arp_rcv(cx, skb),

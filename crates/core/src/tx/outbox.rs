@@ -1,12 +1,14 @@
 //! The link: Ethernet headers, the transmit queues, and their way into the devices.
 
+use std::sync::Arc;
+
 use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::{DropReason, Holder};
 use rxpath_wire::{EthernetHeader, EthernetRepr, MacAddr, ethernet};
 
 use crate::cx::Cx;
 use crate::demux::stats::DevStat;
-use crate::demux::tap;
+use crate::demux::{insert_vlan_tag, tap};
 use crate::netns::NetConfig;
 use crate::nic::{DeviceQueue, Xmit};
 
@@ -94,6 +96,9 @@ pub(crate) fn push_ethernet(cx: &Cx, skb: &mut Skb, ifindex: u16, dst: MacAddr, 
 #[inline]
 pub fn dev_queue_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
     skb.ifindex = ifindex;
+    if ifindex > cx.net.devices {
+        return vlan_xmit(cx, skb, true);
+    }
     if cx.outbox.queue(ifindex).len() >= TX_QUEUE_LEN {
         return overflow(cx, skb, ifindex);
     }
@@ -113,8 +118,47 @@ fn enqueue(cx: &mut Cx, skb: Skb, ifindex: u16) {
 /// `ndo_xdp_xmit`, `generic_xdp_tx`: as [`dev_queue_xmit`], for a frame that is not of the stack: no tap sees it.
 pub fn xdp_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
     skb.ifindex = ifindex;
+    if ifindex > cx.net.devices {
+        return vlan_xmit(cx, skb, false);
+    }
     if cx.outbox.queue(ifindex).len() >= TX_QUEUE_LEN {
         return overflow(cx, skb, ifindex);
+    }
+    enqueue(cx, skb, ifindex);
+}
+
+/// `vlan_dev_hard_start_xmit`: each VLAN device on the way down puts its tag into the frame, which then waits for the
+/// device that they stand on. `watched`: whether taps see it.
+#[cold]
+fn vlan_xmit(cx: &mut Cx, mut skb: Skb, watched: bool) {
+    let net = Arc::clone(&cx.net);
+    let watched = watched && net.ptypes.has_taps();
+    let mut ifindex = skb.ifindex;
+    while let Some(vlan) = net.interface(ifindex).and_then(|interface| interface.vlan) {
+        if watched {
+            tap::deliver_outgoing(cx, &skb);
+        }
+        let len = skb.len() as u64;
+        let reason = if cx.outbox.len_of(net.root_of(ifindex)) >= TX_QUEUE_LEN {
+            Some(DropReason::TxRingFull)
+        } else if !insert_vlan_tag(cx, &mut skb, vlan.tag()) {
+            Some(DropReason::Nomem)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            cx.dev.add(ifindex, DevStat::TxDropped, 1);
+            return cx.drop_skb(skb, reason);
+        }
+        cx.dev.transmitted(ifindex, 1, len);
+        ifindex = vlan.parent;
+        skb.ifindex = ifindex;
+    }
+    if cx.outbox.len_of(ifindex) >= TX_QUEUE_LEN {
+        return overflow(cx, skb, ifindex);
+    }
+    if watched {
+        tap::deliver_outgoing(cx, &skb);
     }
     enqueue(cx, skb, ifindex);
 }

@@ -10,11 +10,12 @@ use rxpath_wire::MacAddr;
 
 use super::cidr::Cidr;
 use super::error::Finding;
-use super::keys::{INTERFACE, LIFE, ROUTE, SERVICE, STACK};
+use super::keys::{INTERFACE, LIFE, ROUTE, SERVICE, STACK, VLAN};
 use super::read::{Document, Entry};
 use super::values::Value;
 use super::{
     App, Driver, FaultsConfig, HostConfig, InterfaceConfig, LifeConfig, RouteConfig, ServiceConfig, StackConfig,
+    VlanConfig, VlanProtocol,
 };
 
 /// The first bytes of hardware addresses that are not given: locally administered, then `rx`.
@@ -27,13 +28,18 @@ pub(super) fn host(document: Document) -> Result<HostConfig, Vec<Finding>> {
     let interfaces: Vec<InterfaceConfig> =
         entries.iter().enumerate().filter_map(|(index, entry)| interface(index, entry)).collect();
     checker.interfaces(&interfaces, entries);
-    let routes = checker.routes(document.all(&ROUTE), &interfaces);
-    let services = checker.services(document.all(&SERVICE), &interfaces);
+    let entries = document.all(&VLAN);
+    let vlans: Vec<VlanConfig> = entries.iter().filter_map(vlan).collect();
+    checker.vlans(&vlans, entries, &interfaces);
+    let names = interfaces.iter().map(|interface| &interface.name).chain(vlans.iter().map(|vlan| &vlan.name));
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    let routes = checker.routes(document.all(&ROUTE), &names);
+    let services = checker.services(document.all(&SERVICE));
     let life = document.all(&LIFE).first().and_then(life);
     let stack = document.all(&STACK).first().and_then(stack);
     match (life, stack) {
         (Some(life), Some(stack)) if checker.findings.is_empty() => {
-            Ok(HostConfig { interfaces, routes, sysctls: document.sysctls, services, life, stack })
+            Ok(HostConfig { interfaces, vlans, routes, sysctls: document.sysctls, services, life, stack })
         }
         _ => Err(checker.findings),
     }
@@ -132,6 +138,21 @@ fn interface(index: usize, entry: &Entry) -> Option<InterfaceConfig> {
     })
 }
 
+fn vlan(entry: &Entry) -> Option<VlanConfig> {
+    Some(VlanConfig {
+        name: entry.text("name")?,
+        link: entry.text("link")?,
+        id: entry.number("id")?,
+        protocol: match entry.text("protocol")?.as_str() {
+            "802.1ad" => VlanProtocol::Dot1Ad,
+            _ => VlanProtocol::Dot1Q,
+        },
+        mac: entry.mac("mac"),
+        addresses: entry.cidrs("addresses")?.iter().map(|(cidr, _)| *cidr).collect(),
+        mtu: entry.number("mtu"),
+    })
+}
+
 pub(super) fn default_mac(index: usize) -> MacAddr {
     let [high, low] = (index as u16).wrapping_add(1).to_be_bytes();
     let [a, b, c, d] = MAC_PREFIX;
@@ -204,6 +225,51 @@ impl Checker {
         }
     }
 
+    fn vlans(&mut self, vlans: &[VlanConfig], entries: &[Entry], interfaces: &[InterfaceConfig]) {
+        // What each may be put on, with its MTU and whether it is a VLAN device itself.
+        let mut links: Vec<(&str, u16, bool)> =
+            interfaces.iter().map(|interface| (interface.name.as_str(), interface.mtu, false)).collect();
+        for (index, (vlan, entry)) in vlans.iter().zip(entries).enumerate() {
+            let VlanConfig { name, link, id, protocol, .. } = vlan;
+            if links.iter().any(|(other, ..)| other == name) {
+                self.find(
+                    entry.span_of("name"),
+                    format!("a second interface is named {name:?}; give each its own name"),
+                );
+            }
+            let same = |other: &&VlanConfig| (&other.link, other.id, other.protocol) == (link, *id, *protocol);
+            if let Some(other) = vlans[..index].iter().find(same) {
+                self.find(
+                    entry.span_of("id"),
+                    format!("{:?} has VLAN {id} of {link:?} already; remove one", other.name),
+                );
+            }
+            let mut mtu = vlan.mtu.unwrap_or(u16::MAX);
+            match links.iter().find(|(other, ..)| other == link) {
+                Some((_, most, _)) if vlan.mtu.is_some_and(|mtu| mtu > *most) => {
+                    self.find(
+                        entry.span_of("mtu"),
+                        format!("{mtu} is more than the {most} of {link:?}; make it smaller"),
+                    );
+                }
+                Some((_, _, true)) if vlans.iter().any(|v| v.name == *link && links_to_vlan(v, vlans)) => {
+                    let what = format!("{link:?} is a VLAN device on a VLAN device; a third tag does not fit a frame");
+                    self.find(entry.span_of("link"), what);
+                }
+                Some((_, most, _)) => mtu = mtu.min(*most),
+                None => {
+                    let names: Vec<String> = links.iter().map(|(name, ..)| format!("{name:?}")).collect();
+                    let what = format!("no interface before this one is named {link:?}; there is {}", names.join(", "));
+                    self.find(entry.span_of("link"), what);
+                }
+            }
+            links.push((name, mtu, true));
+            for (cidr, span) in entry.cidrs("addresses").unwrap_or_default() {
+                self.address(*cidr, span, name);
+            }
+        }
+    }
+
     fn moderation(&mut self, interface: &InterfaceConfig, entry: &Entry) {
         let InterfaceConfig { rx_frames, rx_usecs, ring, .. } = *interface;
         if rx_frames >= u32::from(ring) {
@@ -236,7 +302,7 @@ impl Checker {
         self.networks.push((cidr, interface.to_owned()));
     }
 
-    fn routes(&mut self, entries: &[Entry], interfaces: &[InterfaceConfig]) -> Vec<RouteConfig> {
+    fn routes(&mut self, entries: &[Entry], interfaces: &[&str]) -> Vec<RouteConfig> {
         let mut routes: Vec<RouteConfig> = Vec::new();
         for entry in entries {
             let named = entry.text("type");
@@ -269,7 +335,7 @@ impl Checker {
         kind: RouteKind,
         onlink: bool,
         entry: &Entry,
-        interfaces: &[InterfaceConfig],
+        interfaces: &[&str],
     ) -> Result<Option<String>, (&'static str, String)> {
         let given = |key: &str| entry.value(key).is_some();
         let nowhere = ["via", "dev"].into_iter().find(|key| !kind.has_interface() && given(key));
@@ -287,17 +353,12 @@ impl Checker {
     }
 
     /// The interface that a route leaves by; an error names the key to blame.
-    fn dev(
-        &self,
-        entry: &Entry,
-        interfaces: &[InterfaceConfig],
-        onlink: bool,
-    ) -> Result<String, (&'static str, String)> {
+    fn dev(&self, entry: &Entry, interfaces: &[&str], onlink: bool) -> Result<String, (&'static str, String)> {
         let dev = entry.text("dev");
         if let Some(dev) = &dev
-            && !interfaces.iter().any(|interface| interface.name == *dev)
+            && !interfaces.contains(&dev.as_str())
         {
-            let names: Vec<String> = interfaces.iter().map(|interface| format!("{:?}", interface.name)).collect();
+            let names: Vec<String> = interfaces.iter().map(|name| format!("{name:?}")).collect();
             return Err(("dev", format!("no interface is named {dev:?}; there is {}", names.join(", "))));
         }
         let Some(via) = entry.address("via") else {
@@ -327,14 +388,12 @@ impl Checker {
         }
     }
 
-    fn services(&mut self, entries: &[Entry], interfaces: &[InterfaceConfig]) -> Vec<ServiceConfig> {
-        let own =
-            |addr: IpAddr| interfaces.iter().flat_map(|interface| &interface.addresses).any(|cidr| cidr.addr() == addr);
+    fn services(&mut self, entries: &[Entry]) -> Vec<ServiceConfig> {
         let mut services: Vec<ServiceConfig> = Vec::new();
         for entry in entries {
             let Some(service) = service(entry) else { continue };
             let ServiceConfig { listen, .. } = service;
-            if !listen.ip().is_unspecified() && !own(listen.ip()) {
+            if !listen.ip().is_unspecified() && !self.networks.iter().any(|(cidr, _)| cidr.addr() == listen.ip()) {
                 let what =
                     format!("{} is not an address of this host; listen on one of its own, or on 0.0.0.0", listen.ip());
                 self.find(entry.span_of("listen"), what);
@@ -347,6 +406,11 @@ impl Checker {
         }
         services
     }
+}
+
+/// Whether a VLAN device goes through another VLAN device.
+fn links_to_vlan(vlan: &VlanConfig, vlans: &[VlanConfig]) -> bool {
+    vlans.iter().any(|other| other.name == vlan.link)
 }
 
 /// Whether two listeners would both be due the same connection.

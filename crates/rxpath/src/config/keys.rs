@@ -114,7 +114,7 @@ impl Section {
 }
 
 /// The sections in the order of the reference. `[sysctl]` has Linux's names for keys, from the core's own table.
-pub(super) static SECTIONS: [&Section; 6] = [&INTERFACE, &ROUTE, &SYSCTL, &SERVICE, &LIFE, &STACK];
+pub(super) static SECTIONS: [&Section; 7] = [&INTERFACE, &VLAN, &ROUTE, &SYSCTL, &SERVICE, &LIFE, &STACK];
 
 const fn key(name: &'static str, form: Form, absent: Absent, example: &'static str, what: &'static str) -> Key {
     Key { name, form, absent, example, what }
@@ -210,6 +210,45 @@ pub(super) static FAULTS: Section = Section {
             "Delay of every frame, in milliseconds.",
         ),
         key("rate", Form::Rate, Absent::Is("0"), r#""10mbit""#, "Bits per second that pass; 0 sets no limit."),
+    ],
+};
+
+pub(super) static VLAN: Section = Section {
+    header: "[[vlan]]",
+    name: "vlan",
+    what: "A VLAN device: an interface whose frames go through another one, with a tag (`ip link add link … type vlan`).",
+    keys: &[
+        key("name", Form::Name, Absent::Required, r#""eth0.5""#, "Its name."),
+        key(
+            "link",
+            Form::Name,
+            Absent::Required,
+            r#""eth0""#,
+            "The interface that its frames go through: one with a driver, or a VLAN device that stands before this one in the file and has none itself below it.",
+        ),
+        key("id", Form::Number { least: 0, most: 4094 }, Absent::Required, "5", "The VLAN."),
+        key(
+            "protocol",
+            Form::Choice(&["802.1Q", "802.1ad"]),
+            Absent::Is(r#""802.1Q""#),
+            r#""802.1ad""#,
+            "The tag: EtherType 0x8100, or 0x88a8 of service providers.",
+        ),
+        key("mac", Form::Mac, Absent::Means("that of `link`"), r#""02:00:00:00:aa:05""#, "Its hardware address."),
+        key(
+            "addresses",
+            Form::Cidrs,
+            Absent::Is("[]"),
+            r#"["10.9.5.1/24"]"#,
+            "Its addresses. Each brings a route to its network.",
+        ),
+        key(
+            "mtu",
+            Form::Number { least: 68, most: 65_535 },
+            Absent::Means("that of `link`"),
+            "1400",
+            "Largest IP packet, in bytes: at most that of `link`.",
+        ),
     ],
 };
 

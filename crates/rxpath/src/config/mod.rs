@@ -29,10 +29,12 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use rxpath_core::netns::IfAddr;
 use rxpath_core::route::{RouteKind, RouteSpec};
+use rxpath_core::stack;
 use rxpath_core::sysctl::Sysctls;
 use rxpath_trace::Selector;
-use rxpath_wire::{Addr, MacAddr};
+use rxpath_wire::{Addr, EtherType, MacAddr};
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use error::{ConfigError, ConfigErrors};
@@ -46,6 +48,8 @@ const MAX_BYTES: usize = 1 << 20;
 pub struct HostConfig {
     /// Interfaces, in the order of the file; at least one, names and hardware addresses unique.
     pub interfaces: Vec<InterfaceConfig>,
+    /// VLAN devices, in the order of the file; their indexes follow those of the interfaces.
+    pub vlans: Vec<VlanConfig>,
     /// Routes besides those that addresses bring, in the order of the file.
     pub routes: Vec<RouteConfig>,
     /// Tunables: Linux's defaults with the file's changes.
@@ -94,6 +98,53 @@ pub struct InterfaceConfig {
     pub ring: u16,
     /// Faults that are put on purpose between the device and the stack.
     pub faults: FaultsConfig,
+}
+
+/// The tag of a VLAN device's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VlanProtocol {
+    /// 802.1Q, EtherType 0x8100.
+    Dot1Q,
+    /// 802.1ad, EtherType 0x88a8.
+    Dot1Ad,
+}
+
+/// One `[[vlan]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VlanConfig {
+    /// Name, 1 to 15 bytes.
+    pub name: String,
+    /// The interface that its frames go through, or the VLAN device before this one.
+    pub link: String,
+    /// The VLAN, 0 to 4,094.
+    pub id: u16,
+    /// The tag.
+    pub protocol: VlanProtocol,
+    /// Hardware address, unicast; nothing for that of `link`.
+    pub mac: Option<MacAddr>,
+    /// Addresses with their prefix lengths; no two are equal.
+    pub addresses: Vec<Cidr>,
+    /// Largest IP packet, in bytes, 68 to 65535; nothing for that of `link`.
+    pub mtu: Option<u16>,
+}
+
+impl VlanConfig {
+    /// The device as the stack takes it.
+    pub fn device(&self) -> stack::VlanConfig {
+        let address = |cidr: &Cidr| IfAddr { addr: cidr.addr().into(), prefix: cidr.prefix() };
+        stack::VlanConfig {
+            name: self.name.clone(),
+            parent: self.link.clone(),
+            tpid: match self.protocol {
+                VlanProtocol::Dot1Q => EtherType::VLAN,
+                VlanProtocol::Dot1Ad => EtherType::QINQ,
+            },
+            id: self.id,
+            mac: self.mac,
+            mtu: self.mtu,
+            addresses: self.addresses.iter().map(address).collect(),
+        }
+    }
 }
 
 /// `faults` of an interface; all zero (the default) does nothing.
@@ -190,7 +241,9 @@ impl InterfaceConfig {
 impl HostConfig {
     /// The routes as the stack takes them.
     pub fn route_specs(&self) -> Vec<RouteSpec> {
-        let index = |name: &str| self.interfaces.iter().position(|interface| interface.name == name);
+        let interfaces = self.interfaces.iter().map(|interface| &interface.name);
+        let names: Vec<&String> = interfaces.chain(self.vlans.iter().map(|vlan| &vlan.name)).collect();
+        let index = |wanted: &str| names.iter().position(|name| *name == wanted);
         let route = |route: &RouteConfig| RouteSpec {
             via: route.via.map(Addr::from),
             // The configuration was checked: each route's device is one of the interfaces, of which there are few.

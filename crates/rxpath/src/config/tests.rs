@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rxpath_core::route::RouteKind;
 use rxpath_core::sysctl::{KNOBS, Sysctls};
 
-use super::keys::{Absent, FAULTS, Form, INTERFACE, Key, ROUTE, SECTIONS, SERVICE, SYSCTL, Section};
+use super::keys::{Absent, FAULTS, Form, INTERFACE, Key, ROUTE, SECTIONS, SERVICE, SYSCTL, Section, VLAN};
 use super::reference::EXAMPLE;
 use super::*;
 
@@ -336,6 +336,8 @@ proptest! {
             .into_iter()
             .flat_map(|section| section.keys.iter().map(move |key| (section, key)))
             .filter(|(_, key)| matches!(key.form, Form::Number { .. }) && !key.name.starts_with("rx_"))
+            // A VLAN device's MTU is bounded by that of its link.
+            .filter(|(section, key)| section.name != VLAN.name || key.name != "mtu")
             .collect();
         let (section, key) = keys[index.index(keys.len())];
         let Form::Number { least, most } = key.form else { unreachable!("filtered above") };
@@ -406,4 +408,24 @@ fn routes_of_every_type() {
         let errors = parse(text).expect_err(text).to_string();
         assert!(errors.contains(words), "{errors}");
     }
+}
+
+#[test]
+fn vlans_are_interfaces_behind_those_with_a_driver() {
+    let text = format!(
+        "[[vlan]]\nname = \"eth1.5\"\nlink = \"eth1\"\nid = 5\naddresses = [\"10.5.0.1/24\"]\n{MINIMAL}\
+         [[interface]]\nname = \"eth1\"\ndriver = \"wire\"\nmtu = 1400\n\
+         [[vlan]]\nname = \"s9\"\nlink = \"eth0\"\nid = 9\nprotocol = \"802.1ad\"\nmac = \"02:00:00:00:00:09\"\n\
+         [[route]]\nto = \"192.0.2.0/24\"\nvia = \"10.5.0.254\"\n\
+         [[route]]\nto = \"default\"\ndev = \"s9\"\n\
+         [[service]]\nlisten = \"10.5.0.1:80\"\napp = \"http\"\n"
+    );
+    let host = parse(&text);
+    let devices: Vec<stack::VlanConfig> = host.vlans.iter().map(VlanConfig::device).collect();
+    let (five, nine) = (&devices[0], &devices[1]);
+    assert_eq!((five.name.as_str(), five.parent.as_str(), five.tpid, five.id), ("eth1.5", "eth1", EtherType::VLAN, 5));
+    assert_eq!((five.mac, five.mtu, five.addresses.len()), (None, None, 1), "as the interface below it");
+    assert_eq!((nine.tpid, nine.mac), (EtherType::QINQ, Some(MacAddr([2, 0, 0, 0, 0, 9]))));
+    let by: Vec<Option<u16>> = host.route_specs().iter().map(|route| route.ifindex).collect();
+    assert_eq!(by, [Some(3), Some(4)]);
 }

@@ -95,6 +95,7 @@ impl Host {
             seed: config.stack.seed.unwrap_or(SEED),
             sysctl: config.sysctls.clone(),
             interfaces,
+            vlans: config.vlans.iter().map(rxpath::config::VlanConfig::device).collect(),
             routes: config.route_specs(),
             pool: PoolConfig { slots: 2 * rings + SPARE_SLOTS, ..PoolConfig::default() },
             lives: Selector::All,
@@ -103,7 +104,8 @@ impl Host {
         })?;
         stack.reconfigure(|net| NetConfig { strangers: Strangers::Leave, ..net.clone() });
         let first = config.interfaces.iter().position(|interface| interface.driver == Driver::Pcap).unwrap_or(0);
-        let addresses = config.interfaces.iter().flat_map(|interface| &interface.addresses);
+        let addresses = config.interfaces.iter().map(|interface| &interface.addresses);
+        let addresses = addresses.chain(config.vlans.iter().map(|vlan| &vlan.addresses)).flatten();
         let addresses = addresses.map(|cidr| Addr::from(cidr.addr())).collect();
         let (senders, neighbours) = (HashSet::new(), VecDeque::new());
         Ok(Host { stack, ports, first, addresses, senders, neighbours })

@@ -30,6 +30,7 @@ pub(super) fn say(event: &Event, station: Option<&Event>, names: &Names) -> Stri
         | EventKind::GroFlushed
         | EventKind::CpuBacklog
         | EventKind::CpuBacklogTaken
+        | EventKind::VlanUntag
         | EventKind::NetifReceive
         | EventKind::ArpRcv => napi_or_demux(event),
         EventKind::IpRcv
@@ -59,6 +60,10 @@ pub(super) fn say(event: &Event, station: Option<&Event>, names: &Names) -> Stri
         | EventKind::AckNow
         | EventKind::AckDelayed
         | EventKind::Woken => socket(event),
+        EventKind::VlanReceive => {
+            let (device, to) = (names.device_name(a as u16), pkt_type(b));
+            format!("vlan_do_receive: {device} has it now, {to}")
+        }
         EventKind::RecvPart => format!("tcp_recvmsg: the application read {a} bytes of it (read {b} of this socket)"),
         EventKind::Recv => format!("tcp_recvmsg: the application read {a} bytes, its last (read {b} of this socket)"),
         EventKind::NeighHeld => {
@@ -136,6 +141,10 @@ fn napi_or_demux(event: &Event) -> String {
             format!("enqueue_to_backlog: its flow belongs to Cpu {a}, on whose backlog it waits ({b} waiting)")
         }
         EventKind::CpuBacklogTaken => format!("process_backlog took it from the backlog ({a} left)"),
+        EventKind::VlanUntag => {
+            let priority = if a >> 13 == 0 { String::new() } else { format!(", priority {}", a >> 13) };
+            format!("skb_vlan_untag: tag {b:#06x}, VLAN {}{priority}", a & 0xfff)
+        }
         EventKind::NetifReceive => format!(
             "__netif_receive_skb_core: {}, EtherType {b:#06x}{}",
             pkt_type(a),

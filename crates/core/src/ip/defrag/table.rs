@@ -114,7 +114,7 @@ impl FragTable {
         self.packets.load(Ordering::Relaxed)
     }
 
-    /// When [`tick`](super::tick) is to be called next, if anything waits. It may find nothing to do then.
+    /// When `tick` is to be called next, if anything waits. It may find nothing to do then.
     pub fn next_deadline(&self) -> Option<Time> {
         let at = self.next_timer.load(Ordering::Acquire);
         (at != u64::MAX).then_some(Time(at))

@@ -242,7 +242,7 @@ pub(super) const CAUSES: &[Cause] = &[
 
 /// Sixteen bytes of an echo request's datagram, from `offset` on, with more to come.
 fn fragment(offset: u16) -> Ip {
-    Ip { fragment: ipv4::MORE_FRAGMENTS | offset / 8, ..echo(&[0; 8]) }
+    Ip { fragment: ipv4::MORE_FRAGMENTS | (offset / 8), ..echo(&[0; 8]) }
 }
 
 /// A hook that lets nothing pass.

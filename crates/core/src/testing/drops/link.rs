@@ -79,11 +79,31 @@ pub(super) const CAUSES: &[Cause] = &[
         },
     },
     Cause {
+        reason: DropReason::Otherhost,
+        what: "a frame is tagged for VLAN 6, of which there is no device",
+        run: || {
+            let mut scene = Scene::new();
+            let mut frame = echo(&[0; 8]).frame();
+            frame.splice(12..12, [0x81, 0, 0, 6]);
+            scene.frame(&frame);
+            scene
+        },
+    },
+    Cause {
         reason: DropReason::PktTooSmall,
         what: "an ARP packet ends in the middle of its addresses",
         run: || {
             let mut scene = Scene::new();
             scene.frame(&ethernet(MacAddr::BROADCAST, EtherType::ARP, &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0]));
+            scene
+        },
+    },
+    Cause {
+        reason: DropReason::NotSpecified,
+        what: "a frame ends within its VLAN tag",
+        run: || {
+            let mut scene = Scene::new();
+            scene.frame(&ethernet(OUR_MAC, EtherType::VLAN, &[0, 5]));
             scene
         },
     },

@@ -1,13 +1,15 @@
+mod vlan;
+
 use std::sync::Arc;
 
 use rxpath_mem::{PktType, Skb};
 use rxpath_trace::{Consumed, Counter, DropReason, EventKind, Holder, Ledger};
 use rxpath_wire::{EtherType, MacAddr};
 
-use super::stats::DevStat;
-use super::tap::{Tap, TapConfig, TapStats};
-use super::{PacketType, Ptypes, Taken};
 use crate::cx::{Cx, End};
+use crate::demux::stats::DevStat;
+use crate::demux::tap::{Tap, TapConfig, TapStats};
+use crate::demux::{PacketType, Ptypes, Taken};
 use crate::testing::frames::{self, ethernet};
 use crate::testing::{Ended, MAC, Rig};
 
@@ -53,7 +55,7 @@ fn a_frame_shorter_than_its_header_is_refused() {
     let Some(mut skb) = rig.pool.alloc() else { panic!("a slot") };
     skb.put(13).fill(0);
     rig.ledger.offered(1);
-    assert!(!super::eth_type_trans(&mut rig, &mut skb, 1, MAC));
+    assert!(!crate::demux::eth_type_trans(&mut rig, &mut skb, 1, MAC));
     assert_eq!(skb.len(), 13, "nothing was done");
     rig.drop_skb(skb, DropReason::DevHdr);
 }
