@@ -241,6 +241,14 @@ sysctls! {
         "Timestamps (RFC 7323): 0 off, 1 on with a random offset for each connection, 2 on without offset.";
     tcp_sack: bool = true, "net.ipv4.tcp_sack", 0 ..= 1, "switch",
         "Selective acknowledgements (RFC 2018).";
+    tcp_dsack: bool = true, "net.ipv4.tcp_dsack", 0 ..= 1, "switch",
+        "Tells the sender what came twice (RFC 2883), where selective acknowledgements are in use.";
+    tcp_comp_sack_delay_ns: u32 = 1_000_000, "net.ipv4.tcp_comp_sack_delay_ns", 0 ..= INT_MAX, "nanoseconds",
+        "Longest time for which duplicate acknowledgements are held to be sent as one; never more than 5 % of the round trip.";
+    tcp_comp_sack_slack_ns: u32 = 100_000, "net.ipv4.tcp_comp_sack_slack_ns", 0 ..= INT_MAX, "nanoseconds",
+        "Added to that time, so that timers of several connections may run together.";
+    tcp_comp_sack_nr: u32 = 44, "net.ipv4.tcp_comp_sack_nr", 0 ..= 255, "acknowledgements",
+        "Most duplicate acknowledgements that are held to be sent as one; 0 holds none.";
     tcp_window_scaling: bool = true, "net.ipv4.tcp_window_scaling", 0 ..= 1, "switch",
         "Window scaling (RFC 7323).";
     tcp_syn_retries: u8 = 6, "net.ipv4.tcp_syn_retries", 1 ..= 127, "retransmissions",
@@ -443,7 +451,7 @@ mod tests {
         assert_eq!(sysctls.tcp_rmem, Triple { min: 4096, default: 131_072, max: 33_554_432 });
         assert_eq!(sysctls.show("net.core.netdev_budget_usecs").as_deref(), Some("8000"));
         assert_eq!(sysctls.show("net/ipv4/ip_local_port_range").as_deref(), Some("32768 60999"));
-        assert_eq!(sysctls.show("net.ipv4.tcp_dsack"), None);
+        assert_eq!(sysctls.show("net.ipv4.tcp_fack"), None);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct AckPolicy {
     pub pushed: bool,
     /// … and another one.
     pub pushed_twice: bool,
+    /// Duplicate ACKs that are held, for one to stand for all of them (`compressed_ack`).
+    pub compressed: u8,
     /// ACKs left to be sent at once.
     pub quick: u8,
     /// Our data carries the ACKs.
@@ -48,6 +50,7 @@ impl AckPolicy {
             now: false,
             pushed: false,
             pushed_twice: false,
+            compressed: 0,
             quick: 0,
             pingpong: false,
             ato: 0,
@@ -114,6 +117,7 @@ impl TcpSock {
             return;
         }
         match self.ack_due_now() {
+            Some(AckWhy::OutOfOrder) if self.compresses_ack(cx) => {}
             Some(why) => self.send_ack(cx, why),
             None => self.send_delayed_ack(cx),
         }
@@ -164,6 +168,9 @@ impl TcpSock {
 
     /// The delayed-ACK timer fired (`tcp_delack_timer_handler`).
     pub fn delack_timer(&mut self, cx: &mut Cx) {
+        if self.ack.compressed > 0 {
+            return self.compressed_ack_kick(cx);
+        }
         self.timers.delack = Time::MAX;
         if matches!(self.state, State::Close | State::Listen) || !self.ack.scheduled {
             return;
@@ -240,11 +247,14 @@ impl TcpSock {
         oow_rate_limited(&mut self.tx.last_oow_ack, cx, counter)
     }
 
-    /// An immediate duplicate ACK that answers a segment outside the window (`tcp_send_dupack` without D-SACK).
+    /// An immediate duplicate ACK that answers a segment outside the window (`tcp_send_dupack`), with a D-SACK of what
+    /// it has of old data.
     pub fn send_dupack(&mut self, cx: &mut Cx, seg: &Segment, why: AckWhy) {
         if seg.end_seq != seg.seq && seg.seq.before(self.rx.rcv_nxt) {
             cx.count(Counter::TcpExtDelayedACKLost);
             self.enter_quickack_mode(QUICKACKS_MAX);
+            let end_seq = if seg.end_seq.after(self.rx.rcv_nxt) { self.rx.rcv_nxt } else { seg.end_seq };
+            self.dsack_set(cx, seg.seq, end_seq);
         }
         self.send_ack(cx, why);
     }

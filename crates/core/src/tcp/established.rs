@@ -251,10 +251,13 @@ impl TcpSock {
         Refused::Because(reason)
     }
 
-    /// RST at exactly the next sequence number, or one before it after a FIN (`tcp_reset_check`).
+    /// RST at exactly the next sequence number, or one before it after a FIN (`tcp_reset_check`), or at the end of the
+    /// farthest range that was reported: there a peer that lost its state may think the next byte is.
     fn reset_is_exact(&self, seg: &Segment) -> bool {
         let after_fin = matches!(self.state, State::CloseWait | State::LastAck | State::Closing);
-        seg.seq == self.rx.rcv_nxt || (after_fin && seg.seq == self.rx.rcv_nxt - 1)
+        let ends = self.rx.sack.ranges().iter().map(|&(_, end)| end);
+        let farthest = ends.reduce(|far, end| if end.after(far) { end } else { far });
+        seg.seq == self.rx.rcv_nxt || (after_fin && seg.seq == self.rx.rcv_nxt - 1) || farthest == Some(seg.seq)
     }
 
     /// RFC 5961 section 7: at most one per `tcp_invalid_ratelimit` and connection (`tcp_send_challenge_ack`).

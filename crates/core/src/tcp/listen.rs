@@ -38,6 +38,8 @@ pub struct Request {
     pub window_clamp: u32,
     /// Shifts for the windows that we receive and send; None without scaling.
     pub wscale: Option<(u8, u8)>,
+    /// Selective acknowledgements were offered and are welcome.
+    pub sack: bool,
     /// The peer's latest timestamp; None without timestamps.
     pub ts_recent: Option<u32>,
     /// Offset of our timestamps.
@@ -149,6 +151,7 @@ fn new_request(
         rcv_wnd,
         window_clamp,
         wscale: snd_wscale.map(|snd| (snd, rcv_wscale)),
+        sack: options.sack_permitted && sysctl.tcp_sack,
         ts_recent,
         ts_offset,
         tsval_sent: (now_ts, now_ts),
@@ -172,7 +175,8 @@ pub(super) enum Checked {
 }
 
 impl Request {
-    /// Sends the SYN-ACK (`tcp_make_synack`): options in the order MSS, timestamps, window scale.
+    /// Sends the SYN-ACK (`tcp_make_synack`): options in the order MSS, SACK-permitted with
+    /// timestamps, window scale.
     pub(super) fn send_synack(&mut self, cx: &mut Cx) {
         let now_ts = tsval(cx.now, self.ts_offset);
         self.tsval_sent.1 = now_ts;
@@ -183,6 +187,7 @@ impl Request {
             window: self.rcv_wnd.min(65_535) as u16,
             options: TcpOptions {
                 mss: Some(self.advmss),
+                sack_permitted: self.sack,
                 wscale: self.wscale.map(|(_, rcv)| rcv),
                 timestamps: self.ts_recent.map(|recent| (now_ts, recent)),
                 ..TcpOptions::default()
@@ -330,6 +335,7 @@ impl Request {
         let sndbuf = sysctl.tcp_wmem.default as usize;
         let mut sk = TcpSock::new(State::SynRecv, self.tuple, route, self.listener.rcvbuf, sndbuf);
         sk.opts.timestamps = self.ts_recent.is_some();
+        sk.opts.sack = self.sack;
         sk.opts.wscale = self.wscale.is_some();
         (sk.opts.snd_wscale, sk.opts.rcv_wscale) = self.wscale.unwrap_or((0, 0));
         if let Some(recent) = self.ts_recent {

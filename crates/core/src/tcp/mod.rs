@@ -17,6 +17,7 @@
 //! | `states` | `tcp_rcv_state_process`, `tcp_rcv_synsent_state_process`, `tcp_fin`, `tcp_reset` |
 //! | `ack` | `tcp_ack`, `tcp_clean_rtx_queue`, `tcp_ack_update_window` |
 //! | `queue` | `tcp_data_queue`, `tcp_queue_rcv`, `tcp_try_coalesce`, `tcp_data_queue_ofo`, `tcp_ofo_queue` |
+//! | `sack` | `tcp_sack_new_ofo_skb`, `tcp_dsack_set`, `tcp_compressed_ack_kick` |
 //! | `ofo` | the tree of `tcp_data_queue_ofo`: `rb_insert_color`, `rb_erase` |
 //! | `window` | `__tcp_select_window`, `tcp_grow_window`, `tcp_rcv_space_adjust`, `tcp_measure_rcv_mss` |
 //! | `ack_policy` | `__tcp_ack_snd_check`, `tcp_send_delayed_ack`, `tcp_event_data_recv`, `tcp_cleanup_rbuf` |
@@ -46,6 +47,7 @@ mod receive;
 mod recovery;
 mod reply;
 mod rtt;
+mod sack;
 mod segment;
 mod send_buffer;
 mod sock;
@@ -67,6 +69,7 @@ pub(crate) use receive::let_go;
 pub use receive::{FlowKey, Run, deliver, early_demux, serve, timer_fired, v4_rcv};
 pub use recovery::Congestion;
 pub use rtt::RttEstimator;
+pub use sack::SackReport;
 pub use segment::Segment;
 pub use send_buffer::SendBuffer;
 pub use sock::{Deadlines, Effects, Receiver, Sender, SentSegment, SockError, TcpSock, UserSide};

@@ -65,9 +65,20 @@ pub(super) fn transmit_segment(cx: &mut Cx, mut skb: Skb, repr: &TcpRepr, route:
 
 impl TcpSock {
     /// Options of every segment after the handshake.
-    fn established_options(&self, now: Time) -> TcpOptions {
+    fn established_options(&mut self, now: Time) -> TcpOptions {
         let timestamps = self.opts.timestamps.then(|| (tsval(now, self.tx.ts_offset), self.opts.ts_recent));
-        TcpOptions { timestamps, ..TcpOptions::default() }
+        let mut options = TcpOptions { timestamps, ..TcpOptions::default() };
+        if !self.rx.sack.is_empty() {
+            options.set_sack(self.rx.sack.report());
+        }
+        options
+    }
+
+    /// Payload of a segment that goes out now: SACK blocks take their share (`tcp_current_mss`).
+    #[inline]
+    pub(super) fn current_mss(&self) -> u16 {
+        let used = if self.opts.timestamps { usize::from(TSTAMP_ALIGNED) } else { 0 };
+        self.tx.mss.saturating_sub(self.rx.sack.option_len(used)).max(1)
     }
 
     /// The IP side of a segment of this socket; `segments` packets take that many identifications.
@@ -107,6 +118,9 @@ impl TcpSock {
             options,
         };
         if acks {
+            if self.ack.compressed > 0 {
+                self.count_compressed(cx);
+            }
             self.event_ack_sent();
         }
         self.tx.last_transmit = cx.now;
@@ -151,6 +165,7 @@ impl TcpSock {
         let scale = if ack { self.opts.wscale } else { sysctl.tcp_window_scaling };
         TcpOptions {
             mss: Some(self.tx.advmss),
+            sack_permitted: if ack { self.opts.sack } else { sysctl.tcp_sack },
             wscale: scale.then_some(self.opts.rcv_wscale),
             timestamps: stamps.then(|| (tsval(cx.now, self.tx.ts_offset), self.opts.ts_recent)),
             ..TcpOptions::default()
@@ -222,7 +237,7 @@ impl TcpSock {
     /// What of the write queue goes next; None if nothing may go now. `limited` becomes true if that is because of the
     /// congestion window.
     fn next_to_send(&mut self, now: Time, offer: Offer, limited: &mut bool) -> Option<Next> {
-        let mss = u32::from(self.tx.mss);
+        let mss = u32::from(self.current_mss());
         let fin_unsent =
             self.tx.queue.ends_at(self.tx.write_seq) && self.tx.fin && self.tx.snd_nxt.at_or_before(self.tx.write_seq);
         if self.tx.queue.front().is_none() && !fin_unsent {
@@ -260,7 +275,7 @@ impl TcpSock {
     /// Sends one packet of the write queue, or its front; false if the pool is dry. A super-frame pushes its end, so
     /// that the peer does not wait for more (`__tcp_transmit_skb`). Where the device takes none it goes in pieces.
     fn send_packet(&mut self, cx: &mut Cx, next: Next) -> bool {
-        let mss = u32::from(self.tx.mss);
+        let mss = u32::from(self.current_mss());
         let psh = next.psh || next.len > mss;
         if self.route.features.tso {
             return self.send_new(cx, Next { psh, ..next });
@@ -282,12 +297,13 @@ impl TcpSock {
     fn send_new(&mut self, cx: &mut Cx, next: Next) -> bool {
         let Next { len, fin, psh } = next;
         let seq = self.tx.snd_nxt;
+        let mss = u32::from(self.current_mss());
         if !self.send_range(cx, seq, len, fin, psh) {
             return false;
         }
         let end_seq = seq + (len + u32::from(fin));
-        let pcount = len.div_ceil(u32::from(self.tx.mss)).max(1) as u16;
-        if !len.is_multiple_of(u32::from(self.tx.mss)) {
+        let pcount = len.div_ceil(mss).max(1) as u16;
+        if !len.is_multiple_of(mss) {
             self.tx.snd_sml = end_seq;
         }
         if self.tx.queue.sent(len) {
@@ -313,9 +329,9 @@ impl TcpSock {
             cx.drop_skb(skb, rxpath_trace::DropReason::TxError);
             return false;
         }
-        let mss = u32::from(self.tx.mss);
+        let mss = u32::from(self.current_mss());
         if len > mss {
-            skb.gso_size = self.tx.mss;
+            skb.gso_size = mss as u16;
             skb.gso_segs = len.div_ceil(mss) as u16;
         }
         let mut flags = TcpFlags::ACK;
@@ -365,7 +381,7 @@ impl TcpSock {
         let tx = &self.tx;
         let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
         let unsent = tx.queue.front().map_or(0, |packet| packet.len);
-        let len = unsent.min(window).min(u32::from(tx.mss));
+        let len = unsent.min(window).min(u32::from(self.current_mss()));
         if len > 0 {
             self.send_new(cx, Next { len, fin: false, psh: true });
             return;

@@ -51,12 +51,14 @@ impl TcpSock {
         }
         if seg.end_seq.at_or_before(nxt) {
             cx.count(Counter::TcpExtDelayedACKLost);
+            self.dsack_set(cx, seg.seq, seg.end_seq);
             return self.out_of_window(skb, DropReason::TcpOldData);
         }
         if seg.seq.at_or_after(self.rx.right_edge()) {
             return self.out_of_window(skb, DropReason::TcpOverwindow);
         }
         if seg.seq.before(nxt) {
+            self.dsack_set(cx, seg.seq, nxt);
             if self.rx.offered() == 0 {
                 return self.out_of_window(skb, DropReason::TcpZerowindow);
             }
@@ -100,6 +102,7 @@ impl TcpSock {
                 self.ack.now = true;
             }
         }
+        self.sack_advance();
         self.fast_path_check();
         self.data_ready(cx, false);
         end
@@ -242,13 +245,15 @@ impl TcpSock {
             pruned = true;
         }
         if pruned {
+            // What was promised to the peer is not kept.
+            self.rx.sack.reset();
             cx.count(Counter::TcpExtOfoPruned);
         }
     }
 
     /// A segment beyond the next byte (`tcp_data_queue_ofo`). Packets here may overlap: only what is covered whole goes,
-    /// and a packet joins another only where that one ends. The window does not grow: without selective
-    /// acknowledgements the peer must see duplicates, which repeat the window.
+    /// and a packet joins another only where that one ends. The window grows only with selective acknowledgements:
+    /// without, the peer must see duplicates, which repeat the window.
     fn data_queue_ofo(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
         if !self.try_rmem_schedule(cx, seg, skb.truesize) {
             cx.count(Counter::TcpExtTCPOFODrop);
@@ -264,9 +269,13 @@ impl TcpSock {
         skb.seq = seg.seq.0;
         skb.end_seq = seg.end_seq.0;
         skb.tcp_flags = seg.flags.0;
-        let end = match self.ofo_place(&skb) {
+        let (truesize, first) = (skb.truesize, self.rx.ofo.is_empty());
+        let place = self.ofo_place(cx, &skb);
+        let covered = matches!(place, Place::Covered);
+        let end = match place {
             Place::Covered => {
                 cx.count(Counter::TcpExtTCPOFOMerge);
+                self.dsack_set(cx, seg.seq, seg.end_seq);
                 Fate::Drop(skb, DropReason::TcpOfomerge)
             }
             Place::Behind(before, charge, joins) => self.coalesce_ofo(cx, before, skb, charge, joins),
@@ -274,6 +283,7 @@ impl TcpSock {
                 let skb = self.compact_ofo(cx, skb);
                 let truesize = skb.truesize;
                 let replaced = self.rx.ofo.replace(other, skb);
+                self.dsack_extend(cx, SeqNum(replaced.seq), SeqNum(replaced.end_seq));
                 self.end_covered(cx, replaced);
                 self.drop_covered(cx, other, seg.end_seq);
                 self.rx.charge(truesize);
@@ -288,12 +298,35 @@ impl TcpSock {
                 Fate::Held
             }
         };
+        if self.opts.sack {
+            if first {
+                self.rx.sack.begin((seg.seq, seg.end_seq));
+            } else {
+                self.sack_new_ofo(cx, seg.seq, seg.end_seq);
+            }
+            if !covered {
+                self.grow_window(cx, seg.len, truesize);
+            }
+        }
         self.make_room_for_ofo(cx.net.sysctl.tcp_rmem.max);
         end
     }
 
-    /// Finds the place of a packet: the last one is tried first, then those on the way down the tree, and no others.
-    fn ofo_place(&self, skb: &Skb) -> Place {
+    /// Finds the place of a packet: the last one is tried first, then those on the way down the tree, and no others. What
+    /// it has in common with one that it only overlaps came twice.
+    fn ofo_place(&mut self, cx: &Cx, skb: &Skb) -> Place {
+        let mut overlap = None;
+        let place = self.ofo_walk(skb, &mut overlap);
+        if let Some((seq, end_seq)) = overlap
+            && !matches!(place, Place::Covered | Place::InsteadOf(_))
+        {
+            self.dsack_set(cx, seq, end_seq);
+        }
+        place
+    }
+
+    /// The walk of [`TcpSock::ofo_place`]; `overlap` becomes the last overlap on the way.
+    fn ofo_walk(&self, skb: &Skb, overlap: &mut Option<(SeqNum, SeqNum)>) -> Place {
         let ofo = &self.rx.ofo;
         let (seq, end_seq) = (SeqNum(skb.seq), SeqNum(skb.end_seq));
         let Some(last) = ofo.last() else { return Place::Below(None, Side::Left) };
@@ -316,6 +349,7 @@ impl TcpSock {
                 if skb.seq == here.seq {
                     return Place::InsteadOf(id);
                 }
+                *overlap = Some((seq, SeqNum(here.end_seq)));
             } else if let Some((charge, joins)) = joined(here, skb) {
                 return Place::Behind(id, charge, joins);
             }
@@ -360,9 +394,15 @@ impl TcpSock {
     fn drop_covered(&mut self, cx: &mut Cx, id: NodeId, end_seq: SeqNum) {
         while let Some(next) = self.rx.ofo.next(id) {
             let covered = &self.rx.ofo[next];
-            if SeqNum(covered.seq).at_or_after(end_seq) || SeqNum(covered.end_seq).after(end_seq) {
+            let (seq, covered_end) = (SeqNum(covered.seq), SeqNum(covered.end_seq));
+            if seq.at_or_after(end_seq) {
                 break;
             }
+            if end_seq.before(covered_end) {
+                self.dsack_extend(cx, seq, end_seq);
+                break;
+            }
+            self.dsack_extend(cx, seq, covered_end);
             let Some(covered) = self.rx.ofo.remove(next) else { break };
             self.end_covered(cx, covered);
         }
@@ -377,13 +417,17 @@ impl TcpSock {
 
     /// Moves what has become in order to the receive queue (`tcp_ofo_queue`).
     fn ofo_queue(&mut self, cx: &mut Cx) {
+        let dsack_high = self.rx.rcv_nxt;
         while let Some(first) = self.rx.ofo.first() {
-            let seq = SeqNum(self.rx.ofo[first].seq);
+            let (seq, end_seq) = (SeqNum(self.rx.ofo[first].seq), SeqNum(self.rx.ofo[first].end_seq));
             if seq.after(self.rx.rcv_nxt) {
                 break;
             }
+            if seq.before(dsack_high) {
+                // What came in order had this, too.
+                self.dsack_extend(cx, seq, if end_seq.before(dsack_high) { end_seq } else { dsack_high });
+            }
             let Some(skb) = self.rx.ofo.remove(first) else { break };
-            let end_seq = SeqNum(skb.end_seq);
             cx.release(Holder::OutOfOrder);
             self.rx.uncharge(skb.truesize);
             if end_seq.at_or_before(self.rx.rcv_nxt) {

@@ -298,7 +298,7 @@ impl TcpSock {
 
     /// Cuts a record longer than one MSS in two, so that only its head is sent again.
     fn split_record(&mut self, index: usize) {
-        let mss = u32::from(self.tx.mss);
+        let mss = u32::from(self.current_mss());
         let Some(segment) = self.tx.segments.get_mut(index) else { return };
         let len = segment.len();
         if len <= mss {

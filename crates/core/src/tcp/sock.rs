@@ -8,7 +8,7 @@ use rxpath_trace::Time;
 use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
-use super::{AckPolicy, Congestion, MSS_DEFAULT, RttEstimator, SendBuffer, State, WriteQueue};
+use super::{AckPolicy, Congestion, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, WriteQueue};
 use crate::route::Route;
 
 /// Everything that the socket lock guards.
@@ -69,6 +69,8 @@ pub struct Receiver {
     pub queue: SkbQueue,
     /// Out-of-order data, by sequence number.
     pub ofo: Tree<Skb>,
+    /// What the peer is told of it.
+    pub sack: SackReport,
     /// Set when a zero window must be advertised because memory ran out (`ICSK_ACK_NOMEM`).
     pub nomem: bool,
     /// The stack's memory is under pressure, as of the last segment: windows do not grow.
@@ -191,6 +193,8 @@ impl SentSegment {
 pub struct Negotiated {
     /// Timestamps are in use (RFC 7323 section 3).
     pub timestamps: bool,
+    /// Selective acknowledgements are in use (RFC 2018).
+    pub sack: bool,
     /// Window scaling is in use (RFC 7323 section 2).
     pub wscale: bool,
     /// Shift for the windows that we receive.
@@ -410,6 +414,7 @@ impl Receiver {
             scaling_ratio: 128,
             queue: SkbQueue::new(),
             ofo: Tree::default(),
+            sack: SackReport::default(),
             nomem: false,
             pressure: false,
             fin: false,

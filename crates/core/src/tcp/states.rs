@@ -267,6 +267,7 @@ impl TcpSock {
     fn take_syn_options(&mut self, cx: &Cx, options: &rxpath_wire::TcpOptions) {
         let sysctl = &cx.net.sysctl;
         self.opts.timestamps = options.timestamps.is_some() && sysctl.tcp_timestamps != 0;
+        self.opts.sack = options.sack_permitted && sysctl.tcp_sack;
         self.opts.wscale = options.wscale.is_some() && sysctl.tcp_window_scaling;
         if self.opts.wscale {
             self.opts.snd_wscale = options.wscale.unwrap_or(0);
@@ -319,6 +320,7 @@ impl TcpSock {
             _ => {}
         }
         self.purge_ofo(cx);
+        self.rx.sack.reset();
         if self.user.wait_recv {
             self.wake_reader(cx);
         }

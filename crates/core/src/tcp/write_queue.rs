@@ -191,7 +191,7 @@ impl TcpSock {
     /// Bytes that a packet of the write queue grows to: a super-frame, but no more than half the largest window seen
     /// (`tcp_xmit_size_goal`, `tcp_bound_to_half_wnd`).
     fn size_goal(&self) -> u32 {
-        let (mss, largest) = (u32::from(self.tx.mss), self.tx.max_window);
+        let (mss, largest) = (u32::from(self.current_mss()), self.tx.max_window);
         let cutoff = if largest > u32::from(MSS_DEFAULT) { largest / 2 } else { largest };
         let bound = if cutoff > 0 && GSO_GOAL > cutoff { cutoff } else { GSO_GOAL };
         (bound / mss * mss).max(mss)
@@ -200,7 +200,7 @@ impl TcpSock {
     /// Segments that one super-frame may have: what the connection sends in about a millisecond, more where the peer is
     /// near (`tcp_tso_autosize`).
     pub(super) fn tso_segs(&self) -> u32 {
-        let mss = u64::from(self.tx.mss);
+        let mss = u64::from(self.current_mss());
         let goal = u64::from(GSO_GOAL);
         let cong = &self.cong;
         let percent = if cong.cwnd < cong.ssthresh / 2 { 200 } else { 120 };
@@ -217,7 +217,7 @@ impl TcpSock {
     /// How much of a packet of `len` bytes may go now, without a small segment in between where Nagle's algorithm
     /// would hold it (`tcp_mss_split_point`).
     pub(super) fn split_point(&self, len: u32, window: u32, segs: u32, last: bool, nagle: bool) -> u32 {
-        let mss = u32::from(self.tx.mss);
+        let mss = u32::from(self.current_mss());
         let most = mss.saturating_mul(segs);
         if most <= window && !last {
             return most;
@@ -233,7 +233,7 @@ impl TcpSock {
     /// True if a super-frame of `len` bytes had better wait for the next ACK, which will let more of it go
     /// (`tcp_tso_should_defer`).
     pub(super) fn defers(&self, now: Time, len: u32, last: bool, fin: bool, window: u32, limited: &mut bool) -> bool {
-        let (tx, cong, mss) = (&self.tx, &self.cong, u32::from(self.tx.mss));
+        let (tx, cong, mss) = (&self.tx, &self.cong, u32::from(self.current_mss()));
         if cong.state.is_recovering() || now - tx.last_transmit > MS {
             return false;
         }

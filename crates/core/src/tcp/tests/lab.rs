@@ -350,12 +350,14 @@ pub struct Peer {
     pub window: u16,
     /// TSval of the next segment and the echo; None without timestamps.
     pub stamps: Option<(u32, u32)>,
+    /// The SYN offers selective acknowledgements.
+    pub sack: bool,
 }
 
 impl Peer {
     /// A peer that has not said anything yet.
     pub fn new(sport: u16, dport: u16) -> Peer {
-        Peer { sport, dport, seq: SeqNum(1_000), ack: SeqNum(0), window: 64_240, stamps: None }
+        Peer { sport, dport, seq: SeqNum(1_000), ack: SeqNum(0), window: 64_240, stamps: None, sack: false }
     }
 
     pub fn repr(&self, flags: TcpFlags) -> TcpRepr {
@@ -374,8 +376,13 @@ impl Peer {
     /// Opens a connection with the usual options and gives the accepted socket.
     pub fn connect(&mut self, lab: &mut Lab, listener: &Arc<Listener>) -> Arc<Sock> {
         let mut syn = self.repr(SYN);
-        syn.options =
-            TcpOptions { mss: Some(1_460), wscale: Some(7), timestamps: self.stamps, ..TcpOptions::default() };
+        syn.options = TcpOptions {
+            mss: Some(1_460),
+            wscale: Some(7),
+            timestamps: self.stamps,
+            sack_permitted: self.sack,
+            ..TcpOptions::default()
+        };
         lab.segment(syn, &[]);
         let answer = lab.expect(SYN_ACK);
         assert_eq!(answer.ack, self.seq + 1);

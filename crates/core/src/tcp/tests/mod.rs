@@ -7,6 +7,7 @@ mod memory;
 mod merged;
 mod prediction;
 mod proc;
+mod sack;
 mod streak;
 
 use std::net::{IpAddr, SocketAddr};
