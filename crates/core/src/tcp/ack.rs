@@ -39,7 +39,8 @@ impl TcpSock {
         } else if seg.end_seq == seg.seq {
             cx.count(Counter::TcpExtTCPPureAcks);
         }
-        if slow {
+        // Predicted or not, a repetition makes no segment the last word on the window that an earlier one outruns.
+        if slow || !advanced {
             self.ack_update_window(seg);
         } else {
             self.tx.snd_wl1 = seg.seq;

@@ -594,6 +594,10 @@ pub fn serve(cx: &mut Cx, flows: &mut FlowTable, sock: Arc<Sock>) {
         Ok(sk) => sk,
         Err(sock) => return sock.defer(bits),
     };
+    if bits & post::TIMER != 0 && sk.timers.delack <= cx.now {
+        // `tcp_delack_timer` with the socket in use; which timer it was can only be looked at now.
+        cx.count(Counter::TcpExtDelayedACKLocked);
+    }
     if let Some(entry) = id.and_then(|id| flows.sock_mut(id)) {
         let mut waiting = std::mem::take(&mut entry.backlog);
         entry.backlog_charge = 0;

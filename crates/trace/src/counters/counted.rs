@@ -68,6 +68,7 @@ pub const COUNTED: &[Counter] = &[
     Counter::TcpExtPAWSOldAck,
     Counter::TcpExtPAWSTimewait,
     Counter::TcpExtDelayedACKs,
+    Counter::TcpExtDelayedACKLocked,
     Counter::TcpExtDelayedACKLost,
     Counter::TcpExtListenOverflows,
     Counter::TcpExtListenDrops,

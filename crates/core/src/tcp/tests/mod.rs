@@ -259,6 +259,31 @@ fn a_segment_for_an_owned_socket_waits_on_the_backlog() {
 }
 
 #[test]
+fn a_delayed_ack_whose_time_comes_while_the_socket_is_owned_is_sent_at_release() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    // In the middle of an interactive exchange acknowledgements wait.
+    peer.data(&mut lab, b"question");
+    lab.expect(ACK);
+    lab.send(&sock, b"answer");
+    peer.ack = lab.expect(PSH_ACK).seq + 6;
+    peer.data(&mut lab, b"thanks");
+    lab.expect_nothing();
+    let owned = sock.lock.user();
+    lab.wait(100);
+    lab.expect_nothing();
+    assert!(owned.release(), "the owner learns of it");
+    lab.stack.kick(&sock, crate::socket::post::BACKLOG, lab.now);
+    assert_eq!(lab.expect(ACK).ack, peer.seq);
+    let (locked, sent) = (Counter::TcpExtDelayedACKLocked, Counter::TcpExtDelayedACKs);
+    assert_eq!((lab.count(locked), lab.count(sent)), (1, 1));
+    lab.wait(1_000);
+    assert_eq!((lab.count(locked), lab.count(sent)), (1, 1), "each time it fires counts once");
+}
+
+#[test]
 fn the_backlog_is_bounded() {
     let mut lab = Lab::new();
     let listener = lab.listen(80, 8);
@@ -401,6 +426,31 @@ fn a_slow_reader_closes_the_window_and_opens_it_again() {
     assert_eq!(total as u32, peer.seq.0.wrapping_sub(1_001));
     let update = std::iter::from_fn(|| lab.sent()).last().expect("a window update");
     assert!(update.window > 30, "{} KiB", update.window);
+}
+
+#[test]
+fn a_repeated_acknowledgement_does_not_outrun_the_last_word_on_the_window() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    lab.send(&sock, b"abc");
+    peer.ack = lab.expect(PSH_ACK).seq + 3;
+    peer.window = 0;
+    lab.segment(peer.repr(ACK), &[]);
+    lab.send(&sock, b"must wait");
+    // From the far end of the receive window: no later segment of less sequence changes the window.
+    let mut ahead = peer.repr(ACK);
+    ahead.seq += 60_000;
+    lab.segment(ahead.clone(), &[]);
+    // A predicted segment, and one that would open the window if it were news.
+    lab.segment(peer.repr(ACK), &[]);
+    peer.window = 1_000;
+    lab.segment(peer.repr(ACK), &[]);
+    lab.expect_nothing();
+    ahead.window = 1_000;
+    lab.segment(ahead, &[]);
+    assert_eq!(lab.expect(PSH_ACK).payload, b"must wait");
 }
 
 #[test]
