@@ -93,6 +93,9 @@ impl Sock {
         let mut sk = self.lock.user();
         if sk.readable() == 0 {
             let nothing = self.nothing_to_read(&mut sk, register);
+            if matches!(nothing, Nothing::Eof) {
+                sk.rx.eat_fin();
+            }
             return (Err(nothing), self.released(sk));
         }
         let (taken, ack_due) = take(&mut sk, buf, now, rmem_max);
@@ -124,14 +127,12 @@ impl Sock {
     /// The order in which an empty queue is explained is the kernel's.
     fn nothing_to_read(&self, sk: &mut TcpSock, register: bool) -> Nothing {
         if sk.user.done {
-            sk.rx.fin_queued = false;
             return Nothing::Eof;
         }
         if let Some(error) = sk.user.error.take() {
             return Nothing::Error(error);
         }
         if sk.user.rcv_shutdown {
-            sk.rx.fin_queued = false;
             return Nothing::Eof;
         }
         if matches!(sk.state, State::Close | State::Listen) {
@@ -174,6 +175,10 @@ fn take(sk: &mut TcpSock, buf: &mut [u8], now: Time, rmem_max: u32) -> (Taken, b
     sk.user.delivered += u64::from(copied);
     sk.user.reads = sk.user.reads.wrapping_add(1);
     sk.rx.uncharge(charge);
+    // A FIN that has no packet's end to stand at is met by those who look for more.
+    if sk.rx.fin && sk.rx.queue.is_empty() && (sk.rx.fin_charge == 0 || (copied as usize) < buf.len()) {
+        sk.rx.eat_fin();
+    }
     let ack_due = sk.ack_due_after_read(copied);
     (Taken { packets, skip, part, part_of, read: sk.user.reads }, ack_due)
 }

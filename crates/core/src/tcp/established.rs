@@ -228,7 +228,7 @@ impl TcpSock {
         if seg.seq.after(edge) {
             return Some(DropReason::TcpInvalidSequence);
         }
-        let empty = self.rx.queue.is_empty() && !self.rx.fin_queued;
+        let empty = self.rx.queue.is_empty() && self.rx.fin_charge == 0;
         (!empty).then_some(DropReason::TcpInvalidEndSequence)
     }
 

@@ -117,7 +117,8 @@ impl TcpSock {
             if self.rx.queue.back().is_some_and(|tail| tail.end_seq == seg.seq.0) {
                 cx.count(Counter::TcpExtTCPRcvCoalesce);
             } else {
-                self.rx.fin_queued = true;
+                self.rx.charge(skb.truesize);
+                self.rx.fin_charge = skb.truesize;
             }
             return Fate::Consumed(skb, Consumed::Fin);
         }
@@ -474,6 +475,8 @@ impl TcpSock {
             cx.release(Holder::ReceiveQueue);
             cx.drop_skb(skb, DropReason::QueuePurge);
         }
+        let fin = std::mem::take(&mut self.rx.fin_charge);
+        self.rx.uncharge(fin);
     }
 
     /// `sk_data_ready`: wakes the reader once enough is readable, or when waiting longer would stall the peer.
@@ -524,6 +527,15 @@ impl super::Receiver {
         let missing = truesize as i32 - self.forward_alloc;
         if missing > 0 {
             self.forward_alloc += (missing + PAGE - 1) / PAGE * PAGE;
+        }
+    }
+
+    /// The reader has come to the end of what is queued: if that is the peer's FIN, it is read, too.
+    pub fn eat_fin(&mut self) {
+        if std::mem::take(&mut self.fin) {
+            self.copied_seq += 1;
+            let charge = std::mem::take(&mut self.fin_charge);
+            self.uncharge(charge);
         }
     }
 

@@ -277,6 +277,7 @@ impl TcpSock {
             self.rx.uncharge_output(segment.trim(una, self.tx.mss));
         }
         self.split_record(index);
+        self.collapse(index);
         let Some(segment) = self.tx.segments.get(index).copied() else { return false };
         let len = segment.len();
         if segment.syn {
@@ -294,6 +295,31 @@ impl TcpSock {
             }
         }
         true
+    }
+
+    /// Joins to a short segment those behind it, as far as one MSS and the peer's window reach: so much less is to be
+    /// lost again (RFC 1122 section 4.2.2.15, `tcp_retrans_try_collapse`).
+    fn collapse(&mut self, index: usize) {
+        let (mss, edge) = (u32::from(self.tx.mss), self.tx.snd_una + self.tx.snd_wnd);
+        while let Some(next) = self.tx.segments.get(index + 1).copied() {
+            let Some(segment) = self.tx.segments.get_mut(index) else { return };
+            let single = segment.pcount == 1 && next.pcount == 1 && !segment.syn && !next.syn;
+            let short = segment.len() < mss && segment.len() + next.len() <= mss;
+            if !single || !short || next.end_seq.after(edge) {
+                return;
+            }
+            let freed = next.charge.min(PACKET_CHARGE);
+            segment.end_seq = next.end_seq;
+            segment.fin |= next.fin;
+            segment.psh |= next.psh;
+            segment.retransmitted |= next.retransmitted;
+            segment.charge += next.charge - freed;
+            self.tx.segments.remove(index + 1);
+            self.cong.packets_out = self.cong.packets_out.saturating_sub(1);
+            self.cong.lost_out = self.cong.lost_out.saturating_sub(u32::from(next.lost));
+            self.cong.sacked_out = self.cong.sacked_out.saturating_sub(1);
+            self.rx.uncharge_output(freed);
+        }
     }
 
     /// Cuts a record longer than one MSS in two, so that only its head is sent again.

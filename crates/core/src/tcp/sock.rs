@@ -75,10 +75,10 @@ pub struct Receiver {
     pub nomem: bool,
     /// The stack's memory is under pressure, as of the last segment: windows do not grow.
     pub pressure: bool,
-    /// The peer's FIN was taken.
+    /// The peer's FIN was taken, and the reader has not come to it.
     pub fin: bool,
-    /// The peer's FIN came by itself, joined nothing, and the reader has not come to it: the kernel's queue has it.
-    pub fin_queued: bool,
+    /// What that FIN is charged if it came by itself and joined nothing: the kernel's queue has it. 0 for none.
+    pub fin_charge: u32,
     /// Lowest number of readable bytes worth a wake-up (`SO_RCVLOWAT`).
     pub lowat: u32,
     /// Receiver-side round-trip estimate, microseconds times 8.
@@ -360,7 +360,7 @@ impl TcpSock {
 
     /// Bytes (and FIN) that are not acknowledged or not sent: what `/proc/net/tcp` prints as `tx_queue`.
     pub fn unacknowledged(&self) -> u32 {
-        (self.tx.write_seq - self.tx.snd_una).max(0) as u32
+        (self.send_end() - self.tx.snd_una).max(0) as u32
     }
 
     /// The end of what is to be sent, our FIN counted.
@@ -418,7 +418,7 @@ impl Receiver {
             nomem: false,
             pressure: false,
             fin: false,
-            fin_queued: false,
+            fin_charge: 0,
             lowat: 1,
             rtt_us8: 0,
             rtt_seq: SeqNum(0),

@@ -156,9 +156,6 @@ impl TimeWait {
     }
 
     fn answer_out_of_window(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, skipped: Counter) -> Verdict {
-        if seg.flags.rst() {
-            return Verdict::Stay(Fate::Drop(skb, DropReason::TcpReset));
-        }
         let exempt = (seg.len > 0 || seg.flags.fin()) && !seg.flags.syn();
         if exempt || !super::ack_policy::oow_rate_limited(&mut self.last_oow_ack, cx, skipped) {
             self.ack(cx);

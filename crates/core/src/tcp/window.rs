@@ -6,7 +6,7 @@
 use rxpath_trace::{Counter, Time};
 use rxpath_wire::SeqNum;
 
-use super::{MAX_WSCALE, MSS_DEFAULT, MSS_MIN, RCVBUF_MIN, Receiver, TcpSock};
+use super::{MAX_WSCALE, MSS_DEFAULT, MSS_MIN, RCVBUF_MIN, Receiver, TSTAMP_ALIGNED, TcpSock};
 use crate::cx::Cx;
 
 /// `ALIGN`: `value` rounded up to a multiple of `1 << shift`.
@@ -210,7 +210,9 @@ impl TcpSock {
         let plausible =
             with_header >= u32::from(MSS_DEFAULT) + 20 || (with_header >= u32::from(MSS_MIN) + 20 && !pushed);
         if plausible {
-            self.ack.last_seg_size = len as u16;
+            // Options other than the usual ones count as payload.
+            let usual = 20 + if self.opts.timestamps { u32::from(TSTAMP_ALIGNED) } else { 0 };
+            self.ack.last_seg_size = (with_header - usual) as u16;
             if self.ack.last_seg_size == previous {
                 self.ack.rcv_mss = previous;
                 return;

@@ -1,6 +1,7 @@
 //! TCP through the front door: frames on the wire, calls of the application.
 
 mod copies;
+mod corners;
 pub(crate) mod lab;
 mod lives;
 mod memory;
