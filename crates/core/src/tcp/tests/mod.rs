@@ -443,7 +443,7 @@ fn a_repeated_acknowledgement_does_not_outrun_the_last_word_on_the_window() {
     // From the far end of the receive window: no later segment of less sequence changes the window.
     let mut ahead = peer.repr(ACK);
     ahead.seq += 60_000;
-    lab.segment(ahead.clone(), &[]);
+    lab.segment(ahead, &[]);
     // A predicted segment, and one that would open the window if it were news.
     lab.segment(peer.repr(ACK), &[]);
     peer.window = 1_000;
