@@ -15,8 +15,8 @@ use rxpath_trace::{
     Consumed, Counter, Counters, DropReason, Event, EventKind, Flow, Holder, Ledger, LifeShard, OutputWhat, PacketId,
     Time,
 };
-use rxpath_wire::frame::flow_of_ipv4;
-use rxpath_wire::{Addr, EtherType, IpProto};
+use rxpath_wire::frame::{flow_of, flow_of_ipv4};
+use rxpath_wire::{Addr, EtherType, FlowKeyParts, IpProto};
 
 use crate::demux::stats::DevShard;
 use crate::ip::FragTable;
@@ -375,21 +375,31 @@ impl Cx {
     }
 }
 
-/// What a life filter sees of a packet without its link header.
-fn flow_of_packet(ethertype: u16, packet: &[u8]) -> Flow {
+/// What a filter sees of a frame.
+pub(crate) fn flow_of_frame(frame: &[u8]) -> Flow {
+    let ethertype = frame.get(12..14).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+    flow_of(frame).map_or(Flow { ethertype, ..Flow::default() }, |parts| to_flow(&parts))
+}
+
+/// What a filter sees of a packet without its link header.
+pub(crate) fn flow_of_packet(ethertype: u16, packet: &[u8]) -> Flow {
     let nobody = Flow { ethertype, ..Flow::default() };
     if ethertype != EtherType::IPV4 {
         return nobody;
     }
-    flow_of_ipv4(packet).map_or(nobody, |parts| Flow {
+    flow_of_ipv4(packet).map_or(nobody, |parts| to_flow(&parts))
+}
+
+fn to_flow(parts: &FlowKeyParts) -> Flow {
+    Flow {
         src: parts.src.to_ip(),
         dst: parts.dst.to_ip(),
         proto: parts.proto,
         sport: parts.sport,
         dport: parts.dport,
         tcp_flags: parts.tcp_flags,
-        ethertype,
-    })
+        ethertype: parts.ethertype,
+    }
 }
 
 /// Room that every packet made here keeps in front of its payload: Ethernet, IPv6 and the longest TCP header.

@@ -76,7 +76,7 @@ fn netif_receive_skb(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb
 pub(crate) fn vlan_rounds(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, PacketType)> {
     while demux::is_tagged(&skb) {
         skb = match demux::vlan_receive(cx, skb).split() {
-            Ok(Round::Here(skb)) => return demux::deliver_skb(cx, skb),
+            Ok(Round::Here(skb)) => return demux::deliver_watched(cx, skb, false),
             Ok(Round::Again(skb)) => skb,
             Err(end) => return end.into_fate(),
         };

@@ -295,6 +295,16 @@ impl ProcView<'_> {
         self.0.core().proc_dev()
     }
 
+    /// `/proc/net/packet`.
+    pub fn packet(&self) -> String {
+        self.0.core().proc_packet()
+    }
+
+    /// `/proc/net/ptype`.
+    pub fn ptype(&self) -> String {
+        self.0.core().proc_ptype()
+    }
+
     /// `/proc/net/tcp`.
     pub fn tcp(&self) -> String {
         self.0.core().proc_tcp(self.0.now())

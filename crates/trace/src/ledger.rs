@@ -130,6 +130,8 @@ pub enum Consumed {
     Reassembled,
     /// A packet that was split into fragments or segments.
     Split,
+    /// A packet of which taps took clones and which nobody else wanted.
+    Tapped,
 }
 
 impl Consumed {
@@ -150,9 +152,10 @@ impl Consumed {
         Consumed::Probe,
         Consumed::Reassembled,
         Consumed::Split,
+        Consumed::Tapped,
     ];
     /// How many there are.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// A short name, such as `merged by GRO`.
     pub const fn name(self) -> &'static str {
@@ -172,6 +175,7 @@ impl Consumed {
             Consumed::Probe => "probe",
             Consumed::Reassembled => "reassembled",
             Consumed::Split => "split",
+            Consumed::Tapped => "tapped only",
         }
     }
 
@@ -193,6 +197,7 @@ impl Consumed {
             Consumed::Probe => "was a probe, and was answered",
             Consumed::Reassembled => "was a fragment and became part of a reassembled packet",
             Consumed::Split => "was split into smaller packets",
+            Consumed::Tapped => "was for packet sockets alone",
         }
     }
 

@@ -118,6 +118,8 @@ impl Window {
             ("net/sockstat", proc.sockstat()),
             ("net/softnet_stat", proc.softnet_stat()),
             ("net/dev", proc.dev()),
+            ("net/packet", proc.packet()),
+            ("net/ptype", proc.ptype()),
             ("net/route", proc.route()),
         ];
         files.into_iter().map(|(path, text)| (path.to_owned(), text)).collect()

@@ -80,5 +80,6 @@ pub(crate) fn insert_vlan_tag(cx: &mut Cx, skb: &mut Skb, tag: VlanTag) -> bool 
     frame.copy_within(VlanTag::LEN..VlanTag::LEN + ADDRESSES, 0);
     frame[ADDRESSES..ADDRESSES + 2].copy_from_slice(&tag.tpid.to_be_bytes());
     frame[ADDRESSES + 2..ADDRESSES + VlanTag::LEN].copy_from_slice(&tag.tci.to_be_bytes());
+    skb.protocol = tag.tpid;
     true
 }

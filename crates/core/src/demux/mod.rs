@@ -21,7 +21,7 @@ mod tests;
 mod vlan;
 
 use rxpath_mem::Skb;
-use rxpath_trace::{DropReason, EventKind};
+use rxpath_trace::{Consumed, DropReason, EventKind};
 
 pub use self::eth::eth_type_trans;
 pub(crate) use self::eth::insert_vlan_tag;
@@ -36,17 +36,25 @@ use crate::cx::{Cx, Fate};
 pub fn netif_receive_skb_core(cx: &mut Cx, skb: Skb) -> Fate<(Skb, PacketType)> {
     count_processed(cx, 1);
     if cx.net.ptypes.has_taps() {
-        tap::deliver(cx, &skb);
+        let seen = tap::deliver(cx, &skb, None);
+        return deliver_watched(cx, skb, seen);
     }
-    deliver_skb(cx, skb)
-}
-
-/// On to the handler of the packet's protocol: the end of `__netif_receive_skb_core`.
-#[inline(always)]
-pub fn deliver_skb(cx: &mut Cx, skb: Skb) -> Fate<(Skb, PacketType)> {
     cx.event(&skb, EventKind::NetifReceive, skb.pkt_type as u32, u32::from(skb.protocol));
     match cx.net.ptypes.lookup(skb.protocol) {
         Some(handler) => Fate::Pass((skb, handler)),
+        None => unhandled(cx, skb),
+    }
+}
+
+/// On to the handler of its protocol, for a packet that the taps saw already: the end of `__netif_receive_skb_core`.
+/// `seen`: one of them counts as having taken it.
+#[cold]
+pub fn deliver_watched(cx: &mut Cx, skb: Skb, seen: bool) -> Fate<(Skb, PacketType)> {
+    cx.event(&skb, EventKind::NetifReceive, skb.pkt_type as u32, u32::from(skb.protocol));
+    let seen = tap::deliver_by_protocol(cx, &skb) || seen;
+    match cx.net.ptypes.lookup(skb.protocol) {
+        Some(handler) => Fate::Pass((skb, handler)),
+        None if seen => Fate::Consumed(skb, Consumed::Tapped),
         None => unhandled(cx, skb),
     }
 }

@@ -19,6 +19,17 @@ pub enum PacketType {
     Registered(ProtoHandler),
 }
 
+impl PacketType {
+    /// The kernel function that it mirrors; of a handler from outside, a word.
+    pub const fn function(self) -> &'static str {
+        match self {
+            PacketType::Ip => "ip_rcv",
+            PacketType::Arp => "arp_rcv",
+            PacketType::Registered(_) => "registered",
+        }
+    }
+}
+
 /// An EtherType or a protocol number that has a handler already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -88,9 +99,19 @@ impl Ptypes {
         &self.taps
     }
 
-    /// Adds a tap, which sees every packet from now on.
+    /// Adds a tap, which sees packets from now on, before those that were there already (`dev_add_pack`).
     pub fn add_tap(&mut self, tap: Arc<Tap>) {
-        self.taps.push(tap);
+        self.taps.insert(0, tap);
+    }
+
+    /// The EtherTypes that have a handler, with the kernel's name for it, in the order of the kernel's table: by their last
+    /// four bits.
+    pub fn handlers(&self) -> Vec<(u16, &'static str)> {
+        let mut handlers: Vec<(u16, &'static str)> =
+            self.ip.then_some((EtherType::IPV4, "ip_rcv")).into_iter().collect();
+        handlers.extend(self.handlers.iter().map(|(ethertype, handler)| (*ethertype, handler.function())));
+        handlers.sort_by_key(|(ethertype, _)| ethertype & 15);
+        handlers
     }
 
     /// Removes a tap; what it holds stays readable. False if it was not there.

@@ -83,7 +83,8 @@ pub fn vlan_receive(cx: &mut Cx, mut skb: Skb) -> Fate<Round> {
     count_processed(cx, 1);
     let Some(mut tag) = eth::skb_vlan_untag(cx, &mut skb) else { return Fate::Drop(skb, DropReason::NotSpecified) };
     if cx.net.ptypes.has_taps() {
-        tap::deliver(cx, &skb);
+        // Having seen it, a tap has not taken it yet: the tag decides first.
+        tap::deliver(cx, &skb, Some(tag));
     }
     loop {
         if let Some(device) = cx.net.vlans.find(skb.ifindex, tag) {

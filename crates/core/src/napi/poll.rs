@@ -2,11 +2,10 @@
 
 use rxpath_mem::{Harvest, PagePool, RxErrors, RxRing, Skb, SkbQueue};
 use rxpath_trace::event::device_word;
-use rxpath_trace::{DropReason, EventKind, Flow, PacketId, Time};
+use rxpath_trace::{DropReason, EventKind, PacketId, Time};
 use rxpath_wire::MacAddr;
-use rxpath_wire::frame::flow_of;
 
-use crate::cx::Cx;
+use crate::cx::{Cx, flow_of_frame};
 use crate::demux::eth_type_trans;
 use crate::demux::stats::DevStat;
 use crate::gro::Gro;
@@ -201,7 +200,7 @@ impl Napi {
     #[cold]
     fn birth(&mut self, cx: &mut Cx, skb: &mut Skb) {
         let desc = self.ring.taken_desc();
-        let wanted = cx.life.selects(skb.id, || flow(skb.data()));
+        let wanted = cx.life.selects(skb.id, || flow_of_frame(skb.data()));
         skb.set_traced(wanted);
         let len = skb.len() as u32;
         if wanted {
@@ -245,7 +244,7 @@ impl Napi {
             let reason = if frame.no_buffer { DropReason::RxNoBuffer } else { DropReason::RxMissed };
             count(cx, 1, reason);
             // What was not taken over cannot be looked at: only selections that ask for no addresses see it.
-            if cx.life.on() && cx.life.selects(frame.id, || flow(&[])) {
+            if cx.life.on() && cx.life.selects(frame.id, || flow_of_frame(&[])) {
                 cx.record_at(frame.at, frame.id, EventKind::Missed, frame.len, word);
                 cx.record(frame.id, EventKind::Dropped, reason as u32, 0, PacketId::NONE);
             }
@@ -300,21 +299,4 @@ impl DeviceQueue for Unplugged {
     }
 
     fn flush(&mut self, _now: Time) {}
-}
-
-/// What a life filter sees of a raw frame.
-fn flow(frame: &[u8]) -> Flow {
-    let ethertype = frame.get(12..14).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
-    match flow_of(frame) {
-        Some(parts) => Flow {
-            src: parts.src.to_ip(),
-            dst: parts.dst.to_ip(),
-            proto: parts.proto,
-            sport: parts.sport,
-            dport: parts.dport,
-            tcp_flags: parts.tcp_flags,
-            ethertype: parts.ethertype,
-        },
-        None => Flow { ethertype, ..Flow::default() },
-    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Listener, Sock};
+use crate::demux::tap::Tap;
 
 /// Whom to wake when the locks are released.
 #[derive(Default)]
@@ -10,6 +11,7 @@ pub struct Wakeups {
     readers: Vec<Arc<Sock>>,
     writers: Vec<Arc<Sock>>,
     acceptors: Vec<Arc<Listener>>,
+    taps: Vec<Arc<Tap>>,
 }
 
 impl Wakeups {
@@ -28,9 +30,14 @@ impl Wakeups {
         self.acceptors.push(Arc::clone(listener));
     }
 
+    /// The readers of a tap.
+    pub fn tap(&mut self, tap: &Arc<Tap>) {
+        self.taps.push(Arc::clone(tap));
+    }
+
     /// True if nobody is to be woken.
     pub fn is_empty(&self) -> bool {
-        self.readers.is_empty() && self.writers.is_empty() && self.acceptors.is_empty()
+        self.readers.is_empty() && self.writers.is_empty() && self.acceptors.is_empty() && self.taps.is_empty()
     }
 
     /// Wakes them all.
@@ -43,6 +50,9 @@ impl Wakeups {
         }
         for listener in self.acceptors.drain(..) {
             listener.wait.wake_all();
+        }
+        for tap in self.taps.drain(..) {
+            tap.wake();
         }
     }
 }

@@ -321,6 +321,7 @@ impl Stack {
             binds,
             neigh,
             frags,
+            taps: Mutex::default(),
             others,
             user_life: Mutex::new(user_life),
             lives: Mutex::new(lives),

@@ -9,6 +9,7 @@
 
 mod build;
 pub mod calls;
+mod packet;
 pub mod views;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use rxpath_trace::{Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, 
 
 pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice, VlanConfig};
 pub use calls::{ConnectError, ListenError, RecvError};
+pub use packet::{Outgoing, PacketError};
 pub use views::{InterfaceView, ListenerView, PoolView, RingView, SocketView};
 
 use crate::cx::Cx;
@@ -53,6 +55,8 @@ struct Shared {
     binds: Arc<BindTable>,
     neigh: Arc<NeighTable>,
     frags: Arc<FragTable>,
+    /// Packet sockets.
+    taps: Mutex<packet::Taps>,
     others: Arc<Neighbours>,
     user_life: Mutex<LifeShard>,
     lives: Mutex<LifeReader>,
@@ -291,7 +295,7 @@ impl Stack {
             waiting.offered(ring.held());
             waiting.held_in(Holder::RxRing, ring.held());
         }
-        sum + waiting.snapshot()
+        sum + waiting.snapshot() + self.tap_ledger()
     }
 
     /// Life records written since the last call, in no particular order among Cpus; none twice.
@@ -351,6 +355,8 @@ impl Stack {
             drop(guard);
             wakeups.deliver();
         }
+        let now = self.0.cpus.iter().map(|cell| lock(&cell.token).cx.now).max().unwrap_or(Time::ZERO);
+        self.close_taps(now);
         for bell in &self.0.others.bells {
             bell.ring();
         }

@@ -14,6 +14,8 @@ use crate::nic::{DeviceQueue, Xmit};
 
 /// Frames that may wait for one device (`txqueuelen`).
 pub const TX_QUEUE_LEN: usize = 1_000;
+/// The number of no packet socket.
+const NOBODY: u32 = 0;
 
 /// Frames of one Cpu that wait for their device, complete with their Ethernet header.
 #[derive(Debug, Default)]
@@ -97,14 +99,27 @@ pub(crate) fn push_ethernet(cx: &Cx, skb: &mut Skb, ifindex: u16, dst: MacAddr, 
 pub fn dev_queue_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
     skb.ifindex = ifindex;
     if ifindex > cx.net.devices {
-        return vlan_xmit(cx, skb, true);
+        return vlan_xmit(cx, skb, Some(NOBODY));
     }
     if cx.outbox.queue(ifindex).len() >= TX_QUEUE_LEN {
         return overflow(cx, skb, ifindex);
     }
     if cx.net.ptypes.has_taps() {
-        tap::deliver_outgoing(cx, &skb);
+        tap::deliver_outgoing(cx, &skb, NOBODY);
     }
+    enqueue(cx, skb, ifindex);
+}
+
+/// `packet_xmit`: as [`dev_queue_xmit`], for a frame of the packet socket of number `sender`, which does not see it.
+pub fn packet_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16, sender: u32) {
+    skb.ifindex = ifindex;
+    if ifindex > cx.net.devices {
+        return vlan_xmit(cx, skb, Some(sender));
+    }
+    if cx.outbox.queue(ifindex).len() >= TX_QUEUE_LEN {
+        return overflow(cx, skb, ifindex);
+    }
+    tap::deliver_outgoing(cx, &skb, sender);
     enqueue(cx, skb, ifindex);
 }
 
@@ -119,7 +134,7 @@ fn enqueue(cx: &mut Cx, skb: Skb, ifindex: u16) {
 pub fn xdp_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
     skb.ifindex = ifindex;
     if ifindex > cx.net.devices {
-        return vlan_xmit(cx, skb, false);
+        return vlan_xmit(cx, skb, None);
     }
     if cx.outbox.queue(ifindex).len() >= TX_QUEUE_LEN {
         return overflow(cx, skb, ifindex);
@@ -128,15 +143,15 @@ pub fn xdp_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
 }
 
 /// `vlan_dev_hard_start_xmit`: each VLAN device on the way down puts its tag into the frame, which then waits for the
-/// device that they stand on. `watched`: whether taps see it.
+/// device that they stand on. Taps see it on each, but for the sender's own; none do without a `sender`.
 #[cold]
-fn vlan_xmit(cx: &mut Cx, mut skb: Skb, watched: bool) {
+fn vlan_xmit(cx: &mut Cx, mut skb: Skb, sender: Option<u32>) {
     let net = Arc::clone(&cx.net);
-    let watched = watched && net.ptypes.has_taps();
+    let sender = sender.filter(|_| net.ptypes.has_taps());
     let mut ifindex = skb.ifindex;
     while let Some(vlan) = net.interface(ifindex).and_then(|interface| interface.vlan) {
-        if watched {
-            tap::deliver_outgoing(cx, &skb);
+        if let Some(sender) = sender {
+            tap::deliver_outgoing(cx, &skb, sender);
         }
         let len = skb.len() as u64;
         let reason = if cx.outbox.len_of(net.root_of(ifindex)) >= TX_QUEUE_LEN {
@@ -157,8 +172,8 @@ fn vlan_xmit(cx: &mut Cx, mut skb: Skb, watched: bool) {
     if cx.outbox.len_of(ifindex) >= TX_QUEUE_LEN {
         return overflow(cx, skb, ifindex);
     }
-    if watched {
-        tap::deliver_outgoing(cx, &skb);
+    if let Some(sender) = sender {
+        tap::deliver_outgoing(cx, &skb, sender);
     }
     enqueue(cx, skb, ifindex);
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`TcpListener`] and [`TcpStream`] take a [`Stack`](crate::Stack) where those of `std` take the kernel for
 //!   granted; everything else is as there, down to the [`ErrorKind`](std::io::ErrorKind)s that Linux brings about.
+//! - [`PacketSocket`] sees packets before the stack does, as `AF_PACKET` of Linux does, which `std` has not.
 //! - Calls on a stack that was shut down, and those that were blocked on it, fail with `NetworkDown`.
 //!
 //! A blocking `write` returns when all bytes are in the send buffer, as Linux's does. Sockets of one stack can be used
@@ -9,7 +10,11 @@
 
 mod call;
 mod listener;
+mod packet;
 mod stream;
 
 pub use self::listener::{Incoming, TcpListener};
+pub use self::packet::{
+    Glance, PacketChecksum, PacketFilter, PacketInfo, PacketKind, PacketOptions, PacketSocket, PacketStatistics,
+};
 pub use self::stream::TcpStream;

@@ -127,6 +127,7 @@ pub const COUNTED: &[Counter] = &[
     Counter::SoftnetTimeSqueeze,
     Counter::SoftnetReceivedRps,
     Counter::CopiedRecv,
+    Counter::CopiedTap,
     Counter::CopiedPeek,
     Counter::CopiedGro,
     Counter::CopiedCoalesce,

@@ -394,6 +394,7 @@ counters! {
     }
     Copied {
         CopiedRecv: "payload bytes copied to applications that read them",
+        CopiedTap: "bytes copied to the readers of packet sockets",
         CopiedPeek: "payload bytes copied to applications that looked at them and left them there",
         CopiedGro: "payload bytes of short segments copied behind those that GRO merged them into",
         CopiedCoalesce: "payload bytes of short segments copied behind those that they continue in a receive queue",

@@ -47,6 +47,7 @@ argument! {
         IcmpError = 11, "an ICMP error";
         Udp = 12, "a UDP datagram";
         Other = 13, "a packet";
+        Frame = 14, "an application's frame";
     }
 }
 

@@ -135,7 +135,7 @@ fn headers_of(what: OutputWhat) -> (Option<u16>, Option<u8>) {
         ArpRequest | ArpReply => (Some(ARP), None),
         EchoReply | IcmpError => (Some(IPV4), Some(1)),
         Udp => (Some(IPV4), Some(17)),
-        Other => (None, None),
+        Other | Frame => (None, None),
     }
 }
 

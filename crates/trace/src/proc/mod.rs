@@ -10,7 +10,7 @@ mod tcp;
 
 pub use route::{RouteRow, route};
 pub use snmp::{netstat, snmp};
-pub use tables::{DevRow, SockStat, SoftnetRow, dev, sockstat, softnet_stat};
+pub use tables::{DevRow, PacketRow, PtypeRow, SockStat, SoftnetRow, dev, packet, ptype, sockstat, softnet_stat};
 pub use tcp::{Conn, TcpRow, TcpTimer, tcp};
 
 #[cfg(doc)]

@@ -160,6 +160,65 @@ fn sum(values: [u64; 4]) -> u64 {
     values.iter().fold(0, |sum, value| sum.wrapping_add(*value))
 }
 
+/// A packet socket's line of `/proc/net/packet`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketRow {
+    /// What the kernel prints as the socket's address, hashed: any number that is the socket's own.
+    pub cookie: u64,
+    /// Handles to the socket.
+    pub refs: u32,
+    /// Its type: 3 raw, 2 datagrams, 10 packets of old.
+    pub kind: u32,
+    /// Its protocol, in host order: 3 for all, 0 for none.
+    pub protocol: u16,
+    /// The interface that it is bound to; 0 for all.
+    pub ifindex: u16,
+    /// Whether it receives.
+    pub running: bool,
+    /// Bytes of truesize that wait for its reader.
+    pub rmem: u64,
+    /// Its inode.
+    pub inode: u64,
+}
+
+/// The text of `/proc/net/packet`: a line of heading, a line per socket.
+pub fn packet(rows: &[PacketRow]) -> String {
+    let mut text = String::from("sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n");
+    for row in rows {
+        let PacketRow { cookie, refs, kind, protocol, ifindex, running, rmem, inode } = row;
+        // Writing to a String cannot fail. The user is root, as everywhere here.
+        let _ = writeln!(
+            text,
+            "{cookie:016x} {refs:<6} {kind:<4} {protocol:04x}   {ifindex:<5} {} {rmem:<6} {:<6} {inode:<6}",
+            u8::from(*running),
+            0,
+        );
+    }
+    text
+}
+
+/// A handler's line of `/proc/net/ptype`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PtypeRow<'a> {
+    /// The EtherType; None for all.
+    pub protocol: Option<u16>,
+    /// The interface that it is bound to; None for all.
+    pub device: Option<&'a str>,
+    /// The kernel function.
+    pub function: &'a str,
+}
+
+/// The text of `/proc/net/ptype`: a line of heading, a line per handler.
+pub fn ptype(rows: &[PtypeRow<'_>]) -> String {
+    let mut text = String::from("Type Device      Function\n");
+    for row in rows {
+        let protocol = row.protocol.map_or("ALL ".to_owned(), |protocol| format!("{protocol:04x}"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{protocol} {:<8} {}", row.device.unwrap_or_default(), row.function);
+    }
+    text
+}
+
 /// The numbers of `/proc/net/sockstat`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SockStat {

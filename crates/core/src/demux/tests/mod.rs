@@ -1,14 +1,12 @@
+mod tap;
 mod vlan;
 
-use std::sync::Arc;
-
 use rxpath_mem::{PktType, Skb};
-use rxpath_trace::{Consumed, Counter, DropReason, EventKind, Holder, Ledger};
+use rxpath_trace::{Consumed, Counter, DropReason};
 use rxpath_wire::{EtherType, MacAddr};
 
 use crate::cx::{Cx, End};
 use crate::demux::stats::DevStat;
-use crate::demux::tap::{Tap, TapConfig, TapStats};
 use crate::demux::{PacketType, Ptypes, Taken};
 use crate::testing::frames::{self, ethernet};
 use crate::testing::{Ended, MAC, Rig};
@@ -131,125 +129,6 @@ fn a_vlan_tag_that_is_cut_short_is_dropped_without_a_counter() {
     assert_eq!(rig.receive(&whole), Ended::Dropped(DropReason::IpInhdr), "the kernel wants two bytes behind the tag");
     let doubly = tagged(&[0, 0], &[]);
     assert_eq!(rig.receive(&doubly), Ended::Dropped(DropReason::NotSpecified));
-}
-
-fn tap(rig: &mut Rig, config: TapConfig) -> Arc<Tap> {
-    let ledger = Arc::new(Ledger::new());
-    rig.ledgers.push(Arc::clone(&ledger));
-    let tap = Tap::new(config, ledger);
-    let added = Arc::clone(&tap);
-    rig.reconfigure(|net| net.ptypes.add_tap(added));
-    tap
-}
-
-#[test]
-fn a_tap_sees_frames_that_fail_every_check_and_our_own() {
-    let mut rig = Rig::new();
-    let tap = tap(&mut rig, TapConfig::default());
-    let bad = ethernet(OTHER, EtherType::IPV4, b"not IP");
-    assert_eq!(rig.receive(&bad), Ended::Dropped(DropReason::Otherhost));
-    let request = frames::arp_request();
-    assert_eq!(rig.receive(&request), Ended::Consumed(Consumed::Answered));
-    assert_eq!(rig.ledger().held_by(Holder::TapQueue), 3);
-
-    let mut bytes = vec![1, 2, 3];
-    let first = tap.read(&mut bytes).expect("a frame");
-    assert_eq!((bytes.as_slice(), first.pkt_type, first.len), (bad.as_slice(), PktType::OtherHost, bad.len()));
-    assert_eq!((first.at, first.ifindex, first.protocol), (rig.now, 1, EtherType::IPV4));
-    let second = tap.read(&mut bytes).expect("a frame");
-    assert_eq!((bytes.as_slice(), second.pkt_type), (request.as_slice(), PktType::Broadcast));
-    let third = tap.read(&mut bytes).expect("a frame");
-    assert_eq!(third.pkt_type, PktType::Outgoing);
-    assert_eq!(vec![bytes.clone()], rig.sent(), "as the device gets it");
-    assert_eq!(tap.read(&mut bytes), None);
-    assert_eq!(tap.stats(), TapStats { packets: 3, drops: 0 });
-    assert_eq!((rig.ledger().clones(), rig.ledger().delivered()), (3, 3));
-}
-
-#[test]
-fn a_tap_sees_no_tag_and_the_packet_type_of_the_frame() {
-    let mut rig = Rig::new();
-    let tap = tap(&mut rig, TapConfig::default());
-    let packet = frames::tcp().packet();
-    assert_eq!(rig.receive(&tagged(&[5], &packet)), Ended::Dropped(DropReason::Otherhost));
-    let mut bytes = Vec::new();
-    let seen = tap.read(&mut bytes).expect("a frame");
-    assert_eq!(bytes, ethernet(MAC, EtherType::IPV4, &packet));
-    assert_eq!(seen.pkt_type, PktType::Host, "taps come before the VLAN's verdict");
-}
-
-#[test]
-fn a_clone_is_no_copy_but_who_writes_what_is_shared_pays() {
-    let mut rig = Rig::new();
-    let tap = tap(&mut rig, TapConfig::default());
-    rig.receive(&frames::tcp().frame());
-    assert_eq!((tap.len(), rig.counted()[Counter::CopiedUnshare]), (1, 0));
-    // Another holder shares the frame, whose tag is taken out of it.
-    let frame = tagged(&[0], &frames::tcp().frame());
-    let mut skb = rig.frame(&frame);
-    let clone = rig.clone_shared(&skb).expect("a slot");
-    let linear = skb.headlen() as u64;
-    assert!(rig.make_writable(&mut skb) && rig.make_writable(&mut skb));
-    assert_eq!(rig.counted()[Counter::CopiedUnshare], linear, "once");
-    rig.pool.free(clone);
-    rig.drop_skb(skb, DropReason::NotSpecified);
-    // And a packet of another Cpu's pool is copied, not shared.
-    let mut foreign = crate::testing::cx();
-    let mut skb = foreign.pool.alloc().expect("a slot");
-    skb.put(300).fill(1);
-    let copy = rig.clone_shared(&skb).expect("a slot");
-    assert_eq!(rig.counted()[Counter::CopiedUnshare], 300);
-    rig.pool.free(copy);
-    foreign.pool.free(skb);
-    tap.close();
-}
-
-#[test]
-fn a_full_tap_counts_and_makes_no_clone() {
-    let mut rig = Rig::new();
-    let tap = tap(&mut rig, TapConfig { rcvbuf: 1_000, ..TapConfig::default() });
-    for _ in 0..4 {
-        assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
-    }
-    // 832 bytes of truesize each: the second is taken because the first left room.
-    assert_eq!(tap.stats(), TapStats { packets: 4, drops: 2 });
-    assert_eq!((tap.len(), rig.ledger().clones()), (2, 2));
-    let mut bytes = Vec::new();
-    assert!(tap.read(&mut bytes).is_some());
-    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
-    assert_eq!(tap.stats().drops, 2, "room again");
-    tap.close();
-    assert!(tap.is_empty());
-    assert_eq!(rig.ledger().dropped_for(DropReason::QueuePurge), 2);
-    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
-    assert_eq!(tap.stats().packets, 5, "closed");
-}
-
-#[test]
-fn a_tap_bound_to_an_interface_sees_no_other() {
-    let mut rig = Rig::new();
-    let other = tap(&mut rig, TapConfig { ifindex: Some(2), ..TapConfig::default() });
-    let ours = tap(&mut rig, TapConfig { ifindex: Some(1), ..TapConfig::default() });
-    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
-    assert_eq!((other.len(), ours.len()), (0, 1));
-    rig.reconfigure(|net| assert!(net.ptypes.remove_tap(&ours) && !net.ptypes.remove_tap(&ours)));
-    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
-    assert_eq!(ours.len(), 1);
-    ours.close();
-}
-
-#[test]
-fn a_life_tells_of_its_tap() {
-    let mut rig = Rig::new();
-    let tap = tap(&mut rig, TapConfig { number: 7, ..TapConfig::default() });
-    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
-    let events = rig.events();
-    let kinds: Vec<EventKind> = events.iter().map(|event| event.kind).collect();
-    use EventKind::{Addresses, Consumed, EthTypeTrans, IpRcv, LocalDeliver, NetifReceive, RouteLocal, TapClone};
-    assert_eq!(kinds, [EthTypeTrans, TapClone, NetifReceive, IpRcv, Addresses, RouteLocal, LocalDeliver, Consumed]);
-    assert_eq!((events[1].a, events[1].b), (54, 7));
-    assert!(events.iter().all(|event| event.id == events[0].id), "the clone's life is not recorded");
-    tap.close();
 }
 
 #[test]

@@ -5,6 +5,7 @@ use rxpath_trace::DropReason;
 use rxpath_wire::{EtherType, MacAddr, TcpFlags, Tuple};
 
 use super::{Cause, Scene};
+use crate::demux::tap::TapConfig;
 use crate::nic::owner_cpu;
 use crate::tcp::tests::lab::{Lab, OUR_MAC, PEER, Peer, US};
 use crate::testing::frames::{echo, ethernet};
@@ -75,6 +76,19 @@ pub(super) const CAUSES: &[Cause] = &[
         run: || {
             let mut scene = Scene::new();
             scene.frame(&ethernet(OUR_MAC, 0x88b5, &[0; 46]));
+            scene
+        },
+    },
+    Cause {
+        reason: DropReason::PacketSockError,
+        what: "ten frames come for a packet socket whose receive buffer is as small as there is, and nobody reads",
+        run: || {
+            let mut scene = Scene::new();
+            scene.lab.stack.open_tap(TapConfig { rcvbuf: 2_304, ..TapConfig::default() });
+            for _ in 0..10 {
+                scene.lab.put(&echo(&[0; 8]).frame());
+            }
+            scene.lab.run();
             scene
         },
     },

@@ -142,3 +142,42 @@ fn sockstat_values_stand_behind_their_names() {
          10\nFRAG: inuse 11 memory 12\n"
     );
 }
+
+#[test]
+fn packet_is_the_kernels_text() {
+    let row = |cookie, refs, kind, protocol, ifindex, rmem, inode| PacketRow {
+        cookie,
+        refs,
+        kind,
+        protocol,
+        ifindex,
+        running: protocol != 0,
+        rmem,
+        inode,
+    };
+    let rows = [
+        row(0x7fcc_a7c1, 3, 3, 0x0800, 0, 0, 467_069),
+        row(0x59f9_051f, 3, 2, 0x88b5, 0, 0, 467_070),
+        row(0x31de_06b9, 3, 3, 0x0003, 0, 2_816, 467_071),
+        row(0xff60_aa2d, 2, 3, 0x0000, 0, 0, 467_072),
+        row(0xf632_e14f, 3, 3, 0x0003, 2, 7_040, 467_073),
+        row(0xd76d_d858, 3, 3, 0x0003, 2, 0, 86_462),
+    ];
+    assert_eq!(packet(&rows), include_str!("../captured/packet"));
+}
+
+#[test]
+fn ptype_is_the_kernels_text() {
+    let row = |protocol, device, function| PtypeRow { protocol, device, function };
+    let rows = [
+        row(None, Some("tap0"), "packet_rcv"),
+        row(None, None, "packet_rcv"),
+        row(Some(0x88b5), None, "packet_rcv"),
+        row(Some(0x0800), None, "packet_rcv"),
+        row(Some(0x0800), None, "ip_rcv"),
+        row(Some(0x0004), None, "llc_rcv"),
+        row(Some(0x0806), None, "arp_rcv"),
+        row(Some(0x86dd), None, "ipv6_rcv"),
+    ];
+    assert_eq!(ptype(&rows), include_str!("../captured/ptype"));
+}
