@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use rxpath_mem::{PagePool, Skb, SkbMeta, SlotClass};
+use rxpath_mem::{PagePool, Skb, SkbMeta, SkbQueue, SlotClass};
 use rxpath_trace::event::{device_word, ports_word};
 use rxpath_trace::{
     Consumed, Counter, Counters, DropReason, Event, EventKind, Flow, Holder, Ledger, LifeShard, OutputWhat, PacketId,
@@ -24,6 +24,7 @@ use crate::neigh::NeighTable;
 use crate::netns::NetConfig;
 use crate::socket::{BindTable, ListenerCache, Sock, Wakeups};
 use crate::tx::Outbox;
+use crate::udp::{self, UdpTable};
 use crate::xdp::Redirected;
 
 /// What became of a packet in a room.
@@ -94,6 +95,10 @@ pub struct Cx {
     pub listeners: ListenerCache,
     /// Local ports in use, shared by all Cpus.
     pub binds: Arc<BindTable>,
+    /// UDP sockets, shared by all Cpus.
+    pub udp: Arc<UdpTable>,
+    /// The UDP socket that was found last.
+    pub udp_memo: udp::Memo,
     /// Neighbours, shared by all Cpus.
     pub neigh: Arc<NeighTable>,
     /// Datagrams that wait for fragments, shared by all Cpus.
@@ -104,6 +109,8 @@ pub struct Cx {
     pub wakeups: Wakeups,
     /// Packets that XDP programs sent to Cpus, until the end of the poll.
     pub redirected: Vec<Redirected>,
+    /// What was sent to groups and to all, come back: until the end of the run.
+    pub looped: SkbQueue,
     /// Datagrams that became whole here and belong to the Cpu that stands with them.
     pub reassembled: Vec<(u16, Skb)>,
     /// Connections whose listener closed while their handshake ended: to be reset.
@@ -238,6 +245,40 @@ impl Cx {
         self.ledger.output(1);
         skb.scratch = what as u8;
         Some(skb)
+    }
+
+    /// A copy of a packet that is to be sent, its data and all, to be received here.
+    #[cold]
+    pub fn clone_of_output(&mut self, skb: &Skb) -> Option<Skb> {
+        let mut copy = self.alloc_output(OutputWhat::Udp, skb.headlen(), false)?;
+        copy.scratch = skb.scratch;
+        for piece in skb.fragments() {
+            if !self.append(&mut copy, piece) {
+                self.drop_skb(copy, DropReason::Nomem);
+                return None;
+            }
+        }
+        Some(copy)
+    }
+
+    /// Copies bytes behind the end of a packet, into further slots where they do not fit. False if the pool is dry.
+    pub fn append(&mut self, skb: &mut Skb, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let room = skb.last_tailroom().min(bytes.len());
+            let (fits, rest) = bytes.split_at(room);
+            if !skb.append_bytes(fits) {
+                return false;
+            }
+            bytes = rest;
+            if !bytes.is_empty() {
+                let Some(slot) = self.pool.alloc() else { return false };
+                if let Err(refused) = skb.add_frag(slot) {
+                    self.pool.free(refused);
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// A packet that is made out of another one, as [`Cx::alloc_output`] gives one that is new.

@@ -2,7 +2,7 @@
 //!
 //! Time is an argument; nothing here reads a clock, starts a thread or makes a system call. The rooms, in the order of
 //! the path: [`nic`], [`napi`], [`gro`], [`demux`], [`neigh`], [`ip`], [`netfilter`], [`route`], [`icmp`], [`tcp`],
-//! [`socket`], [`tx`]; `path` carries packets from room to room and [`stack`] ties the rooms together.
+//! [`udp`], [`socket`], [`tx`]; `path` carries packets from room to room and [`stack`] ties the rooms together.
 #![forbid(unsafe_code)]
 
 pub mod cx;
@@ -26,4 +26,5 @@ pub mod tcp;
 pub(crate) mod testing;
 pub mod timer;
 pub mod tx;
+pub mod udp;
 pub mod xdp;

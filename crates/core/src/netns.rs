@@ -13,7 +13,7 @@ use crate::icmp::RateLimits;
 use crate::ip::InetProtos;
 use crate::netfilter::Hooks;
 use crate::nic::{Features, TruesizeModel};
-use crate::route::Fib;
+use crate::route::{Fib, Groups};
 use crate::sysctl::Sysctls;
 use crate::xdp::{Attached, Door, Program};
 
@@ -90,6 +90,8 @@ pub struct NetConfig {
     pub sysctl: Sysctls,
     /// How many ICMP messages go out: shared by all Cpus, and kept when the configuration changes.
     pub icmp_limits: Arc<RateLimits>,
+    /// Multicast groups: shared by all Cpus, and kept when the configuration changes.
+    pub groups: Arc<Groups>,
     /// The keyed hash of flows: decides owners and buckets.
     pub hasher: FlowHasher,
     /// The key of initial sequence numbers and timestamp offsets.

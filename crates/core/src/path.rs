@@ -6,17 +6,18 @@
 
 use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::Holder;
-use rxpath_wire::EthernetHeader;
+use rxpath_wire::{EthernetHeader, IpProto};
 
 use crate::cx::{Cx, Fate};
 use crate::demux::{self, PacketType, Round};
+use crate::icmp::IcmpError;
 use crate::ip::{self, Protocol};
 use crate::netfilter::{self, HookPoint};
 use crate::nic::owner_cpu;
 use crate::route::Forward;
 use crate::socket::FlowTable;
 use crate::tcp::{self, FlowKey, Run, Source, Taken};
-use crate::{icmp, neigh, tx, xdp};
+use crate::{icmp, neigh, tx, udp, xdp};
 
 /// Goes on with what the room passed, or ends the packet as the room decided.
 macro_rules! room {
@@ -95,7 +96,7 @@ pub(crate) fn vlan_rounds(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, PacketType)> 
 fn ip_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let skb = room!(cx, ip::rcv(cx, skb));
     let skb = room!(cx, netfilter::hook(cx, HookPoint::PreRouting, skb));
-    let (skb, way_on) = room!(cx, ip::rcv_finish(cx, skb));
+    let (skb, way_on) = room!(cx, ip::rcv_finish(cx, skb, udp::early_demux));
     if let Some(way) = way_on {
         return ip_forward(cx, skb, &way);
     }
@@ -138,6 +139,28 @@ pub(crate) fn reassembled(cx: &mut Cx, flows: &mut FlowTable, datagrams: &mut Sk
     cx.work_done();
 }
 
+/// What this host sent to a group or to all, and is for it too. Its way is known.
+#[cold]
+pub(crate) fn looped(cx: &mut Cx, flows: &mut FlowTable) {
+    let mut run = Run::none();
+    let mut packets = std::mem::take(&mut cx.looped);
+    while let Some(skb) = packets.pop_front() {
+        cx.release(Holder::CpuBacklog);
+        cx.work_on(&skb);
+        demux::count_processed(cx, 1);
+        looped_receive(cx, flows, &mut run, skb);
+    }
+    run.finish(cx, flows);
+    cx.work_done();
+}
+
+fn looped_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
+    let skb = room!(cx, ip::rcv(cx, skb));
+    let skb = room!(cx, netfilter::hook(cx, HookPoint::PreRouting, skb));
+    let (skb, _) = room!(cx, ip::rcv_finish(cx, skb, |_, _| true));
+    ip_local_deliver(cx, flows, run, skb);
+}
+
 /// Phase 5: a whole packet for this host.
 #[inline(always)]
 fn ip_local_deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
@@ -148,13 +171,30 @@ fn ip_local_deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb)
             let skb = room!(cx, tcp::v4_rcv(cx, skb));
             tcp::deliver(cx, flows, run, skb);
         }
-        Protocol::Icmp => {
-            let end = icmp::rcv(cx, skb);
+        Protocol::Udp => {
+            let end = udp::rcv(cx, skb);
             cx.end(end);
+        }
+        Protocol::Icmp => {
+            let (skb, error) = room!(cx, icmp::rcv(cx, skb));
+            icmp_error(cx, flows, run, skb, &error);
         }
         Protocol::Registered(handler) => {
             let end = handler(cx, skb);
             cx.end(end);
         }
     }
+}
+
+/// An ICMP error, to whoever sent the packet that it is about.
+#[cold]
+fn icmp_error(cx: &mut Cx, _flows: &mut FlowTable, _run: &mut Run, skb: Skb, error: &IcmpError) {
+    let known = match (cx.net.inet_protos.error_handler(error.protocol), error.protocol) {
+        (Some(handler), _) => handler(cx, error),
+        (None, IpProto::TCP) => false,
+        (None, IpProto::UDP) => udp::err(cx, error),
+        (None, _) => true,
+    };
+    let end = icmp::delivered(cx, skb, known);
+    cx.end(end);
 }

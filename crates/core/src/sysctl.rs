@@ -285,6 +285,14 @@ sysctls! {
         "Fragments of one sender between two of a datagram beyond which its first ones are given up; 0 sets no limit.";
     icmp_echo_ignore_all: bool = false, "net.ipv4.icmp_echo_ignore_all", 0 ..= 1, "switch",
         "Leaves ICMP echo requests unanswered.";
+    udp_mem: Triple = Triple { min: 575_802, default: 767_738, max: 1_151_604 }, "net.ipv4.udp_mem", 0 ..= INT_MAX, "pages",
+        "Memory of all UDP receive queues: the last number is the most that there may be; the others have no effect.";
+    udp_rmem_min: u32 = 4096, "net.ipv4.udp_rmem_min", 1 ..= INT_MAX, "bytes",
+        "What a UDP socket may hold when the memory of all is used up.";
+    udp_early_demux: bool = true, "net.ipv4.udp_early_demux", 0 ..= 1, "switch",
+        "Looks a datagram's socket up before its route: that of a connected one is remembered.";
+    igmp_max_memberships: u32 = 20, "net.ipv4.igmp_max_memberships", 0 ..= INT_MAX, "groups",
+        "Multicast groups that one socket may join.";
     neigh_unres_qlen_bytes: u32 = 212_992, "net.ipv4.neigh.default.unres_qlen_bytes", 0 ..= INT_MAX, "bytes",
         "Packets (by truesize) that wait for one unresolved neighbour.";
     somaxconn: u32 = 4096, "net.core.somaxconn", 0 ..= INT_MAX, "connections",
@@ -299,6 +307,10 @@ sysctls! {
         "Most packets of one poll of a Cpu's backlog.";
     gro_normal_batch: u32 = 8, "net.core.gro_normal_batch", 1 ..= INT_MAX, "segments",
         "Segments that GRO gathers before it hands its list up the path.";
+    rmem_default: u32 = 212_992, "net.core.rmem_default", 2304 ..= INT_MAX, "bytes",
+        "Receive buffer that a datagram socket starts with.";
+    wmem_default: u32 = 212_992, "net.core.wmem_default", 4608 ..= INT_MAX, "bytes",
+        "Send buffer that a datagram socket starts with.";
     rmem_max: u32 = 4_194_304, "net.core.rmem_max", 2304 ..= INT_MAX, "bytes",
         "Most that a socket may ask for as its receive buffer (it gets twice that).";
     wmem_max: u32 = 4_194_304, "net.core.wmem_max", 4608 ..= INT_MAX, "bytes",

@@ -4,7 +4,7 @@
 //!
 //! - [`Stack`] is built from devices, addresses, routes and Linux's sysctls ([`Stack::builder`]). Its softirqs run on
 //!   threads of their own, on the application's threads, or when it is polled ([`Mode`]).
-//! - [`net`] has `TcpListener` and `TcpStream` with the methods and errors of [`std::net`].
+//! - [`net`] has `TcpListener`, `TcpStream` and `UdpSocket` with the methods and errors of [`std::net`].
 //! - [`device`] has the devices: an in-memory cable ([`device::wire`]) and, on Linux, a TAP. Others implement
 //!   [`Device`].
 //! - [`clock`] is where time comes from. With a [`clock::ManualClock`] everything happens in virtual time: the same
@@ -15,7 +15,7 @@
 //! What became of a packet: [`Stack::ledger`] balances all packets by how they ended, [`Stack::snapshot`] and
 //! [`Stack::proc`] give the kernel's counters, and [`Stack::take_events`] the lives of chosen packets, event by event.
 //!
-//! Not supported as yet: IPv6, UDP sockets, selective acknowledgements, fragments, forwarding, a loopback interface.
+//! Not supported as yet: IPv6, selective acknowledgements, a loopback interface.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "pcap")]

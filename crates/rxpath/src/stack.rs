@@ -13,8 +13,8 @@ use rxpath_core::nic::{Device, Moderation};
 use rxpath_core::route::{Fib, RouteSpec};
 pub use rxpath_core::stack::Polled;
 use rxpath_core::stack::{
-    InterfaceConfig, InterfaceView, ListenerView, PoolView, SocketView, Stack as Core, StackConfig, SteeringChoice,
-    VlanConfig,
+    DatagramView, InterfaceConfig, InterfaceView, ListenerView, PoolView, SocketView, Stack as Core, StackConfig,
+    SteeringChoice, VlanConfig,
 };
 use rxpath_core::sysctl::{SysctlError, Sysctls};
 use rxpath_core::xdp::{Door, Program};
@@ -259,6 +259,11 @@ impl Stack {
         self.0.core.sockets(self.now())
     }
 
+    /// UDP sockets, as `ss -ua` shows them.
+    pub fn udp_sockets(&self) -> Vec<DatagramView> {
+        self.0.core.udp_sockets()
+    }
+
     /// The page pools, one per Cpu.
     pub fn pools(&self) -> Vec<PoolView> {
         self.0.core.pools()
@@ -308,6 +313,11 @@ impl ProcView<'_> {
     /// `/proc/net/tcp`.
     pub fn tcp(&self) -> String {
         self.0.core().proc_tcp(self.0.now())
+    }
+
+    /// `/proc/net/udp`.
+    pub fn udp(&self) -> String {
+        self.0.core().proc_udp()
     }
 
     /// `/proc/net/route`.

@@ -10,7 +10,7 @@ use crate::phase::Phase;
 use crate::reason::DropReason;
 use crate::time::Time;
 
-pub use args::{AckWhy, GroPass, LookupKind, MadeHow, OutputWhat, SlowWhy, TcpState};
+pub use args::{AckWhy, DatagramFound, GroPass, LookupKind, MadeHow, OutputWhat, SlowWhy, TcpState};
 
 /// Something that happened to a packet.
 ///
@@ -198,6 +198,14 @@ kinds! {
     /// The application released the socket and the segment was taken from the backlog. `a`, `b`: 0. `other`: none.
     SocketBacklogTaken Middle Socket "__release_sock";
 
+    /// UDP took it and found the header sound. `a`: ports, as [`ports_word`] makes it. `b`: payload bytes. `other`: none.
+    UdpRcv Middle Tcp "udp_rcv";
+    /// A datagram's socket was looked for. `a`: what was found, a [`DatagramFound`] as number. `b`: 0. `other`: none.
+    DatagramLookup Middle Tcp "__udp4_lib_lookup";
+    /// It was put on the receive queue of a datagram socket. `a`: payload bytes. `b`: the socket's receive memory
+    /// (truesize), this one included. `other`: none.
+    DatagramQueued Middle Socket "__skb_queue_tail";
+
     /// Header prediction held. `a`: payload bytes. `b`: 0. `other`: none.
     FastPath Middle Socket "tcp_rcv_established";
     /// The segment takes the slow path. `a`: why, a [`SlowWhy`] as number. `b`: payload bytes. `other`: none.
@@ -236,6 +244,9 @@ kinds! {
     /// **End** (delivered). The application read it to its end. `a`: bytes read now. `b`: with which of its reads of this
     /// socket, counted from 1. `other`: none.
     Recv End Recv "tcp_recvmsg";
+    /// **End** (delivered). The application read the datagram. `a`: bytes read; what its buffer had no room for is gone.
+    /// `b`: protocol number. `other`: none.
+    DatagramRecv End Recv "udp_recvmsg";
 
     /// It waits for the next hop's address. `a`: the next hop's IPv4 address. `b`: packets that wait, this one included.
     /// `other`: the ARP request that was sent, or none.
@@ -257,6 +268,9 @@ kinds! {
     Lost Middle Nic "the life ring";
 }
 
+/// Protocol number of UDP.
+const UDP: u32 = 17;
+
 impl Event {
     /// The phase that it belongs to; for a drop, that of its reason.
     pub fn phase(&self) -> Phase {
@@ -270,6 +284,7 @@ impl Event {
     pub fn function(&self) -> &'static str {
         match self.kind {
             EventKind::SlowPath if self.a == SlowWhy::State as u32 => "tcp_rcv_state_process",
+            EventKind::DatagramRecv if self.b != UDP => "raw_recvmsg",
             kind => kind.function(),
         }
     }
@@ -319,7 +334,7 @@ mod tests {
         assert_eq!(named(EventKind::birth), [Offered, Missed, OutputMade, Made, Cloned]);
         assert_eq!(
             named(EventKind::terminal),
-            [GroMerged, TapRead, Coalesced, Recv, Transmitted, Dropped, EventKind::Consumed]
+            [GroMerged, TapRead, Coalesced, Recv, DatagramRecv, Transmitted, Dropped, EventKind::Consumed]
         );
         assert_eq!(
             named(EventKind::aside),

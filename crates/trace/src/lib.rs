@@ -35,7 +35,7 @@ pub mod shard;
 mod time;
 
 pub use counters::{COUNTED, Counter, Counters, Group, Snapshot};
-pub use event::{AckWhy, Event, EventKind, GroPass, LookupKind, MadeHow, OutputWhat, SlowWhy, TcpState};
+pub use event::{AckWhy, DatagramFound, Event, EventKind, GroPass, LookupKind, MadeHow, OutputWhat, SlowWhy, TcpState};
 pub use filter::{Filter, FilterError, Flow};
 pub use ledger::{Consumed, Holder, Ledger, LedgerSnapshot};
 pub use lives::{Life, Names};

@@ -146,7 +146,7 @@ pub fn lost<'a>(events: impl IntoIterator<Item = &'a Event>) -> u64 {
 
 /// Who recorded an event: a Cpu, or an application's thread beside it.
 fn recorder(event: &Event) -> (u8, bool) {
-    (event.cpu, event.kind.phase() == Phase::Recv)
+    (event.cpu, event.phase() == Phase::Recv)
 }
 
 /// One packet's events in the order in which they happened.

@@ -8,6 +8,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const ECHO_REPLY: u8 = 0;
 /// Type: destination unreachable; the code says why.
 pub const DEST_UNREACHABLE: u8 = 3;
+/// Type: slow down (RFC 6633 retired it).
+pub const SOURCE_QUENCH: u8 = 4;
 /// Type: send it another way.
 pub const REDIRECT: u8 = 5;
 /// Type: send this back.
@@ -33,6 +35,12 @@ pub const PROHIBITED: u8 = 13;
 pub const REDIRECT_HOST: u8 = 1;
 /// Code of "time exceeded": the time to live, on the way.
 pub const TTL_EXCEEDED: u8 = 0;
+
+/// Whether messages of this type are errors about a packet, which they quote.
+#[inline]
+pub const fn is_error(kind: u8) -> bool {
+    matches!(kind, DEST_UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM)
+}
 
 /// The ICMP header: type, code, checksum and four bytes whose meaning depends on the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

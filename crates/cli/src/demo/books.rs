@@ -179,7 +179,11 @@ impl Sheet {
             entry("packets made to be sent", of(&[EventKind::OutputMade]), self.ledger.output()),
             entry("clones", of(&[EventKind::Cloned]), self.ledger.clones()),
             entry("packets made out of others", of(&[EventKind::Made]), self.ledger.made()),
-            entry("packets delivered", of(&[EventKind::Recv, EventKind::TapRead]), self.ledger.delivered()),
+            entry(
+                "packets delivered",
+                of(&[EventKind::Recv, EventKind::DatagramRecv, EventKind::TapRead]),
+                self.ledger.delivered(),
+            ),
             entry("packets transmitted", of(&[EventKind::Transmitted]), self.ledger.transmitted()),
         ];
         let consumptions = Consumed::ALL.into_iter();

@@ -6,7 +6,8 @@
 //! into the packet that was merged last, without making an [`Skb`]; [`Gro::flush`] lets go of what is held, at the end
 //! of a poll. The rules, which packets merge and what flushes, are those of Linux 6.18: `inet` screens IPv4, `segment`
 //! reads and verifies the TCP header, `held` compares and merges, `table` is the buckets; `flow` says what the frame that
-//! is expected looks like, and `streak` recognises it, which spares all of that.
+//! is expected looks like, and `streak` recognises it, which spares all of that. Datagrams are merged, by `udp`, where a
+//! socket asks for that.
 //!
 //! Mirrors `dev_gro_receive`, `inet_gro_receive`, `tcp4_gro_receive`, `tcp_gro_receive`, `skb_gro_receive`,
 //! `napi_gro_flush`, `napi_gro_complete`, `tcp4_gro_complete`.
@@ -28,6 +29,7 @@ mod streak;
 mod table;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 use rxpath_mem::{IpSummed, Skb, SkbQueue};
 use rxpath_trace::{EventKind, GroPass, Holder, PacketId, Time};
@@ -37,6 +39,7 @@ use self::held::Held;
 use self::inet::Screen;
 use self::segment::Segment;
 use self::table::{Spot, Table};
+use self::udp::UdpHolds;
 use crate::cx::Cx;
 
 /// The longest IPv4 packet that merging makes, in bytes (`gro_ipv4_max_size` is 65,536: the length stays below it).
@@ -48,6 +51,8 @@ const COPY_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Gro {
     table: Table,
+    /// Datagrams, where a socket asks for merged ones.
+    udp: UdpHolds,
     /// The packet that took a segment last: where a streak goes on.
     last: Option<Spot>,
     /// The flow of the merged packet that went last: the next burst often begins where that one ended.
@@ -63,12 +68,12 @@ impl Default for Gro {
 impl Gro {
     /// An empty one. All memory that it will ever use is allocated here, about 14 KiB.
     pub fn new() -> Gro {
-        Gro { table: Table::new(), last: None, recent: None }
+        Gro { table: Table::new(), udp: UdpHolds::default(), last: None, recent: None }
     }
 
-    /// Packets held, 0 to 64.
+    /// Packets held, 0 to 72.
     pub fn held(&self) -> usize {
-        self.table.len()
+        self.table.len() + self.udp.len()
     }
 
     /// `napi_gro_receive`: takes one packet from the driver. What is to go on through the stack, now and in this order,
@@ -95,6 +100,7 @@ impl Gro {
             _ => skb,
         };
         let segment = match inet::screen(&skb) {
+            Screen::Normal(GroPass::Protocol) if cx.udp.wants_merged() => return self.udp.receive(cx, skb, more, out),
             Screen::Normal(why) => return pass(cx, skb, why, out),
             Screen::Tcp(segment) => segment,
         };
@@ -219,6 +225,9 @@ impl Gro {
             while let Some(spot) = self.table.oldest(bucket, older_than) {
                 self.complete(cx, spot, out);
             }
+        }
+        if self.udp.len() > 0 {
+            self.udp.flush(cx, out);
         }
     }
 }

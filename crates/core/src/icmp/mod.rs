@@ -29,8 +29,8 @@ use rxpath_wire::{Addr, IpProto};
 
 pub use self::error::{link_failure, send_error, send_redirect};
 pub use self::limit::{LimitConfig, RateLimits};
-pub use self::receive::{IcmpError, rcv};
-use crate::cx::{Cx, End};
+pub use self::receive::{IcmpError, delivered, rcv};
+use crate::cx::{Cx, Fate};
 use crate::tx::IpFlow;
 
 /// Type: slow down (RFC 6633 retired it).
@@ -79,9 +79,9 @@ fn count_in(cx: &Cx, kind: u8) {
 }
 
 /// Drops a message as one in error.
-fn in_error(cx: &Cx, skb: Skb, reason: DropReason) -> End {
+fn in_error<T>(cx: &Cx, skb: Skb, reason: DropReason) -> Fate<T> {
     cx.count(Counter::IcmpInErrors);
-    End::Drop(skb, reason)
+    Fate::Drop(skb, reason)
 }
 
 /// Counts a message sent, by its type (`icmp_out_count`).

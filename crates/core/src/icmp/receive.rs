@@ -8,7 +8,7 @@ use rxpath_wire::{Addr, IcmpHeader, Ipv4Header, icmp as wire_icmp};
 use super::{
     ADDRESS_MASK_REPLY, ADDRESS_MASK_REQUEST, EXTENDED_ECHO, LAST_TYPE, SOURCE_QUENCH, count_in, in_error, reply,
 };
-use crate::cx::{Cx, End};
+use crate::cx::{Cx, End, Fate};
 use crate::route::AddrType;
 
 /// Highest code of "destination unreachable" (`NR_ICMP_UNREACH`).
@@ -25,6 +25,8 @@ pub struct IcmpError {
     pub code: u8,
     /// The last four bytes of the ICMP header: the next hop's MTU in the lower half, a gateway, or a pointer on top.
     pub info: u32,
+    /// The interface that the error came by.
+    pub ifindex: u16,
     /// Who sent the error.
     pub from: Addr,
     /// Source of the quoted packet: one of our addresses, or so the sender says.
@@ -37,8 +39,17 @@ pub struct IcmpError {
     pub transport: [u8; QUOTED_TRANSPORT],
 }
 
+impl IcmpError {
+    /// The packet was too long for a link on its way, and not to be cut.
+    pub fn needs_fragments(&self) -> bool {
+        (self.kind, self.code) == (wire_icmp::DEST_UNREACHABLE, wire_icmp::FRAGMENTATION_NEEDED)
+    }
+}
+
 /// `icmp_rcv`: a message whose data starts at the ICMP header.
-pub fn rcv(cx: &mut Cx, skb: Skb) -> End {
+///
+/// Passes on an error about a packet of ours, for its protocol: [`delivered`] ends it.
+pub fn rcv(cx: &mut Cx, skb: Skb) -> Fate<(Skb, IcmpError)> {
     cx.count(Counter::IcmpInMsgs);
     if skb.ip_summed != IpSummed::Unnecessary && !verify(&skb) {
         cx.count(Counter::IcmpInCsumErrors);
@@ -51,7 +62,7 @@ pub fn rcv(cx: &mut Cx, skb: Skb) -> End {
     cx.event(&skb, EventKind::IcmpRcv, u32::from(kind), u32::from(header.code()));
     count_in(cx, kind);
     if EXTENDED_ECHO.contains(&kind) {
-        return End::Consumed(skb, Consumed::Noted);
+        return Fate::Consumed(skb, Consumed::Noted);
     }
     if kind > LAST_TYPE {
         return in_error(cx, skb, DropReason::UnhandledProto);
@@ -66,16 +77,16 @@ pub fn rcv(cx: &mut Cx, skb: Skb) -> End {
         return in_error(cx, skb, DropReason::InvalidProto);
     }
     match kind {
-        wire_icmp::ECHO_REQUEST => reply::echo(cx, skb),
-        wire_icmp::TIMESTAMP_REQUEST => reply::timestamp(cx, skb),
+        wire_icmp::ECHO_REQUEST => reply::echo(cx, skb).into_fate(),
+        wire_icmp::TIMESTAMP_REQUEST => reply::timestamp(cx, skb).into_fate(),
         // No ping socket waits for it.
-        wire_icmp::ECHO_REPLY => End::Drop(skb, DropReason::NoSocket),
+        wire_icmp::ECHO_REPLY => Fate::Drop(skb, DropReason::NoSocket),
         wire_icmp::DEST_UNREACHABLE
         | SOURCE_QUENCH
         | wire_icmp::REDIRECT
         | wire_icmp::TIME_EXCEEDED
         | wire_icmp::PARAMETER_PROBLEM => error_received(cx, skb, header, from),
-        _ => End::Consumed(skb, Consumed::Noted),
+        _ => Fate::Consumed(skb, Consumed::Noted),
     }
 }
 
@@ -88,40 +99,46 @@ fn verify(skb: &Skb) -> bool {
 }
 
 /// `icmp_unreach`, `icmp_redirect`: an error about a packet that we sent, or so its quotation says.
-fn error_received(cx: &mut Cx, skb: Skb, header: IcmpHeader, from: Addr) -> End {
+fn error_received(cx: &mut Cx, skb: Skb, header: IcmpHeader, from: Addr) -> Fate<(Skb, IcmpError)> {
     let quotation = skb.data().get(IcmpHeader::LEN..).unwrap_or_default();
     let Some((inner, _)) = Ipv4Header::parse(quotation) else { return in_error(cx, skb, DropReason::NotSpecified) };
     if inner.ihl() < 5 && header.kind() != wire_icmp::REDIRECT {
         return in_error(cx, skb, DropReason::IpInhdr);
     }
-    let ignored = header.kind() == wire_icmp::DEST_UNREACHABLE && header.code() > LAST_UNREACHABLE_CODE;
-    if !ignored && !socket_deliver(cx, quotation_of(header, from, inner, quotation)) {
+    if header.kind() == wire_icmp::DEST_UNREACHABLE && header.code() > LAST_UNREACHABLE_CODE {
+        return Fate::Consumed(skb, Consumed::Noted);
+    }
+    match quotation_of(header, (from, skb.ifindex), inner, quotation) {
+        Some(error) => Fate::Pass((skb, error)),
+        None => delivered(cx, skb, false).into_fate(),
+    }
+}
+
+/// `icmp_socket_deliver`: the end of an error. `known`: somebody here sent the packet that it is about.
+pub fn delivered(cx: &mut Cx, skb: Skb, known: bool) -> End {
+    if !known {
         cx.count(Counter::IcmpInErrors);
     }
     End::Consumed(skb, Consumed::Noted)
 }
 
 /// What the quotation tells; None if it ends within the first bytes of the transport header.
-fn quotation_of(header: IcmpHeader, from: Addr, inner: &Ipv4Header, quotation: &[u8]) -> Option<IcmpError> {
+fn quotation_of(
+    header: IcmpHeader,
+    (from, ifindex): (Addr, u16),
+    inner: &Ipv4Header,
+    quotation: &[u8],
+) -> Option<IcmpError> {
     let transport = quotation.get(inner.header_len()..)?.first_chunk::<QUOTED_TRANSPORT>()?;
     Some(IcmpError {
         kind: header.kind(),
         code: header.code(),
         info: header.rest(),
+        ifindex,
         from,
         src: inner.src_addr(),
         dst: inner.dst_addr(),
         protocol: inner.protocol(),
         transport: *transport,
     })
-}
-
-/// `icmp_socket_deliver`: hands the error to the protocol of the quoted packet. False if it was cut too short or nobody
-/// knows of the packet; a protocol without a handler for errors has nothing to say.
-fn socket_deliver(cx: &mut Cx, error: Option<IcmpError>) -> bool {
-    let Some(error) = error else { return false };
-    match cx.net.inet_protos.error_handler(error.protocol) {
-        Some(handler) => handler(cx, &error),
-        None => true,
-    }
 }

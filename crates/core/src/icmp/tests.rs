@@ -117,7 +117,7 @@ fn a_message_in_several_pieces_is_summed_and_answered_over_all_of_them() {
         skb.transport_off = transport;
         let end = super::rcv(&mut rig, skb);
         let answered = matches!(end, crate::cx::Fate::Consumed(_, Consumed::Answered));
-        rig.end(end);
+        rig.end(end.split().expect_err("an end"));
         // The ICMP header must lie in one piece, as it does in what devices deliver.
         assert_eq!(answered, cut >= 42, "cut at {cut}");
         let sent = rig.sent();
@@ -203,7 +203,7 @@ fn a_checksum_that_the_device_verified_is_not_verified_again() {
     skb.ip_summed = IpSummed::Unnecessary;
     assert!(skb.pull(20));
     let end = super::rcv(&mut rig, skb);
-    rig.end(end);
+    rig.end(end.split().expect_err("an end"));
     assert_eq!(rig.sent().len(), 1);
 }
 
@@ -279,6 +279,7 @@ fn an_error_reaches_the_protocol_of_the_packet_that_it_quotes() {
             kind: 3,
             code: 4,
             info: 1_400,
+            ifindex: 1,
             from: Addr::from(PEER),
             src: Addr::from(ADDR),
             dst: Addr::from(PEER),
@@ -459,7 +460,7 @@ fn without_memory_a_request_stays_unanswered_and_says_so() {
         skb
     });
     assert!(matches!(end, crate::cx::Fate::Drop(_, DropReason::Nomem)));
-    rig.end(end);
+    rig.end(end.split().expect_err("an end"));
     assert_eq!(rig.counted()[Counter::IcmpOutErrors], 1);
     for slot in hoard {
         rig.pool.free(slot);

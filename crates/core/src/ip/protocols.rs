@@ -14,6 +14,8 @@ use crate::netns::ProtoHandler;
 pub enum Protocol {
     /// [`crate::tcp`] (`tcp_v4_rcv`).
     Tcp,
+    /// [`crate::udp`] (`udp_rcv`).
+    Udp,
     /// [`crate::icmp`] (`icmp_rcv`).
     Icmp,
     /// A handler from outside.
@@ -50,12 +52,12 @@ impl InetProtos {
         InetProtos { handlers: Box::new([None; 256]), errors: Box::new([None; 256]) }
     }
 
-    /// The table that a stack starts with: ICMP and TCP.
+    /// The table that a stack starts with: ICMP, TCP and UDP.
     pub fn builtin() -> InetProtos {
         let mut protos = InetProtos::new();
         protos.handlers[usize::from(IpProto::ICMP)] = Some(Protocol::Icmp);
         protos.handlers[usize::from(IpProto::TCP)] = Some(Protocol::Tcp);
-        protos.errors[usize::from(IpProto::TCP)] = Some(|_, _| false);
+        protos.handlers[usize::from(IpProto::UDP)] = Some(Protocol::Udp);
         protos
     }
 
@@ -78,7 +80,7 @@ impl InetProtos {
         Ok(())
     }
 
-    /// Who takes ICMP errors about packets of the protocol.
+    /// Who takes ICMP errors about packets of the protocol, if somebody said so.
     pub fn error_handler(&self, number: u8) -> Option<ErrorHandler> {
         self.errors[usize::from(number)]
     }

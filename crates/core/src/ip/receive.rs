@@ -153,9 +153,10 @@ fn record(cx: &mut Cx, skb: &Skb, total_len: usize) {
     cx.record(skb.id, EventKind::Addresses, src, dst, PacketId::NONE);
 }
 
-/// `ip_rcv_finish`: where the packet belongs, and its options. With a way on it is for another host.
+/// `ip_rcv_finish`: where the packet belongs, and its options. With a way on it is for another host. `early_demux` says
+/// whether a socket remembers that it is for this host; it is asked only where there is something to be spared.
 #[inline(always)]
-pub fn rcv_finish(cx: &mut Cx, skb: Skb) -> Fate<(Skb, Option<Forward>)> {
+pub fn rcv_finish(cx: &mut Cx, skb: Skb, early_demux: EarlyDemux) -> Fate<(Skb, Option<Forward>)> {
     let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return Fate::Drop(skb, DropReason::IpInhdr) };
     let (src, dst) = (u32::from(header.src()), u32::from(header.dst()));
     let fib = &cx.net.fib;
@@ -170,7 +171,7 @@ pub fn rcv_finish(cx: &mut Cx, skb: Skb) -> Fate<(Skb, Option<Forward>)> {
         cx.event(&skb, EventKind::RouteLocal, InputRoute::Local.number(), 0);
         return Fate::Pass((skb, None));
     }
-    rcv_finish_slow(cx, skb)
+    rcv_finish_slow(cx, skb, early_demux)
 }
 
 /// Whether an address, as a word in host order, may be a source without a further look: class A to C, not 0/8 or 127/8.
@@ -180,8 +181,15 @@ fn is_plain_source(src: u32) -> bool {
     net.wrapping_sub(1) < 223 && net != 127
 }
 
+/// Whether a packet is of a socket that remembers where such packets belong: here.
+pub type EarlyDemux = fn(&mut Cx, &Skb) -> bool;
+
 #[cold]
-fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Option<Forward>)> {
+fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb, early_demux: EarlyDemux) -> Fate<(Skb, Option<Forward>)> {
+    if early_demux(cx, &skb) {
+        cx.event(&skb, EventKind::RouteLocal, InputRoute::Local.number(), 1);
+        return Fate::Pass((skb, None));
+    }
     let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return Fate::Drop(skb, DropReason::IpInhdr) };
     let (src, dst, ihl) = (header.src_addr(), header.dst_addr(), header.ihl());
     let place = route::input(&cx.net, skb.ifindex, src, dst);

@@ -267,10 +267,10 @@ fn a_registered_protocol_gets_its_packets() {
     }
     let mut rig = Rig::new();
     rig.reconfigure(|net| {
-        net.inet_protos.register(17, handler).expect("a free number");
-        assert!(net.inet_protos.register(17, handler).is_err() && net.inet_protos.register(6, handler).is_err());
+        net.inet_protos.register(200, handler).expect("a free number");
+        assert!(net.inet_protos.register(200, handler).is_err() && net.inet_protos.register(6, handler).is_err());
     });
-    assert_eq!(rig.receive(&frames::ip(17, b"datagram").frame()), Ended::Consumed(Consumed::Noted));
+    assert_eq!(rig.receive(&frames::ip(200, b"datagram").frame()), Ended::Consumed(Consumed::Noted));
     assert_eq!(rig.counted()[Counter::IpInDelivers], 1);
     assert!(InetProtos::new().lookup(6).is_none() && InetProtos::new().error_handler(6).is_none());
     let listed = format!("{:?}", InetProtos::default());

@@ -10,6 +10,7 @@ use super::arp_out;
 use super::entry::{Entry, Send, Timed};
 use super::table::Key;
 use crate::cx::Cx;
+use crate::route::AddrType;
 use crate::tx;
 
 /// `neigh_resolve_output`: sends an IP packet to `nexthop` by interface `ifindex`, at once or when the hardware address is
@@ -24,6 +25,10 @@ pub fn resolve_output(cx: &mut Cx, skb: Skb, ifindex: u16, nexthop: Addr, confir
         return None;
     }
     let table = Arc::clone(&cx.neigh);
+    if let Some(mac) = group_mac(cx, nexthop) {
+        send_to(cx, skb, ifindex, mac);
+        return Some((mac, table.generation()));
+    }
     let Some(mut locked) = table.lock_or_make((ifindex, nexthop), cx.now) else {
         cx.drop_skb(skb, DropReason::NeighCreatefail);
         return None;
@@ -46,6 +51,18 @@ pub fn resolve_output(cx: &mut Cx, skb: Skb, ifindex: u16, nexthop: Addr, confir
             }
             None
         }
+    }
+}
+
+/// `arp_mc_map`: the address of a group (RFC 1112 section 6.4) or of all stations, which nobody needs to be asked for.
+fn group_mac(cx: &Cx, nexthop: Addr) -> Option<MacAddr> {
+    match cx.net.fib.addr_type(nexthop) {
+        AddrType::Multicast => {
+            let [_, a, b, c] = nexthop.v4()?.octets();
+            Some(MacAddr([0x01, 0x00, 0x5e, a & 0x7f, b, c]))
+        }
+        AddrType::Broadcast => Some(MacAddr::BROADCAST),
+        AddrType::Unicast | AddrType::Local | AddrType::Unspecified => None,
     }
 }
 

@@ -10,8 +10,8 @@ use super::kind::RouteKind;
 use super::table::Hop;
 use crate::netns::NetConfig;
 
-/// All hosts on the link (RFC 1112): the one group that every host is in.
-const ALL_HOSTS: Addr = Addr::from_v4([224, 0, 0, 1]);
+/// The groups of a link (224.0.0/24), to which a host without an address may speak.
+const LINK_GROUPS: [u8; 3] = [224, 0, 0];
 
 /// Where a received packet belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +188,7 @@ fn way_on(net: &NetConfig, ifindex: u16, src: Addr, dst: u32, hop: Hop) -> Forwa
 
 /// `ip_route_input_mc`.
 fn multicast(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<InputRoute, Reject> {
-    if dst != ALL_HOSTS {
+    if !dst.v4().is_some_and(|group| net.groups.joined(ifindex, group)) {
         return Err(Reject::NotJoined);
     }
     if src.is_multicast() || src == fib::LIMITED_BROADCAST {
@@ -197,9 +197,10 @@ fn multicast(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
     if fib::is_loopback(src) && !net.fib.policy().route_localnet {
         return Err(Reject::LocalNet);
     }
-    // 224.0.0.1 is a group of the link (224.0.0/24), where a host without an address may speak.
     if !src.is_unspecified() {
         validate_source(net, ifindex, src)?;
+    } else if dst.v4().is_none_or(|group| group.octets()[..3] != LINK_GROUPS) {
+        return Err(Reject::InvalidSource);
     }
     Ok(InputRoute::Multicast)
 }

@@ -13,12 +13,16 @@
 //! | `table` | the routes of IPv4, by prefix: what a writer needs |
 //! | `trie` | the same, as readers find them |
 //! | `input` | the decision over a received packet |
+//! | `datagram` | ways to groups and to all hosts of a link |
+//! | `groups` | the multicast groups that this host is in |
 //!
 //! There is no loopback interface: a way to one of this host's own addresses is [`RouteError::Local`].
 //!
 //! Neighbours: [`crate::ip`], [`crate::neigh`], [`crate::icmp`], [`crate::tcp`] ask. Nothing here panics on received bytes.
 
+mod datagram;
 mod fib;
+mod groups;
 mod input;
 mod kind;
 mod table;
@@ -33,7 +37,9 @@ use std::io;
 
 use rxpath_wire::{Addr, MacAddr};
 
+pub use self::datagram::{Reach, output_datagram};
 pub use self::fib::{AddrType, Fib, FibEntry, FibError, FibRoute, Policy, RouteSpec, RpFilter};
+pub use self::groups::Groups;
 pub use self::input::{Forward, InputRoute, Reject, input};
 pub use self::kind::RouteKind;
 pub use self::table::Hop;

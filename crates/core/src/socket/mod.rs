@@ -4,6 +4,8 @@
 //! reads in steps ([`recv`]): own the socket, take and account for what will be copied, release, copy.
 
 pub mod bind;
+pub mod datagram;
+mod icmp_error;
 pub mod listener;
 pub mod recv;
 pub mod send;
@@ -20,6 +22,8 @@ use rxpath_wire::Tuple;
 use crate::tcp::TcpSock;
 
 pub use bind::BindTable;
+pub use datagram::{Datagrams, NoDatagram, Refused};
+pub use icmp_error::ErrorMeans;
 pub use listener::{AcceptQueue, Listener, ListenerCache, ListenerMap, Listeners};
 pub use recv::{Nothing, ReadOf, Taken};
 pub use send::WriteStep;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Listener, Sock};
+use super::{Listener, Sock, WaitQueue};
 use crate::demux::tap::Tap;
 
 /// Whom to wake when the locks are released.
@@ -12,6 +12,7 @@ pub struct Wakeups {
     writers: Vec<Arc<Sock>>,
     acceptors: Vec<Arc<Listener>>,
     taps: Vec<Arc<Tap>>,
+    queues: Vec<Arc<WaitQueue>>,
 }
 
 impl Wakeups {
@@ -35,9 +36,15 @@ impl Wakeups {
         self.taps.push(Arc::clone(tap));
     }
 
+    /// Those who wait at a datagram socket.
+    pub fn queue(&mut self, queue: &Arc<WaitQueue>) {
+        self.queues.push(Arc::clone(queue));
+    }
+
     /// True if nobody is to be woken.
     pub fn is_empty(&self) -> bool {
-        self.readers.is_empty() && self.writers.is_empty() && self.acceptors.is_empty() && self.taps.is_empty()
+        let sockets = self.readers.is_empty() && self.writers.is_empty() && self.acceptors.is_empty();
+        sockets && self.taps.is_empty() && self.queues.is_empty()
     }
 
     /// Wakes them all.
@@ -53,6 +60,9 @@ impl Wakeups {
         }
         for tap in self.taps.drain(..) {
             tap.wake();
+        }
+        for queue in self.queues.drain(..) {
+            queue.wake_all();
         }
     }
 }

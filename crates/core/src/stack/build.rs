@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
-use rxpath_mem::{PagePool, PoolConfig, rx_ring};
+use rxpath_mem::{PagePool, PoolConfig, SkbQueue, rx_ring};
 use rxpath_trace::{Counters, Ledger, LifeReader, PacketId, Selector};
 use rxpath_wire::{EtherType, FlowHasher, MacAddr, Toeplitz};
 
@@ -25,6 +25,7 @@ use crate::route::{Fib, FibError, Policy, RouteSpec};
 use crate::socket::{BindTable, FlowTable, ListenerCache, Listeners, WaitQueue, Wakeups};
 use crate::sysctl::Sysctls;
 use crate::tx::Outbox;
+use crate::udp::UdpTable;
 
 /// How a multi-queue device is told to spread flows.
 #[derive(Clone, Debug, Default)]
@@ -263,6 +264,7 @@ impl Stack {
             bells,
         });
         let binds = Arc::new(BindTable::default());
+        let udp = Arc::new(UdpTable::default());
         let listeners = Arc::new(Listeners::default());
         let neigh = Arc::new(NeighTable::new(rng.next_u64()));
         let frags = Arc::new(FragTable::new(config.pool.slots / 4));
@@ -282,10 +284,13 @@ impl Stack {
                 net: Arc::clone(&net),
                 listeners: ListenerCache::of(Arc::clone(&listeners)),
                 binds: Arc::clone(&binds),
+                udp: Arc::clone(&udp),
+                udp_memo: Default::default(),
                 neigh: Arc::clone(&neigh),
                 frags: Arc::clone(&frags),
                 outbox: Outbox::new(),
                 wakeups: Wakeups::default(),
+                looped: SkbQueue::new(),
                 redirected: Vec::new(),
                 reassembled: Vec::new(),
                 orphans: Vec::new(),
@@ -319,11 +324,14 @@ impl Stack {
             listeners,
             generation: AtomicU64::new(0),
             binds,
+            udp,
+            sockets: AtomicU64::new(0),
             neigh,
             frags,
             taps: Mutex::default(),
             others,
             user_life: Mutex::new(user_life),
+            user_ledger: Ledger::new(),
             lives: Mutex::new(lives),
             rings,
             down: AtomicBool::new(false),
@@ -402,6 +410,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
         strangers: Strangers::default(),
         xdp_generic: false,
         icmp_limits: Arc::default(),
+        groups: Arc::default(),
     })
 }
 

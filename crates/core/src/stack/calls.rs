@@ -10,7 +10,7 @@ use rxpath_mem::{OwnedSoftirq, Returns};
 use rxpath_trace::{Counter, Event, EventKind, PacketId, Time};
 use rxpath_wire::{Addr, MacAddr};
 
-use super::{Stack, lock};
+use super::{CpuCell, Mail, Stack, lock};
 use crate::cx::{Cx, Rng};
 use crate::neigh;
 use crate::nic::owner_cpu;
@@ -293,18 +293,19 @@ impl Stack {
     fn leave_mail(&self, sock: &Arc<Sock>, requests: u8) {
         let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) else { return };
         if sock.post(requests) {
-            let full = {
-                let mut mailbox = lock(&cell.mailbox);
-                mailbox.push_back(Arc::clone(sock));
-                cell.mail.store(true, Ordering::Release);
-                mailbox.len() > super::MAILBOX_LIMIT
-            };
-            // Either we get the token, or its holder sees the mail when it has let go.
-            fence(Ordering::SeqCst);
-            if full {
-                // The owner does not keep up: wait for it, so that the mailbox stays bounded.
-                drop(lock(&cell.token));
-            }
+            put_mail(cell, Mail::Tcp(Arc::clone(sock)));
+        }
+    }
+
+    /// Posts what a datagram socket asks for, unless it is posted already, and carries it out at once if nobody holds the
+    /// Cpu's token.
+    pub(super) fn kick_mail(&self, cpu: u16, mail: Option<Mail>, now: Time) {
+        let Some(cell) = self.0.cpus.get(usize::from(cpu)) else { return };
+        if let Some(mail) = mail {
+            put_mail(cell, mail);
+        }
+        if !self.serve_mail(cpu, now) {
+            self.0.others.bells[usize::from(cpu)].ring();
         }
     }
 
@@ -330,6 +331,21 @@ impl Stack {
                 return true;
             }
         }
+    }
+}
+
+fn put_mail(cell: &CpuCell, mail: Mail) {
+    let full = {
+        let mut mailbox = lock(&cell.mailbox);
+        mailbox.push_back(mail);
+        cell.mail.store(true, Ordering::Release);
+        mailbox.len() > super::MAILBOX_LIMIT
+    };
+    // Either we get the token, or its holder sees the mail when it has let go.
+    fence(Ordering::SeqCst);
+    if full {
+        // The owner does not keep up: wait for it, so that the mailbox stays bounded.
+        drop(lock(&cell.token));
     }
 }
 

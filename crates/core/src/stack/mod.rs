@@ -9,6 +9,7 @@
 
 mod build;
 pub mod calls;
+pub mod datagrams;
 mod packet;
 pub mod views;
 
@@ -21,8 +22,9 @@ use rxpath_trace::{Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, 
 
 pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice, VlanConfig};
 pub use calls::{ConnectError, ListenError, RecvError};
+pub use datagrams::{BindOptions, GroupError, Received, SendError};
 pub use packet::{Outgoing, PacketError};
-pub use views::{InterfaceView, ListenerView, PoolView, RingView, SocketView};
+pub use views::{DatagramView, InterfaceView, ListenerView, PoolView, RingView, SocketView};
 
 use crate::cx::Cx;
 use crate::demux::stats::DevShard;
@@ -31,9 +33,11 @@ use crate::napi::{Neighbours, Ran, Softirq};
 use crate::neigh::{self, NeighTable};
 use crate::netns::{Interface, NetConfig};
 use crate::nic::{IrqLine, Readiness};
+use crate::path;
 use crate::route::Fib;
 use crate::socket::{BindTable, FlowId, FlowTable, Listeners, Sock, WaitQueue};
-use crate::{icmp, tcp, tx};
+use crate::udp::{UdpSock, UdpTable};
+use crate::{icmp, tcp, tx, udp};
 
 /// Requests that may wait in a mailbox before whoever posts carries them out himself.
 const MAILBOX_LIMIT: usize = 4_096;
@@ -53,12 +57,17 @@ struct Shared {
     /// Grows when the configuration changes: tells a Cpu to load it again.
     generation: AtomicU64,
     binds: Arc<BindTable>,
+    udp: Arc<UdpTable>,
+    /// Datagram sockets that were ever made.
+    sockets: AtomicU64,
     neigh: Arc<NeighTable>,
     frags: Arc<FragTable>,
     /// Packet sockets.
     taps: Mutex<packet::Taps>,
     others: Arc<Neighbours>,
     user_life: Mutex<LifeShard>,
+    /// Packets that readers dropped: several writers.
+    user_ledger: Ledger,
     lives: Mutex<LifeReader>,
     rings: Vec<(u16, u16, Arc<RingStats>, IrqLine)>,
     down: AtomicBool,
@@ -72,10 +81,16 @@ struct Shared {
     rcvbuf_max: AtomicU32,
 }
 
+/// A socket with requests for its Cpu.
+enum Mail {
+    Tcp(Arc<Sock>),
+    Udp(Arc<UdpSock>),
+}
+
 /// A Cpu and what others may do with it.
 struct CpuCell {
     token: Mutex<Cpu>,
-    mailbox: Mutex<VecDeque<Arc<Sock>>>,
+    mailbox: Mutex<VecDeque<Mail>>,
     mail: AtomicBool,
     /// Until when its softirq thread sleeps, unless it is rung: `u64::MAX` for who made no promise.
     asleep_until: AtomicU64,
@@ -194,6 +209,9 @@ impl Stack {
             reset_orphan(&sock);
             tcp::serve(&mut cpu.cx, &mut cpu.flows, sock);
         }
+        if !cpu.cx.looped.is_empty() {
+            path::looped(&mut cpu.cx, &mut cpu.flows);
+        }
         cpu.softirq.transmit(&mut cpu.cx);
         debug_assert!(
             cpu.cx.ledger.snapshot().out_by() == 0,
@@ -285,6 +303,7 @@ impl Stack {
     pub fn ledger(&self) -> LedgerSnapshot {
         let mut sum = LedgerSnapshot::default();
         let waiting = Ledger::new();
+        sum = sum + self.0.user_ledger.snapshot();
         for cell in &self.0.cpus {
             sum = sum + cell.ledger.snapshot();
             let read = cell.read.load(Ordering::Relaxed);
@@ -347,6 +366,7 @@ impl Stack {
                     calls::abort_flow(&mut cpu.cx, &mut cpu.flows, id);
                 }
             }
+            close_datagram_sockets(&mut cpu.cx);
             cpu.softirq.purge(&mut cpu.cx);
             neigh::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
             ip::defrag::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
@@ -372,6 +392,7 @@ impl Drop for Shared {
             for id in cpu.flows.ids() {
                 calls::abort_flow(&mut cpu.cx, &mut cpu.flows, id);
             }
+            close_datagram_sockets(&mut cpu.cx);
             cpu.softirq.purge(&mut cpu.cx);
             neigh::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
             ip::defrag::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
@@ -390,8 +411,26 @@ fn drain_mailbox(cell: &CpuCell, cpu: &mut Cpu) {
             }
             next
         };
-        let Some(sock) = next else { return };
-        tcp::serve(&mut cpu.cx, &mut cpu.flows, sock);
+        match next {
+            Some(Mail::Tcp(sock)) => tcp::serve(&mut cpu.cx, &mut cpu.flows, sock),
+            Some(Mail::Udp(sock)) => udp::serve(&mut cpu.cx, &sock),
+            None => return,
+        }
+    }
+}
+
+/// Ends what the datagram sockets that this Cpu sends for hold: the stack goes.
+fn close_datagram_sockets(cx: &mut Cx) {
+    cx.udp_memo.forget();
+    while let Some(skb) = cx.looped.pop_front() {
+        cx.release(Holder::CpuBacklog);
+        cx.drop_skb(skb, rxpath_trace::DropReason::QueuePurge);
+    }
+    let cpu = cx.cpu;
+    for sock in cx.udp.all().into_iter().filter(|sock| sock.cpu == cpu) {
+        udp::close(cx, &sock);
+        cx.wakeups.queue(&sock.rx.wait);
+        cx.wakeups.queue(&sock.send_wait);
     }
 }
 

@@ -1,16 +1,19 @@
 //! Looking into a running stack: `/proc` texts, sockets, interfaces.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rxpath_mem::PoolStats;
-use rxpath_trace::proc::{self, Conn, DevRow, SockStat, SoftnetRow, TcpRow, TcpTimer};
+use rxpath_trace::proc::{self, Conn, DatagramRow, DevRow, SockStat, SoftnetRow, TcpRow, TcpTimer};
 use rxpath_trace::{TcpState, Time};
+use rxpath_wire::Addr;
 
 use super::{Cpu, Stack, lock};
 use crate::demux::stats::{DevStat, DevStats};
 use crate::route::{FibRoute, RouteKind};
 use crate::socket::{FlowEntry, Sock};
 use crate::tcp::{Request, TcpSock, TimeWait};
+use crate::udp::UdpSock;
 
 /// An interface with its statistics.
 #[derive(Clone, Debug)]
@@ -51,6 +54,15 @@ pub struct SocketView {
     pub cpu: u16,
     /// Segments that the socket dropped (`sk_drops`, the `d` of `ss -m`); 0 for what is no full socket.
     pub drops: u32,
+}
+
+/// A datagram socket as `ss -u` shows it.
+#[derive(Clone, Debug)]
+pub struct DatagramView {
+    /// The row of `/proc/net/udp`.
+    pub row: DatagramRow,
+    /// The Cpu that sends for it.
+    pub cpu: u16,
 }
 
 /// The page pool of one Cpu.
@@ -146,6 +158,34 @@ impl Stack {
         proc::tcp(&rows)
     }
 
+    /// UDP sockets, by port.
+    pub fn udp_sockets(&self) -> Vec<DatagramView> {
+        let view = |sock: Arc<UdpSock>| {
+            let binding = sock.binding();
+            let (remote, port) = binding.remote.unwrap_or((Addr::UNSPECIFIED_V4, 0));
+            let row = DatagramRow {
+                local: SocketAddr::new(binding.local.to_ip(), binding.port),
+                remote: SocketAddr::new(remote.to_ip(), port),
+                connected: binding.remote.is_some(),
+                tx_queue: sock.wmem(),
+                rx_queue: sock.rx.rmem(),
+                uid: 0,
+                inode: 0,
+                refs: 2,
+                cookie: sock.number,
+                drops: sock.rx.drops(),
+            };
+            DatagramView { row, cpu: sock.cpu }
+        };
+        self.0.udp.all().into_iter().map(view).collect()
+    }
+
+    /// `/proc/net/udp`.
+    pub fn proc_udp(&self) -> String {
+        let rows: Vec<DatagramRow> = self.udp_sockets().into_iter().map(|view| view.row).collect();
+        proc::udp(&rows)
+    }
+
     /// `/proc/net/sockstat`.
     pub fn proc_sockstat(&self) -> String {
         let mut stat = SockStat::default();
@@ -168,7 +208,9 @@ impl Stack {
                 }
             }
         }
-        stat.sockets_used = stat.tcp_inuse;
+        stat.udp_inuse = self.0.udp.len() as u64;
+        stat.udp_mem = self.0.udp.memory.pages();
+        stat.sockets_used = stat.tcp_inuse + stat.udp_inuse;
         stat.frag_inuse = self.0.frags.datagrams() as u64;
         stat.frag_memory = self.0.frags.memory();
         proc::sockstat(&stat)

@@ -7,7 +7,9 @@ use rxpath_mem::{IpSummed, OwnedSoftirq, PktType, Skb, SkbQueue};
 use rxpath_trace::event::ports_word;
 use rxpath_trace::{AckWhy, Counter, DropReason, EventKind, LookupKind, PacketId, Time};
 use rxpath_wire::frame::flow_of_ipv4;
-use rxpath_wire::{Addr, EtherType, FlowHasher, IpProto, Ipv4Header, TcpHeader, Tuple, VlanTag};
+use rxpath_wire::{
+    Addr, EtherType, FlowHasher, IcmpHeader, IpProto, Ipv4Header, TcpHeader, Tuple, VlanTag, icmp as wire_icmp,
+};
 
 use super::listen::{self, Checked};
 use super::streak::{Source, Taken};
@@ -116,7 +118,14 @@ fn sum_of_fragments(skb: &Skb) -> u16 {
     sum
 }
 
-/// What names the flow of an IPv4 TCP packet, as it stands in the packet: cheap to read and to compare.
+/// Protocols whose header begins with two ports.
+#[inline(always)]
+fn has_ports(protocol: u8) -> bool {
+    protocol == IpProto::TCP || protocol == IpProto::UDP
+}
+
+/// What names the flow of an IPv4 packet of TCP or UDP, as it stands in the packet: cheap to read and to compare. An ICMP
+/// error is of the flow that it is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowKey {
     /// Source and destination address.
@@ -126,8 +135,7 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// The key of a packet whose data begins at the IP header, or at VLAN tags; None for anything but an unfragmented TCP
-    /// segment.
+    /// The key of a packet whose data begins at the IP header, or at VLAN tags; None for fragments and other protocols.
     #[inline(always)]
     pub fn of(skb: &Skb) -> Option<FlowKey> {
         if skb.protocol != EtherType::IPV4 {
@@ -136,7 +144,7 @@ impl FlowKey {
         let data = skb.data();
         let fixed = data.first_chunk::<24>()?;
         let fragmented = (fixed[6] & 0x3f) | fixed[7] != 0;
-        if fixed[0] != 0x45 || fixed[9] != IpProto::TCP || fragmented {
+        if fixed[0] != 0x45 || !has_ports(fixed[9]) || fragmented {
             return FlowKey::of_unusual(data);
         }
         let (addrs, ports) = (fixed[12..20].try_into().ok()?, fixed[20..24].try_into().ok()?);
@@ -160,12 +168,37 @@ impl FlowKey {
     /// IP options in front of the ports.
     #[cold]
     fn of_unusual(packet: &[u8]) -> Option<FlowKey> {
-        let flow = flow_of_ipv4(packet).filter(|flow| flow.proto == IpProto::TCP && !flow.is_fragment)?;
+        let flow = flow_of_ipv4(packet).filter(|flow| !flow.is_fragment)?;
+        if flow.proto == IpProto::ICMP {
+            return FlowKey::of_quotation(packet);
+        }
+        if !has_ports(flow.proto) {
+            return None;
+        }
         let mut key = FlowKey::default();
         key.addrs[..4].copy_from_slice(&flow.src.v4()?.octets());
         key.addrs[4..].copy_from_slice(&flow.dst.v4()?.octets());
         key.ports[..2].copy_from_slice(&flow.sport.to_be_bytes());
         key.ports[2..].copy_from_slice(&flow.dport.to_be_bytes());
+        Some(key)
+    }
+
+    /// The flow of a packet of ours that an ICMP error quotes, as its peer's packets name it.
+    fn of_quotation(packet: &[u8]) -> Option<FlowKey> {
+        let (ip, _) = Ipv4Header::parse(packet)?;
+        let (header, quoted) = IcmpHeader::parse(packet.get(ip.header_len()..)?)?;
+        if !wire_icmp::is_error(header.kind()) {
+            return None;
+        }
+        let (inner, _) = Ipv4Header::parse(quoted)?;
+        let ports = quoted.get(inner.header_len()..)?.first_chunk::<4>()?;
+        if !has_ports(inner.protocol()) || inner.fragment_offset() != 0 {
+            return None;
+        }
+        let [a, b, c, d] = *ports;
+        let mut key = FlowKey { addrs: [0; 8], ports: [c, d, a, b] };
+        key.addrs[..4].copy_from_slice(&inner.dst().octets());
+        key.addrs[4..].copy_from_slice(&inner.src().octets());
         Some(key)
     }
 

@@ -254,6 +254,20 @@ pub enum SockError {
     Unreachable,
     /// The connection was aborted here (`ECONNABORTED`).
     Aborted,
+    /// No route to the peer's network (`ENETUNREACH`).
+    NetUnreachable,
+    /// The peer does not know the protocol (`ENOPROTOOPT`).
+    NoProtocol,
+    /// The peer is down (`EHOSTDOWN`).
+    HostDown,
+    /// The peer is cut off from its network (`ENONET`).
+    NoNet,
+    /// A header of ours made no sense to somebody (`EPROTO`).
+    Protocol,
+    /// The datagram was too long for the way (`EMSGSIZE`).
+    MsgSize,
+    /// The source route does not lead there (`EOPNOTSUPP`).
+    NotSupported,
 }
 
 impl SockError {
@@ -266,6 +280,32 @@ impl SockError {
             SockError::TimedOut => io::ErrorKind::TimedOut,
             SockError::Unreachable => io::ErrorKind::HostUnreachable,
             SockError::Aborted => io::ErrorKind::ConnectionAborted,
+            SockError::NetUnreachable => io::ErrorKind::NetworkUnreachable,
+            SockError::NotSupported => io::ErrorKind::Unsupported,
+            SockError::NoProtocol
+            | SockError::HostDown
+            | SockError::NoNet
+            | SockError::Protocol
+            | SockError::MsgSize => io::ErrorKind::Other,
+        }
+    }
+
+    /// Linux's number of it (`errno`).
+    pub fn errno(self) -> i32 {
+        match self {
+            SockError::BrokenPipe => 32,
+            SockError::NoNet => 64,
+            SockError::Protocol => 71,
+            SockError::MsgSize => 90,
+            SockError::NoProtocol => 92,
+            SockError::NotSupported => 95,
+            SockError::NetUnreachable => 101,
+            SockError::Aborted => 103,
+            SockError::Reset => 104,
+            SockError::TimedOut => 110,
+            SockError::Refused => 111,
+            SockError::HostDown => 112,
+            SockError::Unreachable => 113,
         }
     }
 }

@@ -15,7 +15,7 @@ use rxpath_trace::{
     Consumed, Counter, Counters, DropReason, Event, Ledger, LedgerSnapshot, LifeReader, PacketId, Selector, Snapshot,
     Time,
 };
-use rxpath_wire::{Addr, FlowHasher, MacAddr};
+use rxpath_wire::{Addr, FlowHasher, IpProto, MacAddr};
 
 use crate::cx::{Cx, End, Fate, IdSource, Rng};
 use crate::demux::stats::{DevShard, DevStat};
@@ -28,7 +28,7 @@ use crate::nic::{DeviceQueue, Features, TruesizeModel, Xmit};
 use crate::route::{Fib, Policy, RouteSpec};
 use crate::sysctl::Sysctls;
 use crate::tx::{self, Devices, Outbox};
-use crate::{icmp, neigh, netfilter};
+use crate::{icmp, neigh, netfilter, udp};
 
 /// Hardware address of the stack under test.
 pub(crate) const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -69,6 +69,7 @@ pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec], policy: Poli
         inet_protos: InetProtos::builtin(),
         sysctl: Sysctls::default(),
         icmp_limits: Arc::default(),
+        groups: Arc::default(),
         hasher: FlowHasher::new(1, 2),
         secret: FlowHasher::new(3, 4),
         cpus: 1,
@@ -92,10 +93,13 @@ pub(crate) fn cx() -> Cx {
         net: Arc::new(net(vec![interface()], &[], Policy::default())),
         listeners: crate::socket::ListenerCache::default(),
         binds: Arc::default(),
+        udp: Arc::default(),
+        udp_memo: Default::default(),
         neigh: Arc::new(NeighTable::new(1)),
         frags: Arc::new(FragTable::new(128)),
         outbox: Outbox::new(),
         wakeups: Default::default(),
+        looped: Default::default(),
         redirected: Vec::new(),
         reassembled: Vec::new(),
         orphans: Vec::new(),
@@ -225,7 +229,7 @@ impl Rig {
         }
         let skb = room!(ip::rcv(cx, skb));
         let skb = room!(netfilter::hook(cx, HookPoint::PreRouting, skb));
-        let (skb, way_on) = room!(ip::rcv_finish(cx, skb));
+        let (skb, way_on) = room!(ip::rcv_finish(cx, skb, udp::early_demux));
         if let Some(way) = way_on {
             let skb = room!(ip::forward(cx, skb, &way));
             let skb = room!(netfilter::hook(cx, HookPoint::Forward, skb));
@@ -237,7 +241,19 @@ impl Rig {
         let (skb, protocol) = room!(ip::local_deliver_finish(cx, skb));
         match protocol {
             Protocol::Tcp => End::Consumed(skb, Consumed::AckOnly),
-            Protocol::Icmp => icmp::rcv(cx, skb),
+            Protocol::Udp => udp::rcv(cx, skb),
+            Protocol::Icmp => {
+                let (skb, error) = room!(icmp::rcv(cx, skb));
+                let known = match cx.net.inet_protos.error_handler(error.protocol) {
+                    Some(handler) => handler(cx, &error),
+                    None => match error.protocol {
+                        IpProto::TCP => false,
+                        IpProto::UDP => udp::err(cx, &error),
+                        _ => true,
+                    },
+                };
+                icmp::delivered(cx, skb, known)
+            }
             Protocol::Registered(handler) => handler(cx, skb),
         }
     }

@@ -2,15 +2,16 @@
 
 use std::net::Ipv4Addr;
 
-use rxpath_mem::{IpSummed, Skb};
-use rxpath_trace::{Counter, DropReason};
-use rxpath_wire::{Addr, EtherType, Ipv4Header, Ipv4Repr, TcpHeader, ipv4};
+use rxpath_mem::{IpSummed, PktType, Skb};
+use rxpath_trace::{Counter, DropReason, Holder};
+use rxpath_wire::{Addr, EtherType, EthernetHeader, Ipv4Header, Ipv4Repr, TcpHeader, ipv4};
 
 use super::outbox::{dev_queue_xmit, push_ethernet};
 use super::split::{cut, too_big};
 use crate::cx::{Cx, Fate};
 use crate::neigh;
 use crate::netfilter::{self, HookPoint};
+use crate::nic::TruesizeModel;
 use crate::route::{self, Forward, Route};
 
 /// What the IP header of a packet says.
@@ -56,6 +57,46 @@ pub(crate) fn ip_build_and_send(cx: &mut Cx, mut skb: Skb, flow: &IpFlow, option
     cx.announce_output(&mut skb);
     cx.count(Counter::IpOutRequests);
     ip_local_out(cx, skb, route);
+}
+
+/// `ip_mc_output`: as [`ip_queue_xmit`], to a group or to all hosts of a link. What goes to a group that this host is in
+/// comes back to it, unless the sender wants it otherwise (`looped`); what goes to all always does.
+#[cold]
+pub(crate) fn ip_mc_output(cx: &mut Cx, skb: Skb, flow: &IpFlow, route: &mut Route, looped: bool) {
+    let multicast = flow.dst.is_multicast();
+    let member = || flow.dst.v4().is_some_and(|group| cx.net.groups.joined(route.ifindex, group));
+    if looped && (!multicast || member()) {
+        loop_back(cx, &skb, flow, route);
+    }
+    if multicast && flow.ttl == 0 {
+        return cx.drop_skb(skb, DropReason::NotSpecified);
+    }
+    let (packets, octets) = match multicast {
+        true => (Counter::IpExtOutMcastPkts, Counter::IpExtOutMcastOctets),
+        false => (Counter::IpExtOutBcastPkts, Counter::IpExtOutBcastOctets),
+    };
+    cx.count(packets);
+    cx.count_n(octets, (skb.len() + Ipv4Header::LEN) as u64);
+    ip_build_and_send(cx, skb, flow, &[], route);
+}
+
+/// `dev_loopback_xmit`: a copy of what is sent, as if it had come by the interface.
+fn loop_back(cx: &mut Cx, skb: &Skb, flow: &IpFlow, route: &Route) {
+    if cx.looped.len() > cx.net.sysctl.netdev_max_backlog as usize {
+        return cx.count(Counter::SoftnetDropped);
+    }
+    let (Some(src), Some(dst)) = (flow.src.v4(), flow.dst.v4()) else { return };
+    let Ok(total_len) = u16::try_from(skb.len() + Ipv4Header::LEN) else { return };
+    let Some(mut copy) = cx.clone_of_output(skb) else { return };
+    copy.set_transport_header_here();
+    push_header(&mut copy, flow, (src, dst), &[], total_len);
+    copy.set_network_header_here();
+    (copy.protocol, copy.ifindex, copy.pkt_type) = (EtherType::IPV4, route.ifindex, PktType::Loopback);
+    copy.ip_summed = IpSummed::Unnecessary;
+    copy.truesize = TruesizeModel::Kernel.charge(u32::from(total_len) + EthernetHeader::LEN as u32);
+    cx.announce_output(&mut copy);
+    cx.hold(Holder::CpuBacklog);
+    cx.looped.push_back(copy);
 }
 
 #[inline(always)]

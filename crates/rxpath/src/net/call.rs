@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::Range;
 use std::time::Duration;
 
 use rxpath_core::stack::{ConnectError, ListenError};
@@ -33,7 +34,12 @@ pub(super) fn connect_error(error: ConnectError) -> io::Error {
 }
 
 pub(super) fn sock_error(error: SockError) -> io::Error {
-    error.kind().into()
+    numbered(error.errno(), error.kind())
+}
+
+/// The error that Linux has a number for; elsewhere the kind that is nearest.
+pub(super) fn numbered(errno: i32, kind: io::ErrorKind) -> io::Error {
+    if cfg!(target_os = "linux") { io::Error::from_raw_os_error(errno) } else { kind.into() }
 }
 
 /// Tries each address in turn; the error is that of the last.
@@ -56,10 +62,10 @@ pub(super) fn check_timeout(timeout: Option<Duration>) -> io::Result<()> {
     }
 }
 
-/// Blocks, unless told not to, until `attempt` is done. Past `timeout` the error is `WouldBlock`, as with `SO_RCVTIMEO`.
+/// Blocks, unless told not to, until `attempt` is done; `cpus` are those whose softirqs may bring that about. Past `timeout` the error is `WouldBlock`, as with `SO_RCVTIMEO`.
 pub(super) fn block<T>(
     stack: &Stack,
-    cpu: u16,
+    cpus: Range<u16>,
     nonblocking: bool,
     timeout: Option<Duration>,
     mut attempt: impl FnMut(bool) -> Attempt<io::Result<T>>,
@@ -70,9 +76,8 @@ pub(super) fn block<T>(
         return outcome;
     }
     if nonblocking {
-        if handle.runtime.nudge(&handle.core, &*handle.clock, cpu)
-            && let Attempt::Done(outcome) = attempt(false)
-        {
+        let nudged = cpus.fold(false, |nudged, cpu| nudged | handle.runtime.nudge(&handle.core, &*handle.clock, cpu));
+        if nudged && let Attempt::Done(outcome) = attempt(false) {
             return outcome;
         }
         return Err(io::ErrorKind::WouldBlock.into());

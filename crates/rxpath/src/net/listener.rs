@@ -87,7 +87,7 @@ impl TcpListener {
     /// `WouldBlock` on a non-blocking socket, `NetworkDown`.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let Inner { stack, listener, nonblocking } = &*self.0;
-        let sock = block(stack, 0, nonblocking.load(Ordering::Relaxed), None, |register| {
+        let sock = block(stack, 0..1, nonblocking.load(Ordering::Relaxed), None, |register| {
             // Registered first, so that no connection comes unnoticed in between.
             let waiter = register.then(|| listener.wait.listen());
             match stack.core().accept(listener) {

@@ -1,6 +1,6 @@
 //! Sockets with the shape of [`std::net`]: the same methods, the same errors.
 //!
-//! - [`TcpListener`] and [`TcpStream`] take a [`Stack`](crate::Stack) where those of `std` take the kernel for
+//! - [`TcpListener`], [`TcpStream`] and [`UdpSocket`] take a [`Stack`](crate::Stack) where those of `std` take the kernel for
 //!   granted; everything else is as there, down to the [`ErrorKind`](std::io::ErrorKind)s that Linux brings about.
 //! - [`PacketSocket`] sees packets before the stack does, as `AF_PACKET` of Linux does, which `std` has not.
 //! - Calls on a stack that was shut down, and those that were blocked on it, fail with `NetworkDown`.
@@ -12,9 +12,12 @@ mod call;
 mod listener;
 mod packet;
 mod stream;
+mod udp;
 
 pub use self::listener::{Incoming, TcpListener};
 pub use self::packet::{
     Glance, PacketChecksum, PacketFilter, PacketInfo, PacketKind, PacketOptions, PacketSocket, PacketStatistics,
 };
 pub use self::stream::TcpStream;
+pub use self::udp::{Message, UdpSocket};
+pub use rxpath_core::stack::BindOptions;

@@ -142,7 +142,7 @@ impl PacketSocket {
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<(usize, PacketInfo)> {
         let Inner { stack, tap, nonblocking, .. } = &*self.0;
         let timeout = *self.0.read_timeout.lock().unwrap_or_else(PoisonError::into_inner);
-        block(stack, 0, nonblocking.load(Ordering::Relaxed), timeout, |register| {
+        block(stack, 0..stack.cpus(), nonblocking.load(Ordering::Relaxed), timeout, |register| {
             match stack.core().tap_recv(tap, buf, register, stack.now()) {
                 Ok(read) => Attempt::Done(Ok(read)),
                 Err(RecvError::Empty(waiter)) => Attempt::Pending(waiter),

@@ -104,7 +104,7 @@ impl Inner {
         }
         self.with(post::SHUTDOWN, |sk| sk.user.snd_shutdown = true);
         // Time-out or a stack that is down: then it is closed as it is.
-        let _ = block(&self.stack, self.sock.cpu, self.nonblocking(), Some(time), |register| {
+        let _ = block(&self.stack, self.sock.cpu..self.sock.cpu + 1, self.nonblocking(), Some(time), |register| {
             let (flying, waiter) = core.with(&self.sock, 0, self.stack.now(), |sk| {
                 let flying = matches!(
                     sk.state,
@@ -119,7 +119,7 @@ impl Inner {
 
     fn connected(&self, timeout: Option<Duration>) -> io::Result<()> {
         let core = self.stack.core();
-        block(&self.stack, self.sock.cpu, false, timeout, |register| {
+        block(&self.stack, self.sock.cpu..self.sock.cpu + 1, false, timeout, |register| {
             match core.connected(&self.sock, register, self.stack.now()) {
                 (Some(outcome), _) => Attempt::Done(outcome.map_err(sock_error)),
                 (None, waiter) => Attempt::Pending(waiter),
@@ -136,12 +136,14 @@ impl Inner {
             return Ok(0);
         }
         let timeout = self.options().read_timeout;
-        block(&self.stack, self.sock.cpu, self.nonblocking(), timeout, |register| match receive(buf, register) {
-            Ok(count) => Attempt::Done(Ok(count)),
-            Err(RecvError::Empty(waiter)) => Attempt::Pending(waiter),
-            Err(RecvError::Failed(error)) => Attempt::Done(Err(sock_error(error))),
-            Err(RecvError::NotConnected) => Attempt::Done(Err(io::ErrorKind::NotConnected.into())),
-            Err(RecvError::Down) => Attempt::Done(Err(down())),
+        block(&self.stack, self.sock.cpu..self.sock.cpu + 1, self.nonblocking(), timeout, |register| {
+            match receive(buf, register) {
+                Ok(count) => Attempt::Done(Ok(count)),
+                Err(RecvError::Empty(waiter)) => Attempt::Pending(waiter),
+                Err(RecvError::Failed(error)) => Attempt::Done(Err(sock_error(error))),
+                Err(RecvError::NotConnected) => Attempt::Done(Err(io::ErrorKind::NotConnected.into())),
+                Err(RecvError::Down) => Attempt::Done(Err(down())),
+            }
         })
     }
 
@@ -163,7 +165,7 @@ impl Inner {
             options.write_timeout
         };
         let mut taken = 0;
-        let written = block(&self.stack, self.sock.cpu, self.nonblocking(), timeout, |register| {
+        let written = block(&self.stack, self.sock.cpu..self.sock.cpu + 1, self.nonblocking(), timeout, |register| {
             loop {
                 match self.stack.core().send(&self.sock, &data[taken..], register, self.stack.now()) {
                     WriteStep::Taken(count) => {

@@ -194,7 +194,7 @@ impl Books {
 /// The fate that an end is.
 fn fate(event: &Event) -> Option<Fate> {
     Some(match event.kind {
-        EventKind::Recv | EventKind::TapRead => Fate::Delivered,
+        EventKind::Recv | EventKind::DatagramRecv | EventKind::TapRead => Fate::Delivered,
         EventKind::GroMerged => Fate::Consumed(Consumed::GroMerged),
         EventKind::Coalesced => Fate::Consumed(Consumed::Coalesced),
         EventKind::Consumed => Fate::Consumed(Consumed::from_number(event.a)?),

@@ -17,7 +17,8 @@
 //!
 //! **What is not judged.** The neighbours' hardware addresses are those of the frames that come from them. Frames arrive one
 //! at a time: what GRO merged on the capturing host is merged in the capture already. Packets of protocols that the
-//! kernel has and this stack has not (IPv6, UDP, IGMP) are not given to it: its verdict would not be the kernel's.
+//! kernel has and this stack has not (IPv6, IGMP) are not given to it: its verdict would not be the kernel's. Nor are those
+//! of UDP, as nothing tells which sockets the host had.
 //!
 //! Memory is bounded, whatever the length of the capture; nothing here panics, whatever it holds.
 
@@ -379,7 +380,7 @@ impl<R: Read> Replay<R> {
         }
     }
 
-    /// Whether the kernel has a protocol that this stack has not.
+    /// Whether the kernel would have known what to do with a packet, and this stack has not the protocol or the sockets.
     fn not_modelled(&self, port: usize, peeled: &Peeled, frame: &[u8]) -> Option<Unfed> {
         let net = self.host.stack.config();
         if peeled.ethertype == EtherType::IPV6 && net.ptypes.lookup(EtherType::IPV6).is_none() {
@@ -392,7 +393,8 @@ impl<R: Read> Replay<R> {
         let (ip, _) = Ipv4Header::parse(packet)?;
         let is_kernels = matches!(ip.protocol(), IpProto::UDP | IpProto::UDPLITE | IpProto::IGMP);
         let for_us = header.dst().is_multicast() || self.host.ports.get(port)?.is_own(header.dst());
-        let missing = is_kernels && for_us && net.inet_protos.lookup(ip.protocol()).is_none();
+        let unknown = ip.protocol() == IpProto::UDP || net.inet_protos.lookup(ip.protocol()).is_none();
+        let missing = is_kernels && for_us && unknown;
         missing.then_some(Unfed::Transport(ip.protocol()))
     }
 }

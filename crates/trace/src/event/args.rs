@@ -86,6 +86,17 @@ argument! {
 }
 
 argument! {
+    /// What the look-up of a datagram's socket found.
+    DatagramFound {
+        Nobody = 0, "no socket";
+        Bound = 1, "a bound socket";
+        Connected = 2, "a connected socket";
+        Group = 3, "a socket that takes what goes to all";
+        Raw = 4, "a raw socket";
+    }
+}
+
+argument! {
     /// Why a segment takes the slow path.
     SlowWhy {
         Flags = 0, "its flags, header length or window are not the predicted ones";

@@ -60,6 +60,11 @@ impl Facts {
             EventKind::LocalDeliver => self.proto = u8::try_from(a).ok(),
             EventKind::IcmpRcv => self.icmp = Some(a),
             EventKind::TcpV4Rcv => self.proto = Some(6),
+            EventKind::UdpRcv => {
+                let (source, destination) = halves(a);
+                self.ports = Some((source, destination, 0));
+                self.proto = Some(17);
+            }
             EventKind::Ports => {
                 let (source, destination) = halves(a);
                 self.ports = Some((source, destination, b as u8));

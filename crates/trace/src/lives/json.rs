@@ -168,7 +168,7 @@ fn end_name(kind: EventKind) -> &'static str {
     match kind {
         EventKind::Dropped => "dropped",
         EventKind::Transmitted => "transmitted",
-        EventKind::Recv | EventKind::TapRead => "delivered",
+        EventKind::Recv | EventKind::DatagramRecv | EventKind::TapRead => "delivered",
         _ => "consumed",
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::facts::Facts;
 use super::{Life, Names, Status, words};
-use crate::event::{Event, EventKind, MadeHow};
+use crate::event::{DatagramFound, Event, EventKind, MadeHow};
 use crate::time::Time;
 
 /// Where the text of a line begins, and where it is broken.
@@ -104,7 +104,9 @@ fn label(event: &Event) -> &'static str {
         EventKind::Coalesced => "JOINED",
         EventKind::Consumed => "DONE",
         EventKind::Transmitted => "SENT",
-        EventKind::Recv | EventKind::TapRead => "READ",
+        EventKind::Recv | EventKind::DatagramRecv | EventKind::TapRead => "READ",
+        EventKind::DatagramLookup if event.a == DatagramFound::Raw as u32 => "raw",
+        EventKind::UdpRcv | EventKind::DatagramLookup => "UDP",
         kind => kind.phase().name(),
     }
 }

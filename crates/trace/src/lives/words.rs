@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use super::Names;
 use super::facts::halves;
 use crate::counters::Counter;
-use crate::event::{AckWhy, Event, EventKind, GroPass, LookupKind, MadeHow, OutputWhat, SlowWhy, TcpState};
+use crate::event::{
+    AckWhy, DatagramFound, Event, EventKind, GroPass, LookupKind, MadeHow, OutputWhat, SlowWhy, TcpState,
+};
 use crate::ledger::Consumed;
 use crate::reason::DropReason;
 
@@ -63,6 +65,9 @@ pub(super) fn say(event: &Event, station: Option<&Event>, names: &Names) -> Stri
         EventKind::VlanReceive => {
             let (device, to) = (names.device_name(a as u16), pkt_type(b));
             format!("vlan_do_receive: {device} has it now, {to}")
+        }
+        EventKind::UdpRcv | EventKind::DatagramLookup | EventKind::DatagramQueued | EventKind::DatagramRecv => {
+            datagram(event)
         }
         EventKind::RecvPart => format!("tcp_recvmsg: the application read {a} bytes of it (read {b} of this socket)"),
         EventKind::Recv => format!("tcp_recvmsg: the application read {a} bytes, its last (read {b} of this socket)"),
@@ -277,6 +282,25 @@ fn socket(event: &Event) -> String {
     }
 }
 
+fn datagram(event: &Event) -> String {
+    let &Event { a, b, .. } = event;
+    match event.kind {
+        EventKind::UdpRcv => {
+            let (source, destination) = halves(a);
+            format!("udp_rcv: port {source} -> port {destination}, {b} bytes of payload")
+        }
+        EventKind::DatagramLookup => {
+            let found = or_number(DatagramFound::from_number(a).map(DatagramFound::words), "a socket of kind", a);
+            let function = if a == DatagramFound::Raw as u32 { "raw_local_deliver" } else { event.function() };
+            format!("{function} found {found}")
+        }
+        EventKind::DatagramQueued => {
+            format!("__skb_queue_tail: {a} bytes on the receive queue, which holds {b} of truesize")
+        }
+        _ => format!("{}: the application read {a} bytes", event.function()),
+    }
+}
+
 fn dropped(event: &Event, station: Option<&Event>) -> String {
     let Some(reason) = DropReason::from_number(event.a) else {
         return format!("kfree_skb_reason: an unknown reason, {}", event.a);
@@ -304,6 +328,7 @@ fn drop_at(station: &Event, reason: DropReason) -> Option<&'static str> {
     match (station.kind, found, reason) {
         (EventKind::IpRcv, _, DropReason::IpInhdr) => Some("ip_rcv_options"),
         (EventKind::OutputMade, _, DropReason::PktTooBig) => Some("ip_finish_output"),
+        (EventKind::DatagramLookup, _, DropReason::SocketRcvbuff | DropReason::ProtoMem) => Some(after(station)),
         (EventKind::SlowPath, _, DropReason::TcpReset) => Some("tcp_validate_incoming"),
         (_, Some(LookupKind::Listener), DropReason::TcpListenOverflow) => Some("tcp_conn_request"),
         (_, Some(LookupKind::Request), DropReason::TcpListenOverflow) => None,
@@ -327,6 +352,11 @@ fn after(station: &Event) -> &'static str {
         (EventKind::RouteLocal, ..) => "ip_local_deliver",
         (EventKind::RouteForward, ..) => "ip_forward",
         (EventKind::LocalDeliver, 1, _) => "icmp_rcv",
+        (EventKind::LocalDeliver, 17, _) | (EventKind::UdpRcv, ..) => "__udp4_lib_rcv",
+        (EventKind::DatagramLookup, found, _) if found == DatagramFound::Raw as u32 => "raw_rcv",
+        (EventKind::DatagramLookup, found, _) if found == DatagramFound::Nobody as u32 => "__udp4_lib_rcv",
+        (EventKind::DatagramLookup, ..) => "__udp_enqueue_schedule_skb",
+        (EventKind::DatagramQueued, ..) => "udp_recvmsg",
         (EventKind::LocalDeliver, 6, _) | (EventKind::LookupMiss, ..) => "tcp_v4_rcv",
         (EventKind::LookupHit, found, _) => match LookupKind::from_number(found) {
             Some(LookupKind::Listener) => "tcp_rcv_state_process",

@@ -9,6 +9,7 @@ mod ip;
 mod link;
 mod output;
 mod tcp;
+mod udp;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -138,7 +139,7 @@ fn end_of(life: &Life) -> Option<DropReason> {
 
 /// All causes, in the order of the path.
 fn causes() -> impl Iterator<Item = &'static Cause> {
-    [link::CAUSES, ip::CAUSES, handshake::CAUSES, tcp::CAUSES, output::CAUSES].into_iter().flatten()
+    [link::CAUSES, ip::CAUSES, handshake::CAUSES, tcp::CAUSES, udp::CAUSES, output::CAUSES].into_iter().flatten()
 }
 
 /// Reasons that a packet can end for, and that no cause here shows: with why not.

@@ -1,0 +1,401 @@
+//! What applications call on UDP sockets: bind, connect, send, receive, join, close. Nothing here blocks; what would block
+//! gives a registration to wait on.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use event_listener::EventListener;
+use rxpath_mem::{Returns, Skb};
+use rxpath_trace::{Counter, DropReason, Event, EventKind, Holder, PacketId, Time};
+use rxpath_wire::{Addr, IpProto, Ipv4Header, UdpHeader};
+
+use super::{ListenError, Mail, Stack, lock};
+use crate::cx::Rng;
+use crate::netns::NetConfig;
+use crate::route::{self, AddrType, Reach, Route, RouteError};
+use crate::socket::datagram::{Datagrams, NoDatagram, arrival};
+use crate::socket::post;
+use crate::tcp::SockError;
+use crate::udp::{self, Binding, MAX_PAYLOAD, Pending, UdpOptions, UdpSock};
+
+/// How a UDP socket is to be bound, beyond its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BindOptions {
+    /// Others that say so, too, may have the same address (`SO_REUSEADDR`); the youngest gets what goes to single hosts.
+    pub reuse_addr: bool,
+    /// It shares its address with others that say so (`SO_REUSEPORT`); each flow goes to one of them.
+    pub reuse_port: bool,
+    /// The interface that it is bound to (`SO_BINDTODEVICE`).
+    pub ifindex: Option<u16>,
+}
+
+/// Why a datagram was not sent.
+#[derive(Debug)]
+pub enum SendError {
+    /// No way to the destination.
+    Route(RouteError),
+    /// A pending error, now taken.
+    Failed(SockError),
+    /// It is longer than a datagram may be, or than the way allows where it must not be cut (`EMSGSIZE`).
+    TooLong,
+    /// The socket is not connected, and no destination was named (`EDESTADDRREQ`).
+    NoDestination,
+    /// The destination is all hosts of a link, which the socket may not send to (`EACCES`).
+    NotPermitted,
+    /// The destination's port is 0, or it is not of IPv4 (`EINVAL`).
+    Invalid,
+    /// The send buffer is full; with the registration that was asked for.
+    Full(Option<EventListener>),
+    /// The stack is down.
+    Down,
+}
+
+/// Why a group could not be joined or left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupError {
+    /// The address is no group (`EINVAL`).
+    NotMulticast,
+    /// No interface has that address or leads to the group (`ENODEV`).
+    NoInterface,
+    /// The socket is in the group already (`EADDRINUSE`).
+    Joined,
+    /// The socket is not in the group (`EADDRNOTAVAIL`).
+    NotJoined,
+    /// The socket is in as many groups as it may be (`ENOBUFS`).
+    TooMany,
+}
+
+/// A datagram that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes that the buffer took.
+    pub len: usize,
+    /// Bytes of payload; more than `len` if the buffer was too short.
+    pub full_len: usize,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The address that it was sent to.
+    pub to: Addr,
+    /// When it came.
+    pub at: Time,
+    /// The interface that it came by.
+    pub ifindex: u16,
+    /// Bytes of each of the datagrams that it was merged of, but for the last; 0 for a single one.
+    pub gso_size: u16,
+}
+
+impl Stack {
+    /// A UDP socket bound to `addr`: an address of this host, a group, a broadcast address, or none in particular. Port 0
+    /// chooses a free one.
+    ///
+    /// # Errors
+    /// The address is taken or not local, or the stack is down.
+    pub fn udp_bind(&self, addr: SocketAddr, options: BindOptions) -> Result<Arc<UdpSock>, ListenError> {
+        if self.is_down() {
+            return Err(ListenError::Down);
+        }
+        let net = self.config();
+        let local = Addr::from(addr.ip());
+        let known = matches!(net.fib.addr_type(local), AddrType::Unicast) || !local.is_v4();
+        if known || options.ifindex.is_some_and(|ifindex| net.interface(ifindex).is_none()) {
+            return Err(ListenError::NotLocal);
+        }
+        let number = self.0.sockets.fetch_add(1, Ordering::Relaxed);
+        let rx = Datagrams::new(net.sysctl.rmem_default, Arc::clone(&self.0.udp.memory));
+        let cpu = (number % u64::from(net.cpus)) as u16;
+        let sock = Arc::new(UdpSock::new(number, cpu, rx, net.sysctl.wmem_default));
+        let binding = Binding {
+            local,
+            port: addr.port(),
+            remote: None,
+            ifindex: options.ifindex.unwrap_or(0),
+            reuse_addr: options.reuse_addr,
+            reuse_port: options.reuse_port,
+        };
+        let range = net.sysctl.ip_local_port_range;
+        let mut rng = Rng::new(self.0.seed ^ (number + 1) << 20);
+        if self.0.udp.bind(&sock, binding, (range.low, range.high), &mut rng) {
+            Ok(sock)
+        } else {
+            Err(ListenError::InUse)
+        }
+    }
+
+    /// Connects a socket: it receives from this peer alone from now on, and is told of errors.
+    ///
+    /// # Errors
+    /// There is no way to the peer, or it is all hosts of a link and the socket may not send there.
+    pub fn udp_connect(&self, sock: &Arc<UdpSock>, remote: SocketAddr) -> Result<(), SendError> {
+        let net = self.config();
+        let dst = Addr::from(remote.ip());
+        if !dst.is_v4() {
+            return Err(SendError::Invalid);
+        }
+        let route = self.udp_route(&net, sock, dst)?;
+        let asked = sock.asked();
+        let local = if asked.local.is_unspecified() { route.0.src } else { asked.local };
+        let binding = Binding { local, remote: Some((dst, remote.port())), ..asked };
+        self.0.udp.rebind(sock, binding);
+        Ok(())
+    }
+
+    /// Ends a connection (`connect` to `AF_UNSPEC`): the socket is what it was bound to.
+    pub fn udp_disconnect(&self, sock: &Arc<UdpSock>) {
+        self.0.udp.rebind(sock, sock.asked());
+    }
+
+    /// Sends a datagram to `to`, or to the peer of a connected socket. It waits in the send buffer for the socket's Cpu.
+    ///
+    /// # Errors
+    /// As [`SendError`] lists them.
+    pub fn udp_send(
+        &self,
+        sock: &Arc<UdpSock>,
+        payload: &[u8],
+        to: Option<SocketAddr>,
+        register: bool,
+        now: Time,
+    ) -> Result<usize, SendError> {
+        if self.is_down() {
+            return Err(SendError::Down);
+        }
+        let binding = sock.binding();
+        let to = match to {
+            Some(to) => (Addr::from(to.ip()), to.port()),
+            None => binding.remote.ok_or(SendError::NoDestination)?,
+        };
+        if payload.len() > usize::from(u16::MAX) {
+            return Err(SendError::TooLong);
+        }
+        if to.1 == 0 || !to.0.is_v4() {
+            return Err(SendError::Invalid);
+        }
+        let net = self.config();
+        let (route, reach) = self.udp_route(&net, sock, to.0)?;
+        let options = sock.options();
+        let too_long = options.dont_fragment && payload.len() + HEADERS > usize::from(route.mtu);
+        if payload.len() > MAX_PAYLOAD || too_long {
+            return Err(SendError::TooLong);
+        }
+        if let Some(error) = sock.rx.take_error() {
+            return Err(SendError::Failed(error));
+        }
+        let ttl = match reach {
+            Reach::Multicast => options.multicast_ttl,
+            _ => options.ttl.unwrap_or(net.sysctl.ip_default_ttl),
+        };
+        let pending = Pending {
+            len: payload.len() as u32,
+            from: binding.port,
+            to,
+            route,
+            ttl,
+            tos: options.tos,
+            no_checksum: options.no_checksum,
+            dont_fragment: options.dont_fragment,
+            to_all: reach != Reach::Unicast,
+            looped: reach == Reach::Broadcast || options.multicast_loop,
+        };
+        match sock.enqueue(payload, pending, register) {
+            udp::Send::Taken => {
+                self.kick_mail(sock.cpu, sock.post(post::PUSH).then(|| Mail::Udp(Arc::clone(sock))), now);
+                Ok(payload.len())
+            }
+            udp::Send::Full(waiter) => {
+                if !register {
+                    self.count_by_user(sock.cpu, Counter::UdpSndbufErrors, 1);
+                }
+                Err(SendError::Full(waiter))
+            }
+        }
+    }
+
+    /// The way to a destination, as the socket's name and options allow; what was found last is kept.
+    fn udp_route(&self, net: &NetConfig, sock: &UdpSock, dst: Addr) -> Result<(Route, Reach), SendError> {
+        if let Some(route) = sock.route_to(dst).filter(|route| route.is_current(net)) {
+            return Ok((route, Reach::Unicast));
+        }
+        let (binding, options) = (sock.binding(), sock.options());
+        let ours = net.fib.addr_type(binding.local) == AddrType::Local;
+        let bound = (binding.ifindex != 0).then_some(binding.ifindex);
+        let ifindex = if dst.is_multicast() { options.multicast_if.or(bound) } else { bound };
+        let found = route::output_datagram(net, dst, ours.then_some(binding.local), ifindex);
+        let (route, reach) = found.map_err(|error| {
+            if matches!(error, RouteError::NetUnreachable(_)) {
+                self.count_by_user(sock.cpu, Counter::IpOutNoRoutes, 1);
+            }
+            SendError::Route(error)
+        })?;
+        if reach == Reach::Broadcast && !options.broadcast {
+            return Err(SendError::NotPermitted);
+        }
+        if reach == Reach::Unicast {
+            sock.keep_route(Some((dst, route)));
+        }
+        Ok((route, reach))
+    }
+
+    /// Reads the first datagram into `buf`; what has no room there is gone, unless it is only looked at (`peek`). A longer
+    /// datagram is verified here: one that is not sound is dropped, and the next one read.
+    ///
+    /// # Errors
+    /// [`NoDatagram::Empty`] if there is none; a pending error is told first.
+    pub fn udp_recv(
+        &self,
+        sock: &Arc<UdpSock>,
+        buf: &mut [u8],
+        peek: bool,
+        register: bool,
+        now: Time,
+    ) -> Result<Received, NoDatagram> {
+        loop {
+            if peek {
+                match sock.rx.peek(register, udp::verify, |skb| copy_out(skb, buf))? {
+                    Ok(received) => {
+                        self.count_by_user(sock.cpu, Counter::CopiedPeek, received.len as u64);
+                        return Ok(received);
+                    }
+                    Err(skb) => self.udp_unsound(sock, skb, now),
+                }
+                continue;
+            }
+            let skb = sock.rx.take(register)?;
+            if !udp::verify(&skb) {
+                self.udp_unsound(sock, skb, now);
+                continue;
+            }
+            let received = copy_out(&skb, buf);
+            self.count_by_user(sock.cpu, Counter::UdpInDatagrams, 1);
+            self.end_read(sock.cpu, skb, received.len, IpProto::UDP, now);
+            return Ok(received);
+        }
+    }
+
+    /// A reader found the checksum wrong (`__skb_checksum_complete` in `udp_recvmsg`).
+    fn udp_unsound(&self, sock: &UdpSock, skb: Skb, now: Time) {
+        sock.rx.count_drop();
+        self.count_by_user(sock.cpu, Counter::UdpInCsumErrors, 1);
+        self.count_by_user(sock.cpu, Counter::UdpInErrors, 1);
+        self.0.user_ledger.held_out_shared(Holder::ReceiveQueue, 1);
+        self.0.user_ledger.dropped_shared(DropReason::UdpCsum, 1);
+        self.record_by_user(&skb, sock.cpu, now, EventKind::Dropped, (DropReason::UdpCsum as u32, 0));
+        let mut returns = Returns::new();
+        returns.push(skb);
+    }
+
+    /// Ends a datagram that was read.
+    pub(super) fn end_read(&self, cpu: u16, skb: Skb, bytes: usize, protocol: u8, now: Time) {
+        self.record_by_user(&skb, cpu, now, EventKind::DatagramRecv, (bytes as u32, u32::from(protocol)));
+        self.count_by_user(cpu, Counter::CopiedRecv, bytes as u64);
+        if let Some(cell) = self.0.cpus.get(usize::from(cpu)) {
+            cell.read.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut returns = Returns::new();
+        returns.push(skb);
+    }
+
+    fn record_by_user(&self, skb: &Skb, cpu: u16, at: Time, kind: EventKind, (a, b): (u32, u32)) {
+        if skb.traced() {
+            let event = Event { id: skb.id, at, other: PacketId::NONE, a, b, kind, cpu: cpu as u8 };
+            lock(&self.0.user_life).record(event);
+        }
+    }
+
+    pub(super) fn count_by_user(&self, cpu: u16, counter: Counter, n: u64) {
+        if let Some(cell) = self.0.cpus.get(usize::from(cpu)) {
+            cell.user_mib.add_shared(counter, n);
+        }
+    }
+
+    /// Changes the options of a socket.
+    pub fn udp_set(&self, sock: &UdpSock, change: impl FnOnce(&mut UdpOptions)) {
+        self.0.udp.set_options(sock, change);
+        sock.keep_route(None);
+    }
+
+    /// Joins a group on the interface that has the address `interface`, or with none on the one that leads to the group.
+    ///
+    /// # Errors
+    /// As [`GroupError`] lists them.
+    pub fn udp_join(&self, sock: &UdpSock, group: Ipv4Addr, interface: Ipv4Addr) -> Result<(), GroupError> {
+        let net = self.config();
+        let ifindex = interface_for(&net, group, interface)?;
+        sock.with_groups(|groups| {
+            if groups.contains(&(ifindex, group)) {
+                return Err(GroupError::Joined);
+            }
+            if groups.len() >= net.sysctl.igmp_max_memberships as usize {
+                return Err(GroupError::TooMany);
+            }
+            groups.push((ifindex, group));
+            net.groups.join(ifindex, group);
+            Ok(())
+        })
+    }
+
+    /// Leaves a group.
+    ///
+    /// # Errors
+    /// As [`GroupError`] lists them.
+    pub fn udp_leave(&self, sock: &UdpSock, group: Ipv4Addr, interface: Ipv4Addr) -> Result<(), GroupError> {
+        let net = self.config();
+        let ifindex = interface_for(&net, group, interface)?;
+        sock.with_groups(|groups| {
+            let place = groups.iter().position(|joined| *joined == (ifindex, group)).ok_or(GroupError::NotJoined)?;
+            groups.swap_remove(place);
+            net.groups.leave(ifindex, group);
+            Ok(())
+        })
+    }
+
+    /// The application lets go of the socket: what waits in it ends as `QUEUE_PURGE`.
+    pub fn udp_close(&self, sock: &Arc<UdpSock>, now: Time) {
+        self.0.udp.unbind(sock);
+        let groups = sock.with_groups(std::mem::take);
+        let net = self.config();
+        for (ifindex, group) in groups {
+            net.groups.leave(ifindex, group);
+        }
+        sock.rx.close();
+        self.udp_set(sock, |options| options.gro = false);
+        self.kick_mail(sock.cpu, sock.post(post::CLOSE).then(|| Mail::Udp(Arc::clone(sock))), now);
+        sock.rx.wait.wake_all();
+        sock.send_wait.wake_all();
+    }
+}
+
+/// Headers in front of the payload: IPv4, UDP.
+const HEADERS: usize = Ipv4Header::LEN + UdpHeader::LEN;
+
+/// `ip_mc_find_dev`.
+fn interface_for(net: &NetConfig, group: Ipv4Addr, interface: Ipv4Addr) -> Result<u16, GroupError> {
+    if !group.is_multicast() {
+        return Err(GroupError::NotMulticast);
+    }
+    let found = if interface.is_unspecified() {
+        route::output_datagram(net, Addr::from(group), None, None).ok().map(|(route, _)| route.ifindex)
+    } else {
+        net.interface_of(Addr::from(interface)).map(|interface| interface.ifindex)
+    };
+    found.ok_or(GroupError::NoInterface)
+}
+
+/// What a reader gets of a datagram whose data starts at the UDP header.
+fn copy_out(skb: &Skb, buf: &mut [u8]) -> Received {
+    let full_len = skb.len().saturating_sub(UdpHeader::LEN);
+    let room = full_len.min(buf.len());
+    let len = skb.copy_to(UdpHeader::LEN, &mut buf[..room]);
+    let (from, to) = Ipv4Header::parse(skb.network_header())
+        .map_or((Ipv4Addr::UNSPECIFIED, Addr::UNSPECIFIED_V4), |(ip, _)| (ip.src(), ip.dst_addr()));
+    let port = UdpHeader::parse(skb.data()).map_or(0, |(header, _)| header.src_port());
+    Received {
+        len,
+        full_len,
+        from: SocketAddr::from((from, port)),
+        to,
+        at: arrival(skb),
+        ifindex: skb.ifindex,
+        gso_size: skb.gso_size,
+    }
+}

@@ -1,0 +1,322 @@
+//! A UDP socket.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::EventListener;
+use rxpath_wire::Addr;
+
+use super::name::Binding;
+use crate::nic::TruesizeModel;
+use crate::route::Route;
+use crate::socket::{Datagrams, WaitQueue};
+
+/// Most bytes of payload in a datagram over IPv4 without options.
+pub const MAX_PAYLOAD: usize = 65_535 - 20 - 8;
+/// Headers in front of the payload: Ethernet, IPv4, UDP.
+const HEADERS: u32 = 14 + 20 + 8;
+
+/// Options of a socket that matter to what it sends and to what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpOptions {
+    /// It may send to all hosts of a link (`SO_BROADCAST`).
+    pub broadcast: bool,
+    /// Time to live of what goes to single hosts; None for the stack's default (`IP_TTL`).
+    pub ttl: Option<u8>,
+    /// Time to live of what goes to groups (`IP_MULTICAST_TTL`).
+    pub multicast_ttl: u8,
+    /// What it sends to a group that this host is in comes back to it (`IP_MULTICAST_LOOP`).
+    pub multicast_loop: bool,
+    /// The interface by which groups are reached (`IP_MULTICAST_IF`); None to let routing decide.
+    pub multicast_if: Option<u16>,
+    /// Type of service (`IP_TOS`).
+    pub tos: u8,
+    /// What it sends carries no checksum (`SO_NO_CHECK`).
+    pub no_checksum: bool,
+    /// What is longer than the way allows is refused instead of being cut (`IP_MTU_DISCOVER`, `IP_PMTUDISC_DO`).
+    pub dont_fragment: bool,
+    /// It takes datagrams of a flow merged (`UDP_GRO`).
+    pub gro: bool,
+}
+
+impl Default for UdpOptions {
+    fn default() -> UdpOptions {
+        UdpOptions {
+            broadcast: false,
+            ttl: None,
+            multicast_ttl: 1,
+            multicast_loop: true,
+            multicast_if: None,
+            tos: 0,
+            no_checksum: false,
+            dont_fragment: false,
+            gro: false,
+        }
+    }
+}
+
+/// Where a datagram that waits to be sent goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    /// Bytes of payload.
+    pub len: u32,
+    /// Local port.
+    pub from: u16,
+    /// Destination.
+    pub to: (Addr, u16),
+    /// The way there.
+    pub route: Route,
+    /// Time to live.
+    pub ttl: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// It carries no checksum.
+    pub no_checksum: bool,
+    /// It is not to be cut on its way.
+    pub dont_fragment: bool,
+    /// It is for a group or for all hosts of a link.
+    pub to_all: bool,
+    /// It comes back to this host, if it is for it too.
+    pub looped: bool,
+}
+
+impl Pending {
+    fn charge(&self) -> u32 {
+        TruesizeModel::Kernel.charge(self.len + HEADERS)
+    }
+}
+
+/// What became of a datagram that was to be sent.
+#[derive(Debug)]
+pub enum Send {
+    /// It waits for the Cpu.
+    Taken,
+    /// The send buffer is full; with the registration that was asked for.
+    Full(Option<EventListener>),
+}
+
+#[derive(Debug, Default)]
+struct Sending {
+    bytes: VecDeque<u8>,
+    queue: VecDeque<Pending>,
+    /// What waits, by truesize (`sk_wmem_alloc`).
+    wmem: u32,
+    sndbuf: u32,
+    waiting: bool,
+    /// The way that was found last, and for which destination.
+    route: Option<(Addr, Route)>,
+}
+
+/// A socket. Softirqs of all Cpus deliver to it; what it sends is sent by one.
+#[derive(Debug)]
+pub struct UdpSock {
+    /// Tells sockets apart, in the order of their making.
+    pub number: u64,
+    /// The Cpu that sends for it.
+    pub cpu: u16,
+    /// What came.
+    pub rx: Datagrams,
+    /// Threads and tasks that wait for room in the send buffer.
+    pub send_wait: Arc<WaitQueue>,
+    names: Mutex<Names>,
+    sending: Mutex<Sending>,
+    gro: AtomicBool,
+    connected: AtomicBool,
+    /// Requests not yet carried out.
+    posted: AtomicU8,
+    /// The generation of the configuration in which a datagram of the peer was found to be for this host, and the interface
+    /// that it came by (`sk_rx_dst`).
+    rx_route: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Names {
+    binding: Binding,
+    /// What it was bound to, before it was connected.
+    asked: Binding,
+    options: UdpOptions,
+    groups: Vec<(u16, std::net::Ipv4Addr)>,
+}
+
+impl UdpSock {
+    /// A socket that is not bound yet.
+    pub fn new(number: u64, cpu: u16, rx: Datagrams, sndbuf: u32) -> UdpSock {
+        let any = Addr::UNSPECIFIED_V4;
+        let binding = Binding { local: any, port: 0, remote: None, ifindex: 0, reuse_addr: false, reuse_port: false };
+        UdpSock {
+            number,
+            cpu,
+            rx,
+            send_wait: Arc::default(),
+            names: Mutex::new(Names { binding, asked: binding, options: UdpOptions::default(), groups: Vec::new() }),
+            sending: Mutex::new(Sending { sndbuf, ..Sending::default() }),
+            gro: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            posted: AtomicU8::new(0),
+            rx_route: AtomicU64::new(0),
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its name in the table.
+    pub fn binding(&self) -> Binding {
+        self.names().binding
+    }
+
+    pub(super) fn set_binding(&self, binding: Binding) {
+        let mut names = self.names();
+        names.binding = binding;
+        if names.asked.port == 0 {
+            names.asked = binding;
+        }
+        self.connected.store(binding.remote.is_some(), Ordering::Relaxed);
+        self.rx_route.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether it has a peer.
+    #[inline]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// The name that it was bound to before it was connected.
+    pub fn asked(&self) -> Binding {
+        self.names().asked
+    }
+
+    /// Its options.
+    pub fn options(&self) -> UdpOptions {
+        self.names().options
+    }
+
+    /// Changes its options; gives whether it took merged datagrams before, and whether it does now.
+    pub(super) fn set_options(&self, change: impl FnOnce(&mut UdpOptions)) -> (bool, bool) {
+        let mut names = self.names();
+        change(&mut names.options);
+        let gro = names.options.gro;
+        (self.gro.swap(gro, Ordering::Relaxed), gro)
+    }
+
+    /// Whether it takes merged datagrams.
+    #[inline]
+    pub fn wants_merged(&self) -> bool {
+        self.gro.load(Ordering::Relaxed)
+    }
+
+    /// The groups that it is in, each with the interface.
+    pub fn groups(&self) -> Vec<(u16, std::net::Ipv4Addr)> {
+        self.names().groups.clone()
+    }
+
+    /// Changes the groups that it is in.
+    pub fn with_groups<R>(&self, change: impl FnOnce(&mut Vec<(u16, std::net::Ipv4Addr)>) -> R) -> R {
+        change(&mut self.names().groups)
+    }
+
+    /// Adds requests ([`crate::socket::post`]); true if none were posted, so that the caller must put the socket into the
+    /// mailbox.
+    pub fn post(&self, bits: u8) -> bool {
+        self.posted.fetch_or(bits, Ordering::AcqRel) == 0
+    }
+
+    /// Takes all requests.
+    pub fn take_posted(&self) -> u8 {
+        self.posted.swap(0, Ordering::AcqRel)
+    }
+
+    /// Whether datagrams of the peer that come by this interface are known to be for this host.
+    pub(super) fn knows_route(&self, generation: u64, ifindex: u16) -> bool {
+        self.rx_route.load(Ordering::Relaxed) == route_word(generation, ifindex)
+    }
+
+    /// Notes that a datagram of the peer, which came by this interface, is for this host.
+    pub(super) fn learn_route(&self, generation: u64, ifindex: u16) {
+        let word = route_word(generation, ifindex);
+        if self.rx_route.load(Ordering::Relaxed) != word {
+            self.rx_route.store(word, Ordering::Relaxed);
+        }
+    }
+
+    // ---- sending ----
+
+    /// Puts a datagram into the send buffer, which takes one as long as it is not full (`sock_alloc_send_pskb`).
+    pub fn enqueue(&self, payload: &[u8], pending: Pending, register: bool) -> Send {
+        let mut sending = self.sending();
+        if sending.wmem >= sending.sndbuf {
+            return Send::Full(register.then(|| {
+                sending.waiting = true;
+                self.send_wait.listen()
+            }));
+        }
+        sending.bytes.extend(payload);
+        sending.wmem += pending.charge();
+        sending.queue.push_back(pending);
+        Send::Taken
+    }
+
+    /// Takes the datagram that waits longest; its payload goes to `take`, in one piece or two. Gives who waits for room,
+    /// too.
+    pub(super) fn dequeue<R>(
+        &self,
+        take: impl FnOnce(&Pending, (&[u8], &[u8])) -> R,
+    ) -> Option<(Pending, R, Option<&Arc<WaitQueue>>)> {
+        let mut sending = self.sending();
+        let pending = sending.queue.pop_front()?;
+        let len = pending.len as usize;
+        let (front, back) = sending.bytes.as_slices();
+        let (first, second) = (front.len().min(len), len.saturating_sub(front.len()));
+        let taken = take(&pending, (&front[..first], &back[..second.min(back.len())]));
+        sending.bytes.drain(..len);
+        sending.wmem -= pending.charge();
+        let wake = sending.wmem < sending.sndbuf && std::mem::take(&mut sending.waiting);
+        Some((pending, taken, wake.then_some(&self.send_wait)))
+    }
+
+    /// What waits to be sent, by truesize (`sk_wmem_alloc`).
+    pub fn wmem(&self) -> u32 {
+        self.sending().wmem
+    }
+
+    /// Size of the send buffer.
+    pub fn sndbuf(&self) -> u32 {
+        self.sending().sndbuf
+    }
+
+    /// `SO_SNDBUF`: twice what is asked for, within `wmem_max`.
+    pub fn set_sndbuf(&self, bytes: u32, wmem_max: u32) {
+        self.sending().sndbuf = bytes.min(wmem_max).saturating_mul(2).max(SNDBUF_MIN);
+    }
+
+    /// The way that was found last, if it leads to `dst`.
+    pub fn route_to(&self, dst: Addr) -> Option<Route> {
+        self.sending().route.filter(|(known, _)| *known == dst).map(|(_, route)| route)
+    }
+
+    /// Keeps the way to `dst`, or with None forgets what is kept.
+    pub fn keep_route(&self, route: Option<(Addr, Route)>) {
+        self.sending().route = route;
+    }
+
+    /// Throws away what waits to be sent.
+    pub(super) fn discard_unsent(&self) {
+        let mut sending = self.sending();
+        sending.queue.clear();
+        sending.bytes.clear();
+        sending.wmem = 0;
+    }
+}
+
+/// Least send buffer (`SOCK_MIN_SNDBUF`).
+const SNDBUF_MIN: u32 = 4_608;
+
+fn route_word(generation: u64, ifindex: u16) -> u64 {
+    generation << 16 | u64::from(ifindex)
+}
