@@ -43,12 +43,16 @@ pub enum Form {
     Triple,
     /// Two decimal numbers that do not fall.
     Range,
+    /// One of two words.
+    Choice([&'static str; 2]),
 }
 
 impl Form {
     /// The form in words, as errors and references name it.
     pub fn describe(self) -> &'static str {
         match self {
+            Form::Choice(CongestionControl::WORDS) => "cubic or reno",
+            Form::Choice(_) => "one word",
             Form::Bool => "0 or 1",
             Form::Integer => "one number",
             Form::Triple => "three numbers that do not fall",
@@ -58,7 +62,7 @@ impl Form {
 
     fn numbers(self) -> usize {
         match self {
-            Form::Bool | Form::Integer => 1,
+            Form::Bool | Form::Integer | Form::Choice(_) => 1,
             Form::Range => 2,
             Form::Triple => 3,
         }
@@ -184,6 +188,40 @@ impl Value for PortRange {
     }
 }
 
+/// How the congestion window grows and how far it falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CongestionControl {
+    /// CUBIC (RFC 9438) with HyStart.
+    Cubic,
+    /// Reno (RFC 5681).
+    Reno,
+}
+
+impl CongestionControl {
+    /// Linux's names, in the order of the variants.
+    pub const WORDS: [&'static str; 2] = ["cubic", "reno"];
+
+    /// The algorithm of a name.
+    pub fn from_name(name: &str) -> Option<CongestionControl> {
+        [CongestionControl::Cubic, CongestionControl::Reno].into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// Linux's name.
+    pub fn name(self) -> &'static str {
+        Self::WORDS[self as usize]
+    }
+}
+
+impl Value for CongestionControl {
+    const FORM: Form = Form::Choice(CongestionControl::WORDS);
+    fn from_numbers(numbers: &[u32]) -> Option<Self> {
+        CongestionControl::from_name(Self::WORDS.get(*numbers.first()? as usize)?)
+    }
+    fn show(&self) -> String {
+        self.name().to_owned()
+    }
+}
+
 /// Makes [`Sysctls`] and [`KNOBS`] from one table: field, type, default, name, bounds, unit, meaning.
 macro_rules! sysctls {
     ($($field:ident: $type:ty = $default:expr, $name:literal, $least:literal ..= $most:expr, $unit:literal, $what:literal;)*) => {
@@ -241,6 +279,8 @@ sysctls! {
         "Timestamps (RFC 7323): 0 off, 1 on with a random offset for each connection, 2 on without offset.";
     tcp_sack: bool = true, "net.ipv4.tcp_sack", 0 ..= 1, "switch",
         "Selective acknowledgements (RFC 2018).";
+    tcp_congestion_control: CongestionControl = CongestionControl::Cubic, "net.ipv4.tcp_congestion_control", 0 ..= 1, "word",
+        "How the congestion window grows and how far it falls, of connections that do not choose.";
     tcp_dsack: bool = true, "net.ipv4.tcp_dsack", 0 ..= 1, "switch",
         "Tells the sender what came twice (RFC 2883), where selective acknowledgements are in use.";
     tcp_comp_sack_delay_ns: u32 = 1_000_000, "net.ipv4.tcp_comp_sack_delay_ns", 0 ..= INT_MAX, "nanoseconds",
@@ -376,6 +416,13 @@ fn numbers(knob: &Knob, value: &str) -> Result<Vec<u32>, String> {
     if words.len() != knob.form.numbers() {
         return Err(format!("it takes {}, and this has {}", knob.form.describe(), words.len()));
     }
+    if let Form::Choice(known) = knob.form {
+        let place = known.iter().position(|known| words.first() == Some(known));
+        return match place {
+            Some(place) => Ok(vec![place as u32]),
+            None => Err(format!("{:?} is not {}", words.join(" "), knob.form.describe())),
+        };
+    }
     words
         .iter()
         .map(|word| match word.parse::<u32>() {
@@ -439,6 +486,7 @@ mod tests {
             let value = match knob.form {
                 Form::Bool if Sysctls::default().show_knob(knob) == "1" => "0",
                 Form::Bool => "1",
+                Form::Choice(words) => words[1],
                 Form::Integer if knob.most <= 2 => "2",
                 Form::Integer if knob.least > 100 => "9999",
                 Form::Integer => "99",
@@ -475,6 +523,7 @@ mod tests {
             ("net.ipv4.tcp_rmem", "1 2 x", r#""x" is not a whole number within 1 to 2147483647"#),
             ("net.ipv4.tcp_rmem", "1 2 2147483648", r#"2147483648 is not within 1 to 2147483647"#),
             ("net.ipv4.tcp_wmem", "-1 2 3", r#""-1" is not a whole number within 1 to 2147483647"#),
+            ("net.ipv4.tcp_congestion_control", "bbr", r#""bbr" is not cubic or reno"#),
             ("net.ipv4.tcp_sack", "yes", r#""yes" is not 0 or 1"#),
             ("net.ipv4.tcp_sack", "2", r#"2 is not within 0 to 1"#),
             ("net.ipv4.tcp_timestamps", "3", r#"3 is not within 0 to 2"#),

@@ -12,6 +12,7 @@ use rxpath_core::cx::Rng;
 use rxpath_core::nic::Features;
 use rxpath_core::socket::{Listener, Sock, WriteStep};
 use rxpath_core::stack::RecvError;
+use rxpath_core::sysctl::{CongestionControl, Sysctls};
 use rxpath_sim::simulation::{Next, Outcome, PAIR_ADDRESSES, PairConfig, Simulation};
 use rxpath_sim::{FaultCounts, Faults};
 use rxpath_trace::lives::{self, Status};
@@ -123,11 +124,19 @@ fn config(seed: u64, rng: &mut Rng) -> PairConfig {
         rate: (rng.below(3) == 0).then(|| 1_000_000 + u64::from(rng.below(100_000_000))),
     };
     let offload = rng.below(3) == 0;
+    let mut sysctl = Sysctls::default();
+    sysctl.tcp_sack = rng.below(4) > 0;
+    sysctl.tcp_dsack = rng.below(4) > 0;
+    sysctl.tcp_timestamps = u8::from(rng.below(3) > 0);
+    if rng.below(2) == 0 {
+        sysctl.tcp_congestion_control = CongestionControl::Reno;
+    }
     PairConfig {
         faults,
         cpus: 1 + rng.below(2) as u16,
         features: Features { rx_csum: offload, tx_csum: offload, tso: offload },
         gro: rng.below(4) > 0,
+        sysctl,
         ..PairConfig::new(seed)
     }
 }
@@ -220,6 +229,7 @@ fn every_byte_arrives_through_a_bad_cable() {
         // What is left of the connections fades: TIME-WAIT, and orphans whose last segments were lost.
         sim.pass(Duration::from_secs(600));
         sim.check().expect("the ledgers balance");
+        assert_eq!(sim.next_deadline(), None, "no timer is left");
         assert_eq!(sim.ledger().held(), 0, "nothing is held any more: {:?}", sim.ledger());
     });
 }

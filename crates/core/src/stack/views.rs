@@ -336,7 +336,7 @@ fn sock_row(sock: &Sock, now: Time) -> (TcpRow, u32) {
 
 fn tcp_row(sk: &TcpSock, now: Time) -> TcpRow {
     let (timer, when) = if sk.timers.retransmit != Time::MAX {
-        let kind = if sk.timers.probing { TcpTimer::Probe } else { TcpTimer::Retransmit };
+        let kind = if sk.timers.probing() { TcpTimer::Probe } else { TcpTimer::Retransmit };
         (kind, centiseconds(sk.timers.retransmit, now))
     } else if sk.timers.keepalive != Time::MAX {
         (TcpTimer::KeepAlive, centiseconds(sk.timers.keepalive, now))
@@ -350,8 +350,8 @@ fn tcp_row(sk: &TcpSock, now: Time) -> TcpRow {
         rx_queue: (sk.rx.rcv_nxt - sk.rx.copied_seq).max(0) as u32,
         timer,
         when,
-        retransmits: u32::from(if sk.timers.probing { 0 } else { sk.rtt.retransmits }),
-        probes: u32::from(if sk.timers.probing { sk.rtt.backoff } else { 0 }),
+        retransmits: u32::from(if sk.timers.probing() { 0 } else { sk.rtt.retransmits }),
+        probes: u32::from(if sk.timers.probing() { sk.rtt.backoff } else { 0 }),
         refs: 2,
         conn: Some(Conn {
             rto: (sk.rtt.backed_off() / 10_000_000) as u32,

@@ -1,9 +1,10 @@
 //! What an acknowledgement does to the sender (`tcp_ack`).
 
 use rxpath_trace::{Counter, DropReason, EventKind, PacketId, Time};
-use rxpath_wire::SeqNum;
+use rxpath_wire::{SeqNum, TcpOptions};
 
-use super::{MS, Segment, TcpSock, expiry};
+use super::loss::{AckSays, Prior};
+use super::{MS, Segment, SentSegment, TcpSock, XmitTimer, expiry};
 use crate::cx::Cx;
 
 /// What an acceptable ACK was.
@@ -15,64 +16,118 @@ pub enum Acked {
     Old,
 }
 
+/// What a segment's options say to the sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    /// The timestamp of ours that it echoes.
+    pub tsecr: Option<u32>,
+    /// Its selective acknowledgements.
+    pub sack: &'a [(SeqNum, SeqNum)],
+}
+
 impl TcpSock {
+    /// What the options of a segment say to the sender, as far as it was agreed.
+    pub(super) fn heard<'a>(&self, options: &'a TcpOptions) -> Heard<'a> {
+        let tsecr = options.timestamps.filter(|_| self.opts.timestamps).map(|(_, tsecr)| tsecr);
+        Heard { tsecr, sack: if self.opts.sack { options.sack_blocks() } else { &[] } }
+    }
+
+    /// As [`TcpSock::heard`], of a segment that was predicted: it has timestamps or nothing.
+    #[inline(always)]
+    pub(super) fn predicted(&self, tsecr: u32) -> Heard<'static> {
+        Heard { tsecr: self.opts.timestamps.then_some(tsecr), sack: &[] }
+    }
+
     /// Takes the acknowledgement of `seg`. `slow` is false on the predicted path, where the window cannot have changed.
     ///
     /// # Errors
     /// The reason for which the whole segment must be dropped; the challenge ACK is not sent here.
     #[inline]
-    pub fn tcp_ack(&mut self, cx: &mut Cx, seg: &Segment, tsecr: Option<u32>, slow: bool) -> Result<Acked, DropReason> {
-        let prior_una = self.tx.snd_una;
-        if seg.ack.before(prior_una) {
-            let acked = (prior_una - self.tx.first_una).max(0) as u32;
-            let oldest = prior_una - self.tx.max_window.min(acked);
+    pub fn tcp_ack(&mut self, cx: &mut Cx, seg: &Segment, heard: Heard<'_>, slow: bool) -> Result<Acked, DropReason> {
+        let prior = Prior { una: self.tx.snd_una, delivered: self.cong.delivered, lost: self.cong.lost_out };
+        if seg.ack.before(prior.una) {
+            let acked = (prior.una - self.tx.first_una).max(0) as u32;
+            let oldest = prior.una - self.tx.max_window.min(acked);
             // RFC 5961 section 5.2.
-            return if seg.ack.before(oldest) { Err(DropReason::TcpTooOldAck) } else { Ok(Acked::Old) };
+            if seg.ack.before(oldest) {
+                return Err(DropReason::TcpTooOldAck);
+            }
+            if !heard.sack.is_empty() {
+                self.old_ack(cx, seg, &heard, prior);
+            }
+            return Ok(Acked::Old);
         }
         if seg.ack.after(self.tx.snd_nxt) {
             return Err(DropReason::TcpAckUnsentData);
         }
-        let window_before = self.tx.snd_wnd;
-        let advanced = seg.ack.after(prior_una);
+        let advanced = seg.ack.after(prior.una);
+        let data = seg.end_seq != seg.seq;
         if !slow && advanced {
             cx.count(Counter::TcpExtTCPHPAcks);
-        } else if seg.end_seq == seg.seq {
+        } else if !data {
             cx.count(Counter::TcpExtTCPPureAcks);
         }
+        let mut says = AckSays { data, advanced, ..AckSays::new(self.tx.snd_nxt) };
         // Predicted or not, a repetition makes no segment the last word on the window that an earlier one outruns.
         if slow || !advanced {
-            self.ack_update_window(seg);
+            says.window = self.ack_update_window(seg);
         } else {
             self.tx.snd_wl1 = seg.seq;
         }
         self.tx.snd_una = seg.ack;
+        self.loss.last_tsecr = heard.tsecr;
         if advanced {
             self.rtt.retransmits = 0;
-            let acked = (seg.ack - prior_una) as u32;
+            let acked = (seg.ack - prior.una) as u32;
             cx.effect(EventKind::AckTaken, acked, self.tx.snd_wnd, PacketId::NONE);
+        }
+        let high_sack = self.high_sack();
+        if !heard.sack.is_empty() {
+            self.sacktag_write_queue(cx, heard.sack, seg.ack, prior.una, &mut says);
         }
         if self.tx.segments.is_empty() {
             self.ack_probe(cx);
+            self.count_delivered(cx, prior);
             return Ok(Acked::Fine);
         }
         // Forward progress proves that the next hop takes what we send (`dst_confirm`).
         self.route.confirm |= advanced;
-        let dupack = !advanced && seg.len == 0 && window_before == self.tx.snd_wnd && !seg.flags.fin();
-        let acked = if advanced { self.clean_rtx_queue(cx, tsecr) } else { 0 };
-        if acked > 0 || dupack || self.cong.state != super::recovery::CaState::Open {
-            self.congestion_on_ack(cx, acked, dupack);
+        if advanced || says.sack_sent.is_some() {
+            self.clean_rtx_queue(cx, heard.tsecr, high_sack, &mut says);
         }
+        self.congestion_on_ack(cx, prior, true, says);
+        self.count_delivered(cx, prior);
         Ok(Acked::Fine)
     }
 
+    /// An old acknowledgement may still bring selective ones that are new.
+    #[cold]
+    fn old_ack(&mut self, cx: &mut Cx, seg: &Segment, heard: &Heard<'_>, prior: Prior) {
+        let mut says = AckSays { data: seg.end_seq != seg.seq, ..AckSays::new(self.tx.snd_nxt) };
+        self.sacktag_write_queue(cx, heard.sack, seg.ack, prior.una, &mut says);
+        if !self.tx.segments.is_empty() {
+            self.congestion_on_ack(cx, prior, false, says);
+        }
+        self.count_delivered(cx, prior);
+    }
+
+    #[inline]
+    fn count_delivered(&self, cx: &Cx, prior: Prior) {
+        let delivered = self.cong.delivered.wrapping_sub(prior.delivered);
+        if delivered > 0 {
+            cx.count_n(Counter::TcpExtTCPDelivered, u64::from(delivered));
+        }
+    }
+
     /// RFC 9293 section 3.10.7.4, fifth check, with Linux's exceptions (`tcp_ack_update_window`).
-    fn ack_update_window(&mut self, seg: &Segment) {
+    /// True if the segment had a say in it.
+    fn ack_update_window(&mut self, seg: &Segment) -> bool {
         let window = u32::from(seg.window) << self.opts.snd_wscale;
         let newer = seg.ack.after(self.tx.snd_una)
             || seg.seq.after(self.tx.snd_wl1)
             || (seg.seq == self.tx.snd_wl1 && (window > self.tx.snd_wnd || window == 0));
         if !newer {
-            return;
+            return false;
         }
         self.tx.snd_wl1 = seg.seq;
         if self.tx.snd_wnd != window {
@@ -81,88 +136,139 @@ impl TcpSock {
             self.fast_path_check();
             self.tx.max_window = self.tx.max_window.max(window);
         }
+        true
     }
 
-    /// Forgets what was acknowledged, samples the round-trip time, re-arms the timer; gives the segments acknowledged
-    /// (`tcp_clean_rtx_queue`). Part of a single segment is as good as nothing.
-    fn clean_rtx_queue(&mut self, cx: &mut Cx, tsecr: Option<u32>) -> u32 {
+    /// Forgets what was acknowledged and samples the round-trip time (`tcp_clean_rtx_queue`). Part of a single segment is
+    /// as good as nothing. `high_sack` is where the farthest selective acknowledgement ended before this one.
+    fn clean_rtx_queue(&mut self, cx: &mut Cx, tsecr: Option<u32>, high_sack: SeqNum, says: &mut AckSays) {
         let una = self.tx.snd_una;
-        let mut acked = 0;
-        let (mut first, mut last) = (None, None);
-        let mut retransmitted = false;
-        while let Some(segment) = self.tx.segments.front_mut() {
+        let (mut acked, mut reordered) = (0, self.tx.snd_nxt);
+        let mut sent = None;
+        while let Some(segment) = self.tx.segments.front().copied() {
+            let mut segment = segment;
             let whole = segment.end_seq.at_or_before(una);
-            let mut pcount = u32::from(segment.pcount);
+            let mut charge = segment.charge;
+            let mut pcount = segment.pcount;
             if !whole {
                 if segment.pcount == 1 || una.at_or_before(segment.seq) {
                     break;
                 }
-                self.rx.uncharge_output(segment.trim(una, self.tx.mss));
-                pcount -= u32::from(segment.pcount);
+                charge = segment.trim(una, self.tx.mss);
+                pcount -= segment.pcount;
+                if let Some(front) = self.tx.segments.front_mut() {
+                    *front = segment;
+                }
                 if pcount == 0 {
+                    self.rx.uncharge_output(charge);
                     break;
                 }
             }
             acked += pcount;
-            self.cong.packets_out = self.cong.packets_out.saturating_sub(pcount);
-            if segment.lost {
-                self.cong.lost_out = self.cong.lost_out.saturating_sub(pcount);
+            self.forget_segment(cx.now, &segment, pcount, says);
+            if !segment.retransmitted && !segment.sacked {
+                let (first, _) = sent.unwrap_or((segment.sent_at, segment.sent_at));
+                sent = Some((first, segment.sent_at));
+                says.original |= !segment.end_seq.after(self.loss.high_seq);
+                if segment.seq.before(reordered) {
+                    reordered = segment.seq;
+                }
             }
-            retransmitted |= segment.retransmitted;
-            if !segment.retransmitted {
-                first.get_or_insert(segment.sent_at);
-                last = Some(segment.sent_at);
-            }
+            self.rx.uncharge_output(charge);
             if !whole {
                 break;
             }
-            let charge = segment.charge;
-            self.rx.uncharge_output(charge);
             self.tx.segments.pop_front();
         }
         let end = una.min(self.tx.write_seq);
         let bytes = (end - self.tx.buffer_seq).max(0) as usize;
         self.tx.buffer.advance(bytes);
         self.tx.buffer_seq += bytes as u32;
+        says.reneging = self.tx.segments.front().is_some_and(|head| head.sacked);
+        let measured = self.ack_update_rtt(cx, sent.filter(|_| !says.retransmitted), tsecr, acked, says);
         if acked > 0 {
-            cx.count_n(Counter::TcpExtTCPDelivered, u64::from(acked));
-            let sent = first.zip(last).filter(|_| !retransmitted);
-            self.ack_update_rtt(cx.now, sent, tsecr);
-            self.timers.retransmit = Time::MAX;
-            self.arm_for_output(cx);
+            says.acked = true;
+            says.restarts_timer = true;
+            if !self.opts.sack {
+                self.remove_reno_sacks(cx, acked);
+                if says.retransmitted {
+                    says.original = false;
+                }
+            } else if reordered.before(high_sack) {
+                self.check_sack_reordering(cx, reordered, false);
+            }
+            if self.tx.segments.is_empty() {
+                self.timers.retransmit = Time::MAX;
+                self.arm_for_output(cx);
+            }
+        } else if measured && let (Some(head), Some((first, _))) = (self.tx.segments.front(), says.sack_sent) {
+            // What was sent after the oldest segment has arrived: that one has waited long enough for its own answer.
+            says.restarts_timer = head.sent_at > first;
         }
         self.write_space();
-        acked
     }
 
-    /// From the segments' own times where they were sent once (Karn), else from the echoed timestamp. The oldest segment
-    /// that was acknowledged tells how long to wait for the next, the youngest how far the peer is.
-    fn ack_update_rtt(&mut self, now: Time, sent: Option<(Time, Time)>, tsecr: Option<u32>) {
-        let (rtt, least) = match (sent, tsecr) {
-            (Some((first, last)), _) => (now - first, now - last),
-            (None, Some(tsecr)) if tsecr != 0 => {
+    /// Takes a segment, or `pcount` of it, off the sums of what is in flight.
+    fn forget_segment(&mut self, now: Time, segment: &SentSegment, pcount: u32, says: &mut AckSays) {
+        let cong = &mut self.cong;
+        cong.packets_out = cong.packets_out.saturating_sub(pcount);
+        if segment.lost {
+            cong.lost_out = cong.lost_out.saturating_sub(pcount);
+        }
+        if segment.retrans {
+            cong.retrans_out = cong.retrans_out.saturating_sub(pcount);
+        }
+        says.retransmitted |= segment.retransmitted && !segment.sacked;
+        if segment.sacked {
+            cong.sacked_out = cong.sacked_out.saturating_sub(pcount);
+        } else if self.opts.sack {
+            cong.delivered = cong.delivered.wrapping_add(pcount);
+            self.rack_advance(now, segment, says);
+        }
+    }
+
+    /// From the segments' own times where they were sent once (Karn), acknowledged in order or selectively, else from the
+    /// echoed timestamp. The oldest segment that was acknowledged tells how long to wait for the next, the youngest how
+    /// far the peer is. False without a sample.
+    fn ack_update_rtt(
+        &mut self,
+        cx: &Cx,
+        sent: Option<(Time, Time)>,
+        tsecr: Option<u32>,
+        acked: u32,
+        says: &AckSays,
+    ) -> bool {
+        let now = cx.now;
+        let (rtt, least) = match (sent.or(says.sack_sent), tsecr) {
+            (Some((first, last)), _) => (now - first, now - says.sack_sent.map_or(last, |(_, last)| last)),
+            (None, Some(tsecr)) if tsecr != 0 && acked > 0 => {
                 let elapsed_ms = super::isn::tsval(now, self.tx.ts_offset).wrapping_sub(tsecr);
                 if elapsed_ms > 120_000 {
-                    return;
+                    return false;
                 }
                 let rtt = u64::from(elapsed_ms.max(1)) * MS;
                 (rtt, rtt)
             }
-            _ => return,
+            _ => return false,
         };
         self.rtt.note_least(least);
         self.rtt.sample(rtt, self.tx.snd_una, self.tx.snd_nxt);
+        if sent.or(says.sack_sent).is_some() {
+            let spacing = self.ack_spacing();
+            self.cong.rtt_sampled(cx, least, self.tx.snd_una, self.tx.snd_nxt, spacing);
+        }
+        true
     }
 
     /// Nothing was in flight: the window of the peer may have opened (`tcp_ack_probe`).
     fn ack_probe(&mut self, cx: &Cx) {
-        if !self.timers.probing {
+        if !self.timers.probing() {
             return;
         }
         let needed = self.tx.snd_nxt + (self.send_end() - self.tx.snd_nxt).clamp(0, i32::from(self.tx.mss)) as u32;
         if needed.at_or_before(self.tx.snd_una + self.tx.snd_wnd) {
             self.rtt.backoff = 0;
-            self.timers.probing = false;
+            self.timers.pending = XmitTimer::Retransmit;
             self.timers.retransmit = Time::MAX;
         } else {
             self.timers.retransmit = expiry(cx.now, self.rtt.backed_off().max(self.rtt.rto_min));
@@ -174,6 +280,32 @@ impl TcpSock {
         if self.user.wait_send && self.send_room() * 3 >= self.tx.sndbuf {
             self.effects.wake_send = true;
         }
+    }
+
+    /// The window with which a connection begins: one segment if even the SYN was lost more than once (RFC 6298 section
+    /// 5.7, RFC 6928).
+    pub(super) fn init_cwnd(&mut self) {
+        if self.loss.total_retrans > 1 {
+            self.cong.cwnd = 1;
+        }
+    }
+
+    /// Nothing is in flight any more.
+    pub(super) fn forget_flight(&mut self) {
+        let cong = &mut self.cong;
+        (cong.packets_out, cong.sacked_out, cong.lost_out, cong.retrans_out) = (0, 0, 0, 0);
+    }
+
+    /// Where the farthest segment that was acknowledged selectively ended; `snd_una` if there is none
+    /// (`tcp_highest_sack_seq`).
+    pub(super) fn high_sack(&self) -> SeqNum {
+        if self.cong.sacked_out > 0 && self.opts.sack { self.loss.high_sack } else { self.tx.snd_una }
+    }
+
+    /// The least time between ACKs of two super-frames at the rate of the connection (`hystart_ack_delay`).
+    fn ack_spacing(&self) -> u64 {
+        let window = u64::from(self.cong.cwnd) * u64::from(self.tx.mss) * 2;
+        (4 * 65_536 * self.rtt.srtt / window.max(1)).min(MS)
     }
 
     /// Twice the congestion window, within `tcp_wmem` (`tcp_sndbuf_expand`).

@@ -29,6 +29,7 @@ impl TcpSock {
         let space = self.rx.full_space();
         let (window, clamp, scale) =
             select_initial_window(space, self.tx.advmss, sysctl.tcp_window_scaling, scale_space);
+        self.cong.algorithm = sysctl.tcp_congestion_control;
         self.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         self.rx.rcv_wnd = window;
         self.rx.rcv_ssthresh = window;
@@ -38,18 +39,7 @@ impl TcpSock {
         self.user.accepted = true;
         self.set_state(cx, State::SynSent);
         cx.count(Counter::TcpActiveOpens);
-        let syn = SentSegment {
-            seq: iss,
-            end_seq: iss + 1,
-            sent_at: cx.now,
-            pcount: 1,
-            retransmitted: false,
-            lost: false,
-            charge: 0,
-            syn: true,
-            fin: false,
-            psh: false,
-        };
+        let syn = SentSegment { syn: true, ..SentSegment::new(iss, iss + 1, 1, cx.now, 0) };
         self.tx.segments.push_back(syn);
         self.cong.packets_out = 1;
         self.send_syn(cx);

@@ -72,8 +72,7 @@ impl TcpSock {
     /// A predicted pure ACK: for a sender of bulk data.
     fn fast_ack(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, tsecr: u32) -> End {
         cx.event(&skb, EventKind::FastPath, 0, 0);
-        let tsecr = self.opts.timestamps.then_some(tsecr);
-        if self.tcp_ack(cx, seg, tsecr, false).is_err() {
+        if self.tcp_ack(cx, seg, self.predicted(tsecr), false).is_err() {
             self.send_challenge_ack(cx);
         }
         self.data_snd_check(cx);
@@ -93,8 +92,7 @@ impl TcpSock {
         let end = self.queue_rcv(cx, skb, seg);
         self.event_data_recv(cx, len, mss_len, seg.header_len, seg.flags.psh(), truesize);
         if seg.ack != self.tx.snd_una {
-            let tsecr = self.opts.timestamps.then_some(tsecr);
-            if self.tcp_ack(cx, seg, tsecr, false).is_err() {
+            if self.tcp_ack(cx, seg, self.predicted(tsecr), false).is_err() {
                 self.send_challenge_ack(cx);
             }
             self.data_snd_check(cx);
@@ -125,7 +123,7 @@ impl TcpSock {
         {
             self.replace_ts_recent(cx.now, tsval, seg.seq);
         }
-        match self.tcp_ack(cx, seg, stamps.map(|(_, tsecr)| tsecr), true) {
+        match self.tcp_ack(cx, seg, self.heard(&options), true) {
             Ok(Acked::Fine | Acked::Old) => {}
             Err(reason) => {
                 self.send_challenge_ack(cx);

@@ -362,6 +362,7 @@ impl Request {
         sk.tx.ip_id = first_ip_id(&cx.net, &self.tuple, cx.now);
         sk.tx.last_sent = cx.now;
         sk.ack.last_rcv = tick(cx.now);
+        sk.cong.algorithm = sysctl.tcp_congestion_control;
         sk.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         sk.sync_mss(self.mss);
         let echoed = |tsecr: u32| u64::from(tsval(cx.now, self.ts_offset).wrapping_sub(tsecr).max(1)) * MS;

@@ -23,7 +23,8 @@
 //! | `ack_policy` | `__tcp_ack_snd_check`, `tcp_send_delayed_ack`, `tcp_event_data_recv`, `tcp_cleanup_rbuf` |
 //! | `write_queue` | `tcp_sendmsg_locked`, `tcp_xmit_size_goal`, `tcp_tso_autosize`, `tcp_mss_split_point` |
 //! | `output` | `tcp_write_xmit`, `__tcp_transmit_skb`, `tcp_send_ack`, `tcp_make_synack` |
-//! | `recovery` | `tcp_fastretrans_alert` for Reno, `tcp_enter_loss`, `tcp_retransmit_skb` |
+//! | `loss/` | `tcp_sacktag_write_queue`, `tcp_fastretrans_alert`, `tcp_rack_mark_lost`, `tcp_retransmit_skb` |
+//! | `congestion/` | `tcp_cong_avoid_ai`, `bictcp_update`, `tcp_cwnd_reduction`, `tcp_cwnd_validate` |
 //! | `rtt` | `tcp_rtt_estimator`, `tcp_set_rto` |
 //! | `timers` | `tcp_retransmit_timer`, `tcp_delack_timer_handler`, `tcp_probe_timer`, `tcp_keepalive_timer` |
 //! | `connect` | `tcp_v4_connect`, `tcp_connect` |
@@ -36,15 +37,16 @@ mod ack_policy;
 mod auth;
 mod backlog;
 mod close;
+mod congestion;
 mod connect;
 mod established;
 mod isn;
 mod listen;
+mod loss;
 mod ofo;
 mod output;
 mod queue;
 mod receive;
-mod recovery;
 mod reply;
 mod rtt;
 mod sack;
@@ -64,15 +66,16 @@ pub(crate) mod tests;
 use rxpath_trace::Time;
 
 pub use ack_policy::AckPolicy;
+pub use congestion::{CaState, Congestion};
 pub use listen::Request;
+pub use loss::{Loss, Rack};
 pub(crate) use receive::let_go;
 pub use receive::{FlowKey, Run, deliver, early_demux, serve, timer_fired, v4_rcv};
-pub use recovery::Congestion;
 pub use rtt::RttEstimator;
 pub use sack::SackReport;
 pub use segment::Segment;
 pub use send_buffer::SendBuffer;
-pub use sock::{Deadlines, Effects, Receiver, Sender, SentSegment, SockError, TcpSock, UserSide};
+pub use sock::{Deadlines, Effects, Receiver, Sender, SentSegment, SockError, TcpSock, UserSide, XmitTimer};
 pub use streak::{Source, Taken};
 pub use timewait::TimeWait;
 pub use write_queue::{Unsent, WriteQueue};

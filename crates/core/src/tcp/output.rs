@@ -6,7 +6,7 @@ use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, tcp as wire_tcp};
 
 use super::isn::tsval;
 use super::write_queue::{Filled, PACKET_CHARGE};
-use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock, expiry, tick};
+use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock, XmitTimer, expiry, tick};
 use crate::cx::Cx;
 use crate::route::Route;
 use crate::tx::{self, IpFlow};
@@ -214,18 +214,25 @@ impl TcpSock {
 
     /// Sends packets of the write queue for as long as they may go (`tcp_write_xmit`).
     fn write_xmit(&mut self, cx: &mut Cx, offer: Offer) {
-        let (mut sent, mut limited) = (false, false);
+        let (before, mut limited) = (self.cong.packets_out, false);
         while let Some(next) = self.next_to_send(cx.now, offer, &mut limited) {
             if !self.send_packet(cx, next) {
                 break;
             }
-            sent = true;
             if offer.one {
                 break;
             }
         }
+        let sent = self.cong.packets_out.saturating_sub(before);
+        if sent > 0 {
+            self.cong.reduction_sent(sent);
+            if before == 0 || self.timers.pending == XmitTimer::LossProbe {
+                self.rearm_rto(cx);
+            }
+            self.schedule_loss_probe(cx, false);
+        }
         limited |= self.cong.in_flight() >= self.cong.cwnd;
-        if sent || limited {
+        if sent > 0 || limited {
             self.cong.validate(limited, self.tx.snd_una, self.tx.snd_nxt, cx.now, self.rtt.rto);
         }
     }
@@ -302,7 +309,7 @@ impl TcpSock {
             return false;
         }
         let end_seq = seq + (len + u32::from(fin));
-        let pcount = len.div_ceil(mss).max(1) as u16;
+        let pcount = len.div_ceil(mss).max(1);
         if !len.is_multiple_of(mss) {
             self.tx.snd_sml = end_seq;
         }
@@ -310,10 +317,9 @@ impl TcpSock {
             self.rx.charge_output(PACKET_CHARGE);
         }
         let charge = if len > 0 { PACKET_CHARGE + len } else { 0 };
-        let (retransmitted, lost, syn) = (false, false, false);
-        let sent = SentSegment { seq, end_seq, sent_at: cx.now, pcount, retransmitted, lost, charge, syn, fin, psh };
-        self.tx.segments.push_back(sent);
-        self.cong.packets_out += u32::from(pcount);
+        let sent = SentSegment::new(seq, end_seq, pcount, cx.now, self.cong.delivered);
+        self.tx.segments.push_back(SentSegment { charge, fin, psh, ..sent });
+        self.cong.packets_out += pcount;
         self.tx.snd_nxt = end_seq;
         cx.count_n(Counter::TcpExtTCPOrigDataSent, u64::from(pcount));
         true
@@ -367,10 +373,10 @@ impl TcpSock {
             return;
         }
         if !self.tx.segments.is_empty() {
-            self.timers.probing = false;
+            self.timers.pending = XmitTimer::Retransmit;
             self.timers.retransmit = expiry(cx.now, self.rtt.backed_off());
         } else if self.send_end().after(self.tx.snd_nxt) && self.may_transmit_data() {
-            self.timers.probing = true;
+            self.timers.pending = XmitTimer::WindowProbe;
             self.timers.retransmit = expiry(cx.now, self.rtt.backed_off().max(self.rtt.rto_min));
         }
     }
@@ -386,6 +392,17 @@ impl TcpSock {
             self.send_new(cx, Next { len, fin: false, psh: true });
             return;
         }
+        self.send_window_probe(cx);
+    }
+
+    /// The next segment of what was not sent, as a tail loss probe; false if there was no slot.
+    pub(super) fn send_probe(&mut self, cx: &mut Cx) -> bool {
+        let unsent = self.tx.queue.front().map_or(0, |packet| packet.len);
+        let len = unsent.min(u32::from(self.current_mss()));
+        len > 0 && self.send_new(cx, Next { len, fin: false, psh: true })
+    }
+
+    fn send_window_probe(&mut self, cx: &mut Cx) {
         cx.count(Counter::TcpExtTCPWinProbe);
         let Some(skb) = cx.alloc_output(OutputWhat::TcpProbe, 0, true) else { return };
         let seq = self.tx.snd_una - 1;

@@ -8,7 +8,7 @@ use rxpath_trace::Time;
 use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
-use super::{AckPolicy, Congestion, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, WriteQueue};
+use super::{AckPolicy, Congestion, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, WriteQueue};
 use crate::route::Route;
 
 /// Everything that the socket lock guards.
@@ -27,8 +27,10 @@ pub struct TcpSock {
     pub opts: Negotiated,
     /// Round-trip time and retransmission timeout.
     pub rtt: RttEstimator,
-    /// Congestion window and loss recovery.
+    /// Congestion window.
     pub cong: Congestion,
+    /// Loss detection and recovery.
+    pub loss: Loss,
     /// When which timer is due.
     pub timers: Deadlines,
     /// What the application asked for and must be told.
@@ -155,13 +157,19 @@ pub struct SentSegment {
     /// When it was last sent.
     pub sent_at: Time,
     /// Packets that it takes.
-    pub pcount: u16,
-    /// It was sent more than once (Karn's rule).
-    pub retransmitted: bool,
-    /// It is counted as lost and must be sent again.
-    pub lost: bool,
+    pub pcount: u32,
+    /// Segments that had been delivered when it was last sent.
+    pub delivered: u32,
     /// Memory that it is charged.
     pub charge: u32,
+    /// It was sent more than once (Karn's rule).
+    pub retransmitted: bool,
+    /// It was sent again, and not acknowledged nor counted as lost since.
+    pub retrans: bool,
+    /// It is counted as lost.
+    pub lost: bool,
+    /// It was acknowledged selectively.
+    pub sacked: bool,
     /// Carries our SYN.
     pub syn: bool,
     /// Carries our FIN.
@@ -171,6 +179,25 @@ pub struct SentSegment {
 }
 
 impl SentSegment {
+    /// A segment that goes out now for the first time, after `delivered` segments were delivered.
+    pub(super) fn new(seq: SeqNum, end_seq: SeqNum, pcount: u32, now: Time, delivered: u32) -> SentSegment {
+        SentSegment {
+            seq,
+            end_seq,
+            sent_at: now,
+            pcount,
+            delivered,
+            charge: 0,
+            retransmitted: false,
+            retrans: false,
+            lost: false,
+            sacked: false,
+            syn: false,
+            fin: false,
+            psh: false,
+        }
+    }
+
     /// Payload bytes.
     pub(super) fn len(&self) -> u32 {
         (self.end_seq - self.seq).max(0) as u32 - u32::from(self.syn) - u32::from(self.fin)
@@ -179,10 +206,13 @@ impl SentSegment {
     /// Cuts off what was acknowledged up to `una`; gives the memory that it was charged (`tcp_trim_head`).
     pub(super) fn trim(&mut self, una: SeqNum, mss: u16) -> u32 {
         let bytes = ((una - self.seq).max(0) as u32).min(self.len());
+        if bytes == 0 {
+            return 0;
+        }
         self.seq += bytes;
         self.charge -= bytes.min(self.charge);
         if self.pcount > 1 {
-            self.pcount = self.len().div_ceil(u32::from(mss)).max(1) as u16;
+            self.pcount = self.len().div_ceil(u32::from(mss)).clamp(1, self.pcount);
         }
         bytes
     }
@@ -207,13 +237,26 @@ pub struct Negotiated {
     pub ts_recent_stamp: u64,
 }
 
+/// What the sender's timer is for (`icsk_pending`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XmitTimer {
+    /// The oldest segment was not acknowledged in time.
+    Retransmit,
+    /// The peer's window is closed.
+    WindowProbe,
+    /// The last segments of a flight may be lost.
+    LossProbe,
+    /// Segments that were overtaken may be lost.
+    Reorder,
+}
+
 /// Timer deadlines; `Time::MAX` is "not armed". The wheel's entries recheck these.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// Retransmission, or the zero-window probe while `probing`.
+    /// The sender's timer.
     pub retransmit: Time,
-    /// The retransmission deadline is a window probe.
-    pub probing: bool,
+    /// What that is for.
+    pub pending: XmitTimer,
     /// Delayed ACK.
     pub delack: Time,
     /// Keepalive, or the end of an orphan's FIN-WAIT-2.
@@ -222,11 +265,16 @@ pub struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Deadlines {
-        Deadlines { retransmit: Time::MAX, probing: false, delack: Time::MAX, keepalive: Time::MAX }
+        Deadlines { retransmit: Time::MAX, pending: XmitTimer::Retransmit, delack: Time::MAX, keepalive: Time::MAX }
     }
 }
 
 impl Deadlines {
+    /// The sender's timer is a zero-window probe.
+    pub fn probing(&self) -> bool {
+        self.pending == XmitTimer::WindowProbe
+    }
+
     /// The earliest of them.
     #[inline(always)]
     pub fn next(&self) -> Time {
@@ -384,6 +432,7 @@ impl TcpSock {
             opts: Negotiated::default(),
             rtt: RttEstimator::new(),
             cong: Congestion::new(),
+            loss: Loss::default(),
             timers: Deadlines::default(),
             user: UserSide::default(),
             effects: Effects::default(),

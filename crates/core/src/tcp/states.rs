@@ -51,7 +51,7 @@ impl TcpSock {
         {
             self.replace_ts_recent(cx.now, tsval, seg.seq);
         }
-        let outcome = self.tcp_ack(cx, seg, stamps.map(|(_, tsecr)| tsecr), true);
+        let outcome = self.tcp_ack(cx, seg, self.heard(&options), true);
         if self.state == State::SynRecv && !matches!(outcome, Ok(Acked::Fine)) {
             // RFC 9293 section 3.10.7.4, fifth check: an unacceptable ACK in SYN-RECEIVED is answered by RST.
             reply::reset(cx, &skb, seg);
@@ -224,7 +224,7 @@ impl TcpSock {
         self.rx.rcv_wup = seg.seq + 1;
         self.rx.copied_seq = self.rx.rcv_nxt;
         self.tx.snd_wl1 = seg.seq;
-        let _ = self.tcp_ack(cx, seg, stamps.map(|(_, tsecr)| tsecr), true);
+        let _ = self.tcp_ack(cx, seg, self.heard(options), true);
         self.tx.snd_wnd = u32::from(seg.window);
         self.tx.max_window = self.tx.snd_wnd;
         if let Some((tsval, _)) = stamps {
@@ -285,6 +285,7 @@ impl TcpSock {
             self.tx.advmss -= u16::from(super::TSTAMP_ALIGNED);
         }
         self.init_buffer_space();
+        self.init_cwnd();
         self.ack.rcv_mss = self.initial_rcv_mss();
         self.rx.space_time = now;
         self.rx.space_seq = self.rx.copied_seq;
@@ -392,7 +393,7 @@ impl TcpSock {
         self.tx.segments.clear();
         self.tx.queue.clear();
         self.tx.buffer.clear();
-        self.cong.packets_out = 0;
+        self.forget_flight();
         if self.user.orphan {
             self.purge_receive_queue(cx);
         }

@@ -15,8 +15,7 @@ use rxpath_mem::{Alike, FrameUser, RxRing, Skb};
 use rxpath_trace::{Consumed, Counter};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions};
 
-use super::recovery::CaState;
-use super::{State, TcpSock};
+use super::{CaState, State, TcpSock};
 use crate::cx::Cx;
 use crate::expect::{CONSTANT, ETHERNET, FIXED, Headers, IpSum, LONGEST, STAMPED, TcpSum, at, be32};
 use crate::nic::{Joins, TruesizeModel};

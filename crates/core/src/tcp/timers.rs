@@ -2,7 +2,7 @@
 
 use rxpath_trace::{Counter, Time};
 
-use super::{RTO_MAX, SockError, State, TIMEWAIT_LEN, TcpSock, expiry};
+use super::{RTO_MAX, SockError, State, TIMEWAIT_LEN, TcpSock, XmitTimer, expiry};
 use crate::cx::Cx;
 
 /// Retransmissions of an orphan's data before it is given up (`tcp_orphan_retries` 0 means 8).
@@ -19,10 +19,11 @@ impl TcpSock {
         }
         if self.timers.retransmit <= cx.now {
             self.timers.retransmit = Time::MAX;
-            if self.timers.probing {
-                self.probe_timer(cx);
-            } else {
-                self.retransmit_timer(cx);
+            match self.timers.pending {
+                XmitTimer::WindowProbe => self.probe_timer(cx),
+                XmitTimer::Retransmit => self.retransmit_timer(cx),
+                XmitTimer::LossProbe => self.loss_probe_timer(cx),
+                XmitTimer::Reorder => self.reorder_timer(cx),
             }
         }
         if self.timers.keepalive <= cx.now {
@@ -48,10 +49,11 @@ impl TcpSock {
         if self.state == State::SynSent {
             cx.count(Counter::TcpExtTCPSynRetrans);
         }
-        self.enter_loss();
+        self.count_timeout(cx);
+        self.enter_loss(cx);
         self.retransmit_head(cx);
         self.rtt.back_off();
-        self.timers.probing = false;
+        self.timers.pending = XmitTimer::Retransmit;
         let timeout = if self.state == State::SynSent { self.syn_timeout() } else { self.rtt.backed_off() };
         self.timers.retransmit = expiry(cx.now, timeout);
     }
@@ -69,7 +71,7 @@ impl TcpSock {
             self.give_up(cx);
             return;
         }
-        self.enter_loss();
+        self.enter_loss(cx);
         self.retransmit_head(cx);
         self.rtt.back_off();
         self.timers.retransmit = expiry(cx.now, self.rtt.backed_off());
@@ -94,7 +96,7 @@ impl TcpSock {
     /// `tcp_probe_timer`: RFC 9293 section 3.8.6.1.
     fn probe_timer(&mut self, cx: &mut Cx) {
         if !self.tx.segments.is_empty() || !self.send_end().after(self.tx.snd_nxt) {
-            self.timers.probing = false;
+            self.timers.pending = XmitTimer::Retransmit;
             self.arm_for_output(cx);
             return;
         }
@@ -104,7 +106,8 @@ impl TcpSock {
         }
         self.write_wakeup(cx);
         self.rtt.backoff = self.rtt.backoff.saturating_add(1);
-        self.timers.probing = self.tx.segments.is_empty();
+        let still = self.tx.segments.is_empty();
+        self.timers.pending = if still { XmitTimer::WindowProbe } else { XmitTimer::Retransmit };
         self.timers.retransmit = expiry(cx.now, self.rtt.backed_off().max(self.rtt.rto_min));
     }
 

@@ -375,6 +375,11 @@ impl Peer {
 
     /// Opens a connection with the usual options and gives the accepted socket.
     pub fn connect(&mut self, lab: &mut Lab, listener: &Arc<Listener>) -> Arc<Sock> {
+        self.connect_from_afar(lab, listener, 0)
+    }
+
+    /// As [`Peer::connect`], over a path with a round trip of so many milliseconds.
+    pub fn connect_from_afar(&mut self, lab: &mut Lab, listener: &Arc<Listener>, rtt_ms: u64) -> Arc<Sock> {
         let mut syn = self.repr(SYN);
         syn.options = TcpOptions {
             mss: Some(1_460),
@@ -389,6 +394,7 @@ impl Peer {
         self.seq += 1;
         self.ack = answer.seq + 1;
         self.note(&answer);
+        lab.wait(rtt_ms);
         lab.segment(self.repr(ACK), &[]);
         lab.stack.accept(listener).expect("the handshake is complete")
     }

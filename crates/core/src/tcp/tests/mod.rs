@@ -4,6 +4,7 @@ mod copies;
 mod corners;
 pub(crate) mod lab;
 mod lives;
+mod loss;
 mod memory;
 mod merged;
 mod prediction;

@@ -1,0 +1,155 @@
+//! Sending again (`tcp_retransmit_skb`, `tcp_xmit_retransmit_queue`).
+
+use rxpath_trace::{Counter, Time};
+
+use super::super::isn::tsval;
+use super::super::write_queue::PACKET_CHARGE;
+use super::super::{CaState, TcpSock, XmitTimer, expiry};
+use crate::cx::Cx;
+
+impl TcpSock {
+    /// Sends lost segments again as far as the window allows.
+    pub(in super::super) fn xmit_retransmit_queue(&mut self, cx: &mut Cx) {
+        let after_timeout = self.cong.state == CaState::Loss;
+        let counter = if after_timeout { Counter::TcpExtTCPSlowStartRetrans } else { Counter::TcpExtTCPFastRetrans };
+        let (mut at, mut head) = (0, false);
+        while self.cong.quota() > 0 && self.cong.retrans_out < self.cong.lost_out {
+            let Some(record) = self.tx.segments.get(at) else { break };
+            if record.lost && !record.sacked && !record.retrans {
+                if !self.retransmit(cx, at) {
+                    break;
+                }
+                cx.count(counter);
+                self.cong.reduction_sent(1);
+                head |= at == 0;
+            }
+            at += 1;
+        }
+        if head && self.timers.pending != XmitTimer::Reorder {
+            self.timers.retransmit = Time::MAX;
+            self.rearm_rto(cx);
+        }
+    }
+
+    /// Sends the oldest segment again; false if there is none or no slot.
+    pub(in super::super) fn retransmit_head(&mut self, cx: &mut Cx) -> bool {
+        !self.tx.segments.is_empty() && self.retransmit(cx, 0)
+    }
+
+    /// Sends one MSS of a segment again, cutting the segment's record where it is longer (`__tcp_retransmit_skb`).
+    pub(super) fn retransmit(&mut self, cx: &mut Cx, index: usize) -> bool {
+        let una = self.tx.snd_una;
+        if let Some(segment) = self.tx.segments.get_mut(index) {
+            self.rx.uncharge_output(segment.trim(una, self.tx.mss));
+        }
+        let mss = u32::from(self.current_mss());
+        self.split_record(index, mss, mss);
+        self.collapse(index, mss);
+        let Some(segment) = self.tx.segments.get(index).copied() else { return false };
+        // Beyond the peer's window only the oldest goes, as a probe.
+        if segment.seq != una && !segment.seq.before(una + self.tx.snd_wnd) {
+            return false;
+        }
+        let len = segment.len();
+        if segment.syn {
+            self.send_syn(cx);
+        } else if !self.send_range(cx, segment.seq, len, segment.fin, segment.psh) {
+            cx.count(Counter::TcpExtTCPRetransFail);
+            return false;
+        }
+        cx.count(Counter::TcpRetransSegs);
+        self.note_retransmitted(cx.now, index);
+        true
+    }
+
+    /// Joins to a short segment those behind it, as far as one MSS and the peer's window reach: so much less is to be
+    /// lost again (RFC 1122 section 4.2.2.15, `tcp_retrans_try_collapse`).
+    fn collapse(&mut self, index: usize, mss: u32) {
+        let edge = self.tx.snd_una + self.tx.snd_wnd;
+        while let Some(next) = self.tx.segments.get(index + 1).copied() {
+            let Some(segment) = self.tx.segments.get_mut(index) else { return };
+            let single = segment.pcount == 1 && next.pcount == 1 && !segment.syn && !next.syn;
+            let short = segment.len() < mss && segment.len() + next.len() <= mss;
+            if !single || !short || segment.sacked || next.sacked || next.end_seq.after(edge) {
+                return;
+            }
+            let freed = next.charge.min(PACKET_CHARGE);
+            segment.end_seq = next.end_seq;
+            segment.fin |= next.fin;
+            segment.psh |= next.psh;
+            segment.retransmitted |= next.retransmitted;
+            segment.charge += next.charge - freed;
+            self.tx.segments.remove(index + 1);
+            let cong = &mut self.cong;
+            cong.packets_out = cong.packets_out.saturating_sub(1);
+            cong.lost_out = cong.lost_out.saturating_sub(u32::from(next.lost));
+            cong.retrans_out = cong.retrans_out.saturating_sub(u32::from(next.retrans));
+            if !self.opts.sack {
+                cong.sacked_out = cong.sacked_out.saturating_sub(1);
+            }
+            self.rx.uncharge_output(freed);
+        }
+    }
+
+    fn note_retransmitted(&mut self, now: Time, index: usize) {
+        let delivered = self.cong.delivered;
+        let Some(record) = self.tx.segments.get_mut(index) else { return };
+        record.sent_at = now;
+        record.delivered = delivered;
+        record.retransmitted = true;
+        let pcount = record.pcount;
+        if !std::mem::replace(&mut record.retrans, true) {
+            self.cong.retrans_out += pcount;
+        }
+        let loss = &mut self.loss;
+        loss.total_retrans = loss.total_retrans.saturating_add(pcount);
+        loss.undo_retrans = Some(loss.undo_retrans.unwrap_or(0).saturating_add(pcount));
+        loss.retrans_stamp.get_or_insert(tsval(now, self.tx.ts_offset));
+    }
+
+    /// Cuts a record longer than `first` bytes in two there, each with segments of `mss` (`tcp_fragment`).
+    pub(in super::super) fn split_record(&mut self, index: usize, first: u32, mss: u32) {
+        let Some(segment) = self.tx.segments.get_mut(index) else { return };
+        let len = segment.len();
+        if len <= first || first == 0 {
+            return;
+        }
+        let before = segment.pcount;
+        let mut rest = *segment;
+        segment.end_seq = segment.seq + first;
+        segment.fin = false;
+        segment.psh = false;
+        segment.charge = PACKET_CHARGE + first;
+        segment.pcount = first.div_ceil(mss);
+        rest.seq = segment.end_seq;
+        rest.charge = rest.charge.saturating_sub(first);
+        rest.pcount = (len - first).div_ceil(mss).max(1);
+        // The MSS may have changed since: keep the sums right.
+        let after = segment.pcount + rest.pcount;
+        let correct = |sum: &mut u32, counted: bool| {
+            if counted {
+                *sum = (*sum + after).saturating_sub(before);
+            }
+        };
+        correct(&mut self.cong.packets_out, true);
+        correct(&mut self.cong.lost_out, rest.lost);
+        correct(&mut self.cong.sacked_out, rest.sacked);
+        correct(&mut self.cong.retrans_out, rest.retrans);
+        self.tx.segments.insert(index + 1, rest);
+        self.rx.charge_output(PACKET_CHARGE);
+    }
+
+    /// The retransmission timer: the timeout of the oldest segment, from now on or, if another timer stood in its place,
+    /// from when that segment was sent (`tcp_rearm_rto`).
+    pub(in super::super) fn rearm_rto(&mut self, cx: &Cx) {
+        let stood_in = matches!(self.timers.pending, XmitTimer::LossProbe | XmitTimer::Reorder)
+            && self.timers.retransmit != Time::MAX;
+        self.timers.pending = XmitTimer::Retransmit;
+        if self.tx.segments.is_empty() {
+            self.timers.retransmit = Time::MAX;
+            return;
+        }
+        let timeout = if stood_in { self.rto_left(cx.now).max(1) } else { self.rtt.backed_off() };
+        self.timers.retransmit = expiry(cx.now, timeout);
+    }
+}
