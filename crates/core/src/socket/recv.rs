@@ -7,7 +7,7 @@
 //! owned. Each call takes a span of its own, so readers need no lock among themselves.
 
 use event_listener::EventListener;
-use rxpath_mem::{Returns, SkbQueue, UserGuard};
+use rxpath_mem::{Returns, Skb, SkbQueue, UserGuard};
 use rxpath_trace::{PacketId, Time};
 use rxpath_wire::SeqNum;
 
@@ -66,6 +66,17 @@ impl Taken {
         done + self.part
     }
 
+    /// Bytes that were taken.
+    pub fn len(&self) -> usize {
+        let whole: usize = self.packets.iter().map(Skb::len).sum();
+        whole.saturating_sub(if self.packets.is_empty() { 0 } else { self.skip }) + self.part
+    }
+
+    /// True if nothing was taken.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The emptied packets go into `returns`; gives how many. `visit` is told what was read of packets whose lives are
     /// recorded.
     pub fn end(mut self, returns: &mut Returns, mut visit: impl FnMut(ReadOf)) -> u64 {
@@ -98,7 +109,16 @@ impl Sock {
             }
             return (Err(nothing), self.released(sk));
         }
-        let (taken, ack_due) = take(&mut sk, buf, now, rmem_max);
+        let wanted = if sk.rx.urgent.is_set() { sk.read_to_mark(buf.len()) } else { buf.len() };
+        if sk.readable() == 0 {
+            // Nothing but the urgent byte was there.
+            let nothing = self.nothing_to_read(&mut sk, register);
+            return (Err(nothing), self.released(sk));
+        }
+        let (taken, ack_due) = take(&mut sk, &mut buf[..wanted], now, rmem_max);
+        if sk.rx.urgent.is_set() {
+            sk.passed_mark();
+        }
         let ack = if ack_due { post::ACK } else { 0 };
         (Ok(taken), ack | self.released(sk))
     }
@@ -111,11 +131,43 @@ impl Sock {
             return (Err(nothing), self.released(sk));
         }
         let (mut skip, mut done) = (read_before(&sk), 0);
+        let buf = match sk.rx.urgent.mark(sk.rx.copied_seq).filter(|_| !sk.rx.urgent.inline) {
+            None => buf,
+            Some(0) if sk.readable() == 1 => {
+                let nothing = self.nothing_to_read(&mut sk, register);
+                return (Err(nothing), self.released(sk));
+            }
+            Some(0) => {
+                skip += 1;
+                buf
+            }
+            Some(ahead) => {
+                let most = buf.len().min(ahead as usize);
+                &mut buf[..most]
+            }
+        };
         for skb in &sk.rx.queue {
             done += skb.copy_to(skip, &mut buf[done..]);
             skip = 0;
         }
         (Ok(done), self.released(sk))
+    }
+
+    /// As [`Sock::take`], of at most `len` bytes that are not to be copied (`MSG_TRUNC`).
+    pub fn discard(&self, len: usize, register: bool, now: Time, rmem_max: u32) -> (Result<Taken, Nothing>, u8) {
+        let mut sk = self.lock.user();
+        let wanted = if sk.rx.urgent.is_set() { sk.read_to_mark(len) } else { len };
+        if sk.readable() == 0 {
+            let nothing = self.nothing_to_read(&mut sk, register);
+            if matches!(nothing, Nothing::Eof) {
+                sk.rx.eat_fin();
+            }
+            return (Err(nothing), self.released(sk));
+        }
+        let (taken, ack_due) = take_len(&mut sk, wanted, now, rmem_max, |_, _, _| ());
+        sk.passed_mark();
+        let ack = if ack_due { post::ACK } else { 0 };
+        (Ok(taken), ack | self.released(sk))
     }
 
     /// Lets go of the socket; gives the requests that follow.
@@ -146,12 +198,28 @@ impl Sock {
 }
 
 /// Takes what fills `buf`, and accounts for it. Says whether an ACK is due.
+#[inline(always)]
 fn take(sk: &mut TcpSock, buf: &mut [u8], now: Time, rmem_max: u32) -> (Taken, bool) {
+    take_len(sk, buf.len(), now, rmem_max, |skb, skip, whole| {
+        skb.copy_to(skip, &mut buf[whole..]);
+    })
+}
+
+/// Takes at most `len` bytes. Of the packet that is read in part, `copy` is given how much of it was read before, and how
+/// many bytes lie in the packets before it.
+#[inline(always)]
+fn take_len(
+    sk: &mut TcpSock,
+    len: usize,
+    now: Time,
+    rmem_max: u32,
+    mut copy: impl FnMut(&Skb, usize, usize),
+) -> (Taken, bool) {
     let skip = read_before(sk);
     let (mut whole, mut first, mut charge) = (0, None, 0);
     let packets = sk.rx.queue.split_front_while(|skb| {
         let unread = skb.len().saturating_sub(if first.is_none() { skip } else { 0 });
-        let fits = unread <= buf.len() - whole;
+        let fits = unread <= len - whole;
         if fits {
             whole += unread;
             first.get_or_insert(unread);
@@ -160,9 +228,10 @@ fn take(sk: &mut TcpSock, buf: &mut [u8], now: Time, rmem_max: u32) -> (Taken, b
         fits
     });
     let next_skip = if packets.is_empty() { skip } else { 0 };
-    let next = sk.rx.queue.front().filter(|_| whole < buf.len());
+    let next = sk.rx.queue.front().filter(|_| whole < len);
     let (part, part_of) = next.map_or((0, None), |skb| {
-        let part = skb.copy_to(next_skip, &mut buf[whole..]);
+        let part = skb.len().saturating_sub(next_skip).min(len - whole);
+        copy(skb, next_skip, whole);
         (part, skb.traced().then_some(skb.id))
     });
     let copied = (whole + part) as u32;
@@ -176,7 +245,7 @@ fn take(sk: &mut TcpSock, buf: &mut [u8], now: Time, rmem_max: u32) -> (Taken, b
     sk.user.reads = sk.user.reads.wrapping_add(1);
     sk.rx.uncharge(charge);
     // A FIN that has no packet's end to stand at is met by those who look for more.
-    if sk.rx.fin && sk.rx.queue.is_empty() && (sk.rx.fin_charge == 0 || (copied as usize) < buf.len()) {
+    if sk.rx.fin && sk.rx.queue.is_empty() && (sk.rx.fin_charge == 0 || (copied as usize) < len) {
         sk.rx.eat_fin();
     }
     let ack_due = sk.ack_due_after_read(copied);

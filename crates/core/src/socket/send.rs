@@ -20,6 +20,11 @@ pub enum WriteStep {
 impl Sock {
     /// Puts as much of `data` into the send buffer as fits, and gives the requests for the owner's Cpu.
     pub fn write(&self, data: &[u8], register: bool) -> (WriteStep, u8) {
+        self.write_all(data, register, false)
+    }
+
+    #[inline(always)]
+    fn write_all(&self, data: &[u8], register: bool, urgent: bool) -> (WriteStep, u8) {
         let mut sk = self.lock.user();
         let step = if let Some(error) = sk.user.error.take() {
             WriteStep::Error(error)
@@ -34,6 +39,9 @@ impl Sock {
             let limit = sk.tx.sndbuf;
             let taken = sk.tx.buffer.append(data, limit);
             sk.wrote(taken as u32);
+            if urgent && taken == data.len() && taken > 0 {
+                sk.mark_urgent();
+            }
             WriteStep::Taken(taken)
         };
         let mut requests = if matches!(step, WriteStep::Taken(n) if n > 0) { post::PUSH } else { 0 };
@@ -41,6 +49,11 @@ impl Sock {
             requests |= post::BACKLOG;
         }
         (step, requests)
+    }
+
+    /// As [`Sock::write`]; the last byte that is taken is urgent (`MSG_OOB`).
+    pub fn write_urgent(&self, data: &[u8], register: bool) -> (WriteStep, u8) {
+        self.write_all(data, register, true)
     }
 
     /// Where a connection attempt stands: None while it is under way.

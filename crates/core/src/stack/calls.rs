@@ -15,8 +15,8 @@ use crate::cx::{Cx, Rng};
 use crate::neigh;
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
-use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, Nothing, Sock, Taken, WriteStep, post};
-use crate::tcp::{SockError, State, TcpSock};
+use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, Nothing, Readiness, Sock, Taken, WriteStep, post};
+use crate::tcp::{NoUrgent, SockError, State, TcpSock};
 
 /// Why a listener could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +194,16 @@ impl Stack {
     #[inline]
     fn deliver(&self, sock: &Arc<Sock>, taken: Taken, buf: &mut [u8], now: Time) -> usize {
         let copied = taken.copy_to(buf);
+        self.end_taken(sock, taken, now);
+        if let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) {
+            cell.user_mib.add_shared(Counter::CopiedRecv, copied as u64);
+        }
+        copied
+    }
+
+    /// Ends the packets that were read.
+    #[inline]
+    fn end_taken(&self, sock: &Arc<Sock>, taken: Taken, now: Time) {
         let mut returns = Returns::new();
         let delivered = taken.end(&mut returns, |part| {
             let kind = if part.whole { EventKind::Recv } else { EventKind::RecvPart };
@@ -203,10 +213,8 @@ impl Stack {
         });
         returns.flush();
         if let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) {
-            cell.user_mib.add_shared(Counter::CopiedRecv, copied as u64);
             cell.read.fetch_add(delivered, Ordering::Relaxed);
         }
-        copied
     }
 
     /// Reads without taking (`MSG_PEEK`).
@@ -223,6 +231,42 @@ impl Stack {
         result
     }
 
+    /// Takes at most `len` bytes without copying them (`MSG_TRUNC` on TCP): how many, or 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// As [`Stack::recv`].
+    pub fn discard(&self, sock: &Arc<Sock>, len: usize, register: bool, now: Time) -> Result<usize, RecvError> {
+        if len == 0 {
+            return Ok(0);
+        }
+        let rcvbuf_max = self.0.rcvbuf_max.load(Ordering::Relaxed);
+        let (taken, requests) = sock.discard(len, register, now, rcvbuf_max);
+        let result = taken
+            .map(|taken| {
+                let count = taken.len();
+                self.end_taken(sock, taken, now);
+                count
+            })
+            .or_else(|nothing| self.no_bytes(nothing));
+        self.kick(sock, requests, now);
+        result
+    }
+
+    /// The urgent byte (`MSG_OOB`); with `peek` it stays to be read again.
+    ///
+    /// # Errors
+    /// There is none, or it has not come.
+    pub fn recv_urgent(&self, sock: &Arc<Sock>, peek: bool, now: Time) -> Result<u8, NoUrgent> {
+        self.with(sock, 0, now, |sk| sk.recv_urg(peek))
+    }
+
+    /// What the socket is ready for (`poll(2)`).
+    pub fn readiness(&self, sock: &Arc<Sock>, now: Time) -> Readiness {
+        let (ready, requests) = sock.readiness();
+        self.kick(sock, requests, now);
+        ready
+    }
+
     fn no_bytes(&self, nothing: Nothing) -> Result<usize, RecvError> {
         match nothing {
             Nothing::Eof => Ok(0),
@@ -236,6 +280,13 @@ impl Stack {
     /// Writes as much of `data` as the send buffer takes.
     pub fn send(&self, sock: &Arc<Sock>, data: &[u8], register: bool, now: Time) -> WriteStep {
         let (step, requests) = sock.write(data, register);
+        self.kick(sock, requests, now);
+        step
+    }
+
+    /// As [`Stack::send`]; the last byte that is taken is urgent (`MSG_OOB`).
+    pub fn send_urgent(&self, sock: &Arc<Sock>, data: &[u8], register: bool, now: Time) -> WriteStep {
+        let (step, requests) = sock.write_urgent(data, register);
         self.kick(sock, requests, now);
         step
     }

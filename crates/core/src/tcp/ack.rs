@@ -81,6 +81,9 @@ impl TcpSock {
             let acked = (seg.ack - prior.una) as u32;
             cx.effect(EventKind::AckTaken, acked, self.tx.snd_wnd, PacketId::NONE);
         }
+        if self.tx.snd_up.is_some_and(|up| !up.after(seg.ack)) {
+            self.tx.snd_up = None;
+        }
         let high_sack = self.high_sack();
         if !heard.sack.is_empty() {
             self.sacktag_write_queue(cx, heard.sack, seg.ack, prior.una, &mut says);
@@ -277,7 +280,7 @@ impl TcpSock {
 
     /// Room in the send buffer: grow it with the congestion window, wake the writer (`tcp_new_space`).
     pub(super) fn write_space(&mut self) {
-        if self.user.wait_send && self.send_room() * 3 >= self.tx.sndbuf {
+        if self.user.wait_send && self.has_send_room() {
             self.effects.wake_send = true;
         }
     }

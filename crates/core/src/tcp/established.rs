@@ -133,6 +133,9 @@ impl TcpSock {
         if let Some((_, tsecr)) = stamps {
             self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
         }
+        if seg.has(TcpFlags::URG) || self.rx.urgent.is_set() {
+            self.tcp_urg(cx, &skb, seg);
+        }
         let end = self.data_queue(cx, skb, seg);
         self.data_snd_check(cx);
         self.ack_snd_check(cx);

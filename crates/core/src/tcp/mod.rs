@@ -19,6 +19,7 @@
 //! | `queue` | `tcp_data_queue`, `tcp_queue_rcv`, `tcp_try_coalesce`, `tcp_data_queue_ofo`, `tcp_ofo_queue` |
 //! | `sack` | `tcp_sack_new_ofo_skb`, `tcp_dsack_set`, `tcp_compressed_ack_kick` |
 //! | `ofo` | the tree of `tcp_data_queue_ofo`: `rb_insert_color`, `rb_erase` |
+//! | `urgent` | `tcp_urg`, `tcp_check_urg`, `tcp_recv_urg`, `tcp_mark_urg` |
 //! | `window` | `__tcp_select_window`, `tcp_grow_window`, `tcp_rcv_space_adjust`, `tcp_measure_rcv_mss` |
 //! | `ack_policy` | `__tcp_ack_snd_check`, `tcp_send_delayed_ack`, `tcp_event_data_recv`, `tcp_cleanup_rbuf` |
 //! | `write_queue` | `tcp_sendmsg_locked`, `tcp_xmit_size_goal`, `tcp_tso_autosize`, `tcp_mss_split_point` |
@@ -57,6 +58,7 @@ mod states;
 mod streak;
 mod timers;
 mod timewait;
+mod urgent;
 mod window;
 mod write_queue;
 
@@ -78,6 +80,7 @@ pub use send_buffer::SendBuffer;
 pub use sock::{Deadlines, Effects, Receiver, Sender, SentSegment, SockError, TcpSock, UserSide, XmitTimer};
 pub use streak::{Source, Taken};
 pub use timewait::TimeWait;
+pub use urgent::{NoUrgent, Urgent};
 pub use write_queue::{Unsent, WriteQueue};
 
 /// The states of RFC 9293 section 3.3.2, with the numbers that `/proc/net/tcp` prints.

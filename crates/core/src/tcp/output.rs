@@ -107,6 +107,8 @@ impl TcpSock {
         let window =
             if flags.contains(TcpFlags::SYN) { self.rx.rcv_wnd.min(65_535) as u16 } else { self.select_window(cx) };
         let acks = flags.contains(TcpFlags::ACK);
+        let urgent = self.tx.snd_up.and_then(|up| self.urgent_pointer(seq, up));
+        let flags = if urgent.is_some() { TcpFlags(flags.0 | TcpFlags::URG.0) } else { flags };
         let repr = TcpRepr {
             sport: self.tuple.local_port,
             dport: self.tuple.remote_port,
@@ -114,7 +116,7 @@ impl TcpSock {
             ack: if acks { self.rx.rcv_nxt } else { SeqNum(0) },
             flags,
             window,
-            urgent: 0,
+            urgent: urgent.unwrap_or(0),
             options,
         };
         if acks {
@@ -266,7 +268,7 @@ impl TcpSock {
         if first > window {
             return None;
         }
-        let nagle = offer.nagle && self.nagle_holds();
+        let nagle = offer.nagle && self.tx.snd_up.is_none() && self.nagle_holds();
         if len <= mss {
             let small = len > 0 && len < mss && !fin && last;
             return (!(small && nagle)).then_some(Next { len, fin, psh });
@@ -284,7 +286,7 @@ impl TcpSock {
     fn send_packet(&mut self, cx: &mut Cx, next: Next) -> bool {
         let mss = u32::from(self.current_mss());
         let psh = next.psh || next.len > mss;
-        if self.route.features.tso {
+        if self.route.features.tso && self.tx.snd_up.is_none() {
             return self.send_new(cx, Next { psh, ..next });
         }
         let mut left = next.len;

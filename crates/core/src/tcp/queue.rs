@@ -499,11 +499,18 @@ impl TcpSock {
     }
 
     fn worth_waking(&self) -> bool {
-        let rx = &self.rx;
-        self.readable() >= rx.lowat
-            || rx.fin
-            || rx.rmem_alloc > rx.rcvbuf - rx.rcvbuf / 8
-            || rx.offered() <= u32::from(self.ack.rcv_mss)
+        self.has_readable(0) || self.rx.fin
+    }
+
+    /// True if what can be read is worth a read: `SO_RCVLOWAT` and `skipped` bytes more, or less where the peer would
+    /// have to wait for the reader (`tcp_epollin_ready`).
+    pub(crate) fn has_readable(&self, skipped: u32) -> bool {
+        let (rx, readable) = (&self.rx, self.readable());
+        if readable >= rx.lowat.saturating_add(skipped) {
+            return true;
+        }
+        readable > 0
+            && (rx.rmem_alloc > rx.rcvbuf - rx.rcvbuf / 8 || rx.offered() <= u32::from(self.ack.rcv_mss))
     }
 }
 

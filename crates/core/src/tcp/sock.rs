@@ -8,7 +8,7 @@ use rxpath_trace::Time;
 use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
-use super::{AckPolicy, Congestion, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, WriteQueue};
+use super::{AckPolicy, Congestion, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, Urgent, WriteQueue};
 use crate::route::Route;
 
 /// Everything that the socket lock guards.
@@ -73,6 +73,8 @@ pub struct Receiver {
     pub ofo: Tree<Skb>,
     /// What the peer is told of it.
     pub sack: SackReport,
+    /// Urgent data.
+    pub urgent: Urgent,
     /// Set when a zero window must be advertised because memory ran out (`ICSK_ACK_NOMEM`).
     pub nomem: bool,
     /// The stack's memory is under pressure, as of the last segment: windows do not grow.
@@ -133,6 +135,8 @@ pub struct Sender {
     pub segments: VecDeque<SentSegment>,
     /// End of the last segment smaller than the MSS that was sent (Minshall's variant of Nagle's algorithm).
     pub snd_sml: SeqNum,
+    /// Behind the last urgent byte, while that is not acknowledged.
+    pub snd_up: Option<SeqNum>,
     /// Our FIN was asked for; it follows `write_seq`.
     pub fin: bool,
     /// Time of the last data segment.
@@ -463,6 +467,11 @@ impl TcpSock {
         self.tx.sndbuf.saturating_sub(self.tx.buffer.len())
     }
 
+    /// Room for the application's bytes worth a wake-up (`sk_stream_is_writeable`).
+    pub fn has_send_room(&self) -> bool {
+        self.send_room() * 3 >= self.tx.sndbuf
+    }
+
     /// True while nothing is in flight.
     #[inline]
     pub fn nothing_in_flight(&self) -> bool {
@@ -481,7 +490,7 @@ impl TcpSock {
     #[inline]
     pub fn fast_path_check(&mut self) {
         let rx = &self.rx;
-        if rx.ofo.is_empty() && rx.rcv_wnd != 0 && rx.rmem_alloc < rx.rcvbuf {
+        if rx.ofo.is_empty() && rx.rcv_wnd != 0 && rx.rmem_alloc < rx.rcvbuf && !rx.urgent.is_set() {
             self.fast_path_on();
         }
     }
@@ -504,6 +513,7 @@ impl Receiver {
             queue: SkbQueue::new(),
             ofo: Tree::default(),
             sack: SackReport::default(),
+            urgent: Urgent::default(),
             nomem: false,
             pressure: false,
             fin: false,
@@ -539,6 +549,7 @@ impl Sender {
             sndbuf,
             segments: VecDeque::new(),
             snd_sml: SeqNum(0),
+            snd_up: None,
             fin: false,
             last_sent: Time::ZERO,
             last_transmit: Time::ZERO,

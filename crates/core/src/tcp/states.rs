@@ -138,6 +138,7 @@ impl TcpSock {
 
     /// The sixth to eighth step: data in the states that take it.
     fn state_data(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        self.tcp_urg(cx, &skb, seg);
         match self.state {
             State::CloseWait | State::Closing | State::LastAck if seg.seq.at_or_after(self.rx.rcv_nxt) => {
                 // Nothing can follow the FIN that was taken: ignored without an answer.

@@ -11,6 +11,7 @@ mod prediction;
 mod proc;
 mod sack;
 mod streak;
+mod urgent;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,0 +1,162 @@
+//! Urgent data, and the ways to read that are not plain reads.
+
+use std::sync::Arc;
+
+use rxpath_trace::Counter;
+use rxpath_wire::TcpFlags;
+
+use super::lab::{ACK, FIN_ACK, Lab, PSH_ACK, Peer};
+use crate::socket::Sock;
+use crate::stack::RecvError;
+use crate::tcp::NoUrgent;
+
+const URG_ACK: TcpFlags = TcpFlags(TcpFlags::URG.0 | TcpFlags::ACK.0);
+
+fn connection() -> (Lab, Arc<Sock>, Peer) {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    (lab, sock, peer)
+}
+
+impl Peer {
+    /// Sends in-order data whose urgent pointer is `pointer`.
+    fn urgent(&mut self, lab: &mut Lab, payload: &[u8], pointer: u16) {
+        let mut repr = self.repr(URG_ACK);
+        repr.urgent = pointer;
+        lab.segment(repr, payload);
+        self.seq += payload.len() as u32;
+    }
+}
+
+fn oob(lab: &Lab, sock: &Arc<Sock>) -> Result<u8, NoUrgent> {
+    lab.stack.recv_urgent(sock, false, lab.now)
+}
+
+fn at_mark(sock: &Sock) -> bool {
+    sock.lock.user().at_mark()
+}
+
+#[test]
+fn the_urgent_byte_is_read_beside_the_stream_which_stops_at_its_mark() {
+    let (mut lab, sock, mut peer) = connection();
+    assert_eq!(oob(&lab, &sock), Err(NoUrgent::Invalid));
+    peer.urgent(&mut lab, b"abcde", 3);
+    assert!(lab.stack.readiness(&sock, lab.now).priority);
+    assert_eq!(sock.lock.user().inq(), 2, "up to the mark");
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"ab", "a read stops at the mark");
+    assert!(at_mark(&sock));
+    assert_eq!(lab.stack.recv_urgent(&sock, true, lab.now), Ok(b'c'));
+    assert_eq!(oob(&lab, &sock), Ok(b'c'));
+    assert_eq!(oob(&lab, &sock), Err(NoUrgent::Invalid), "once");
+    assert!(!lab.stack.readiness(&sock, lab.now).priority);
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"de", "the byte is skipped");
+    assert!(!at_mark(&sock));
+    assert_ne!(sock.lock.user().pred_flags, 0, "header prediction is on again");
+    while lab.sent().is_some() {}
+}
+
+#[test]
+fn inline_the_byte_stays_in_the_stream() {
+    let (mut lab, sock, mut peer) = connection();
+    sock.lock.user().rx.urgent.inline = true;
+    peer.urgent(&mut lab, b"abc", 2);
+    assert_eq!(oob(&lab, &sock), Err(NoUrgent::Invalid));
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"a", "the mark stops a read all the same");
+    assert!(at_mark(&sock));
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"bc");
+    while lab.sent().is_some() {}
+}
+
+#[test]
+fn a_byte_that_was_announced_may_come_later_and_a_newer_mark_replaces_it() {
+    let (mut lab, sock, mut peer) = connection();
+    peer.urgent(&mut lab, b"ab", 5);
+    assert_eq!(oob(&lab, &sock), Err(NoUrgent::Pending));
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"ab");
+    peer.data(&mut lab, b"cdef");
+    assert_eq!(oob(&lab, &sock), Ok(b'e'));
+    peer.urgent(&mut lab, b"ghi", 3);
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"cdefgh", "the former byte is in the stream again");
+    assert!(at_mark(&sock));
+    assert!(matches!(lab.recv(&sock, 100), Err(RecvError::Empty(_))), "only the urgent byte is left");
+    peer.data(&mut lab, b"jk");
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"jk");
+    while lab.sent().is_some() {}
+}
+
+#[test]
+fn peeking_stops_and_skips_as_reading_does() {
+    let (mut lab, sock, mut peer) = connection();
+    peer.urgent(&mut lab, b"abcde", 3);
+    let peek = |lab: &Lab| {
+        let mut buf = [0; 10];
+        let count = lab.stack.peek(&sock, &mut buf, false, lab.now).expect("bytes");
+        buf[..count].to_vec()
+    };
+    assert_eq!(peek(&lab), b"ab");
+    assert_eq!(lab.recv(&sock, 2).unwrap(), b"ab");
+    assert_eq!(peek(&lab), b"de");
+    assert!(at_mark(&sock));
+    assert_eq!(lab.recv(&sock, 10).unwrap(), b"de");
+    while lab.sent().is_some() {}
+}
+
+#[test]
+fn our_urgent_byte_is_pointed_at_until_it_is_acknowledged() {
+    let (mut lab, sock, mut peer) = connection();
+    lab.stack.send_urgent(&sock, b"stop", false, lab.now);
+    let urg_psh = TcpFlags(URG_ACK.0 | TcpFlags::PSH.0);
+    let sent = lab.raw().expect("a segment");
+    let (header, _) = rxpath_wire::TcpHeader::parse(&sent[34..]).expect("a header");
+    assert_eq!((header.flags(), header.urgent()), (urg_psh, 4), "behind the last byte");
+    lab.wait(210);
+    lab.expect(urg_psh);
+    peer.ack += 4;
+    lab.segment(peer.repr(ACK), &[]);
+    lab.send(&sock, b"on");
+    lab.expect(PSH_ACK);
+    peer.ack += 2;
+    lab.segment(peer.repr(ACK), &[]);
+}
+
+#[test]
+fn bytes_can_be_taken_without_being_copied() {
+    let (mut lab, sock, mut peer) = connection();
+    for _ in 0..3 {
+        peer.data(&mut lab, &[1; 1_000]);
+    }
+    peer.data(&mut lab, b"the rest");
+    assert_eq!(lab.stack.discard(&sock, 3_000, false, lab.now).expect("bytes"), 3_000);
+    assert_eq!(lab.count(Counter::CopiedRecv), 0);
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"the rest");
+    assert!(matches!(lab.stack.discard(&sock, 1, false, lab.now), Err(RecvError::Empty(_))));
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    assert_eq!(lab.stack.discard(&sock, 1, false, lab.now).expect("the end"), 0);
+    assert_eq!(sock.lock.user().rx.rmem_alloc, 0);
+    while lab.sent().is_some() {}
+}
+
+#[test]
+fn readiness_is_by_the_kernels_rules() {
+    let (mut lab, sock, mut peer) = connection();
+    let ready = |lab: &Lab| lab.stack.readiness(&sock, lab.now);
+    assert!(!ready(&lab).readable && ready(&lab).writable);
+    sock.lock.user().rx.lowat = 10;
+    peer.data(&mut lab, b"four");
+    assert!(!ready(&lab).readable, "less than SO_RCVLOWAT");
+    peer.data(&mut lab, b"and more");
+    assert!(ready(&lab).readable);
+    lab.recv(&sock, 100).expect("bytes");
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    peer.seq += 1;
+    let end = ready(&lab);
+    assert!(end.readable && end.read_hangup && !end.hangup);
+    lab.stack.shutdown_write(&sock, lab.now);
+    lab.run();
+    assert!(ready(&lab).hangup);
+    lab.segment(peer.repr(TcpFlags(TcpFlags::RST.0)), &[]);
+    assert!(ready(&lab).error);
+    while lab.sent().is_some() {}
+}
