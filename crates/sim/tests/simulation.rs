@@ -124,13 +124,14 @@ fn config(seed: u64, rng: &mut Rng) -> PairConfig {
         rate: (rng.below(3) == 0).then(|| 1_000_000 + u64::from(rng.below(100_000_000))),
     };
     let offload = rng.below(3) == 0;
-    let mut sysctl = Sysctls::default();
-    sysctl.tcp_sack = rng.below(4) > 0;
-    sysctl.tcp_dsack = rng.below(4) > 0;
-    sysctl.tcp_timestamps = u8::from(rng.below(3) > 0);
-    if rng.below(2) == 0 {
-        sysctl.tcp_congestion_control = CongestionControl::Reno;
-    }
+    let reno = rng.below(2) == 0;
+    let sysctl = Sysctls {
+        tcp_sack: rng.below(4) > 0,
+        tcp_dsack: rng.below(4) > 0,
+        tcp_timestamps: u8::from(rng.below(3) > 0),
+        tcp_congestion_control: if reno { CongestionControl::Reno } else { CongestionControl::Cubic },
+        ..Sysctls::default()
+    };
     PairConfig {
         faults,
         cpus: 1 + rng.below(2) as u16,
