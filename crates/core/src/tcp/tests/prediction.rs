@@ -41,7 +41,7 @@ fn header_prediction_takes_the_expected_segment_and_says_why_not_another() {
         step(&mut lab, &mut peer, &|_| (), Some(SlowWhy::Memory));
         step(&mut lab, &mut peer, &|_| (), None);
         step(&mut lab, &mut peer, &|repr| repr.flags = PSH_ACK, None);
-        step(&mut lab, &mut peer, &|repr| repr.flags = TcpFlags(TcpFlags::URG.0 | ACK.0), Some(SlowWhy::Flags));
+        step(&mut lab, &mut peer, &|repr| repr.flags = TcpFlags(TcpFlags::ECE.0 | ACK.0), Some(SlowWhy::Flags));
         // A window that is not the predicted one; then it is.
         peer.window -= 100;
         step(&mut lab, &mut peer, &|_| (), Some(SlowWhy::Flags));
