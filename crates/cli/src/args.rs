@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use rxpath_sim::twin::Kind;
 use rxpath_trace::{Filter, Selector};
 
-use crate::control::MAX_LIVES;
+use crate::control::{MAX_DUMP_KIB, MAX_LIVES};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -55,6 +55,8 @@ pub enum Command {
     Life(LifeArgs),
     /// Show what a running stack dropped, and why.
     Drops(DropsArgs),
+    /// Capture packets of a running stack, or show them as they come.
+    Dump(DumpArgs),
     /// Show sockets of a running stack, as ss of iproute2 does.
     Ss(SsArgs),
     /// Show counters of a running stack, as nstat of iproute2 does.
@@ -251,6 +253,40 @@ pub struct DropsArgs {
     pub control: ControlArgs,
 }
 
+/// `rxpath dump`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Packets are seen before the stack judges them, those that it sends, too; merged ones as what GRO made of them. Filters are
+those of `rxpath life`. The file is pcapng, with direction and identity of each packet and how many were lost before it;
+what the buffer has no room for is counted at the end.
+
+Examples:
+  rxpath dump -i eth0 -c 10 tcp port 80
+  rxpath dump -w all.pcapng
+  rxpath dump -w - not arp | tcpdump -r -")]
+pub struct DumpArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Only this interface [default: all].
+    #[arg(short = 'i', long, value_name = "INTERFACE")]
+    pub interface: Option<String>,
+    /// Write pcapng to this file, - for standard output, instead of a line for each packet.
+    #[arg(short = 'w', long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// End after so many packets.
+    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Bytes of each packet to keep.
+    #[arg(short = 's', long, value_name = "BYTES", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..))]
+    pub snaplen: u32,
+    /// How much may wait to be taken, in kibibytes.
+    #[arg(short = 'B', long, value_name = "KIB", default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(4..=i64::from(MAX_DUMP_KIB)))]
+    pub buffer: u32,
+    /// Only those that the filter matches.
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+}
+
 /// `rxpath ss`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -351,7 +387,7 @@ pub struct RouteArgs {
 /// `rxpath proc`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Writes net/snmp, net/netstat, net/tcp, net/sockstat, net/softnet_stat, net/dev and net/route below the folder, in the kernel's own
+Writes net/snmp, net/netstat, net/tcp, net/sockstat, net/softnet_stat, net/dev, net/packet, net/ptype and net/route below the folder, in the kernel's own
 formats. Tools of iproute2 read them where PROC_ROOT says so; node_exporter with --path.procfs.
 
 Examples:
@@ -490,7 +526,9 @@ mod tests {
         examples(&mut Cli::command(), &mut lines);
         assert!(lines.len() > 12, "{lines:?}");
         for line in lines {
-            let ours = line.split(" && ").next().unwrap_or_default().split(" > ").next().unwrap_or_default();
+            let ours = [" && ", " | ", " > "]
+                .iter()
+                .fold(line.as_str(), |ours, end| ours.split(end).next().unwrap_or_default());
             let words = ours.split('\'').enumerate().flat_map(|(i, part)| match i % 2 {
                 0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
                 _ => vec![part.to_owned()],

@@ -10,6 +10,7 @@
 //! | `replay` | `rxpath replay` |
 //! | `control` | the socket over which a running stack is looked into |
 //! | `look`, `views` | `rxpath life`, `drops`, `ss`, `nstat`, `softnet`, `ethtool`, `route`, `proc` |
+//! | `dump` | `rxpath dump` |
 //! | `measure` | `rxpath bench` |
 //! | `oracle` | `rxpath twin` |
 //! | `host_file` | `rxpath config` |
@@ -20,6 +21,7 @@
 mod args;
 mod control;
 mod demo;
+mod dump;
 mod failure;
 mod host_file;
 mod look;
@@ -74,6 +76,7 @@ fn run(out: &mut Out, cli: Cli) -> Result<(), Failure> {
         Command::Replay(args) => replay::run(out, args, json),
         Command::Life(args) => look::life(out, args, json),
         Command::Drops(args) => look::drops(out, args, json),
+        Command::Dump(args) => dump::run(out, args, json),
         Command::Ss(args) => look::ss(out, args, json),
         Command::Nstat(args) => look::nstat(out, args, json),
         Command::Softnet(args) => look::softnet(out, args, json),

@@ -1,7 +1,7 @@
 //! The control socket: how one process looks into the stack of another.
 //!
 //! A Unix stream socket. A client sends one [`Ask`] as a line of JSON and gets one [`Reply`] as a line of JSON; then it
-//! may ask again. After [`Ask::Lives`] replies come until either side closes. Requests are bounded in length, replies
+//! may ask again. After [`Ask::Lives`] and [`Ask::Dump`] replies come until either side closes. Requests are bounded in length, replies
 //! in the number of lives, connections in number; what is malformed is answered with an error, and the connection stays.
 //!
 //! | file | holds |
@@ -10,8 +10,10 @@
 //! | `client.rs` | asking |
 //! | `store.rs` | the lives that ended lately, out of the stack's event rings |
 //! | `window.rs` | what is answered from: a stack and its store |
+//! | `dump.rs` | packets, to a client that watches |
 
 pub mod client;
+pub mod dump;
 pub mod server;
 pub mod store;
 pub mod window;
@@ -23,6 +25,9 @@ use serde_json::Value;
 
 /// The longest request, in bytes, its line feed included.
 pub const MAX_REQUEST: usize = 16 << 10;
+/// The most that may wait for a client of [`Ask::Dump`], in kibibytes of truesize: packets that wait hold buffers that
+/// devices want.
+pub const MAX_DUMP_KIB: u32 = 8_192;
 /// The most lives that one reply has.
 pub const MAX_LIVES: usize = 1_000;
 
@@ -42,6 +47,20 @@ pub enum Ask {
     Interface {
         /// Its name.
         name: String,
+    },
+    /// [`DumpStart`](crate::views::dump::DumpStart), then [`DumpBatch`](crate::views::dump::DumpBatch)es until either side
+    /// closes.
+    Dump {
+        /// Packets of this interface; of all, if none is named.
+        #[serde(default)]
+        interface: Option<String>,
+        /// Those that this filter matches.
+        #[serde(default)]
+        filter: Option<String>,
+        /// Bytes of each that are kept.
+        snaplen: u32,
+        /// Kibibytes of truesize that may wait for the client.
+        buffer_kib: u32,
     },
     /// [`RouteRow`](crate::views::route::RouteRow)s of all tables.
     Routes,
@@ -99,6 +118,10 @@ pub mod tests {
     fn requests_are_plain_lines() {
         for (ask, line) in [
             (Ask::Counters, r#"{"ask":"counters"}"#),
+            (
+                Ask::Dump { interface: Some("eth0".to_owned()), filter: None, snaplen: 64, buffer_kib: 512 },
+                r#"{"ask":"dump","interface":"eth0","filter":null,"snaplen":64,"buffer_kib":512}"#,
+            ),
             (Ask::Select { lives: "1/100".to_owned() }, r#"{"ask":"select","lives":"1/100"}"#),
             (
                 Ask::Lives { last: 3, filter: Some("tcp".to_owned()), dropped: true, follow: false },

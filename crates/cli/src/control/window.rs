@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::server::Answer;
 use super::store::LifeStore;
-use super::{Ask, MAX_LIVES, Reply};
+use super::{Ask, MAX_DUMP_KIB, MAX_LIVES, Reply, dump};
 use crate::views::lives::{self, Wanted};
 use crate::views::ss::state_name;
 use crate::views::{CounterRow, Drops, Lives, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool, route};
@@ -161,6 +161,15 @@ impl Answer for Window {
             Ask::Drops => ok(&Drops::of(&self.stack.ledger())),
             Ask::Softnet => ok(&self.softnet()),
             Ask::Interface { name } => self.interface(&name).map_or_else(Reply::Error, |rows| ok(&rows)),
+            Ask::Dump { interface, filter, snaplen, buffer_kib } => {
+                let filter = match filter.map(|text| text.parse::<Filter>()).transpose() {
+                    Ok(filter) => filter,
+                    Err(error) => return send(Reply::Error(error.to_string())),
+                };
+                let buffer = buffer_kib.min(MAX_DUMP_KIB) << 10;
+                let wanted = dump::Wanted { interface, filter, snaplen: snaplen as usize, buffer };
+                return dump::answer(&self.stack, wanted, send);
+            }
             Ask::Routes => ok(&route::rows(&self.stack)),
             Ask::Proc => ok(&self.proc_files()),
             Ask::Select { lives } => self.select(&lives).map_or_else(Reply::Error, |text| Reply::Ok(text.into())),
@@ -202,7 +211,8 @@ impl Window {
     }
 }
 
-fn ok(value: &impl Serialize) -> Reply {
+/// A reply that is plain data.
+pub(super) fn ok(value: &impl Serialize) -> Reply {
     match serde_json::to_value(value) {
         Ok(value) => Reply::Ok(value),
         Err(error) => Reply::Error(format!("the answer cannot be written as JSON: {error}")),

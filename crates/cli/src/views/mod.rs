@@ -4,6 +4,7 @@
 //! that are there keep their meaning. Each file renders one view as text.
 
 pub mod drops;
+pub mod dump;
 pub mod ethtool;
 pub mod lives;
 pub mod nstat;

@@ -1,6 +1,7 @@
 //! The command as people and programs meet it: its binary, started.
 
 mod demo;
+mod dump;
 mod forward;
 mod inside;
 mod machine;

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use event_listener::{Event, EventListener};
 use rxpath_mem::{IpSummed, PktType, Returns, Skb};
 use rxpath_trace::{DropReason, EventKind, Filter, Holder, Ledger, PacketId, Time};
-use rxpath_wire::{EtherType, EthernetHeader, MacAddr, VlanTag};
+use rxpath_wire::{EtherType, EthernetHeader, IpProto, Ipv4Header, MacAddr, VlanTag};
 
 use crate::cx::{Cx, flow_of_frame, flow_of_packet};
 
@@ -170,8 +170,8 @@ pub struct Captured {
     pub vlan: Option<VlanTag>,
     /// What is known of its checksum.
     pub checksum: TapChecksum,
-    /// It stands for several TCP segments, merged or not yet cut (`TP_STATUS_GSO_TCP`).
-    pub merged: bool,
+    /// It stands for several packets of this IP protocol, merged or not yet cut (`TP_STATUS_GSO_TCP`).
+    pub merged: Option<u8>,
     /// Packets that the tap had no room for, between the one before and this one.
     pub dropped_before: u64,
 }
@@ -191,7 +191,7 @@ impl Captured {
             TapChecksum::NotReady => CSUMNOTREADY,
         };
         let vlan = if self.vlan.is_some() { VLAN_VALID | VLAN_TPID_VALID } else { 0 };
-        USER | checksum | vlan | if self.merged { GSO_TCP } else { 0 }
+        USER | checksum | vlan | if self.merged == Some(IpProto::TCP) { GSO_TCP } else { 0 }
     }
 }
 
@@ -372,7 +372,7 @@ impl Tap {
             net: place.network - place.start,
             vlan,
             checksum: checksum_of(skb, pkt_type),
-            merged: skb.gso_size > 0,
+            merged: (skb.gso_size > 0).then(|| place.protocol(skb)).flatten(),
             dropped_before: std::mem::take(&mut queue.dropped),
         };
         queue.charged += u64::from(clone.truesize);
@@ -432,6 +432,11 @@ impl Place {
             TapKind::Dgram => network,
         };
         Place { link, network, start, len: (data + skb.len()).saturating_sub(start) }
+    }
+
+    /// The IP protocol of an IPv4 packet.
+    fn protocol(self, skb: &Skb) -> Option<u8> {
+        Ipv4Header::parse(skb.head_bytes(self.network as u16, Ipv4Header::LEN)).map(|(ip, _)| ip.protocol())
     }
 
     fn source(self, skb: &Skb) -> Option<MacAddr> {

@@ -63,7 +63,7 @@ pub struct Written<'a> {
     pub flags: u32,
     /// `epb_dropcount`; not written if 0.
     pub lost: u64,
-    /// What became of it, in words.
+    /// What became of it, in words; not written if empty.
     pub comment: &'a str,
     /// Its identity in the stack, if it had one.
     pub id: Option<u64>,
@@ -123,7 +123,9 @@ impl<W: Write> CaptureWriter<W> {
         self.word(packet.wire_len);
         self.put(packet.data);
         self.align();
-        self.option(code::COMMENT, packet.comment.as_bytes());
+        if !packet.comment.is_empty() {
+            self.option(code::COMMENT, packet.comment.as_bytes());
+        }
         if packet.flags != 0 {
             self.option(code::EPB_FLAGS, &packet.flags.to_le_bytes());
         }
@@ -140,6 +142,11 @@ impl<W: Write> CaptureWriter<W> {
             self.option(code::EPB_VERDICT, &verdict.bytes());
         }
         self.end(ENHANCED_PACKET)
+    }
+
+    /// Hands over what was written so far.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
     }
 
     /// Hands over what was written, and gives the output back.
