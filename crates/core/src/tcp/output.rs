@@ -187,20 +187,30 @@ impl TcpSock {
 
     /// Sends what window, congestion window and Nagle's algorithm allow (`tcp_push_pending_frames`).
     pub fn push(&mut self, cx: &mut Cx) {
-        self.push_queue(cx, !self.user.nodelay);
+        if !self.may_transmit_data() {
+            return;
+        }
+        // A call that was just cut has been offered at its end; what waits is joined once for each time it is offered.
+        if !self.push_calls(cx) {
+            self.write_xmit(cx, Offer { one: false, nagle: !self.user.nodelay });
+        }
+        self.arm_for_output(cx);
     }
 
     /// Sends what the windows allow, however little it is: nothing will follow the FIN (`tcp_send_fin`).
     pub(super) fn push_fin(&mut self, cx: &mut Cx) {
-        self.push_queue(cx, false);
-    }
-
-    /// Cuts what was written into packets, of which full ones may go before the call that filled them has ended, and
-    /// sends.
-    fn push_queue(&mut self, cx: &mut Cx, nagle: bool) {
         if !self.may_transmit_data() {
             return;
         }
+        self.push_calls(cx);
+        self.write_xmit(cx, Offer { one: false, nagle: false });
+        self.arm_for_output(cx);
+    }
+
+    /// Cuts what was written into packets, of which full ones may go before the call that filled them has ended, and
+    /// sends; false if nothing was written.
+    fn push_calls(&mut self, cx: &mut Cx) -> bool {
+        let mut called = false;
         while let Some(mut call) = self.next_call() {
             while let Some(filled) = self.fill(&mut call) {
                 let one = filled == Filled::One;
@@ -209,9 +219,9 @@ impl TcpSock {
                 }
             }
             self.write_xmit(cx, Offer { one: false, nagle: !self.user.nodelay });
+            called = true;
         }
-        self.write_xmit(cx, Offer { one: false, nagle });
-        self.arm_for_output(cx);
+        called
     }
 
     /// Sends packets of the write queue for as long as they may go (`tcp_write_xmit`).

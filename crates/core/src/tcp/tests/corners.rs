@@ -161,3 +161,24 @@ fn options_out_of_the_ordinary_count_into_the_size_of_a_segment() {
     drop(sk);
     while lab.sent().is_some() {}
 }
+
+#[test]
+fn packets_that_wait_are_joined_once_for_each_time_they_are_offered() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    peer.window = 5_000;
+    let sock = peer.connect(&mut lab, &listener);
+    // Half the window is a packet: three go, and what waits is offered twice, at the sixth packet and at the end.
+    sock.lock.user().opts.snd_wscale = 0;
+    sock.lock.user().tx.max_window = 5_000;
+    sock.lock.user().tx.snd_wnd = 5_000;
+    lab.send(&sock, &[1; 8_802]);
+    assert_eq!(std::iter::from_fn(|| lab.sent()).map(|sent| sent.payload.len()).sum::<usize>(), 3 * 1_460);
+    let sk = sock.lock.user();
+    assert_eq!((sk.tx.queue.len(), sk.tx.queue.front().map(|packet| packet.len)), (2, Some(3 * 1_460)));
+    drop(sk);
+    peer.ack += 3 * 1_460;
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(std::iter::from_fn(|| lab.sent()).map(|sent| sent.payload.len()).sum::<usize>(), 3 * 1_460 + 42);
+}
