@@ -355,7 +355,9 @@ pub struct SoftnetArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 rx_missed_errors: frames that met a full ring. rx_no_buffer_count: those of them for which there was no memory.
-rx_queue_N_drops: both, by queue.
+rx_queue_N_drops: both, by queue. rx_pp_*: of the Cpus' page pools, which fill the rings of all interfaces, under the
+kernel's names: allocations from the private stack, from the return ring, in vain; slots that came back, by the stack and
+by the ring.
 
 Example:
   rxpath ethtool -S eth0")]

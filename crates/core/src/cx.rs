@@ -362,10 +362,17 @@ impl Cx {
         Some(clone)
     }
 
-    /// True when more than half of the pool is in use: queued payload is then copied densely, and windows do not grow.
+    /// True when more than half of the pool is in use: small payload that is queued is then copied densely.
     #[inline(always)]
     pub fn pool_is_low(&self) -> bool {
         self.pool_has_less_than(2)
+    }
+
+    /// True when less than a quarter of the pool is free: windows do not grow. Payload that nobody reads and that can be
+    /// copied densely takes half of the pool at the most, and so does not hold others back.
+    #[inline(always)]
+    pub fn pool_is_tight(&self) -> bool {
+        self.pool_has_less_than(4)
     }
 
     /// True when only an eighth of the pool is free: sockets that hold much receive no more.

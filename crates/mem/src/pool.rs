@@ -1,6 +1,6 @@
 //! The page pool: the kernel's `page_pool`, with the packet's metadata in front of each page.
 //!
-//! A [`PagePool`] is the owner's handle: one per RX queue, held by the Cpu that polls the queue. It keeps the free
+//! A [`PagePool`] is the owner's handle: one per Cpu, for the RX queues that it polls. It keeps the free
 //! slots of each class on a private stack (last freed, first used: what is hot stays in use) and takes in what other
 //! threads returned ([`crate::Returns`]) at every refill of a ring and whenever a stack runs low. It never grows. The
 //! last `reserve` slots are kept for [`PagePool::alloc_reserved`], so that acknowledgements and ARP go out when data

@@ -15,7 +15,32 @@
 //! What became of a packet: [`Stack::ledger`] balances all packets by how they ended, [`Stack::snapshot`] and
 //! [`Stack::proc`] give the kernel's counters, and [`Stack::take_events`] the lives of chosen packets, event by event.
 //!
-//! Not supported as yet: IPv6, selective acknowledgements, a loopback interface.
+//! ```
+//! use std::io::{Read, Write};
+//!
+//! use rxpath::device::wire::{self, WireConfig};
+//! use rxpath::net::{TcpListener, TcpStream};
+//! use rxpath::{Interface, Stack};
+//!
+//! // Two hosts on a cable.
+//! let (left, right) = wire::pair(WireConfig::named("left"), WireConfig::named("right"));
+//! let server = Stack::builder().interface(Interface::new(left).address("10.0.0.1/24")?).build()?;
+//! let client = Stack::builder().interface(Interface::new(right).address("10.0.0.2/24")?).build()?;
+//!
+//! let listener = TcpListener::bind(&server, "10.0.0.1:80")?;
+//! let greeter = std::thread::spawn(move || listener.accept()?.0.write_all(b"hello"));
+//! let mut text = String::new();
+//! TcpStream::connect(&client, "10.0.0.1:80")?.read_to_string(&mut text)?;
+//! assert_eq!(text, "hello");
+//! greeter.join().expect("it greeted")?;
+//!
+//! // Every packet that the server met is accounted for.
+//! server.shutdown();
+//! assert!(server.ledger().balanced(), "{}", server.ledger());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The README's first screen has what is not supported.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "pcap")]
@@ -34,3 +59,8 @@ pub use {rxpath_core, rxpath_mem, rxpath_trace, rxpath_wire};
 
 pub use self::runtime::Mode;
 pub use self::stack::{Interface, Polled, ProcView, Stack, StackBuilder};
+
+/// The README's code, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

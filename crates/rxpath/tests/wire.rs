@@ -335,6 +335,32 @@ fn a_batch_raises_one_interrupt() {
 }
 
 #[test]
+fn moderation_gathers_frames_until_there_are_enough_or_the_first_has_waited_long_enough() {
+    let (wire, port) = wire::port(WireConfig::default());
+    let clock = ManualClock::new();
+    let interface = Interface::new(wire).moderation(50, 4).address("10.0.0.1/24").expect("an address");
+    let stack = Stack::builder().interface(interface).mode(Mode::Polled).clock(clock.clone()).seed(1);
+    let stack = stack.build().expect("a stack");
+    let begun = clock.now();
+    for _ in 0..3 {
+        port.send(clock.now(), &who_has(OURS)).expect("a descriptor");
+        clock.advance(Duration::from_micros(10));
+    }
+    let polled = stack.poll(clock.now());
+    assert_eq!((polled.work, polled.next), (0, Some(begun + 50_000)), "three of four, 30 us after the first");
+    assert_eq!((stack.poll(begun + 49_999).work, stack.poll(begun + 50_000).work), (0, 3));
+    clock.advance_to(begun + 60_000);
+    for sent in 1..=4 {
+        assert_eq!(stack.poll(clock.now()).work, 0, "{sent} frames are not enough");
+        port.send(clock.now(), &who_has(OURS)).expect("a descriptor");
+    }
+    assert_eq!(stack.poll(clock.now()).work, 4, "enough, however young");
+    assert_eq!(std::iter::from_fn(|| port.recv()).count(), 7, "every question is answered");
+    stack.shutdown();
+    stack.ledger().check().expect("the books");
+}
+
+#[test]
 fn flows_go_where_they_are_steered() {
     let (wire, port) = wire::port(WireConfig::default().queues(4));
     let steering = Steering::toeplitz(&rxpath::rxpath_wire::toeplitz::MICROSOFT_KEY, 4);

@@ -143,13 +143,16 @@ impl Simulation {
 
     /// Runs the stacks, without letting time pass, until none of them has anything to do.
     pub fn settle(&mut self) {
+        let mut quiet_rounds = 0;
         for _ in 0..ROUNDS {
             let mut quiet = true;
             for stack in &self.stacks {
                 let polled = stack.poll(self.now);
                 quiet &= polled.work == 0 && polled.next.is_none_or(|at| at > self.now);
             }
-            if quiet {
+            // What a timer sent in this round may have reached a stack that had been polled before.
+            quiet_rounds = if quiet { quiet_rounds + 1 } else { 0 };
+            if quiet_rounds == 2 {
                 return;
             }
         }

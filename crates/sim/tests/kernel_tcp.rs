@@ -9,7 +9,9 @@ use std::time::Duration;
 use rxpath::device::netns::{self, Rtnl};
 use rxpath::device::tap::{Tap, TapConfig};
 use rxpath::net::TcpListener;
-use rxpath::{Device, Interface, Stack};
+use rxpath::rxpath_mem::PoolConfig;
+use rxpath::rxpath_trace::DropReason;
+use rxpath::{Device, Interface, Stack, StackBuilder};
 use rxpath_sim::faults::{Faults, Faulty};
 use sha2::{Digest, Sha256};
 
@@ -20,6 +22,10 @@ const MIB: usize = 1 << 20;
 /// A stack on a TAP whose other end is the kernel's, in a namespace of this thread's own; None, having said so, where
 /// that is not allowed.
 fn stack(cpus: u16, faults: Option<(Faults, u64)>) -> Option<Stack> {
+    Some(builder(cpus, faults)?.build().expect("a stack"))
+}
+
+fn builder(cpus: u16, faults: Option<(Faults, u64)>) -> Option<StackBuilder> {
     if let Err(error) = netns::enter_private() {
         rxpath_testkit::skip(&format!("no private namespace: {error}"));
         return None;
@@ -39,7 +45,7 @@ fn stack(cpus: u16, faults: Option<(Faults, u64)>) -> Option<Stack> {
         None => Box::new(tap),
     };
     let interface = Interface::boxed(device).address("10.9.0.1/24").expect("an address");
-    Some(Stack::builder().cpus(cpus).interface(interface).build().expect("a stack"))
+    Some(Stack::builder().cpus(cpus).interface(interface))
 }
 
 /// Answers each connection on `port` with what it sends, until the stack goes down.
@@ -134,6 +140,43 @@ fn data_arrive_whole_through_loss_reordering_duplication_and_corruption() {
     let Some(stack) = stack(1, Some((Faults::ROUGH, 11))) else { return };
     echo(&stack, 7);
     exchange_all(7, 8, MIB / 2);
+    settle(&stack);
+}
+
+#[test]
+fn a_hundred_readers_that_never_read_leave_a_fresh_connection_whole_and_alive() {
+    // So little memory that they would take three times all of it, were each byte a slot.
+    let pool = PoolConfig { slots: 2_048, head_slots: 1_024, large_slots: 64, reserve: 64 };
+    let Some(stack) = builder(1, None).map(|builder| builder.pool(pool).build().expect("a stack")) else { return };
+    let listener = TcpListener::bind(&stack, SocketAddr::from((OURS, 9))).expect("a free port");
+    let mut kept = Vec::new();
+    for _ in 0..100 {
+        let client = connect(9);
+        client.set_nodelay(true).expect("an option");
+        kept.push((client, listener.accept().expect("a client").0));
+    }
+    // One byte at a time, and time in between, so that the kernel has nothing to put together.
+    for _ in 0..60 {
+        for (client, _) in &mut kept {
+            client.write_all(b"x").expect("it is taken");
+        }
+        thread::sleep(Duration::from_millis(3));
+    }
+    let sent = 60 * kept.len() as u64;
+    let unread = || stack.sockets().iter().map(|socket| u64::from(socket.row.rx_queue)).sum::<u64>();
+    for _ in 0..1_000 {
+        if unread() == sent {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(unread(), sent, "all of it is kept");
+    echo(&stack, 7);
+    exchange(7, 1, 8 * MIB);
+    let ledger = stack.ledger();
+    assert_eq!((ledger.dropped_for(DropReason::RxNoBuffer), ledger.dropped_for(DropReason::ProtoMem)), (0, 0));
+    assert_eq!(unread(), sent);
+    drop(kept);
     settle(&stack);
 }
 

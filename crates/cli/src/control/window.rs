@@ -105,7 +105,8 @@ impl Window {
             return Err(format!("no interface \"{name}\"; there is: {}", names.join(", ")));
         };
         let rings = self.stack.core().rings();
-        Ok(ethtool::rows(interface, rings.iter().filter(|ring| ring.ifindex == interface.ifindex)))
+        let of_interface = rings.iter().filter(|ring| ring.ifindex == interface.ifindex);
+        Ok(ethtool::rows(interface, of_interface, &self.stack.pools()))
     }
 
     /// The files that tools of the kernel read, by their path below `/proc`.

@@ -36,13 +36,7 @@ pub fn run(out: &mut Out, args: &DemoArgs, json: bool) -> Result<(), Failure> {
     if !json {
         report::introduce(out, &stage)?;
     }
-    let report = perform(out, &stage, json)?;
-    if json {
-        out.json(&report.json())?;
-    } else {
-        report.print(out)?;
-    }
-    if report.ok() { Ok(()) } else { Err(Failure::told()) }
+    perform(out, &stage, json)?.conclude(out, json)
 }
 
 /// All acts, each told as soon as it is over.

@@ -81,7 +81,7 @@ impl Report {
     }
 
     /// Whether everything went as it should.
-    pub fn ok(&self) -> bool {
+    fn ok(&self) -> bool {
         self.faults().is_empty()
     }
 
@@ -98,8 +98,21 @@ impl Report {
         faults
     }
 
+    /// Tells the outcome.
+    ///
+    /// # Errors
+    /// A client failed; the books do not balance or disagree; no life of a delivered packet is there to be shown.
+    pub fn conclude(&self, out: &mut Out, json: bool) -> Result<(), Failure> {
+        if json {
+            out.json(&self.json())?;
+        } else {
+            self.print(out)?;
+        }
+        if self.ok() { Ok(()) } else { Err(Failure::told()) }
+    }
+
     /// Prints lives, counters, and the ledger as the last line.
-    pub fn print(&self, out: &mut Out) -> Result<(), Failure> {
+    fn print(&self, out: &mut Out) -> Result<(), Failure> {
         if let Some(life) = &self.delivered {
             out.line(format_args!("\n{STRONG}the life of a packet that was delivered{STRONG:#}\n"))?;
             out.text(coloured(&life.story_with(&self.names)))?;
@@ -147,7 +160,7 @@ impl Report {
     }
 
     /// The same as one JSON object.
-    pub fn json(&self) -> Value {
+    fn json(&self) -> Value {
         let parsed = |life: &Life| serde_json::from_str::<Value>(&life.json_line()).unwrap_or_default();
         let moved = counter_rows(&self.counters).into_iter().filter(|row| row.value != 0);
         let counters: serde_json::Map<String, Value> = moved.map(|row| (row.name, row.value.into())).collect();
@@ -164,5 +177,92 @@ impl Report {
             "ledger": LedgerRow::from(&self.ledger),
             "clients_ledger": self.far.as_ref().map(LedgerRow::from),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rxpath_trace::{DropReason, Event, Ledger, PacketId, Time, lives};
+
+    use super::*;
+    use crate::out::tests::Memory;
+
+    fn sound() -> Report {
+        let event = |kind, a| {
+            let (id, other) = (PacketId::of_ring(0, 1), PacketId::NONE);
+            Event { id, at: Time::ZERO, other, a, b: 0, kind, cpu: 0 }
+        };
+        let ledger = Ledger::new();
+        ledger.offered(1);
+        ledger.delivered(1);
+        Report {
+            kind: "wire",
+            why_no_tap: None,
+            acts: vec![Act { name: "page", what: "it came".to_owned(), ok: true, took_us: 1 }],
+            names: Names::new(),
+            delivered: lives::group([event(EventKind::Offered, 60), event(EventKind::Recv, 6)]).pop(),
+            dropped: Vec::new(),
+            counters: Snapshot::new(),
+            recorded: 1,
+            sampled: 0,
+            lost: 0,
+            disagreements: Vec::new(),
+            ledger: ledger.snapshot(),
+            far: None,
+        }
+    }
+
+    /// What is printed, and the exit code.
+    fn concluded(report: &Report, json: bool) -> (String, u8) {
+        let memory = Memory::default();
+        let mut out = Out::to(Box::new(memory.clone()));
+        let outcome = report.conclude(&mut out, json);
+        out.flush().expect("memory takes everything");
+        (memory.text(), outcome.map_or_else(|failure| failure.code(), |()| 0))
+    }
+
+    #[test]
+    fn what_went_well_ends_with_the_ledger_and_zero() {
+        let (text, code) = concluded(&sound(), false);
+        assert_eq!((code, text.contains("WRONG")), (0, false), "{text}");
+        assert!(text.contains("lives, ledger and counters agree"), "{text}");
+        let ledger = "ledger: offered 1 + output 0 + clones 0 + made 0 = delivered 1 + transmitted 0 + consumed 0 \
+                      + dropped 0 + held 0 (balanced)";
+        assert_eq!(text.lines().next_back(), Some(ledger));
+    }
+
+    #[test]
+    fn whatever_went_wrong_is_told_and_ends_with_one() {
+        type Plant = (&'static str, fn(&mut Report));
+        let plants: [Plant; 5] = [
+            ("page: nobody answered", |report| {
+                report.acts.push(Act { name: "page", what: "nobody answered".to_owned(), ok: false, took_us: 1 });
+            }),
+            ("packets delivered: the lives show 1, the ledger 2", |report| {
+                report.disagreements.push("packets delivered: the lives show 1, the ledger 2".to_owned());
+            }),
+            ("no life of a delivered packet was recorded", |report| report.delivered = None),
+            ("offered 1", |report| {
+                let ledger = Ledger::new();
+                ledger.offered(1);
+                report.ledger = ledger.snapshot();
+            }),
+            ("the clients' ", |report| {
+                let ledger = Ledger::new();
+                ledger.dropped(DropReason::NoSocket, 1);
+                report.far = Some(ledger.snapshot());
+            }),
+        ];
+        for (told, plant) in plants {
+            let mut report = sound();
+            plant(&mut report);
+            let (text, code) = concluded(&report, false);
+            assert!(code == 1 && text.contains("WRONG") && text.contains(told), "{told}: {code}\n{text}");
+            assert!(text.lines().next_back().is_some_and(|line| line.starts_with("ledger: ")), "{text}");
+            let (text, code) = concluded(&report, true);
+            let value: Value = serde_json::from_str(&text).expect("one JSON object");
+            assert_eq!((code, &value["ok"]), (1, &false.into()), "{told}: {text}");
+            assert!(value["faults"][0].as_str().is_some_and(|fault| fault.contains(told)), "{told}: {text}");
+        }
     }
 }

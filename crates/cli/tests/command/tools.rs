@@ -126,9 +126,28 @@ fn an_interface_shows_what_its_rings_took() {
     assert!(parts[0].starts_with("NIC statistics:\n"), "{}", parts[0]);
     assert!(value("rx_packets") >= 5 && value("rx_packets") == value("rx_queue_0_packets"), "{}", parts[0]);
     assert_eq!((value("rx_missed_errors"), value("rx_no_buffer_count"), value("rx_queue_0_drops")), (0, 0, 0));
+    assert!(value("rx_pp_alloc_fast") > value("rx_packets"), "the ring was filled: {}", parts[0]);
+    assert!(value("rx_pp_recycle_ring") >= 1, "readers gave slots back: {}", parts[0]);
     let rows: Vec<Value> = serde_json::from_str(parts[1]).expect("JSON");
     assert_eq!(rows[0]["name"], "rx_packets");
     assert!(parts[2].contains("no interface \"eth7\"; there is: eth0"), "{}", parts[2]);
+}
+
+#[test]
+fn views_whose_output_is_not_taken_fail() {
+    if !(need_tun() && need_netns() && need_tool("bash")) {
+        return;
+    }
+    // To a full disk with a word, to a reader that went away without one.
+    let views = "life 'life --json' drops 'ss -tnl' 'nstat -az' softnet 'ethtool -S eth0' route \"proc --dir $dir\"";
+    let text = format!(
+        "$rx life --select all >/dev/null; : 2>/dev/null >/dev/tcp/10.9.0.1/81 || true; sleep 0.3; for view in {views}; do $rx $view >/dev/full 2>$dir.err && exit 9; \
+         grep -q 'writing the output: No space left on device' $dir.err || {{ echo $view; cat $dir.err; exit 8; }}; \
+         set +o pipefail; {{ sleep 0.2; $rx $view || echo $? >$dir.code; }} 2>$dir.err | true; \
+         [ \"$(cat $dir.code)\" = 1 ] && [ ! -s $dir.err ] || {{ echo $view; cat $dir.code $dir.err; exit 7; }}; done"
+    );
+    let ran = script(HOST, &text);
+    assert_eq!(ran.out, "");
 }
 
 #[test]

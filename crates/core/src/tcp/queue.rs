@@ -149,9 +149,9 @@ impl TcpSock {
     #[inline(always)]
     fn append(&mut self, cx: &mut Cx, skb: Skb) -> End {
         self.rx.charge(skb.truesize);
-        self.rx.pressure = cx.pool_is_low();
+        self.rx.pressure = cx.pool_is_tight();
         cx.event(&skb, EventKind::Queued, skb.len() as u32, self.rx.rmem_alloc);
-        let skb = if self.rx.pressure { cx.compact(skb, DENSE_MAX) } else { skb };
+        let skb = cx.compact(skb, DENSE_MAX);
         cx.hold(Holder::ReceiveQueue);
         self.rx.queue.push_back(skb);
         Fate::Held

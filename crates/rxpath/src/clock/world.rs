@@ -103,7 +103,11 @@ impl World {
     /// no deadline either.
     fn step(&mut self, timeline: &Timeline) -> bool {
         let now = timeline.now();
-        let (busy, next) = self.poll(now);
+        let (mut busy, mut next) = self.poll(now);
+        if !busy {
+            // What a timer sent in this round may have reached a stack that had been polled before.
+            (busy, next) = self.poll(now);
+        }
         if busy {
             timeline.advance_to(now + timeline.tick_ns);
             return true;
