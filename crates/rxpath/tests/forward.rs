@@ -364,7 +364,7 @@ fn what_is_for_this_host_is_not_sent_on() {
     for dst in [[10, 0, 0, 1], [192, 168, 0, 1], [192, 168, 255, 255], [26, 1, 2, 3]] {
         let (_, counted) = router.forward(&packet(dst, 30).frame());
         assert!(!counted.contains(&FORWARDED), "{dst:?}: {counted:?}");
-        assert!(counted.contains(&(Counter::IpInUnknownProtos, 1)), "{dst:?}: {counted:?}");
+        assert!(counted.contains(&(Counter::IpInDelivers, 1)), "{dst:?}: {counted:?}");
     }
     let ours = Packet { src: Ipv4Addr::new(26, 0, 0, 1), ..packet(B, 30) };
     assert_eq!(router.forward(&ours.frame()), ([vec![], vec![]], vec![]));

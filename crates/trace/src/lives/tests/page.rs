@@ -90,12 +90,12 @@ fn page() -> String {
 /// What the source says at a variant of [`EventKind`], in one line and without links.
 fn meaning(kind: &str) -> String {
     let lines: Vec<&str> = include_str!("../../event.rs").lines().map(str::trim).collect();
-    let place = |line: &&str| {
+    let place_of = |line: &str| {
         let mut words = line.split(' ');
         words.next() == Some(kind)
             && words.next().is_some_and(|word| ["Birth", "Middle", "Aside", "End"].contains(&word))
     };
-    let at = lines.iter().position(|line| place(&line)).unwrap_or_else(|| panic!("{kind} is declared"));
+    let at = lines.iter().position(|line| place_of(line)).unwrap_or_else(|| panic!("{kind} is declared"));
     let said = lines[..at].iter().rev().map_while(|line| line.strip_prefix("/// "));
     let mut said: Vec<&str> = said.collect();
     said.reverse();
