@@ -127,7 +127,7 @@ fn an_interface_shows_what_its_rings_took() {
     assert!(value("rx_packets") >= 5 && value("rx_packets") == value("rx_queue_0_packets"), "{}", parts[0]);
     assert_eq!((value("rx_missed_errors"), value("rx_no_buffer_count"), value("rx_queue_0_drops")), (0, 0, 0));
     assert!(value("rx_pp_alloc_fast") > value("rx_packets"), "the ring was filled: {}", parts[0]);
-    assert!(value("rx_pp_recycle_ring") >= 1, "readers gave slots back: {}", parts[0]);
+    assert!(value("rx_pp_recycle_cached") >= 1, "handshakes gave slots back: {}", parts[0]);
     let rows: Vec<Value> = serde_json::from_str(parts[1]).expect("JSON");
     assert_eq!(rows[0]["name"], "rx_packets");
     assert!(parts[2].contains("no interface \"eth7\"; there is: eth0"), "{}", parts[2]);
