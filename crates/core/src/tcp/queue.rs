@@ -509,8 +509,7 @@ impl TcpSock {
         if readable >= rx.lowat.saturating_add(skipped) {
             return true;
         }
-        readable > 0
-            && (rx.rmem_alloc > rx.rcvbuf - rx.rcvbuf / 8 || rx.offered() <= u32::from(self.ack.rcv_mss))
+        readable > 0 && (rx.rmem_alloc > rx.rcvbuf - rx.rcvbuf / 8 || rx.offered() <= u32::from(self.ack.rcv_mss))
     }
 }
 

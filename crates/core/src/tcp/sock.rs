@@ -8,7 +8,9 @@ use rxpath_trace::Time;
 use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
-use super::{AckPolicy, Congestion, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, Urgent, WriteQueue};
+use super::{
+    AckPolicy, Congestion, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, Urgent, WriteQueue,
+};
 use crate::route::Route;
 
 /// Everything that the socket lock guards.

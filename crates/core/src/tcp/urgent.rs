@@ -101,11 +101,7 @@ impl TcpSock {
             return;
         }
         // The last byte that could be read was the former urgent one: it is skipped now, as no read will.
-        if rx.urgent.is_set()
-            && !rx.urgent.inline
-            && rx.urgent.seq == rx.copied_seq
-            && rx.copied_seq != rx.rcv_nxt
-        {
+        if rx.urgent.is_set() && !rx.urgent.inline && rx.urgent.seq == rx.copied_seq && rx.copied_seq != rx.rcv_nxt {
             rx.copied_seq += 1;
         }
         rx.urgent.byte = Byte::Announced;
