@@ -3,6 +3,7 @@
 //! The stack under test is 10.0.0.1/24 on interface 1 (`eth0`, 02:00:00:00:00:01); its peer is 10.0.0.2
 //! (02:00:00:00:00:02).
 
+mod book;
 pub(crate) mod drops;
 pub(crate) mod frames;
 

@@ -53,11 +53,11 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    fn new() -> Scene {
+    pub(crate) fn new() -> Scene {
         Scene::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut StackConfig)) -> Scene {
+    pub(crate) fn with(change: impl FnOnce(&mut StackConfig)) -> Scene {
         Scene::of(Lab::with(|config| {
             config.lives = Selector::All;
             change(config);
@@ -72,7 +72,7 @@ impl Scene {
     }
 
     /// What was before is not part of the story.
-    fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         while self.lab.raw().is_some() {}
         self.lab.stack.take_events();
         self.before = (self.lab.stack.snapshot(), self.lab.stack.ledger());
@@ -81,9 +81,22 @@ impl Scene {
     }
 
     /// A frame of the peer comes and is worked on.
-    fn frame(&mut self, frame: &[u8]) {
+    pub(crate) fn frame(&mut self, frame: &[u8]) {
         self.lab.put(frame);
         self.lab.run();
+    }
+
+    /// Counters that moved since the story began: nstat's, and the first interface's.
+    pub(crate) fn moved(&self) -> Vec<String> {
+        let counters = self.lab.stack.snapshot().diff(&self.before.0);
+        let mut moved: Vec<String> = counters.nonzero().map(|(counter, n)| format!("`{counter:?}` {n}")).collect();
+        let device = self.lab.stack.interfaces().swap_remove(0).stats;
+        for ((stat, name), before) in DEVICE.iter().zip(&self.device) {
+            if device[*stat] > *before {
+                moved.push(format!("`{name}` {}", device[*stat] - before));
+            }
+        }
+        moved
     }
 
     /// Changes the configuration of the running stack.
@@ -118,13 +131,7 @@ impl Cause {
         for counter in reason.counters() {
             assert!(counters[*counter] >= dropped, "{what}: {} does not move with it", counter.name());
         }
-        let mut moved: Vec<String> = counters.nonzero().map(|(counter, n)| format!("`{counter:?}` {n}")).collect();
-        let device = scene.lab.stack.interfaces().swap_remove(0).stats;
-        for ((stat, name), before) in DEVICE.iter().zip(&scene.device) {
-            if device[*stat] > *before {
-                moved.push(format!("`{name}` {}", device[*stat] - before));
-            }
-        }
+        let moved = scene.moved();
         Shown { counters: moved, life: ended.into_iter().next().expect("one at least") }
     }
 }
