@@ -98,7 +98,8 @@ impl Window {
         (0..self.stack.cpus()).map(row).collect()
     }
 
-    fn interface(&self, name: &str) -> Result<Vec<CounterRow>, String> {
+    /// The statistics of an interface and its rings, or which interfaces there are.
+    pub fn interface(&self, name: &str) -> Result<Vec<CounterRow>, String> {
         let interfaces = self.stack.interfaces();
         let Some(interface) = interfaces.iter().find(|interface| interface.name == name) else {
             let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();

@@ -8,6 +8,8 @@ pub mod dump;
 pub mod ethtool;
 pub mod lives;
 pub mod nstat;
+#[cfg(all(test, target_os = "linux"))]
+mod proved;
 pub mod route;
 pub mod softnet;
 pub mod ss;
