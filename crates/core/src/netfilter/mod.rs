@@ -119,6 +119,58 @@ pub trait Hook: Send + Sync {
     fn decide(&self, cx: &mut Cx, point: HookPoint, skb: Skb) -> Verdict;
 }
 
+/// What a [`Rule`] says of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// It goes on.
+    Accept,
+    /// It is dropped.
+    Drop,
+    /// It is for a queue to a decider outside.
+    Queue,
+}
+
+/// A hook that is a closure over the bytes of the packet, from its IP header on, as far as they lie in one piece: the
+/// headers always do. What is to keep packets or to change them implements [`Hook`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use rxpath_core::netfilter::{Decision, HookPoint, Hooks, Priority, Rule};
+///
+/// let telnet = Rule::new("no telnet", |_, packet| {
+///     let to_port = packet.get(22..24).filter(|_| packet[0] == 0x45 && packet[9] == 6);
+///     if to_port == Some(&23u16.to_be_bytes()[..]) { Decision::Drop } else { Decision::Accept }
+/// });
+/// let mut hooks = Hooks::new();
+/// hooks.register(HookPoint::LocalIn, Priority::FILTER, Arc::new(telnet));
+/// assert!(hooks.any_at(HookPoint::LocalIn));
+/// ```
+pub struct Rule<F> {
+    name: String,
+    decide: F,
+}
+
+impl<F: Fn(HookPoint, &[u8]) -> Decision + Send + Sync> Rule<F> {
+    /// A rule of this name, for listings.
+    pub fn new(name: &str, decide: F) -> Rule<F> {
+        Rule { name: name.to_owned(), decide }
+    }
+}
+
+impl<F: Fn(HookPoint, &[u8]) -> Decision + Send + Sync> Hook for Rule<F> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn decide(&self, _: &mut Cx, point: HookPoint, skb: Skb) -> Verdict {
+        match (self.decide)(point, skb.data()) {
+            Decision::Accept => Verdict::Accept(skb),
+            Decision::Drop => Verdict::Drop(skb),
+            Decision::Queue => Verdict::Queue(skb),
+        }
+    }
+}
+
 /// How often one hook may ask to see the same packet again; after that the packet is dropped. (The kernel sets no limit
 /// and loops.)
 const MAX_REPEATS: u32 = 16;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use rxpath_mem::Skb;
 use rxpath_trace::{Counter, DropReason, EventKind, Holder};
 
-use super::{Hook, HookPoint, Hooks, Priority, Verdict};
+use super::{Decision, Hook, HookPoint, Hooks, Priority, Rule, Verdict};
 use crate::cx::Cx;
 use crate::testing::frames;
 use crate::testing::{Ended, Rig};
@@ -136,4 +136,21 @@ fn a_hook_can_be_taken_back() {
     assert!(hooks.unregister(HookPoint::Forward, &thief));
     assert!(!hooks.any_at(HookPoint::Forward) && hooks.any_at(HookPoint::LocalOut));
     assert!(!hooks.unregister(HookPoint::Forward, &thief));
+}
+
+#[test]
+fn a_closure_is_a_rule() {
+    let mut rig = Rig::new();
+    rig.reconfigure(|net| {
+        let rule = Rule::new("packets of 36 bytes", |point, packet| match (point, packet.len()) {
+            (HookPoint::LocalIn, 36) => Decision::Drop,
+            _ => Decision::Accept,
+        });
+        for point in HookPoint::ALL {
+            net.hooks.register(point, Priority::FILTER, Arc::new(Rule::new("all", |_, _| Decision::Accept)));
+        }
+        net.hooks.register(HookPoint::LocalIn, Priority::FILTER, Arc::new(rule));
+    });
+    assert_eq!(rig.receive(&frames::ip(6, &[0; 16]).frame()), Ended::Dropped(DropReason::NetfilterDrop));
+    assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Tcp);
 }
