@@ -441,21 +441,22 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[cfg(target_os = "linux")]
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The kernel answers first, on a TAP in a private namespace; rxpath gets the same frames at the same moments of virtual
+The kernel answers first, on TAPs in a private namespace; rxpath gets the same frames at the same moments of virtual
 time. Frames that leave and counters that move are compared. The same seed gives the same cases.
 
 Example:
-  rxpath twin --seed 7 --cases 200 --kind tcp-basic")]
+  rxpath twin --seed 7 --cases 200 --kind tcp-basic
+  rxpath twin --cases 600 --kind all")]
 pub struct TwinArgs {
     /// Seed of the cases.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How many cases.
+    /// How many cases of each kind.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub cases: u32,
-    /// Kind of cases.
-    #[arg(long, default_value = Kind::TcpBasic.name(), value_parser = kind)]
-    pub kind: Kind,
+    /// Kind of cases, or `all`.
+    #[arg(long, default_value = Kind::TcpBasic.name(), value_parser = kinds)]
+    pub kind: Kinds,
     /// Cases at a time.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub jobs: Option<u8>,
@@ -464,9 +465,17 @@ pub struct TwinArgs {
     pub child: bool,
 }
 
+/// Kinds of cases of the twin.
 #[cfg(target_os = "linux")]
-fn kind(name: &str) -> Result<Kind, String> {
-    Kind::from_name(name).ok_or_else(|| format!("there are: {}", Kind::ALL.map(Kind::name).join(", ")))
+pub type Kinds = std::sync::Arc<[Kind]>;
+
+#[cfg(target_os = "linux")]
+fn kinds(name: &str) -> Result<Kinds, String> {
+    let names = || format!("there are: all, {}", Kind::ALL.map(Kind::name).join(", "));
+    match name {
+        "all" => Ok(Kind::ALL.into()),
+        name => Kind::from_name(name).map(|kind| [kind].into()).ok_or_else(names),
+    }
 }
 
 /// `rxpath config`.

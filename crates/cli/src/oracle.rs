@@ -18,7 +18,8 @@ pub fn run(out: &mut Out, args: &TwinArgs, json: bool) -> Result<(), Failure> {
     kernel_available().map_err(|why| anyhow::anyhow!("the kernel cannot be asked here: {why}"))?;
     let defaults = TwinOptions::default();
     let jobs = args.jobs.map_or(defaults.jobs, usize::from);
-    let options = TwinOptions { seed: args.seed, cases: u64::from(args.cases), kind: args.kind, jobs, ..defaults };
+    let options =
+        TwinOptions { seed: args.seed, cases: u64::from(args.cases), kinds: args.kind.to_vec(), jobs, ..defaults };
     let report = twin::run(&options).map_err(anyhow::Error::from)?;
     if json {
         out.json(&as_json(&report))?
@@ -31,11 +32,13 @@ pub fn run(out: &mut Out, args: &TwinArgs, json: bool) -> Result<(), Failure> {
 fn as_json(report: &TwinReport) -> Value {
     let differed = report.differed.iter().map(|diff| {
         let what: Vec<&str> = diff.differences.iter().map(|difference| difference.what.as_str()).collect();
-        json!({ "seed": diff.seed, "differences": what, "text": diff.text, "replay": diff.replay })
+        json!({ "kind": diff.kind.name(), "seed": diff.seed, "differences": what, "text": diff.text, "replay": diff.replay })
     });
+    let kinds = report.agreed.iter().map(|(kind, agreed)| (kind.name().to_owned(), json!(agreed)));
     json!({
         "ok": report.all_agree(),
-        "agreed": report.agreed,
+        "agreed": report.all_agreed(),
+        "kinds": kinds.collect::<serde_json::Map<String, Value>>(),
         "differed": differed.collect::<Vec<_>>(),
         "normalised": report.normalised,
         "uncounted": report.uncounted,
@@ -45,17 +48,25 @@ fn as_json(report: &TwinReport) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use rxpath_sim::twin::Diff;
     use rxpath_sim::twin::compare::Difference;
+    use rxpath_sim::twin::{Diff, Kind};
 
     use super::*;
 
     #[test]
     fn json_tells_what_differs_and_how_to_see_it_again() {
         let differences = vec![Difference { row: None, what: "TcpInSegs: kernel +1".to_owned() }];
-        let diff = Diff { seed: 7, differences, text: "…".to_owned(), replay: "rxpath twin --seed 7".to_owned() };
-        let json = as_json(&TwinReport { agreed: 3, differed: vec![diff], ..TwinReport::default() });
+        let diff = Diff {
+            kind: Kind::Arp,
+            seed: 7,
+            differences,
+            text: "…".to_owned(),
+            replay: "rxpath twin --seed 7".to_owned(),
+        };
+        let json =
+            as_json(&TwinReport { agreed: [(Kind::Arp, 3)].into(), differed: vec![diff], ..TwinReport::default() });
         assert_eq!(json["ok"], false);
+        assert_eq!((&json["agreed"], &json["kinds"]["arp"]), (&json!(3), &json!(3)));
         assert_eq!(json["differed"][0]["differences"][0], "TcpInSegs: kernel +1");
         assert_eq!(json["differed"][0]["replay"], "rxpath twin --seed 7");
     }

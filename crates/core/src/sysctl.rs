@@ -333,6 +333,14 @@ sysctls! {
         "Looks a datagram's socket up before its route: that of a connected one is remembered.";
     igmp_max_memberships: u32 = 20, "net.ipv4.igmp_max_memberships", 0 ..= INT_MAX, "groups",
         "Multicast groups that one socket may join.";
+    icmp_ratelimit: u32 = 1000, "net.ipv4.icmp_ratelimit", 0 ..= INT_MAX, "milliseconds",
+        "Least time, on average, between two ICMP messages of limited types to one host; 0 sets no limit.";
+    icmp_ratemask: u32 = 6168, "net.ipv4.icmp_ratemask", 0 ..= INT_MAX, "bits",
+        "Types of ICMP messages that are limited: bit n for type n.";
+    icmp_msgs_per_sec: u32 = 1000, "net.ipv4.icmp_msgs_per_sec", 0 ..= INT_MAX, "messages",
+        "ICMP messages of limited types that this host sends a second.";
+    icmp_msgs_burst: u32 = 50, "net.ipv4.icmp_msgs_burst", 0 ..= INT_MAX, "messages",
+        "ICMP messages of limited types that this host sends at once.";
     neigh_unres_qlen_bytes: u32 = 212_992, "net.ipv4.neigh.default.unres_qlen_bytes", 0 ..= INT_MAX, "bytes",
         "Packets (by truesize) that wait for one unresolved neighbour.";
     somaxconn: u32 = 4096, "net.core.somaxconn", 0 ..= INT_MAX, "connections",

@@ -1,10 +1,11 @@
 //! The kernel twin: the same frames and calls into the running kernel and into a stack, and what differs.
 //!
-//! A case ([`case`]) is made from a seed ([`generate`]). It runs against the kernel first (`kernel`): a TAP in a network
-//! namespace of its own, raw frames on one end, the kernel's sockets on the other, in real time; everything that happens is
-//! recorded ([`record`]). Then the same frames and calls go into a stack at the very same times, in virtual time
-//! ([`replay`]). Frames, results of calls and rises of counters are compared ([`compare`]) after a few normalisations,
-//! each of which is counted.
+//! A case ([`case`]) is made from a seed, each kind of cases in its own way ([`generate`]): a host with interfaces, routes
+//! and tunables, and what is sent to it and called of it. It runs against the kernel first (`kernel`): TAPs in a network
+//! namespace of its own, raw frames on one end, the kernel on the other, in real time; everything that happens is recorded
+//! ([`record`]). Then the same frames and calls go into a stack at the very same times, in virtual time ([`replay`]).
+//! Frames, results of calls and rises of counters are compared ([`compare`], [`choices`]) after a few normalisations, each
+//! of which is counted.
 //!
 //! The kernel is right by definition. Cases run in processes of their own ([`child_main`]), several at a time, since they
 //! mostly sleep; a recording in which the machine was late is thrown away and made again.
@@ -15,6 +16,7 @@
 //! agree only if they agree in all, whatever the recording.
 
 pub mod case;
+pub mod choices;
 pub mod compare;
 pub mod generate;
 pub mod record;
@@ -27,6 +29,7 @@ mod frames;
 mod kernel;
 pub mod replay;
 mod tick;
+mod words;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -53,21 +56,43 @@ const UNCERTAIN: u64 = 12;
 const MOMENTS: u64 = 12;
 
 /// What kind of cases.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// TCP over IPv4 without selective acknowledgements: one connection to a server, and stray segments.
     #[default]
     TcpBasic,
+    /// Ethernet frames: types, packet types, lengths.
+    Eth,
+    /// ARP packets, and what the host learns from them.
+    Arp,
+    /// IP headers and addresses.
+    Ip,
+    /// IP options.
+    Options,
+    /// Fragments.
+    Frag,
+    /// ICMP messages, and what draws errors.
+    Icmp,
+    /// Packets that are sent on.
+    Forward,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 1] = [Kind::TcpBasic];
+    pub const ALL: [Kind; 8] =
+        [Kind::TcpBasic, Kind::Eth, Kind::Arp, Kind::Ip, Kind::Options, Kind::Frag, Kind::Icmp, Kind::Forward];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Kind::TcpBasic => "tcp-basic",
+            Kind::Eth => "eth",
+            Kind::Arp => "arp",
+            Kind::Ip => "ip",
+            Kind::Options => "options",
+            Kind::Frag => "frag",
+            Kind::Icmp => "icmp",
+            Kind::Forward => "forward",
         }
     }
 
@@ -80,6 +105,13 @@ impl Kind {
     pub fn case(self, seed: u64) -> Case {
         match self {
             Kind::TcpBasic => generate::tcp_basic(seed),
+            Kind::Eth => generate::eth(seed),
+            Kind::Arp => generate::arp(seed),
+            Kind::Ip => generate::ip(seed),
+            Kind::Options => generate::options(seed),
+            Kind::Frag => generate::frag(seed),
+            Kind::Icmp => generate::icmp(seed),
+            Kind::Forward => generate::forward(seed),
         }
     }
 }
@@ -87,12 +119,12 @@ impl Kind {
 /// What is to be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TwinOptions {
-    /// Seed of the first case; the others follow it.
+    /// Seed of the first case of each kind; the others follow it.
     pub seed: u64,
-    /// Number of cases.
+    /// Number of cases of each kind.
     pub cases: u64,
-    /// Kind of the cases.
-    pub kind: Kind,
+    /// Kinds of the cases.
+    pub kinds: Vec<Kind>,
     /// Cases that run at the same time, at least 1.
     pub jobs: usize,
     /// Arguments with which this program, started again, calls [`child_main`].
@@ -100,16 +132,18 @@ pub struct TwinOptions {
 }
 
 impl Default for TwinOptions {
-    /// 200 cases from seed 1 on, 16 at a time; the program is started again as `twin --child`.
+    /// 200 cases of the first kind from seed 1 on, 16 at a time; the program is started again as `twin --child`.
     fn default() -> TwinOptions {
         let child = ["twin", "--child"].map(OsString::from).into();
-        TwinOptions { seed: 1, cases: 200, kind: Kind::default(), jobs: 16, child }
+        TwinOptions { seed: 1, cases: 200, kinds: vec![Kind::default()], jobs: 16, child }
     }
 }
 
 /// A case in which kernel and stack differ.
 #[derive(Clone, Debug)]
 pub struct Diff {
+    /// Its kind.
+    pub kind: Kind,
     /// Its seed.
     pub seed: u64,
     /// What differs, the first difference first.
@@ -123,9 +157,9 @@ pub struct Diff {
 /// What came of the comparison.
 #[derive(Clone, Debug, Default)]
 pub struct TwinReport {
-    /// Cases in which both sides did the same.
-    pub agreed: u64,
-    /// Cases in which they did not, by seed.
+    /// Cases in which both sides did the same, by kind.
+    pub agreed: BTreeMap<Kind, u64>,
+    /// Cases in which they did not, by kind and seed.
     pub differed: Vec<Diff>,
     /// How often each normalisation was needed, by its name.
     pub normalised: BTreeMap<&'static str, u64>,
@@ -140,6 +174,11 @@ pub struct TwinReport {
 }
 
 impl TwinReport {
+    /// Cases in which both sides did the same.
+    pub fn all_agreed(&self) -> u64 {
+        self.agreed.values().sum()
+    }
+
     /// True if no case differed.
     pub fn all_agree(&self) -> bool {
         self.differed.is_empty()
@@ -149,10 +188,15 @@ impl TwinReport {
 impl std::fmt::Display for TwinReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for diff in &self.differed {
-            writeln!(f, "seed {} differs ({})\n{}", diff.seed, diff.replay, diff.text)?;
+            writeln!(f, "{} seed {} differs ({})\n{}", diff.kind.name(), diff.seed, diff.replay, diff.text)?;
         }
-        let cases = self.agreed + self.differed.len() as u64;
-        writeln!(f, "{} of {cases} cases agree", self.agreed)?;
+        for kind in Kind::ALL {
+            let agreed = self.agreed.get(&kind).copied().unwrap_or(0);
+            let cases = agreed + self.differed.iter().filter(|diff| diff.kind == kind).count() as u64;
+            if cases > 0 {
+                writeln!(f, "{}: {agreed} of {cases} cases agree", kind.name())?;
+            }
+        }
         let mut list = |what: &str, counts: Vec<String>| match counts.is_empty() {
             true => Ok(()),
             false => writeln!(f, "{what}: {}", counts.join(", ")),
@@ -215,24 +259,27 @@ pub fn child_main() -> io::Result<()> {
 /// # Errors
 /// The kernel's side does not run here, or a case could not be recorded.
 pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
-    let next = AtomicU64::new(0);
+    let (next, kinds) = (AtomicU64::new(0), options.kinds.len() as u64);
+    let cases = options.cases * kinds;
     let outcome = Mutex::new((TwinReport::default(), None));
     let outcome_of = || outcome.lock().unwrap_or_else(PoisonError::into_inner);
     let work = || -> io::Result<()> {
         let mut worker = Worker::start(&options.child)?;
         while outcome_of().1.is_none() {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= options.cases {
+            if index >= cases {
                 break;
             }
-            let case = Case { watched: options.cases == 1, ..options.kind.case(options.seed.wrapping_add(index)) };
-            let compared = one(&mut worker, options.kind, &case)?;
-            compared.enter(&mut outcome_of().0);
+            // Kinds take turns: the slow ones among them wait while others run.
+            let (kind, seed) = (options.kinds[(index % kinds) as usize], options.seed.wrapping_add(index / kinds));
+            let case = Case { watched: options.cases == 1, ..kind.case(seed) };
+            let compared = one(&mut worker, kind, &case)?;
+            compared.enter(kind, &mut outcome_of().0);
         }
         Ok(())
     };
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs.clamp(1, options.cases.max(1) as usize) {
+        for _ in 0..options.jobs.clamp(1, cases.max(1) as usize) {
             scope.spawn(|| {
                 if let Err(error) = work() {
                     outcome_of().1.get_or_insert(error);
@@ -241,7 +288,7 @@ pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
         }
     });
     let (mut report, failed) = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report.differed.sort_by_key(|diff| diff.seed);
+    report.differed.sort_by_key(|diff| (diff.kind, diff.seed));
     failed.map_or(Ok(report), Err)
 }
 
@@ -264,7 +311,7 @@ pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Resul
         report::side_by_side(kernel, &replayed.recording, &differences)
     };
     let replay = format!("rxpath twin --kind {} --seed {seed} --cases 1", kind.name());
-    let diff = (!differences.is_empty()).then_some(Diff { seed, differences, text, replay });
+    let diff = (!differences.is_empty()).then_some(Diff { kind, seed, differences, text, replay });
     let uncertain = diff.is_some() && hangs_on_moments(seed, kernel, &replayed.recording)?;
     Ok(Compared { diff, normalised, uncounted, uncertain, again: Again::default() })
 }
@@ -272,9 +319,11 @@ pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Resul
 /// True if the stack does not always do what it did in `first`, when steps take place at other moments within the time
 /// that they took.
 fn hangs_on_moments(seed: u64, kernel: &Recording, first: &Recording) -> io::Result<bool> {
+    // Without the care for ticks that a server needs, a step may also be one of the kernel's ticks earlier or later.
+    let tick = if kernel.host.serves { 0 } else { tick::TICK };
     for attempt in 0..MOMENTS {
         let mut rng = Rng::new(attempt);
-        let later = |took: u64| u64::from(rng.below((took as u32).saturating_add(1)));
+        let later = |took: u64| u64::from(rng.below(((took + tick) as u32).saturating_add(1)));
         let replayed = replay::replay_at(kernel, seed, later)?;
         if !compare::compare(first, &replayed.recording, &mut Normalised::new()).is_empty() {
             return Ok(true);
@@ -299,7 +348,7 @@ pub struct Compared {
 }
 
 impl Compared {
-    fn enter(self, report: &mut TwinReport) {
+    fn enter(self, kind: Kind, report: &mut TwinReport) {
         for (name, n) in self.normalised.into_iter().filter(|&(_, n)| n > 0) {
             *report.normalised.entry(name).or_default() += n;
         }
@@ -311,7 +360,7 @@ impl Compared {
         report.varied += self.again.varied;
         match self.diff {
             Some(diff) => report.differed.push(diff),
-            None => report.agreed += 1,
+            None => *report.agreed.entry(kind).or_default() += 1,
         }
     }
 }
@@ -320,9 +369,9 @@ impl Compared {
 ///
 /// # Errors
 /// The kernel's side does not run here, or the machine is too busy.
-pub fn record_one(options: &TwinOptions, seed: u64) -> io::Result<Recording> {
+pub fn record_one(options: &TwinOptions, kind: Kind, seed: u64) -> io::Result<Recording> {
     let mut worker = Worker::start(&options.child)?;
-    record_in_time(&mut worker, &options.kind.case(seed)).map(|(recording, _)| recording)
+    record_in_time(&mut worker, &kind.case(seed)).map(|(recording, _)| recording)
 }
 
 /// Records a case until the machine is not late; gives how often it was.

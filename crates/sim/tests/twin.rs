@@ -13,9 +13,9 @@ use rxpath_sim::twin::{self, Kind, TwinOptions};
 /// The test that is started again as the process that runs the kernel's side.
 const CHILD: &str = "one_case_at_a_time_in_a_process_of_its_own";
 
-fn options(seed: u64, cases: u64) -> TwinOptions {
+fn options(kind: Kind, seed: u64, cases: u64) -> TwinOptions {
     let child = [CHILD, "--exact", "--nocapture", "--test-threads=1"].map(OsString::from).into();
-    TwinOptions { seed, cases, kind: Kind::TcpBasic, child, ..TwinOptions::default() }
+    TwinOptions { seed, cases, kinds: vec![kind], child, ..TwinOptions::default() }
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -42,24 +42,64 @@ fn one_case_at_a_time_in_a_process_of_its_own() {
     if !possible() {
         return;
     }
-    let report = twin::run(&TwinOptions { jobs: 1, ..options(1, 2) }).expect("the kernel's side runs");
+    let report = twin::run(&TwinOptions { jobs: 1, ..options(Kind::TcpBasic, 1, 2) }).expect("the kernel's side runs");
     assert!(report.all_agree(), "{report}");
-    assert_eq!(report.agreed, 2);
+    assert_eq!(report.all_agreed(), 2);
 }
 
-#[test]
-fn two_hundred_cases_agree() {
+/// So many cases of a kind, or those that the environment asks for.
+fn cases_agree(kind: Kind, cases: u64) {
     if !possible() {
         return;
     }
     let (seed, cases) = match number("RXPATH_SEED") {
         Some(seed) => (seed, number("RXPATH_CASES").unwrap_or(1)),
-        None => (1, number("RXPATH_CASES").unwrap_or(200)),
+        None => (1, number("RXPATH_CASES").unwrap_or(cases)),
     };
-    let report = twin::run(&options(seed, cases)).expect("the kernel's side runs");
+    let report = twin::run(&options(kind, seed, cases)).expect("the kernel's side runs");
     println!("{report}");
     assert!(report.all_agree(), "{report}");
-    assert_eq!(report.agreed, cases);
+    assert_eq!(report.all_agreed(), cases);
+}
+
+#[test]
+fn two_hundred_cases_agree() {
+    cases_agree(Kind::TcpBasic, 200);
+}
+
+#[test]
+fn ethernet_frames_have_the_kernels_outcome() {
+    cases_agree(Kind::Eth, 100);
+}
+
+#[test]
+fn arp_packets_teach_what_they_teach_the_kernel() {
+    cases_agree(Kind::Arp, 100);
+}
+
+#[test]
+fn ip_packets_have_the_kernels_outcome() {
+    cases_agree(Kind::Ip, 150);
+}
+
+#[test]
+fn ip_options_come_back_as_from_the_kernel() {
+    cases_agree(Kind::Options, 150);
+}
+
+#[test]
+fn fragments_become_the_kernels_datagrams() {
+    cases_agree(Kind::Frag, 120);
+}
+
+#[test]
+fn icmp_messages_have_the_kernels_outcome() {
+    cases_agree(Kind::Icmp, 150);
+}
+
+#[test]
+fn packets_for_others_go_on_as_by_the_kernel() {
+    cases_agree(Kind::Forward, 100);
 }
 
 /// A deviation that is planted in a recording; false if it has nothing to deviate from.
@@ -172,10 +212,10 @@ fn planted_deviations_are_found() {
     }
     let mut found = [0; PLANTS.len()];
     for seed in 1..=12 {
-        let options = options(seed, 1);
+        let options = options(Kind::TcpBasic, seed, 1);
         let mut agrees = false;
         for _ in 0..8 {
-            let recording = twin::record_one(&options, seed).expect("the kernel's side runs");
+            let recording = twin::record_one(&options, Kind::TcpBasic, seed).expect("the kernel's side runs");
             let compare = |recording: &Recording| {
                 twin::compare_recording(Kind::TcpBasic, seed, recording).expect("the stack's side runs").diff
             };

@@ -35,6 +35,8 @@ pub const PROHIBITED: u8 = 13;
 pub const REDIRECT_HOST: u8 = 1;
 /// Code of "time exceeded": the time to live, on the way.
 pub const TTL_EXCEEDED: u8 = 0;
+/// [`TIME_EXCEEDED`]: fragments of the packet stayed out (RFC 792).
+pub const REASSEMBLY_EXCEEDED: u8 = 1;
 
 /// Whether messages of this type are errors about a packet, which they quote.
 #[inline]

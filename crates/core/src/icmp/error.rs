@@ -7,12 +7,14 @@ use rxpath_mem::{PktType, Skb};
 use rxpath_trace::{Counter, OutputWhat};
 use rxpath_wire::{Addr, IcmpHeader, IcmpRepr, IpProto, Ipv4Header, icmp as wire_icmp};
 
-use super::{LAST_TYPE, SOURCE_QUENCH, count_out, ip_flow, limit};
+use super::{LAST_TYPE, count_out, ip_flow, limit};
 use crate::cx::Cx;
-use crate::ip::{OptionBytes, OwnOptions, echo_options};
+use crate::ip::{OptionBytes, OwnOptions, echo_options, route_back};
 use crate::route::{self, AddrType, Route};
 use crate::tx;
 
+/// The lowest of the types of RFC 792 and RFC 950 that are queries without a gap up to the highest.
+const TIMESTAMP: u8 = wire_icmp::TIMESTAMP_REQUEST;
 /// Longest error message, IP header included (RFC 1812 section 4.3.2.3).
 const MAX_ERROR_LEN: usize = 576;
 /// Precedence of an error: internetwork control (RFC 1812 section 4.3.2.5).
@@ -32,18 +34,25 @@ pub fn send_error(cx: &mut Cx, skb: &Skb, kind: u8, code: u8, info: u32) {
     if !may_be_told_of(cx, skb, &header) {
         return;
     }
-    let peer = header.src_addr();
+    let offence = (kind == wire_icmp::PARAMETER_PROBLEM).then_some((info >> 24) as u8);
+    let back = if header.ihl() > 5 { route_back(skb.network_header(), offence) } else { None };
+    let peer = back.map_or(header.src_addr(), |back| Addr::from(back.first));
     let Some(mut route) = way_to(cx, peer, header.dst_addr()) else { return };
-    if !limit::allows(cx, kind, code, peer) {
+    let options = match route.src.v4() {
+        Some(src) if header.ihl() > 5 => {
+            let net = Arc::clone(&cx.net);
+            echo_options(skb.network_header(), &OwnOptions::new(&net, src, cx.now), offence)
+        }
+        _ => Some(OptionBytes::NONE),
+    };
+    let Some(options) = options.filter(|_| limit::allows(cx, kind, code, peer)) else { return };
+    let options = options.as_slice();
+    // No longer than what leaves in one piece; what has no room for a header says nothing.
+    let longest = MAX_ERROR_LEN.min(usize::from(route.mtu));
+    let room = longest.saturating_sub(Ipv4Header::LEN + options.len() + IcmpHeader::LEN);
+    if room <= Ipv4Header::LEN {
         return;
     }
-    let net = Arc::clone(&cx.net);
-    let options = match route.src.v4() {
-        Some(src) if header.ihl() > 5 => echo_options(skb.network_header(), &OwnOptions::new(&net, src, cx.now)),
-        _ => OptionBytes::NONE,
-    };
-    let options = options.as_slice();
-    let room = MAX_ERROR_LEN - Ipv4Header::LEN - options.len() - IcmpHeader::LEN;
     let quoted = quoted_len(skb).min(room);
     let Some(mut message) = cx.alloc_output(OutputWhat::IcmpError, IcmpHeader::LEN + quoted, true) else {
         cx.count(Counter::IcmpOutErrors);
@@ -86,17 +95,8 @@ fn may_be_told_of(cx: &Cx, skb: &Skb, header: &Ipv4Header) -> bool {
 /// Whether an ICMP message, of which the packet is, is known and no error.
 fn is_icmp_query(skb: &Skb, header: &Ipv4Header) -> bool {
     let kind = skb.network_header().get(header.header_len()).copied();
-    kind.is_some_and(|kind| {
-        kind <= LAST_TYPE
-            && !matches!(
-                kind,
-                wire_icmp::DEST_UNREACHABLE
-                    | SOURCE_QUENCH
-                    | wire_icmp::REDIRECT
-                    | wire_icmp::TIME_EXCEEDED
-                    | wire_icmp::PARAMETER_PROBLEM
-            )
-    })
+    // The kernel takes the types that nobody uses, those of router discovery among them, for errors.
+    kind.is_some_and(|kind| matches!(kind, wire_icmp::ECHO_REPLY | wire_icmp::ECHO_REQUEST | TIMESTAMP..=LAST_TYPE))
 }
 
 /// The way to the sender: from the address that it asked if that is ours, else from whichever routing prefers.

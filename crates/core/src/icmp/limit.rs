@@ -5,14 +5,16 @@
 //! (CVE-2020-25705).
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rxpath_trace::{Counter, Time};
 use rxpath_wire::{Addr, icmp as wire_icmp};
 
 use crate::cx::{Cx, Rng};
+use crate::sysctl::Sysctls;
 
 const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
 /// Least time between two fillings of the host's bucket.
 const REFILL: u64 = 20 * MS;
 /// Messages that a destination may draw at once (`XRLIM_BURST_FACTOR`).
@@ -31,179 +33,144 @@ const REDIRECTS: u32 = 9;
 const REDIRECT_GAP: u64 = 20 * MS;
 const REDIRECT_SILENCE: u64 = REDIRECT_GAP << (REDIRECTS + 1);
 
-/// The limits, by the names and with the defaults of the sysctls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitConfig {
-    /// `net.ipv4.icmp_msgs_per_sec`: messages a second from the whole host.
-    pub msgs_per_sec: u32,
-    /// `net.ipv4.icmp_msgs_burst`: messages at once from the whole host.
-    pub msgs_burst: u32,
-    /// `net.ipv4.icmp_ratelimit`: milliseconds between two messages to a destination; 0 sets no limit.
-    pub ratelimit_ms: u32,
-    /// `net.ipv4.icmp_ratemask`: bit `n` limits messages of type `n`.
-    pub ratemask: u32,
-}
+/// What a destination has saved up that was never told anything.
+const SAVED_UP: u64 = 60 * SECOND;
+/// Silence after which a destination has saved up what it can by default.
+const FORGOTTEN: u64 = HOST_BURST * SECOND;
 
-impl Default for LimitConfig {
-    fn default() -> LimitConfig {
-        LimitConfig { msgs_per_sec: 1_000, msgs_burst: 50, ratelimit_ms: 1_000, ratemask: 6_168 }
-    }
-}
-
-/// The buckets, shared by all Cpus; touched only by messages that are limited.
-#[derive(Debug)]
-pub struct RateLimits {
-    config: LimitConfig,
-    buckets: Mutex<Buckets>,
-}
+/// The buckets, shared by all Cpus; touched only by messages that are limited. How much they hold is said by the sysctls
+/// `icmp_msgs_per_sec`, `icmp_msgs_burst` and `icmp_ratelimit`.
+#[derive(Debug, Default)]
+pub struct RateLimits(Mutex<Buckets>);
 
 #[derive(Debug, Default)]
 struct Buckets {
-    /// Tokens of the whole host, and when they were last filled up.
+    /// Tokens of the whole host, and when they were last filled up; None before the first.
     credit: u32,
-    filled: Time,
-    hosts: BTreeMap<Addr, HostBucket>,
-    redirected: BTreeMap<Addr, Redirected>,
+    filled: Option<Time>,
+    hosts: BTreeMap<Addr, Host>,
 }
 
-/// A sender that was told of better ways.
+/// A host that was told something (`inet_peer`): one bucket for messages, for "no way there" and, in that it empties it,
+/// for redirects. Tokens are nanoseconds of patience.
 #[derive(Clone, Copy, Debug)]
-struct Redirected {
-    told: u32,
-    last: Time,
-}
-
-/// One destination's bucket; tokens are nanoseconds of patience.
-#[derive(Clone, Copy, Debug)]
-struct HostBucket {
+struct Host {
     tokens: u64,
-    filled: Time,
+    last: Time,
+    /// Redirects that it was told.
+    redirected: u32,
 }
 
-impl Default for RateLimits {
-    fn default() -> RateLimits {
-        RateLimits::new(LimitConfig::default())
-    }
+/// Whether a type and code are limited at all (`icmp_ratemask`).
+fn is_limited(sysctl: &Sysctls, kind: u8, code: u8) -> bool {
+    let free = kind == wire_icmp::DEST_UNREACHABLE && code == wire_icmp::FRAGMENTATION_NEEDED;
+    kind < 32 && sysctl.icmp_ratemask & 1 << kind != 0 && !free
 }
 
 impl RateLimits {
-    /// Full buckets.
-    pub fn new(config: LimitConfig) -> RateLimits {
-        let buckets = Buckets { credit: config.msgs_burst, filled: Time::ZERO, ..Buckets::default() };
-        RateLimits { config, buckets: Mutex::new(buckets) }
-    }
-
-    /// The limits.
-    pub fn config(&self) -> &LimitConfig {
-        &self.config
-    }
-
-    /// Whether a type and code are limited at all.
-    fn limits(&self, kind: u8, code: u8) -> bool {
-        let free = kind == wire_icmp::DEST_UNREACHABLE && code == wire_icmp::FRAGMENTATION_NEEDED;
-        kind < 32 && self.config.ratemask & 1 << kind != 0 && !free
-    }
-
     /// Takes a token of the host's and one of the destination's bucket, or none.
     ///
     /// # Errors
     /// The counter of the bucket that is empty.
-    pub(super) fn take(&self, dst: Addr, now: Time, rng: &mut Rng) -> Result<(), Counter> {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.fill(&self.config, now);
+    pub(super) fn take(&self, sysctl: &Sysctls, dst: Addr, now: Time, rng: &mut Rng) -> Result<(), Counter> {
+        let mut buckets = self.lock();
+        buckets.fill(sysctl, now);
         if buckets.credit == 0 {
             return Err(Counter::IcmpOutRateLimitGlobal);
         }
-        let cost = u64::from(self.config.ratelimit_ms) * MS;
-        let burst = cost * HOST_BURST;
-        if self.config.ratelimit_ms != 0 && !buckets.take_of_host(dst, cost, burst, burst, now) {
+        let cost = u64::from(sysctl.icmp_ratelimit) * MS;
+        if cost != 0 && !buckets.host(dst, now).is_some_and(|host| host.take(cost, cost * HOST_BURST, now)) {
             return Err(Counter::IcmpOutRateLimitHost);
         }
         // One token, and up to two more by chance.
         buckets.credit = buckets.credit.saturating_sub(1 + rng.below(3));
         Ok(())
     }
-}
 
-impl RateLimits {
     /// Whether a sender may be told once more that there is no way for what it sends (`ip_error`): out of the same bucket
     /// as all messages to it.
     pub fn take_route_error(&self, src: Addr, now: Time) -> bool {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = u64::from(self.config.ratelimit_ms) * MS * HOST_BURST;
-        buckets.take_of_host(src, ROUTE_ERROR_COST, ROUTE_ERROR_BURST, most.max(ROUTE_ERROR_BURST), now)
+        self.lock().host(src, now).is_some_and(|host| host.take(ROUTE_ERROR_COST, ROUTE_ERROR_BURST, now))
     }
 
     /// Whether a sender may be told once more of a better way.
     pub(super) fn take_redirect(&self, src: Addr, now: Time) -> bool {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.take_redirect(src, now)
+        self.lock().host(src, now).is_some_and(|host| host.take_redirect(now))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Buckets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Buckets {
-    fn take_redirect(&mut self, src: Addr, now: Time) -> bool {
-        let silent = |known: &Redirected| now - known.last > REDIRECT_SILENCE;
-        if self.redirected.len() >= MAX_HOSTS && !self.redirected.contains_key(&src) {
-            self.redirected.retain(|_, known| !silent(known));
-            if self.redirected.len() >= MAX_HOSTS {
-                return false;
-            }
-        }
-        let known = self.redirected.entry(src).or_insert(Redirected { told: 0, last: now });
-        if silent(known) {
-            known.told = 0;
-        }
-        if known.told >= REDIRECTS {
-            // It does not listen; as long as it goes on, nothing is forgotten.
-            known.last = now;
-            return false;
-        }
-        let due = known.told == 0 || now - known.last > REDIRECT_GAP << known.told;
-        if due {
-            (known.told, known.last) = (known.told + 1, now);
-        }
-        due
-    }
-
-    fn fill(&mut self, config: &LimitConfig, now: Time) {
-        let passed = now - self.filled;
+    fn fill(&mut self, sysctl: &Sysctls, now: Time) {
+        // A host that never sent anything has waited for long enough.
+        let passed = self.filled.map_or(SECOND, |filled| now - filled);
         if passed < REFILL {
             return;
         }
-        let earned = u64::from(config.msgs_per_sec) * passed.min(1_000 * MS) / (1_000 * MS);
+        let earned = u64::from(sysctl.icmp_msgs_per_sec) * passed.min(SECOND) / SECOND;
         if earned > 0 {
-            self.credit = self.credit.saturating_add(earned as u32).min(config.msgs_burst);
-            self.filled = now;
+            self.credit = self.credit.saturating_add(earned as u32).min(sysctl.icmp_msgs_burst);
+            self.filled = Some(now);
         }
     }
 
-    /// Takes `cost` out of a bucket that holds at most `burst` now. What has `full` may be forgotten.
-    fn take_of_host(&mut self, dst: Addr, cost: u64, burst: u64, full: u64, now: Time) -> bool {
-        if self.hosts.len() >= MAX_HOSTS && !self.hosts.contains_key(&dst) {
-            self.hosts.retain(|_, host| host.tokens + (now - host.filled) < full);
+    /// What is known of a destination; None if it is one too many.
+    fn host(&mut self, addr: Addr, now: Time) -> Option<&mut Host> {
+        if self.hosts.len() >= MAX_HOSTS && !self.hosts.contains_key(&addr) {
+            self.hosts.retain(|_, host| now - host.last < host.memory());
             if self.hosts.len() >= MAX_HOSTS {
-                return false;
+                return None;
             }
         }
-        let host = self.hosts.entry(dst).or_insert(HostBucket { tokens: burst, filled: now });
-        host.tokens = (host.tokens + (now - host.filled)).min(burst);
-        host.filled = now;
-        let enough = host.tokens >= cost;
+        // One that was never told anything has saved up for as long as it can.
+        Some(self.hosts.entry(addr).or_insert(Host { tokens: SAVED_UP, last: now, redirected: 0 }))
+    }
+}
+
+impl Host {
+    /// How long after its last message a destination is no different from an unknown one.
+    fn memory(&self) -> u64 {
+        if self.redirected > 0 { REDIRECT_SILENCE } else { FORGOTTEN }
+    }
+
+    /// Takes `cost` out of the bucket, which holds at most `burst` now (`inet_peer_xrlim_allow`).
+    fn take(&mut self, cost: u64, burst: u64, now: Time) -> bool {
+        self.tokens = (self.tokens + (now - self.last)).min(burst);
+        self.last = now;
+        let enough = self.tokens >= cost;
         if enough {
-            host.tokens -= cost;
+            self.tokens -= cost;
         }
         enough
+    }
+
+    fn take_redirect(&mut self, now: Time) -> bool {
+        let fresh = self.tokens == SAVED_UP;
+        if fresh || now - self.last > REDIRECT_SILENCE {
+            (self.tokens, self.redirected) = (0, 0);
+        }
+        if self.redirected >= REDIRECTS {
+            // It does not listen; as long as it goes on, nothing is forgotten.
+            self.last = now;
+            return false;
+        }
+        let due = self.redirected == 0 || now - self.last > REDIRECT_GAP << self.redirected;
+        if due {
+            (self.redirected, self.last) = (self.redirected + 1, now);
+        }
+        due
     }
 }
 
 /// Whether a message of this type and code may go to `dst` now; counts it if not.
 pub(super) fn allows(cx: &mut Cx, kind: u8, code: u8, dst: Addr) -> bool {
-    let limits = &cx.net.icmp_limits;
-    if !limits.limits(kind, code) {
+    if !is_limited(&cx.net.sysctl, kind, code) {
         return true;
     }
-    match limits.take(dst, cx.now, &mut cx.rng) {
+    match cx.net.icmp_limits.take(&cx.net.sysctl, dst, cx.now, &mut cx.rng) {
         Ok(()) => true,
         Err(counter) => {
             cx.count(counter);

@@ -8,7 +8,7 @@
 //! | `limit` | `icmp_global_allow`, `icmpv4_xrlim_allow`, `inet_peer_xrlim_allow` |
 //!
 //! Counters are those of Linux, its quirk included: a timestamp reply is counted as an echo reply. Sysctls besides
-//! `icmp_echo_ignore_all` and the limits are at Linux's defaults (`icmp_echo_ignore_broadcasts` 1, `icmp_echo_enable_probe`
+//! `icmp_echo_ignore_all` and the limits are Linux's defaults (`icmp_echo_ignore_broadcasts` 1, `icmp_echo_enable_probe`
 //! 0). The clock has no relation to midnight, so a timestamp has its highest bit set, as RFC 792 asks then. Two deviations:
 //! a request from a broadcast address of a subnet of ours is not answered (RFC 1122 section 3.2.2: Linux broadcasts its
 //! reply), and redirects change no route.
@@ -28,7 +28,7 @@ use rxpath_trace::{Counter, DropReason};
 use rxpath_wire::{Addr, IpProto};
 
 pub use self::error::{link_failure, send_error, send_redirect};
-pub use self::limit::{LimitConfig, RateLimits};
+pub use self::limit::RateLimits;
 pub use self::receive::{IcmpError, delivered, rcv};
 use crate::cx::{Cx, Fate};
 use crate::tx::IpFlow;
@@ -41,8 +41,9 @@ const ADDRESS_MASK_REQUEST: u8 = 17;
 const ADDRESS_MASK_REPLY: u8 = 18;
 /// Highest type of RFC 792 and RFC 950 (`NR_ICMP_TYPES`).
 const LAST_TYPE: u8 = ADDRESS_MASK_REPLY;
-/// Types of RFC 8335: which interfaces?
-const EXTENDED_ECHO: [u8; 2] = [42, 43];
+/// Types of RFC 8335: which interfaces? The kernel judges the reply as it does an echo reply.
+const EXTENDED_ECHO_REQUEST: u8 = 42;
+const EXTENDED_ECHO_REPLY: u8 = 43;
 
 /// The IP header of a message of ours. Identifications are drawn: nobody can tell from one what the next will be, nor
 /// how many packets we send.

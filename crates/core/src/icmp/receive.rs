@@ -6,13 +6,16 @@ use rxpath_trace::{Consumed, Counter, DropReason, EventKind};
 use rxpath_wire::{Addr, IcmpHeader, Ipv4Header, icmp as wire_icmp};
 
 use super::{
-    ADDRESS_MASK_REPLY, ADDRESS_MASK_REQUEST, EXTENDED_ECHO, LAST_TYPE, SOURCE_QUENCH, count_in, in_error, reply,
+    ADDRESS_MASK_REPLY, ADDRESS_MASK_REQUEST, EXTENDED_ECHO_REPLY, EXTENDED_ECHO_REQUEST, LAST_TYPE, SOURCE_QUENCH,
+    count_in, in_error, reply,
 };
 use crate::cx::{Cx, End, Fate};
 use crate::route::AddrType;
 
 /// Highest code of "destination unreachable" (`NR_ICMP_UNREACH`).
 const LAST_UNREACHABLE_CODE: u8 = 15;
+/// Protocol number that no packet has (`IPPROTO_RAW`).
+const RAW: u8 = 255;
 /// Bytes of the transport header that an error quotes at least.
 const QUOTED_TRANSPORT: usize = 8;
 
@@ -61,10 +64,10 @@ pub fn rcv(cx: &mut Cx, skb: Skb) -> Fate<(Skb, IcmpError)> {
     let kind = header.kind();
     cx.event(&skb, EventKind::IcmpRcv, u32::from(kind), u32::from(header.code()));
     count_in(cx, kind);
-    if EXTENDED_ECHO.contains(&kind) {
+    if kind == EXTENDED_ECHO_REQUEST {
         return Fate::Consumed(skb, Consumed::Noted);
     }
-    if kind > LAST_TYPE {
+    if kind > LAST_TYPE && kind != EXTENDED_ECHO_REPLY {
         return in_error(cx, skb, DropReason::UnhandledProto);
     }
     let Some((ip, _)) = Ipv4Header::parse(skb.network_header()) else {
@@ -105,12 +108,19 @@ fn error_received(cx: &mut Cx, skb: Skb, header: IcmpHeader, from: Addr) -> Fate
     if inner.ihl() < 5 && header.kind() != wire_icmp::REDIRECT {
         return in_error(cx, skb, DropReason::IpInhdr);
     }
-    if header.kind() == wire_icmp::DEST_UNREACHABLE && header.code() > LAST_UNREACHABLE_CODE {
+    let ignored = match header.kind() {
+        wire_icmp::DEST_UNREACHABLE => header.code() > LAST_UNREACHABLE_CODE,
+        // That a fragment is missing says nothing of the way there.
+        wire_icmp::TIME_EXCEEDED => header.code() == wire_icmp::REASSEMBLY_EXCEEDED,
+        _ => false,
+    };
+    if ignored {
         return Fate::Consumed(skb, Consumed::Noted);
     }
     match quotation_of(header, (from, skb.ifindex), inner, quotation) {
-        Some(error) => Fate::Pass((skb, error)),
-        None => delivered(cx, skb, false).into_fate(),
+        // The number is reserved; the kernel has it for sockets that make their own headers, and takes no error for it.
+        Some(error) if error.protocol != RAW => Fate::Pass((skb, error)),
+        _ => delivered(cx, skb, false).into_fate(),
     }
 }
 

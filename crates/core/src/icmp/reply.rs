@@ -88,7 +88,7 @@ fn way_back(cx: &mut Cx, skb: &Skb) -> Option<Back> {
     let route = route::output(&cx.net, peer, Some(asked)).ok()?;
     let options = if header.ihl() > 5 {
         let net = Arc::clone(&cx.net);
-        echo_options(skb.network_header(), &OwnOptions::new(&net, header.dst(), cx.now))
+        echo_options(skb.network_header(), &OwnOptions::new(&net, header.dst(), cx.now), None)?
     } else {
         OptionBytes::NONE
     };

@@ -1,11 +1,10 @@
-use std::sync::Arc;
-
 use rxpath_mem::IpSummed;
 use rxpath_trace::{Consumed, Counter, DropReason, EventKind, Snapshot};
 use rxpath_wire::{Addr, IpProto, Ipv4Header, MacAddr, icmp as wire_icmp, ipv4};
 
-use super::{IcmpError, LimitConfig, RateLimits, send_error};
+use super::{IcmpError, RateLimits, send_error};
 use crate::neigh;
+use crate::sysctl::Sysctls;
 use crate::testing::frames::{self, Ip, echo, icmp, icmp_message};
 use crate::testing::{ADDR, Ended, PEER, PEER_MAC, Rig};
 
@@ -258,6 +257,59 @@ fn an_error_that_no_socket_knows_of_is_in_error() {
 }
 
 #[test]
+fn what_the_kernel_takes_no_error_for() {
+    let in_type = |kind: u8| (Counter::icmp_in(kind), 1);
+    let exceeded = [(Counter::IcmpInTimeExcds, 1), in_type(11)];
+    // A missing fragment says nothing of the way; protocol 255 is nobody's.
+    assert!(check(&icmp(11, 1, 0, &quoted(IpProto::TCP)), NOTED, &exceeded).is_empty());
+    check(&icmp(11, 0, 0, &quoted(255)), NOTED, &all(&[&exceeded, &[IN_ERROR]]));
+    // RFC 8335: a request is passed over, a reply to all is as any message to all.
+    check(&icmp(42, 0, 0, &[]).to([10, 0, 0, 255]), NOTED, &[in_type(42)]);
+    check(&icmp(43, 0, 0, &[]), NOTED, &[in_type(43)]);
+    check(&icmp(43, 0, 0, &[]).to([10, 0, 0, 255]), Ended::Dropped(DropReason::InvalidProto), &[in_type(43), IN_ERROR]);
+}
+
+#[test]
+fn errors_are_sent_about_queries_alone() {
+    for kind in 0..=45 {
+        let mut rig = rig();
+        let query = matches!(kind, 0 | 8 | 13..=18);
+        assert_eq!(told(&mut rig, &icmp(kind, 0, 0, &[0; 16])).is_some(), query, "type {kind}");
+    }
+}
+
+#[test]
+fn a_redirect_empties_the_bucket_of_errors() {
+    let mut rig = rig();
+    rig.pass(1_000 * MS);
+    let unknown = frames::ip(99, b"xxxx");
+    let skb = rig.frame(&unknown.frame());
+    super::send_redirect(&mut rig, &skb, [10, 0, 0, 9].into());
+    rig.drop_skb(skb, DropReason::IpNoproto);
+    assert_eq!(rig.sent().len(), 1);
+    let told = |rig: &mut Rig| {
+        assert_eq!(rig.receive(&unknown.frame()), Ended::Dropped(DropReason::IpNoproto));
+        rig.sent().len()
+    };
+    assert_eq!(told(&mut rig), 0);
+    rig.pass(999 * MS);
+    assert_eq!(told(&mut rig), 0);
+    rig.pass(MS);
+    assert_eq!((told(&mut rig), told(&mut rig)), (1, 0));
+    rig.counted();
+}
+
+#[test]
+fn an_error_leaves_in_one_piece() {
+    let mut rig = rig();
+    rig.reconfigure(|net| net.interfaces[0].mtu = 296);
+    let sent = told(&mut rig, &frames::ip(17, &[0x5a; 1_000])).expect("a message");
+    assert_eq!(sent.len(), 296);
+    rig.reconfigure(|net| net.interfaces[0].mtu = 48);
+    assert_eq!(told(&mut rig, &frames::ip(17, &[0x5a; 1_000])), None, "no room for the header that is told of");
+}
+
+#[test]
 fn an_error_that_quotes_too_little() {
     let unreachable = [(Counter::IcmpInDestUnreachs, 1), (Counter::IcmpMsgInType3, 1), IN_ERROR];
     let whole = quoted(IpProto::TCP);
@@ -400,8 +452,7 @@ fn a_destination_gets_six_errors_at_once_and_then_one_a_second() {
 #[test]
 fn the_whole_host_sends_a_burst_of_fifty_at_the_most() {
     let mut rig = rig();
-    let limits = RateLimits::new(LimitConfig { ratelimit_ms: 0, ..LimitConfig::default() });
-    rig.reconfigure(|net| net.icmp_limits = Arc::new(limits));
+    rig.reconfigure(|net| net.sysctl.icmp_ratelimit = 0);
     let unknown = frames::ip(99, b"x").frame();
     let send = |rig: &mut Rig, times: u64| -> u64 {
         for _ in 0..times {
@@ -431,14 +482,14 @@ fn the_whole_host_sends_a_burst_of_fifty_at_the_most() {
 
 #[test]
 fn the_limits_bound_their_memory() {
-    let limits =
-        RateLimits::new(LimitConfig { msgs_per_sec: u32::MAX, msgs_burst: u32::MAX, ..LimitConfig::default() });
+    let sysctl = Sysctls { icmp_msgs_per_sec: u32::MAX, icmp_msgs_burst: u32::MAX, ..Sysctls::default() };
+    let limits = RateLimits::default();
     let mut rng = crate::cx::Rng::new(3);
     let mut now = rxpath_trace::Time::from_secs(1);
     let mut refused = 0;
     for n in 0..30_000u32 {
         let dst = Addr::from_v4(n.to_be_bytes());
-        refused += u32::from(limits.take(dst, now, &mut rng) == Err(Counter::IcmpOutRateLimitHost));
+        refused += u32::from(limits.take(&sysctl, dst, now, &mut rng) == Err(Counter::IcmpOutRateLimitHost));
         if n % 10_000 == 9_999 {
             now += 10_000 * MS;
         }

@@ -3,7 +3,7 @@
 use rxpath_arch::csum;
 use rxpath_mem::{IpSummed, PktType, Skb};
 use rxpath_trace::{Counter, DropReason};
-use rxpath_wire::{IpProto, Ipv4Header, TcpHeader, icmp as wire_icmp};
+use rxpath_wire::{IpProto, Ipv4Header, TcpHeader, icmp as wire_icmp, ipv4};
 
 use crate::cx::{Cx, Fate};
 use crate::icmp;
@@ -39,6 +39,13 @@ pub fn forward(cx: &mut Cx, mut skb: Skb, way: &Forward) -> Fate<Skb> {
     forward_csum(&mut skb, header_len);
     if way.redirect {
         icmp::send_redirect(cx, &skb, way.nexthop);
+    }
+    if header_len > Ipv4Header::LEN
+        && let Some(header) = skb.data_mut().get_mut(..header_len)
+    {
+        // What the options asked for was entered when they were read; a redirect quotes the header without this
+        // (`ip_forward_options`).
+        ipv4::fill_checksum(header);
     }
     Fate::Pass(skb)
 }

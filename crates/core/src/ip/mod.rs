@@ -26,6 +26,6 @@ mod tests;
 pub use self::defrag::{FragTable, defrag, is_fragment};
 pub use self::deliver::local_deliver_finish;
 pub use self::forward::forward;
-pub(crate) use self::options::{OptionBytes, Own as OwnOptions, echo as echo_options};
+pub(crate) use self::options::{OptionBytes, Own as OwnOptions, echo as echo_options, route_back};
 pub use self::protocols::{ErrorHandler, InetProtos, Protocol};
 pub use self::receive::{count_passed, rcv, rcv_finish};

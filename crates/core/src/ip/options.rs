@@ -6,8 +6,10 @@
 use std::net::Ipv4Addr;
 
 use rxpath_trace::Time;
+use rxpath_wire::Addr;
 
 use crate::netns::NetConfig;
+use crate::route::{self, AddrType};
 
 const END: u8 = 0;
 const NOP: u8 = 1;
@@ -36,7 +38,10 @@ pub(super) enum Problem {
 #[derive(Debug)]
 pub(crate) struct Own<'a> {
     net: &'a NetConfig,
+    /// What Record Route records.
     local: [u8; 4],
+    /// What stands before a time.
+    stamped: [u8; 4],
     stamp: u32,
 }
 
@@ -44,7 +49,13 @@ impl<'a> Own<'a> {
     /// Our address as the packet met or leaves it, and the time in milliseconds. The clock has no relation to midnight
     /// UT, which the highest bit of the time says (RFC 791).
     pub(crate) fn new(net: &'a NetConfig, local: Ipv4Addr, now: Time) -> Own<'a> {
-        Own { net, local: local.octets(), stamp: now.as_millis() as u32 | 1 << 31 }
+        let local = local.octets();
+        Own { net, local, stamped: local, stamp: now.as_millis() as u32 | 1 << 31 }
+    }
+
+    /// With this address before a time: the one by which the packet came, where it leaves by another.
+    pub(crate) fn stamped(self, addr: Ipv4Addr) -> Own<'a> {
+        Own { stamped: addr.octets(), ..self }
     }
 }
 
@@ -57,7 +68,11 @@ pub(super) fn receive(header: &mut [u8], own: &Own) -> Result<(), Problem> {
     let mut at = FIXED;
     while at < end {
         match header[at] {
-            END => break,
+            END => {
+                // What stands behind the end of the list is nobody's.
+                header[at..end].fill(END);
+                break;
+            }
             NOP => at += 1,
             _ => {
                 let len = length(&header[at..end]).ok_or(malformed(at))?;
@@ -102,8 +117,8 @@ impl Reader<'_> {
             RECORD_ROUTE => self.record_route(option),
             TIMESTAMP => self.timestamp(option),
             LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => {
-                once(&mut self.seen.source_route)?;
-                pointer(option, 4).map(|_| ())
+                pointer(option, 4)?;
+                once(&mut self.seen.source_route)
             }
             ROUTER_ALERT if option.len() < 4 => Err(1),
             // A security label of a domain that is not configured, since none can be; too short a one is told as such.
@@ -132,7 +147,10 @@ impl Reader<'_> {
         }
         let free = pointer(option, 5)?;
         if free > option.len() {
-            // No room: the upper half of the flag byte counts the hosts that found none.
+            // No room: the upper half of the flag byte counts the hosts that found none, unless they were named.
+            if option[3] & 0xf == PRESPECIFIED {
+                return Ok(());
+            }
             if option[3] >> 4 == 15 {
                 return Err(3);
             }
@@ -167,6 +185,11 @@ const WITH_ADDRESS: u8 = 1;
 const PRESPECIFIED: u8 = 3;
 
 impl Own<'_> {
+    /// Whether an address is of a single host that is not this one.
+    fn is_of_another(&self, addr: Addr) -> bool {
+        self.net.fib.addr_type(addr) == AddrType::Unicast && !route::is_loopback(addr)
+    }
+
     /// Enters our address at the free byte (from 1); there are 4.
     fn record_address(&self, option: &mut [u8], free: usize) {
         option[free - 1..free + 3].copy_from_slice(&self.local);
@@ -178,12 +201,12 @@ impl Own<'_> {
         let time_at = match option[3] & 0xf {
             0 => free - 1,
             WITH_ADDRESS => {
-                option[free - 1..free + 3].copy_from_slice(&self.local);
+                option[free - 1..free + 3].copy_from_slice(&self.stamped);
                 free + 3
             }
             PRESPECIFIED => {
-                let asked = option[free - 1..].first_chunk::<4>().map_or(0, |octets| u32::from_be_bytes(*octets));
-                if !self.net.fib.is_own_v4(asked) {
+                let asked = option[free - 1..].first_chunk::<4>().map_or([0; 4], |octets| *octets);
+                if self.is_of_another(Addr::from_v4(asked)) {
                     return;
                 }
                 free + 3
@@ -215,37 +238,122 @@ impl OptionBytes {
 
 /// `ip_options_echo` and `ip_options_build`: what an ICMP message in answer to the packet with this header carries. Record
 /// Route and Timestamp come back, with our address and the time entered once more where there is room.
-pub(crate) fn echo(header: &[u8], own: &Own) -> OptionBytes {
+///
+/// Of options that were not accepted, those before the offence at `offence`, an offset from the start of the header, come
+/// back.
+///
+/// None if there is no answer: an option has room left, but not enough for an entry.
+pub(crate) fn echo(header: &[u8], own: &Own, offence: Option<u8>) -> Option<OptionBytes> {
     let mut echoed = OptionBytes::NONE;
     let ihl = header.first().map_or(0, |first| usize::from(first & 0xf) * 4);
-    let Some(options) = header.get(FIXED..ihl) else { return echoed };
+    let Some(options) = header.get(FIXED..ihl) else { return Some(echoed) };
+    let (options, offending) = options.split_at(offence.map_or(options.len(), |at| accepted(options, at)));
     for kind in [RECORD_ROUTE, TIMESTAMP] {
         let Some(option) = find(options, kind) else { continue };
         let place = &mut echoed.bytes[echoed.len..echoed.len + option.len()];
         place.copy_from_slice(option);
-        own.enter_again(place);
+        own.enter_again(place)?;
         echoed.len += option.len();
+    }
+    if let Some(back) = route_back(header, offence) {
+        let place = &mut echoed.bytes[echoed.len..echoed.len + back.len];
+        place.copy_from_slice(&back.bytes[..back.len]);
+        echoed.len += back.len;
+    }
+    if offending.first() == Some(&CIPSO)
+        && let Some(len) = length(offending)
+    {
+        // The label that nobody here understands goes back to who wrote it.
+        echoed.bytes[echoed.len..echoed.len + len].copy_from_slice(&offending[..len]);
+        echoed.len += len;
     }
     // The end-of-list byte is 0, and so is the padding.
     echoed.len = echoed.len.next_multiple_of(4);
-    echoed
+    Some(echoed)
 }
 
 impl Own<'_> {
-    /// Enters address or time in an option whose pointer is not below its least, if there is room.
-    fn enter_again(&self, option: &mut [u8]) {
+    /// Enters address or time in an option whose pointer is not below its least, if there is room. None if what room
+    /// there is does not do.
+    fn enter_again(&self, option: &mut [u8]) -> Option<()> {
         let free = usize::from(option[2]);
         let timestamp = option[0] == TIMESTAMP;
         let wide = timestamp && matches!(option[3] & 0xf, WITH_ADDRESS | PRESPECIFIED);
         let need = if wide { 7 } else { 3 };
-        if free + need > option.len() {
-            return;
+        if free > option.len() {
+            return Some(());
         }
-        if timestamp { self.record_time(option, free) } else { self.record_address(option, free) }
+        // Who asks for the times of certain hosts gets an answer without ours, if it is another's turn or there is no room.
+        let named = timestamp && option[3] & 0xf == PRESPECIFIED;
+        if free + if named { 3 } else { need } > option.len() {
+            return None;
+        }
+        if free + need > option.len() {
+            return Some(());
+        }
+        if timestamp {
+            self.record_time(option, free)
+        } else {
+            self.record_address(option, free)
+        }
+        Some(())
     }
 }
 
-/// The first option of a kind, Record Route or Timestamp, in a field that may be malformed; None if it is itself.
+/// The source route of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RouteBack {
+    /// Where the answer is sent first.
+    pub(crate) first: Ipv4Addr,
+    bytes: [u8; MAX_OPTIONS_LEN],
+    len: usize,
+}
+
+/// The way back along a source route that was accepted before the offence: the stations passed, from the last to the
+/// first, and then the sender (RFC 1122 section 3.2.1.8). None if there is no such route, or it passed nobody but the
+/// sender.
+pub(crate) fn route_back(header: &[u8], offence: Option<u8>) -> Option<RouteBack> {
+    let ihl = usize::from(header.first()? & 0xf) * 4;
+    let sender = *header.get(12..16)?.first_chunk::<4>()?;
+    let options = header.get(FIXED..ihl)?;
+    let options = &options[..offence.map_or(options.len(), |at| accepted(options, at))];
+    let option = find(options, LOOSE_SOURCE_ROUTE).or_else(|| find(options, STRICT_SOURCE_ROUTE))?;
+    // Up to the pointer, which may stand behind the end; the first that was passed comes last.
+    let passed = option.get(3..usize::from(option[2]).min(option.len() + 1) - 1)?;
+    let mut stations = passed.rchunks_exact(4);
+    let first = *stations.next()?.first_chunk::<4>()?;
+    let mut back = RouteBack { first: first.into(), bytes: [0; MAX_OPTIONS_LEN], len: 3 };
+    let mut nearest = first;
+    for station in stations {
+        back.bytes[back.len..back.len + 4].copy_from_slice(station);
+        back.len += 4;
+        nearest = *station.first_chunk::<4>()?;
+    }
+    // RFC 1812 section 5.2.4.1: whoever put himself into his route is not visited twice.
+    if nearest == sender {
+        back.len = back.len.checked_sub(4).filter(|&len| len >= 3)?;
+    }
+    back.bytes[back.len..back.len + 4].copy_from_slice(&sender);
+    back.len += 4;
+    back.bytes[..3].copy_from_slice(&[option[0], back.len as u8, 4]);
+    Some(back)
+}
+
+/// Length of the options that end before the offence at this offset from the start of the header.
+fn accepted(options: &[u8], offence: u8) -> usize {
+    let offence = usize::from(offence).saturating_sub(FIXED);
+    let mut at = 0;
+    while at < options.len() {
+        let len = if options[at] == NOP { Some(1) } else { length(&options[at..]) };
+        match len {
+            Some(len) if at + len <= offence => at += len,
+            _ => break,
+        }
+    }
+    at
+}
+
+/// The first option of a kind, Record Route, Timestamp or a source route, in a field that may be malformed; None if it is itself.
 fn find(mut options: &[u8], kind: u8) -> Option<&[u8]> {
     let (shortest, least) = if kind == TIMESTAMP { (4, 5) } else { (3, 4) };
     loop {

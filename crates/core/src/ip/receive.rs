@@ -260,7 +260,7 @@ fn rcv_options(cx: &mut Cx, mut skb: Skb, place: Option<InputRoute>) -> Result<S
         return Err((skb, DropReason::Nomem));
     }
     let net = Arc::clone(&cx.net);
-    let own = Own::new(&net, own_address(&net, &skb, place), cx.now);
+    let own = Own::new(&net, own_address(&net, &skb, place), cx.now).stamped(own_address(&net, &skb, None));
     match options::receive(skb.network_header_mut(), &own) {
         Ok(()) => Ok(skb),
         Err(Problem::Malformed { pointer }) => {

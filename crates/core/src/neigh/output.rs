@@ -91,9 +91,9 @@ fn wait(cx: &mut Cx, entry: &mut Entry, skb: Skb, nexthop: Addr) -> SkbQueue {
     overflow
 }
 
-/// The source address of the packet that waits longest: what a solicitation is sent from if it is ours.
+/// The source address of the packet that came last: what a solicitation is sent from if it is ours.
 fn source_of_waiting(entry: &Entry) -> Option<Addr> {
-    let (header, _) = Ipv4Header::parse(entry.pending.front()?.network_header())?;
+    let (header, _) = Ipv4Header::parse(entry.pending.back()?.network_header())?;
     Some(header.src_addr())
 }
 

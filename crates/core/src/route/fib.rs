@@ -557,6 +557,6 @@ fn fixed_type(addr: Addr) -> Option<AddrType> {
 pub(super) const LIMITED_BROADCAST: Addr = Addr::from_v4([255; 4]);
 
 /// Whether the address is in 127/8 or is `::1`.
-pub(super) fn is_loopback(addr: Addr) -> bool {
+pub(crate) fn is_loopback(addr: Addr) -> bool {
     addr.to_ip().is_loopback()
 }

@@ -209,7 +209,8 @@ fn multicast(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
 fn validate_source(net: &NetConfig, ifindex: u16, src: Addr) -> Result<(), Reject> {
     let (fib, policy) = (&net.fib, net.fib.policy());
     let kind = fib.addr_type(src);
-    if kind == AddrType::Local {
+    // 127/8 is ours, too, and only let in from the wire as such.
+    if kind == AddrType::Local || fib::is_loopback(src) {
         return if policy.accept_local { Ok(()) } else { Err(Reject::LocalSource) };
     }
     if policy.rp_filter == RpFilter::Off {

@@ -38,6 +38,7 @@ use std::io;
 use rxpath_wire::{Addr, MacAddr};
 
 pub use self::datagram::{Reach, output_datagram};
+pub(crate) use self::fib::is_loopback;
 pub use self::fib::{AddrType, Fib, FibEntry, FibError, FibRoute, Policy, RouteSpec, RpFilter};
 pub use self::groups::Groups;
 pub use self::input::{Forward, InputRoute, Reject, input};

@@ -38,7 +38,20 @@ struct Offer {
 ///
 /// `repr.sport`/`dport` are taken as given. Without a checksum offload the checksum is filled in here.
 #[inline(always)]
-pub(super) fn transmit_segment(cx: &mut Cx, mut skb: Skb, repr: &TcpRepr, route: &mut Route, flow: &IpFlow) {
+pub(super) fn transmit_segment(cx: &mut Cx, skb: Skb, repr: &TcpRepr, route: &mut Route, flow: &IpFlow) {
+    transmit_with_options(cx, skb, repr, route, flow, &[]);
+}
+
+/// [`transmit_segment`] with IP options, at most 40 bytes in whole words.
+#[inline(always)]
+pub(super) fn transmit_with_options(
+    cx: &mut Cx,
+    mut skb: Skb,
+    repr: &TcpRepr,
+    route: &mut Route,
+    flow: &IpFlow,
+    options: &[u8],
+) {
     let payload = skb.len();
     let header_len = repr.header_len();
     let header = skb.push(header_len);
@@ -60,7 +73,7 @@ pub(super) fn transmit_segment(cx: &mut Cx, mut skb: Skb, repr: &TcpRepr, route:
     if repr.flags.contains(TcpFlags::RST) {
         cx.count(Counter::TcpOutRsts);
     }
-    tx::ip_queue_xmit(cx, skb, flow, route);
+    tx::ip_build_and_send(cx, skb, flow, options, route);
 }
 
 impl TcpSock {

@@ -1,15 +1,21 @@
 //! Segments that answer without a full socket: RST, and the ACKs of mini-sockets.
 
+use std::sync::Arc;
+
 use rxpath_mem::Skb;
 use rxpath_trace::{Counter, EventKind, OutputWhat, PacketId};
 use rxpath_wire::{IpProto, Ipv4Header, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple};
 
 use super::Segment;
 use super::auth::{self, Auth};
-use super::output::transmit_segment;
+use super::output::transmit_with_options;
 use crate::cx::Cx;
-use crate::route;
+use crate::ip::{OptionBytes, OwnOptions, echo_options};
+use crate::route::{self, AddrType};
 use crate::tx::IpFlow;
+
+/// The ECN field of a type of service.
+const ECN: u8 = 3;
 
 /// The tuple of a received segment, and its TOS byte.
 #[inline]
@@ -41,7 +47,29 @@ pub(super) fn reset(cx: &mut Cx, skb: &Skb, seg: &Segment) {
     } else {
         (SeqNum(0), seg.end_seq, TcpFlags(TcpFlags::RST.0 | TcpFlags::ACK.0))
     };
-    let rst = send(cx, &tuple, tos, Bare { seq, ack, flags, window: 0, options: TcpOptions::default() });
+    let options = match Ipv4Header::parse(skb.network_header()) {
+        Some((ip, _)) if ip.ihl() > 5 => {
+            let net = Arc::clone(&cx.net);
+            echo_options(skb.network_header(), &OwnOptions::new(&net, ip.dst(), cx.now), None)
+        }
+        _ => Some(OptionBytes::NONE),
+    };
+    let Some(options) = options else {
+        // Options that cannot be answered; the kernel counts what it then does not send.
+        if cx.net.fib.addr_type(tuple.local) == AddrType::Local {
+            cx.count(Counter::TcpOutSegs);
+            cx.count(Counter::TcpOutRsts);
+        }
+        return;
+    };
+    // A reset is not ECN-capable (RFC 3168 section 6.1.1).
+    let rst = send_with(
+        cx,
+        &tuple,
+        tos & !ECN,
+        options.as_slice(),
+        Bare { seq, ack, flags, window: 0, options: TcpOptions::default() },
+    );
     cx.event_with(skb, EventKind::RstSent, seq.0, ack.0, rst);
 }
 
@@ -58,6 +86,11 @@ pub(super) struct Bare {
 /// Sends a bare segment from `tuple.local` to `tuple.remote` (`ip_send_unicast_reply`): identification 0, DF, TOS as
 /// given. Gives the packet, or none: without a route or memory it is not sent.
 pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) -> PacketId {
+    send_with(cx, tuple, tos, &[], bare)
+}
+
+/// [`send`] with IP options: those of the segment that is answered, as an echo reply has them.
+fn send_with(cx: &mut Cx, tuple: &Tuple, tos: u8, options: &[u8], bare: Bare) -> PacketId {
     let Ok(mut route) = route::output(&cx.net, tuple.remote, Some(tuple.local)) else { return PacketId::NONE };
     let what = if bare.flags.rst() {
         OutputWhat::TcpRst
@@ -88,6 +121,6 @@ pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) -> PacketId 
         ident: 0,
     };
     cx.count(Counter::TcpOutSegs);
-    transmit_segment(cx, skb, &repr, &mut route, &flow);
+    transmit_with_options(cx, skb, &repr, &mut route, &flow, options);
     id
 }

@@ -82,8 +82,8 @@ fn checksum_help(skb: &mut Skb) -> bool {
 fn ip_fragment(cx: &mut Cx, mut skb: Skb, mtu: usize) -> SkbQueue {
     let mut fragments = SkbQueue::new();
     let parsed = Ipv4Header::parse(skb.data()).map(|(header, _)| (*header, header.header_len()));
-    let cut = parsed.map(|(header, header_len)| (header, header_len, mtu.saturating_sub(header_len) & !7));
-    let Some((header, header_len, room)) = cut.filter(|(header, _, room)| !header.dont_fragment() && *room > 0) else {
+    let cut = parsed.map(|(header, header_len)| (header, header_len, mtu.saturating_sub(header_len)));
+    let Some((header, header_len, room)) = cut.filter(|(header, _, room)| !header.dont_fragment() && *room >= 8) else {
         too_big(cx, skb);
         return fragments;
     };
@@ -93,8 +93,12 @@ fn ip_fragment(cx: &mut Cx, mut skb: Skb, mtu: usize) -> SkbQueue {
         return fragments;
     }
     let payload = skb.len() - header_len;
-    for from in (0..payload).step_by(room) {
-        let len = room.min(payload - from);
+    let mut next = 0;
+    while next < payload {
+        let from = next;
+        // The last one alone may end anywhere.
+        let len = if payload - from <= room { payload - from } else { room & !7 };
+        next += len;
         let more = from + len < payload || header.more_fragments();
         let offset = (usize::from(header.fragment_offset()) + from) / 8;
         let word = offset as u16 | if more { ipv4::MORE_FRAGMENTS } else { 0 };

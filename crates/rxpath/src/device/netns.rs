@@ -32,7 +32,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-pub use netlink::Rtnl;
+pub use netlink::{Refusal, Rtnl};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};

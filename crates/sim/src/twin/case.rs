@@ -1,10 +1,21 @@
-//! What a case is: a script of segments that a client sends and of calls that a server application makes.
+//! What a case is: a host, and a script of frames and segments that are sent to it and of calls that its application
+//! makes.
+//!
+//! The host ([`Host`]) is the same on both sides: interfaces with addresses, tunables, routes, and other hosts on the
+//! links that have introduced themselves. A frame is bytes; a TCP segment of the one connection that a case may have is
+//! named relative to what the host says.
 //!
 //! A case is plain data, made from a seed ([`super::generate`]), and holds nothing that only a run can know. What depends
 //! on the server's answers (its sequence numbers, its timestamps, its window) is named relative to them and filled in
 //! while the kernel's run is recorded; the recording then holds numbers ([`super::record::Sent`]).
 
+use std::net::Ipv4Addr;
+
+use rxpath_core::route::RouteKind;
+use rxpath_wire::MacAddr;
 use serde::{Deserialize, Serialize};
+
+use super::record::hex;
 
 /// Port that the server listens on.
 pub const SERVER_PORT: u16 = 80;
@@ -20,6 +31,8 @@ pub const CLIENT_ISN: u32 = 0x1000_0000;
 pub struct Case {
     /// The seed that it came from.
     pub seed: u64,
+    /// What it happens to.
+    pub host: Host,
     /// What happens, in order.
     pub steps: Vec<Step>,
     /// Microseconds of silence at the end, in which timers may still fire.
@@ -27,6 +40,104 @@ pub struct Case {
     /// The counters are read after every step, so that a difference in them is found at its step.
     #[serde(default)]
     pub watched: bool,
+}
+
+/// The host that both sides are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its interfaces: `twin0`, `twin1`, …
+    pub links: Vec<Link>,
+    /// Tunables by Linux's names that differ from a fresh namespace's.
+    pub sysctls: Vec<(String, String)>,
+    /// Routes beside those of the addresses.
+    pub routes: Vec<Route>,
+    /// A server listens on [`SERVER_PORT`], and it is the time within a tick of the kernel's that matters: steps begin at
+    /// chosen moments, and what the host says about its neighbours is passed over.
+    pub serves: bool,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Addresses with the lengths of their prefixes.
+    pub addresses: Vec<(Ipv4Addr, u8)>,
+    /// Largest IP packet.
+    pub mtu: u16,
+    /// Hosts on the link that have asked for the first address before the case begins.
+    pub peers: Vec<Peer>,
+}
+
+/// Another host on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its address.
+    pub addr: Ipv4Addr,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Destination network and length of its prefix.
+    pub to: (Ipv4Addr, u8),
+    /// Where it leads.
+    pub way: Way,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// To a gateway on a link.
+    Via(Ipv4Addr, u8),
+    /// To a gateway that no address of the link's would say is there.
+    Onlink(Ipv4Addr, u8),
+    /// Onto a link.
+    On(u8),
+    /// Nowhere, silently.
+    Blackhole,
+    /// Nowhere, and the sender is told.
+    Unreachable,
+    /// Nowhere, and the sender is told that it is forbidden.
+    Prohibit,
+}
+
+impl Way {
+    /// The type of the route.
+    pub fn kind(self) -> RouteKind {
+        match self {
+            Way::Via(..) | Way::Onlink(..) | Way::On(_) => RouteKind::Unicast,
+            Way::Blackhole => RouteKind::Blackhole,
+            Way::Unreachable => RouteKind::Unreachable,
+            Way::Prohibit => RouteKind::Prohibit,
+        }
+    }
+
+    /// The link that it leads onto.
+    pub fn link(self) -> Option<u8> {
+        match self {
+            Way::Via(_, link) | Way::Onlink(_, link) | Way::On(link) => Some(link),
+            Way::Blackhole | Way::Unreachable | Way::Prohibit => None,
+        }
+    }
+
+    /// The gateway.
+    pub fn via(self) -> Option<Ipv4Addr> {
+        match self {
+            Way::Via(gateway, _) | Way::Onlink(gateway, _) => Some(gateway),
+            _ => None,
+        }
+    }
+}
+
+/// The host's hardware address on a link.
+pub fn host_mac(link: usize) -> MacAddr {
+    MacAddr([0x02, 0x72, 0x78, 0, link as u8, 1])
+}
+
+/// Name of a link's interface.
+pub fn interface(link: usize) -> String {
+    format!("twin{link}")
 }
 
 /// One step.
@@ -41,8 +152,16 @@ pub struct Step {
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
-    /// The client sends.
+    /// The client sends a segment of its connection, on the first link.
     Send(Segment),
+    /// Somebody sends a frame on a link.
+    Frame {
+        /// The link.
+        link: u8,
+        /// The frame, from its Ethernet header on.
+        #[serde(with = "hex")]
+        frame: Vec<u8>,
+    },
     /// The server's application calls; none of its calls block.
     Call(Call),
 }

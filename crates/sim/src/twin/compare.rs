@@ -8,16 +8,22 @@
 //! - **Time of a timer**: a frame that a timer sent must stand at the same place among the steps, within
 //!   [`TIMER_SLACK`] of the kernel's: the kernel's timers have a tick of 4 ms and coarser ones further ahead, and the
 //!   machine is late.
+//! - **Order of timers**: frames that timers sent between two steps, on hosts without a server: the kernel's timers that
+//!   are due within one of its coarse ticks run in any order.
 //! - **Clock held** ([`super::replay`]): where the kernel's timer fired late and a step came in between, the stack's
 //!   clock is held before the timer until after the step.
 //!
-//! Checksums follow from the rest: both sides' are verified.
+//! Checksums follow from the rest: both sides' are verified. Frames of hosts without a server are compared by what is
+//! free in them ([`super::choices`]).
+//!
+//! Frames that leave by different links between two steps have no order among each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rxpath_wire::SeqNum;
 
-use super::case::CLIENT_PORT;
+use super::case::{CLIENT_PORT, Host};
+use super::choices::{self, Identifications};
 use super::counters::comparable;
 use super::frames::Seen;
 use super::record::{Event, Recording, What};
@@ -51,34 +57,95 @@ pub struct Row<'a> {
     pub stack: Option<&'a Event>,
 }
 
-/// Puts two runs of one script side by side: the steps in the same rows, and between them frame by frame.
+/// Puts two runs of one script side by side: the steps in the same rows, and between them frame by frame on each link.
 pub fn rows<'a>(kernel: &'a Recording, stack: &'a Recording) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
-    let (mut left, mut right) = (kernel.events.iter().peekable(), stack.events.iter().peekable());
-    let is_step = |event: &&Event| !matches!(event.what, What::Emitted { .. });
-    loop {
-        let emitted = (left.next_if(|event| !is_step(event)), right.next_if(|event| !is_step(event)));
-        let row = match emitted {
-            (None, None) => Row { kernel: left.next(), stack: right.next() },
-            (kernel, stack) => Row { kernel, stack },
-        };
-        if row.kernel.is_none() && row.stack.is_none() {
-            return rows;
+    let (mut left, mut right) = (&kernel.events[..], &stack.events[..]);
+    while !left.is_empty() || !right.is_empty() {
+        let (one, mut other) = (take_emitted(&mut left), take_emitted(&mut right));
+        if !kernel.host.serves {
+            in_order_of(&one, &mut other);
         }
-        rows.push(row);
+        rows.extend(between(one, other));
+        let row = Row { kernel: left.split_off_first(), stack: right.split_off_first() };
+        if row.kernel.is_some() || row.stack.is_some() {
+            rows.push(row);
+        }
     }
+    rows
+}
+
+/// Takes the frames up to the next step, link by link.
+fn take_emitted<'a>(events: &mut &'a [Event]) -> Vec<(u8, &'a Event)> {
+    let mut emitted = Vec::new();
+    while let Some((event @ Event { what: What::Emitted { link, .. }, .. }, rest)) = events.split_first() {
+        emitted.push((*link, event));
+        *events = rest;
+    }
+    emitted.sort_by_key(|&(link, _)| link);
+    emitted
+}
+
+/// Puts frames that timers of the stack's sent in the order in which those of the kernel's sent the same ones.
+fn in_order_of(kernel: &[(u8, &Event)], stack: &mut Vec<(u8, &Event)>) {
+    let late = |&(_, event): &(u8, &Event)| matches!(event.what, What::Emitted { prompt: false, .. });
+    let (mut rest, prompt) = std::mem::take(stack).into_iter().partition::<Vec<_>, _>(late);
+    *stack = prompt;
+    for &(link, event) in kernel.iter().filter(|of| late(of)) {
+        let same = |&(on, other): &(u8, &Event)| on == link && are_alike(event, other);
+        if let Some(at) = rest.iter().position(same) {
+            stack.push(rest.remove(at));
+        }
+    }
+    stack.append(&mut rest);
+    stack.sort_by_key(|&(link, _)| link);
+}
+
+fn are_alike(one: &Event, other: &Event) -> bool {
+    match (&one.what, &other.what) {
+        (What::Emitted { frame, .. }, What::Emitted { frame: other, .. }) => choices::are_alike(frame, other),
+        _ => false,
+    }
+}
+
+/// Rows of frames that leave between two steps.
+fn between<'a>(left: Vec<(u8, &'a Event)>, right: Vec<(u8, &'a Event)>) -> Vec<Row<'a>> {
+    let mut rows = Vec::new();
+    let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+    loop {
+        let link = match (left.peek(), right.peek()) {
+            (None, None) => return rows,
+            (Some(&(link, _)), None) | (None, Some(&(link, _))) => link,
+            (Some(&(one, _)), Some(&(other, _))) => one.min(other),
+        };
+        let kernel = left.next_if(|&(on, _)| on == link).map(|(_, event)| event);
+        let stack = right.next_if(|&(on, _)| on == link).map(|(_, event)| event);
+        rows.push(Row { kernel, stack });
+    }
+}
+
+fn is_emitted(event: &Event) -> bool {
+    matches!(event.what, What::Emitted { .. })
 }
 
 /// Compares two runs.
 pub fn compare(kernel: &Recording, stack: &Recording, normalised: &mut Normalised) -> Vec<Difference> {
+    let host = &kernel.host;
     let mut differences = Vec::new();
-    let (mut left, mut right) = (Base::default(), Base::default());
-    let mut last = 0;
+    let mut sides = Sides::default();
+    let (mut last, mut latest) = (0, 0);
     for (index, row) in rows(kernel, stack).iter().enumerate() {
         let wrong = match (row.kernel, row.stack) {
             (Some(kernel), Some(stack)) => {
-                let wrong = compare_events(kernel, stack, &mut left, &mut right, last, normalised);
-                last = kernel.at;
+                let wrong = sides.compare(host, kernel, stack, last, normalised);
+                // Other hosts' timers may be from any step on the way.
+                if host.serves {
+                    last = kernel.at;
+                }
+                if is_emitted(stack) && stack.at < latest {
+                    *normalised.entry("order of timers").or_default() += 1;
+                }
+                latest = stack.at;
                 wrong.or_else(|| compare_step_counters(kernel, stack))
             }
             (Some(_), None) => Some("the stack has nothing here".to_owned()),
@@ -110,27 +177,43 @@ fn different_rises(kernel: &BTreeMap<String, i64>, stack: &BTreeMap<String, i64>
     different.map(|(name, one, other)| format!("{name}: kernel {one:+}, stack {other:+}")).collect()
 }
 
-fn compare_events(
-    kernel: &Event,
-    stack: &Event,
-    left: &mut Base,
-    right: &mut Base,
-    last: u64,
-    normalised: &mut Normalised,
-) -> Option<String> {
-    match (&kernel.what, &stack.what) {
-        (What::Sent(one), What::Sent(other)) => (one != other).then(|| "not the same segment was sent".to_owned()),
-        (What::Called(one, gave), What::Called(other, got)) => {
-            if one != other {
-                return Some("not the same call was made".to_owned());
+/// What both sides have chosen so far.
+#[derive(Clone, Debug, Default)]
+struct Sides {
+    kernel: Base,
+    stack: Base,
+    ids: Identifications,
+}
+
+impl Sides {
+    fn compare(
+        &mut self,
+        host: &Host,
+        kernel: &Event,
+        stack: &Event,
+        last: u64,
+        normalised: &mut Normalised,
+    ) -> Option<String> {
+        match (&kernel.what, &stack.what) {
+            (What::Sent(_) | What::Fed { .. }, What::Sent(_) | What::Fed { .. }) => {
+                (kernel.what != stack.what).then(|| "not the same frame was sent".to_owned())
             }
-            (gave != got).then(|| format!("{one}: kernel {gave}, stack {got}"))
+            (What::Called(one, gave), What::Called(other, got)) => {
+                if one != other {
+                    return Some("not the same call was made".to_owned());
+                }
+                (gave != got).then(|| format!("{one}: kernel {gave}, stack {got}"))
+            }
+            (What::Emitted { frame, prompt, .. }, What::Emitted { frame: other, .. }) => {
+                let wrong = if host.serves {
+                    compare_frames(frame, other, &mut self.kernel, &mut self.stack, normalised)
+                } else {
+                    self.ids.compare(host, frame, other, normalised)
+                };
+                wrong.or_else(|| if *prompt { None } else { compare_times(kernel.at, stack.at, last, normalised) })
+            }
+            _ => Some("one side is at another step".to_owned()),
         }
-        (What::Emitted { frame, prompt }, What::Emitted { frame: other, .. }) => {
-            let wrong = compare_frames(frame, other, left, right, normalised);
-            wrong.or_else(|| if *prompt { None } else { compare_times(kernel.at, stack.at, last, normalised) })
-        }
-        _ => Some("one side is at another step".to_owned()),
     }
 }
 

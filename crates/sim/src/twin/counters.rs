@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use rxpath::Stack;
+use rxpath_core::demux::stats::DevStat;
+use rxpath_trace::Counter;
 use rxpath_trace::counters::{COUNTED, Group};
-use rxpath_trace::{Counter, Snapshot};
 
 /// Groups that both sides keep per namespace and a case can move.
 const GROUPS: [Group; 6] = [Group::Ip, Group::Icmp, Group::IcmpMsg, Group::Tcp, Group::TcpExt, Group::IpExt];
+
+/// Figures of interfaces that both sides keep.
+const FIGURES: [&str; 7] =
+    ["rx_packets", "rx_bytes", "rx_errors", "rx_dropped", "rx_otherhost_dropped", "tx_packets", "tx_bytes"];
 
 /// Values of `/proc/net/snmp` or `netstat`: group and name in one.
 pub fn parse(text: &str) -> BTreeMap<String, i64> {
@@ -34,14 +40,26 @@ pub fn rises(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> B
     after.iter().map(rise).filter(|&(_, rise)| rise != 0).collect()
 }
 
-/// What rose in a stack.
-pub fn of_stack(before: &Snapshot, after: &Snapshot) -> BTreeMap<String, i64> {
-    let rise = |(counter, n): (Counter, u64)| (counter.to_string(), n.cast_signed());
-    after.diff(before).nonzero().map(rise).filter(|(name, _)| comparable(name)).collect()
+/// The counters of a stack, and the figures of its interfaces.
+pub fn values_of(stack: &Stack) -> BTreeMap<String, i64> {
+    let snapshot = stack.snapshot();
+    let counted = snapshot.nonzero().map(|(counter, n)| (counter.to_string(), n.cast_signed()));
+    let mut values: BTreeMap<String, i64> = counted.filter(|(name, _)| comparable(name)).collect();
+    for interface in stack.interfaces() {
+        let named = DevStat::NAMED.iter().filter(|(_, name)| FIGURES.contains(name));
+        let pair = |&(stat, name): &(DevStat, &str)| {
+            (format!("{} {name}", interface.name), interface.stats[stat].cast_signed())
+        };
+        values.extend(named.map(pair));
+    }
+    values
 }
 
 /// Whether a counter of this name is one that both sides count.
 pub fn comparable(name: &str) -> bool {
+    if let Some((_, figure)) = name.split_once(' ') {
+        return FIGURES.contains(&figure);
+    }
     Counter::from_name(name).is_some_and(|counter| {
         let numbered = counter.group() == Group::IcmpMsg;
         GROUPS.contains(&counter.group()) && (numbered || COUNTED.contains(&counter))
@@ -69,6 +87,7 @@ mod tests {
         assert!(
             !comparable("TcpExtTCPAutoCorking") && !comparable("UdpInDatagrams") && !comparable("SoftnetProcessed")
         );
+        assert!(comparable("twin0 rx_dropped") && !comparable("twin0 rx_nohandler"));
         assert!(!comparable("MPTcpExtMPCapableSYNRX"));
     }
 }

@@ -3,14 +3,14 @@
 use std::net::Ipv4Addr;
 
 use rxpath_wire::{
-    Addr, ArpRepr, EtherType, EthernetHeader, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum, TcpFlags,
-    TcpHeader, TcpOptions, TcpRepr, arp, ethernet, ipv4, tcp,
+    Addr, ArpPacket, ArpRepr, EtherType, EthernetHeader, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum,
+    TcpFlags, TcpHeader, TcpOptions, TcpRepr, arp, ethernet, ipv4, tcp,
 };
 
-use super::case::{Ack, CLIENT_ISN, CLIENT_PORT, Defect, Echo, Segment, Seq};
+use super::case::{Ack, CLIENT_ISN, CLIENT_PORT, Defect, Echo, Peer, Segment, Seq};
 use super::record::{Number, Sent};
 
-/// The server's hardware address, on either side.
+/// The server's hardware address on the first link, on either side.
 pub const SERVER_MAC: MacAddr = MacAddr([0x02, 0x72, 0x78, 0, 0, 1]);
 /// The client's hardware address.
 pub const CLIENT_MAC: MacAddr = MacAddr([0x02, 0x72, 0x78, 0, 0, 2]);
@@ -22,19 +22,30 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 const ETHERNET: usize = EthernetHeader::LEN;
 const IP: usize = Ipv4Header::LEN;
 
-/// The client asks for the server's hardware address, so that the server learns the client's.
-pub fn arp_request() -> Vec<u8> {
-    let mut frame = vec![0; ETHERNET + 28];
-    ethernet::emit(&mut frame, EthernetRepr { dst: MacAddr::BROADCAST, src: CLIENT_MAC, ethertype: EtherType::ARP });
-    let repr = ArpRepr {
-        operation: arp::REQUEST,
-        sender_mac: CLIENT_MAC,
-        sender_ip: CLIENT,
-        target_mac: MacAddr::ZERO,
-        target_ip: SERVER,
-    };
+/// An ARP packet in a frame.
+pub fn arp_frame(to: MacAddr, from: MacAddr, repr: ArpRepr) -> Vec<u8> {
+    let mut frame = vec![0; ETHERNET + ArpPacket::LEN];
+    ethernet::emit(&mut frame, EthernetRepr { dst: to, src: from, ethertype: EtherType::ARP });
     arp::emit(&mut frame[ETHERNET..], repr);
     frame
+}
+
+/// A host on a link asks for the hardware address of `host`, which so learns that of the asking one.
+pub fn introduction(peer: &Peer, host: Ipv4Addr) -> Vec<u8> {
+    let mac = MacAddr(peer.mac);
+    let repr = ArpRepr {
+        operation: arp::REQUEST,
+        sender_mac: mac,
+        sender_ip: peer.addr,
+        target_mac: MacAddr::ZERO,
+        target_ip: host,
+    };
+    arp_frame(MacAddr::BROADCAST, mac, repr)
+}
+
+/// The EtherType of a frame.
+pub fn ethertype(frame: &[u8]) -> Option<u16> {
+    EthernetHeader::parse(frame).map(|(header, _)| header.ethertype())
 }
 
 /// What the client knows of the server: it fills in what a case leaves open.

@@ -1,53 +1,54 @@
-//! The kernel's side: a TAP in a network namespace of its own, raw frames on one end, the kernel's sockets on the other.
+//! The kernel's side: TAPs in a network namespace of its own, raw frames on one end, the kernel on the other.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rxpath::device::netns::{self, Rtnl};
+use rxpath::device::netns::{self, Refusal, Rtnl};
 use rxpath::device::tap::{Tap, TapConfig};
 use rxpath_core::nic::{Device, NoDoorbell, Steering, Xmit};
 use rxpath_core::sysctl::KNOBS;
 use rxpath_trace::Time;
-use rxpath_wire::{EtherType, EthernetHeader};
+use rxpath_wire::EtherType;
 
 use super::application::Application;
-use super::case::{Action, Case, SERVER_PORT};
+use super::case::{Action, Case, Gave, Host, Link, Route, SERVER_PORT, Way, host_mac, interface};
 use super::counters;
-use super::frames::{CLIENT_MAC, ClientView, SERVER, SERVER_MAC, arp_request};
+use super::frames::{CLIENT_MAC, ClientView, SERVER, ethertype, introduction};
 use super::record::{Event, Recording, What};
 use super::tick::{MS, TOO_LONG, Tick, clock};
 use crate::driven::{Driven, Half, Parcel};
 
-/// Name of the interface.
-const INTERFACE: &str = "twin0";
 /// Tunables of the namespace that differ from a fresh one's: no congestion control that paces by a clock of its own, and
 /// no frames of IPv6's.
 const SETTINGS: [(&str, &str); 2] =
-    [("net.ipv4.tcp_congestion_control", "reno"), ("net.ipv6.conf.twin0.disable_ipv6", "1")];
+    [("net.ipv4.tcp_congestion_control", "reno"), ("net.ipv6.conf.default.disable_ipv6", "1")];
 /// A wait that is over so much after its time was slept through: nanoseconds.
 const OVERSLEPT: u64 = 5 * MS;
+/// What a step may take where a tick does not matter: nanoseconds.
+const FAR_TOO_LONG: u64 = 20 * MS;
 /// Attempts to begin a step at a good moment, with the tick in time.
 const TRIES: usize = 20;
-/// How long the server may take to answer the first ARP request.
+/// How long the host may take to answer the first ARP request.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs a case in a fresh namespace that the calling thread enters.
 ///
 /// # Errors
-/// What keeps the namespace or the interface from being made; names the mend.
+/// What keeps the namespace or an interface from being made; names the mend.
 pub fn record(case: &Case) -> io::Result<Recording> {
-    let mut kernel = Kernel::new()?;
-    let before = counter_values()?;
+    let mut kernel = Kernel::new(&case.host)?;
+    let before = kernel.counter_values()?;
     let tick = *TICKS.get_or_init(Tick::find);
     let mut run = Run {
         // The run begins with a tick: what counts in ticks then does so from the same moments on both sides.
         start: tick.before(clock()),
         tick,
+        exact: case.host.serves,
         kernel: &mut kernel,
         view: ClientView::default(),
         events: Vec::new(),
@@ -56,45 +57,33 @@ pub fn record(case: &Case) -> io::Result<Recording> {
     };
     run.script(case);
     let (events, disturbed, end) = (run.events, run.disturbed, clock() - run.start);
-    let counters = counters::rises(&before, &counter_values()?);
-    Ok(Recording { events, counters, sysctls: sysctl_values(), end, disturbed })
+    let counters = counters::rises(&before, &kernel.counter_values()?);
+    let sysctls = sysctl_values(&case.host);
+    Ok(Recording { host: case.host.clone(), events, counters, sysctls, end, disturbed })
 }
 
-/// The namespace, with its cable and its application.
+/// The namespace, with its cables and its application.
 struct Kernel {
-    tap: Driven,
-    application: Application<TcpListener>,
+    taps: Vec<Driven>,
+    application: Option<Application<TcpListener>>,
+    rtnl: Rtnl,
 }
 
 /// The tick, found once for all cases of a process.
 static TICKS: OnceLock<Tick> = OnceLock::new();
 
-fn counter_values() -> io::Result<BTreeMap<String, i64>> {
-    // Of the thread, which may be elsewhere than the process.
-    let mut values = counters::parse(&std::fs::read_to_string("/proc/thread-self/net/snmp")?);
-    values.extend(counters::parse(&std::fs::read_to_string("/proc/thread-self/net/netstat")?));
-    Ok(values)
-}
-
-/// The tunables that a stack has, too.
-fn sysctl_values() -> BTreeMap<String, String> {
+/// The tunables that a stack has, too, and those that the case sets.
+fn sysctl_values(host: &Host) -> BTreeMap<String, String> {
     let value = |name: &str| std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok();
     let pair = |name: &str| Some((name.to_owned(), value(name)?.split_whitespace().collect::<Vec<_>>().join(" ")));
-    KNOBS.iter().filter_map(|knob| pair(knob.name)).collect()
+    let known = KNOBS.iter().map(|knob| knob.name);
+    known.chain(host.sysctls.iter().map(|(name, _)| name.as_str())).filter_map(pair).collect()
 }
 
 impl Kernel {
-    fn new() -> io::Result<Kernel> {
+    fn new(host: &Host) -> io::Result<Kernel> {
         netns::enter_private()?;
-        let config = TapConfig {
-            name: INTERFACE.to_owned(),
-            queues: 1,
-            vnet_hdr: false,
-            offload: false,
-            mac: Some(CLIENT_MAC),
-            mtu: None,
-        };
-        let tap = Tap::open(config)?;
+        let mut rtnl = Rtnl::open()?;
         for (name, value) in SETTINGS {
             // A kernel without IPv6 has nothing to be switched off.
             match netns::set_sysctl(name, value) {
@@ -102,39 +91,58 @@ impl Kernel {
                 _ => {}
             }
         }
-        let mut rtnl = Rtnl::open()?;
-        rtnl.set_mac(INTERFACE, SERVER_MAC)?;
-        rtnl.add_address(INTERFACE, SERVER, 24)?;
-        rtnl.set_up(INTERFACE)?;
-        let listener = TcpListener::bind((SERVER, SERVER_PORT))?;
-        listener.set_nonblocking(true)?;
-        let (half, attach) = Half::new(0, Arc::new(NoDoorbell))?;
-        let queue = Box::new(tap).open(vec![attach], Steering::Fixed(0))?.into_iter().next();
-        let queue = queue.ok_or_else(|| io::Error::other("the TAP opened without a queue"))?;
-        let mut kernel = Kernel { tap: half.drive(queue), application: Application::new(listener) };
-        kernel.introduce()?;
+        let taps: Vec<Tap> = host.links.iter().enumerate().map(tap).collect::<io::Result<_>>()?;
+        for (name, value) in &host.sysctls {
+            netns::set_sysctl(name, value)?;
+        }
+        for (index, link) in host.links.iter().enumerate() {
+            let name = interface(index);
+            rtnl.set_mac(&name, host_mac(index))?;
+            for &(address, prefix) in &link.addresses {
+                rtnl.add_address(&name, address, prefix)?;
+            }
+            rtnl.set_up(&name)?;
+        }
+        for route in &host.routes {
+            add_route(&mut rtnl, route)?;
+        }
+        let application = if host.serves { Some(server()?) } else { None };
+        let taps = taps.into_iter().map(drive).collect::<io::Result<_>>()?;
+        let mut kernel = Kernel { taps, application, rtnl };
+        for (index, link) in host.links.iter().enumerate() {
+            kernel.introduce(index, link)?;
+        }
         Ok(kernel)
     }
 
-    /// The server learns the client's hardware address.
-    fn introduce(&mut self) -> io::Result<()> {
-        let end = clock() + PATIENCE.as_nanos() as u64;
-        while clock() < end {
-            self.send(arp_request())?;
+    /// The host learns the hardware addresses of those on a link.
+    fn introduce(&mut self, index: usize, link: &Link) -> io::Result<()> {
+        let host = link.addresses.first().map_or(Ipv4Addr::UNSPECIFIED, |&(address, _)| address);
+        for peer in &link.peers {
+            let end = clock() + PATIENCE.as_nanos() as u64;
             let mut answered = false;
-            self.tap.take(Time(clock()), |parcel| answered |= ethertype(&parcel.bytes) == Some(EtherType::ARP));
-            if answered {
-                return Ok(());
+            while !answered {
+                if clock() > end {
+                    let what = format!("the kernel does not answer on {}", interface(index));
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, what));
+                }
+                self.send(index, introduction(peer, host))?;
+                self.taps[index]
+                    .take(Time(clock()), |parcel| answered |= ethertype(&parcel.bytes) == Some(EtherType::ARP));
+                if !answered {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
-            std::thread::sleep(Duration::from_millis(1));
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("the kernel does not answer on {INTERFACE}")))
+        Ok(())
     }
 
-    fn send(&mut self, frame: Vec<u8>) -> io::Result<()> {
-        match self.tap.xmit(Time(clock()), &Parcel::plain(frame)) {
+    fn send(&mut self, link: usize, frame: Vec<u8>) -> io::Result<()> {
+        let refused = || io::Error::other(format!("{} does not take a frame", interface(link)));
+        let tap = self.taps.get_mut(link).ok_or_else(refused)?;
+        match tap.xmit(Time(clock()), &Parcel::plain(frame)) {
             Xmit::Sent => Ok(()),
-            Xmit::Busy | Xmit::Failed => Err(io::Error::other(format!("{INTERFACE} does not take a frame"))),
+            Xmit::Busy | Xmit::Failed => Err(refused()),
         }
     }
 
@@ -142,16 +150,64 @@ impl Kernel {
     fn sleep(&self, until: u64) {
         let left = until.saturating_sub(clock());
         let timeout = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as _ };
-        match self.tap.queue.readiness().and_then(|ready| ready.handle::<OwnedFd>()) {
-            // However it ends, the caller looks at the clock and at the interface.
-            Some(fd) => drop(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout))),
-            None => std::thread::sleep(Duration::from_nanos(left.min(MS))),
+        let ready = |tap: &Driven| tap.queue.readiness().and_then(|ready| ready.handle::<OwnedFd>());
+        let ready: Vec<_> = self.taps.iter().filter_map(ready).collect();
+        if ready.is_empty() {
+            std::thread::sleep(Duration::from_nanos(left.min(MS)));
         }
+        let mut fds: Vec<PollFd<'_>> = ready.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        // However it ends, the caller looks at the clock and at the interfaces.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    fn counter_values(&mut self) -> io::Result<BTreeMap<String, i64>> {
+        // Of the thread, which may be elsewhere than the process.
+        let mut values = counters::parse(&std::fs::read_to_string("/proc/thread-self/net/snmp")?);
+        values.extend(counters::parse(&std::fs::read_to_string("/proc/thread-self/net/netstat")?));
+        for index in 0..self.taps.len() {
+            let name = interface(index);
+            let figures = self.rtnl.statistics(&name)?;
+            values.extend(figures.into_iter().map(|(figure, n)| (format!("{name} {figure}"), n.cast_signed())));
+        }
+        Ok(values)
     }
 }
 
-fn ethertype(frame: &[u8]) -> Option<u16> {
-    EthernetHeader::parse(frame).map(|(header, _)| header.ethertype())
+fn tap((index, link): (usize, &Link)) -> io::Result<Tap> {
+    Tap::open(TapConfig {
+        name: interface(index),
+        queues: 1,
+        vnet_hdr: false,
+        offload: false,
+        mac: Some(CLIENT_MAC),
+        mtu: Some(link.mtu),
+    })
+}
+
+fn drive(tap: Tap) -> io::Result<Driven> {
+    let (half, attach) = Half::new(0, Arc::new(NoDoorbell))?;
+    let queue = Box::new(tap).open(vec![attach], Steering::Fixed(0))?.into_iter().next();
+    let queue = queue.ok_or_else(|| io::Error::other("the TAP opened without a queue"))?;
+    Ok(half.drive(queue))
+}
+
+fn add_route(rtnl: &mut Rtnl, route: &Route) -> io::Result<()> {
+    let (network, prefix) = route.to;
+    let name = |link: u8| interface(usize::from(link));
+    match route.way {
+        Way::Via(gateway, link) => rtnl.add_route(network, prefix, Some(gateway), &name(link)),
+        Way::Onlink(gateway, link) => rtnl.add_onlink_route(network, prefix, gateway, &name(link)),
+        Way::On(link) => rtnl.add_route(network, prefix, None, &name(link)),
+        Way::Blackhole => rtnl.add_refusal(network, prefix, Refusal::Blackhole),
+        Way::Unreachable => rtnl.add_refusal(network, prefix, Refusal::Unreachable),
+        Way::Prohibit => rtnl.add_refusal(network, prefix, Refusal::Prohibit),
+    }
+}
+
+fn server() -> io::Result<Application<TcpListener>> {
+    let listener = TcpListener::bind((SERVER, SERVER_PORT))?;
+    listener.set_nonblocking(true)?;
+    Ok(Application::new(listener))
 }
 
 /// A case under way.
@@ -159,6 +215,8 @@ struct Run<'a> {
     kernel: &'a mut Kernel,
     start: u64,
     tick: Tick,
+    /// The time within a tick matters.
+    exact: bool,
     view: ClientView,
     events: Vec<Event>,
     /// Counters after the last step, if the case is watched.
@@ -183,7 +241,7 @@ impl Run<'_> {
             self.collect(false);
             let now = clock();
             if now >= until {
-                if now > until + OVERSLEPT {
+                if self.exact && now > until + OVERSLEPT {
                     self.disturb(format!("a wait was over {} ms after its time", (now - until) / MS));
                 }
                 return;
@@ -215,24 +273,31 @@ impl Run<'_> {
 
     /// Takes a step at one of the moments that are good for it; gives when.
     fn step(&mut self, action: &Action) -> u64 {
-        self.wait_for_moment();
+        if self.exact {
+            self.wait_for_moment();
+        }
         self.collect(false);
         let began = clock();
         let at = began - self.start;
         let what = match action {
             Action::Send(segment) => {
                 let sent = self.view.resolve(segment);
-                if let Err(error) = self.kernel.send(self.view.frame(&sent)) {
-                    self.disturb(error.to_string());
-                }
+                self.send(0, self.view.frame(&sent));
                 What::Sent(sent)
             }
-            Action::Call(call) => What::Called(*call, self.kernel.application.call(*call)),
+            Action::Frame { link, frame } => {
+                self.send(*link, frame.clone());
+                What::Fed { link: *link, frame: frame.clone() }
+            }
+            Action::Call(call) => {
+                let application = self.kernel.application.as_mut();
+                What::Called(*call, application.map_or(Gave::NoConnection, |application| application.call(*call)))
+            }
         };
         let took = clock() - began;
         let index = self.events.len();
         self.events.push(Event { took, ..Event::new(at, what) });
-        if took > TOO_LONG {
+        if took > if self.exact { TOO_LONG } else { FAR_TOO_LONG } {
             self.disturb(format!("the step at {}.{:03} ms took {} us", at / MS, at / 1_000 % 1_000, took / 1_000));
         }
         self.collect(true);
@@ -240,10 +305,16 @@ impl Run<'_> {
         began
     }
 
+    fn send(&mut self, link: u8, frame: Vec<u8>) {
+        if let Err(error) = self.kernel.send(usize::from(link), frame) {
+            self.disturb(error.to_string());
+        }
+    }
+
     /// Notes how much the counters rose since the last step.
     fn watch(&mut self, index: usize) {
         let (Some(before), Some(event)) = (&mut self.watched, self.events.get_mut(index)) else { return };
-        match counter_values() {
+        match self.kernel.counter_values() {
             Ok(now) => {
                 event.rose = Some(counters::rises(before, &now));
                 *before = now;
@@ -252,15 +323,18 @@ impl Run<'_> {
         }
     }
 
-    /// Notes what the server has emitted.
+    /// Notes what the host has emitted.
     fn collect(&mut self, prompt: bool) {
         let now = clock();
-        let Run { kernel, events, view, start, .. } = self;
-        kernel.tap.take(Time(now), |parcel| {
-            if ethertype(&parcel.bytes) == Some(EtherType::IPV4) {
-                view.saw(&parcel.bytes);
-                events.push(Event::new(now - *start, What::Emitted { frame: parcel.bytes, prompt }));
-            }
-        });
+        let Run { kernel, events, view, start, exact, .. } = self;
+        for (link, tap) in kernel.taps.iter_mut().enumerate() {
+            tap.take(Time(now), |parcel| {
+                if !*exact || ethertype(&parcel.bytes) == Some(EtherType::IPV4) {
+                    view.saw(&parcel.bytes);
+                    let what = What::Emitted { link: link as u8, frame: parcel.bytes, prompt };
+                    events.push(Event::new(now - *start, what));
+                }
+            });
+        }
     }
 }

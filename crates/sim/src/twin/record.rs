@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::case::{Call, Defect, Gave};
+use super::case::{Call, Defect, Gave, Host};
 
 /// A segment that was sent, all of it numbers: the server's part of them relative to what the server chose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,10 +79,21 @@ impl Event {
 pub enum What {
     /// The client sent a segment.
     Sent(Sent),
+    /// Somebody sent a frame.
+    Fed {
+        /// The link.
+        link: u8,
+        /// The frame, from its Ethernet header on.
+        #[serde(with = "hex")]
+        frame: Vec<u8>,
+    },
     /// The application called.
     Called(Call, Gave),
-    /// The server emitted a frame.
+    /// The host emitted a frame.
     Emitted {
+        /// The link.
+        #[serde(default)]
+        link: u8,
         /// The frame, from its Ethernet header on.
         #[serde(with = "hex")]
         frame: Vec<u8>,
@@ -94,9 +105,12 @@ pub enum What {
 /// A run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
+    /// What it happened to.
+    pub host: Host,
     /// In order.
     pub events: Vec<Event>,
-    /// How much each counter rose, by the kernel's names (`TcpExtTCPHPHits`); those that did not are left out.
+    /// How much each counter rose, by the kernel's names (`TcpExtTCPHPHits`), those of interfaces behind the interface's
+    /// (`twin0 rx_dropped`); those that did not are left out.
     pub counters: BTreeMap<String, i64>,
     /// Tunables of the namespace, by Linux's names, as far as a stack has them.
     pub sysctls: BTreeMap<String, String>,
@@ -107,7 +121,7 @@ pub struct Recording {
 }
 
 /// Frames as hexadecimal digits.
-mod hex {
+pub(super) mod hex {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
 

@@ -2,20 +2,22 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::Ipv4Addr;
 
 use rxpath::clock::{Clock as _, ManualClock};
 use rxpath::device::wire::{self, Port, WireConfig};
 use rxpath::net::TcpListener;
 use rxpath::{Interface, Mode, Stack};
 use rxpath_core::nic::{Features, TruesizeModel};
+use rxpath_core::route::RouteSpec;
 use rxpath_core::sysctl::Sysctls;
 use rxpath_trace::{Selector, Time};
-use rxpath_wire::{EtherType, EthernetHeader};
+use rxpath_wire::{Addr, EtherType};
 
 use super::application::Application;
-use super::case::SERVER_PORT;
+use super::case::{Gave, Host, Link, Route, SERVER_PORT, Way, host_mac, interface};
 use super::counters;
-use super::frames::{ClientView, SERVER, SERVER_MAC, arp_request};
+use super::frames::{ClientView, SERVER, ethertype, introduction};
 use super::record::{Event, Recording, What};
 
 /// Where the recording's time begins on the stack's clock.
@@ -45,61 +47,72 @@ pub fn replay(kernel: &Recording, seed: u64) -> io::Result<Replayed> {
 /// The stack could not be made, or does not answer.
 pub fn replay_at(kernel: &Recording, seed: u64, later: impl FnMut(u64) -> u64) -> io::Result<Replayed> {
     let mut side = Side::new(kernel, seed)?;
-    let before = side.stack.snapshot();
+    let before = counters::values_of(&side.stack);
     let held = side.run(kernel, later)?;
-    let counters = counters::of_stack(&before, &side.stack.snapshot());
+    let counters = counters::rises(&before, &counters::values_of(&side.stack));
     side.stack.ledger().check().map_err(io::Error::other)?;
     let (sysctls, end, disturbed) = (kernel.sysctls.clone(), kernel.end, None);
-    Ok(Replayed { recording: Recording { events: side.events, counters, sysctls, end, disturbed }, held })
+    Ok(Replayed {
+        recording: Recording { host: kernel.host.clone(), events: side.events, counters, sysctls, end, disturbed },
+        held,
+    })
 }
 
 struct Side {
     stack: Stack,
     clock: ManualClock,
-    port: Port,
-    application: Application<TcpListener>,
+    ports: Vec<Port>,
+    application: Option<Application<TcpListener>>,
     view: ClientView,
     events: Vec<Event>,
+    /// Only IP packets are noted.
+    exact: bool,
 }
 
 impl Side {
     fn new(kernel: &Recording, seed: u64) -> io::Result<Side> {
-        // What the kernel does in software in front of the TAP, cutting super-frames, the card does here.
-        let features = Features { rx_csum: false, tx_csum: true, tso: true };
-        let truesize = TruesizeModel::Kernel;
-        let config = WireConfig { features, truesize, cut: true, ..WireConfig::default().mac(SERVER_MAC) };
-        let (wire, port) = wire::port(config);
+        let Host { links, routes, serves, .. } = &kernel.host;
         let mut sysctls = Sysctls::default();
         for (name, value) in &kernel.sysctls {
             sysctls.set(name, value).map_err(io::Error::other)?;
         }
         let clock = ManualClock::new();
-        let address = format!("{SERVER}/24");
-        // A TAP without NAPI has no GRO.
-        let interface = Interface::new(wire).gro(false).address(&address).map_err(io::Error::other)?;
-        let builder = Stack::builder().interface(interface).sysctls(sysctls).seed(seed).lives(Selector::All);
+        let mut builder = Stack::builder().sysctls(sysctls).seed(seed).lives(Selector::All);
+        let mut ports = Vec::new();
+        for (index, link) in links.iter().enumerate() {
+            let (cable, port) = cable(index, link)?;
+            builder = builder.interface(cable);
+            ports.push(port);
+        }
+        for route in routes {
+            builder = builder.route(spec_of(route));
+        }
         let stack = builder.mode(Mode::Polled).clock(clock.clone()).build()?;
-        let listener = TcpListener::bind(&stack, (SERVER, SERVER_PORT))?;
-        listener.set_nonblocking(true)?;
-        let application = Application::new(listener);
-        let (view, events) = (ClientView::default(), Vec::new());
-        let mut side = Side { stack, clock, port, application, view, events };
-        side.introduce()?;
+        let application = if *serves { Some(server(&stack)?) } else { None };
+        let (view, events, exact) = (ClientView::default(), Vec::new(), *serves);
+        let mut side = Side { stack, clock, ports, application, view, events, exact };
+        side.at(Time(BASE.0 - 1_000_000_000));
+        for (index, link) in links.iter().enumerate() {
+            side.introduce(index, link)?;
+        }
         Ok(side)
     }
 
-    /// The stack learns the client's hardware address.
-    fn introduce(&mut self) -> io::Result<()> {
-        self.at(Time(BASE.0 - 1_000_000_000));
-        self.send(arp_request())?;
-        match self.port.recv() {
-            Some(reply) if ethertype(&reply) == Some(EtherType::ARP) => Ok(()),
-            _ => Err(io::Error::new(io::ErrorKind::TimedOut, "the stack does not answer an ARP request")),
+    /// The stack learns the hardware addresses of those on a link.
+    fn introduce(&mut self, index: usize, link: &Link) -> io::Result<()> {
+        let host = link.addresses.first().map_or(Ipv4Addr::UNSPECIFIED, |&(address, _)| address);
+        for peer in &link.peers {
+            self.send(index, &introduction(peer, host))?;
+            match self.ports[index].recv() {
+                Some(reply) if ethertype(&reply) == Some(EtherType::ARP) => {}
+                _ => return Err(io::Error::new(io::ErrorKind::TimedOut, "the stack does not answer an ARP request")),
+            }
         }
+        Ok(())
     }
 
     fn run(&mut self, kernel: &Recording, mut later: impl FnMut(u64) -> u64) -> io::Result<u64> {
-        let (mut held, mut watched) = (0, self.stack.snapshot());
+        let (mut held, mut watched) = (0, counters::values_of(&self.stack));
         let mut late = late_emissions(kernel);
         for (index, event) in kernel.events.iter().enumerate() {
             if matches!(event.what, What::Emitted { .. }) {
@@ -108,11 +121,16 @@ impl Side {
             held += u64::from(self.advance(BASE + (event.at + later(event.took)), index, &mut late));
             let what = match &event.what {
                 What::Sent(sent) => {
-                    self.send(self.view.frame(sent))?;
+                    self.send(0, &self.view.frame(sent))?;
                     What::Sent(sent.clone())
                 }
+                What::Fed { link, frame } => {
+                    self.send(usize::from(*link), frame)?;
+                    What::Fed { link: *link, frame: frame.clone() }
+                }
                 What::Called(call, _) => {
-                    let gave = self.application.call(*call);
+                    let application = self.application.as_mut();
+                    let gave = application.map_or(Gave::NoConnection, |application| application.call(*call));
                     self.poll();
                     What::Called(*call, gave)
                 }
@@ -122,8 +140,8 @@ impl Side {
             self.events.push(Event::new(event.at, what));
             self.collect(true);
             if event.rose.is_some() {
-                let now = self.stack.snapshot();
-                self.events[index].rose = Some(counters::of_stack(&watched, &now));
+                let now = counters::values_of(&self.stack);
+                self.events[index].rose = Some(counters::rises(&watched, &now));
                 watched = now;
             }
         }
@@ -168,8 +186,9 @@ impl Side {
         }
     }
 
-    fn send(&mut self, frame: Vec<u8>) -> io::Result<()> {
-        self.port.send(self.clock.now(), &frame).map_err(io::Error::other)?;
+    fn send(&mut self, link: usize, frame: &[u8]) -> io::Result<()> {
+        let port = self.ports.get(link).ok_or_else(|| io::Error::other("there is no such link"))?;
+        port.send(self.clock.now(), frame).map_err(io::Error::other)?;
         self.poll();
         Ok(())
     }
@@ -177,17 +196,47 @@ impl Side {
     /// Notes what the stack has emitted.
     fn collect(&mut self, prompt: bool) {
         let at = self.clock.now() - BASE;
-        while let Some(frame) = self.port.recv() {
-            if ethertype(&frame) == Some(EtherType::IPV4) {
-                self.view.saw(&frame);
-                self.events.push(Event::new(at, What::Emitted { frame, prompt }));
+        for (link, port) in self.ports.iter().enumerate() {
+            while let Some(frame) = port.recv() {
+                if !self.exact || ethertype(&frame) == Some(EtherType::IPV4) {
+                    self.view.saw(&frame);
+                    self.events.push(Event::new(at, What::Emitted { link: link as u8, frame, prompt }));
+                }
             }
         }
     }
 }
 
-fn ethertype(frame: &[u8]) -> Option<u16> {
-    EthernetHeader::parse(frame).map(|(header, _)| header.ethertype())
+/// An interface, and the other end of its cable.
+fn cable(index: usize, link: &Link) -> io::Result<(Interface, Port)> {
+    // What the kernel does in software in front of the TAP, cutting super-frames, the card does here.
+    let features = Features { rx_csum: false, tx_csum: true, tso: true };
+    let (mtu, truesize) = (link.mtu, TruesizeModel::Kernel);
+    let config = WireConfig { mtu, features, truesize, cut: true, ..WireConfig::named(&interface(index)) };
+    let (wire, port) = wire::port(config.mac(host_mac(index)));
+    // A TAP without NAPI has no GRO.
+    let mut cable = Interface::new(wire).gro(false);
+    for (address, prefix) in &link.addresses {
+        cable = cable.address(&format!("{address}/{prefix}")).map_err(io::Error::other)?;
+    }
+    Ok((cable, port))
+}
+
+fn spec_of(route: &Route) -> RouteSpec {
+    let (network, prefix) = route.to;
+    RouteSpec {
+        kind: route.way.kind(),
+        via: route.way.via().map(|gateway| Addr::from_v4(gateway.octets())),
+        ifindex: route.way.link().map(|link| u16::from(link) + 1),
+        onlink: matches!(route.way, Way::Onlink(..)),
+        ..RouteSpec::new(Addr::from_v4(network.octets()), prefix)
+    }
+}
+
+fn server(stack: &Stack) -> io::Result<Application<TcpListener>> {
+    let listener = TcpListener::bind(stack, (SERVER, SERVER_PORT))?;
+    listener.set_nonblocking(true)?;
+    Ok(Application::new(listener))
 }
 
 /// Position and time of each frame that a timer of the kernel's sent; of several at one time only the first.

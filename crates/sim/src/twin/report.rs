@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use rxpath_wire::TcpFlags;
 
-use super::case::{CLIENT_ISN, Defect};
+use super::case::{CLIENT_ISN, CLIENT_PORT, Defect};
 use super::compare::{Difference, Row, rows};
 use super::frames::Seen;
 use super::record::{Event, Number, Recording, Sent, What};
+use super::words;
 
 /// Characters of the kernel's column.
 const COLUMN: usize = 64;
@@ -60,10 +61,12 @@ fn describe(event: &Event, isn: &mut u32) -> String {
     let at = event.at as f64 / 1e6;
     match &event.what {
         What::Sent(sent) => format!("{at:>9.3}  > {}", segment(sent)),
+        What::Fed { link, frame } => format!("{at:>9.3}  > {link}: {}", words::of(frame)),
         What::Called(call, gave) => format!("{at:>9.3}  * {call} = {gave}"),
-        What::Emitted { frame, prompt } => {
+        What::Emitted { link, frame, prompt } => {
             let late = if *prompt { ' ' } else { '~' };
-            let Some(seen) = Seen::of(frame) else { return format!("{at:>9.3} {late}< {} bytes", frame.len()) };
+            let seen = Seen::of(frame).filter(|seen| seen.dport == CLIENT_PORT);
+            let Some(seen) = seen else { return format!("{at:>9.3} {late}< {link}: {}", words::of(frame)) };
             if seen.flags.syn() {
                 *isn = seen.seq.0;
             }
@@ -94,9 +97,6 @@ fn emitted(seen: &Seen, isn: u32) -> String {
     }
     if let Some((_, echo)) = seen.options.timestamps {
         let _ = write!(text, " ecr {echo}");
-    }
-    if seen.dport != super::case::CLIENT_PORT {
-        let _ = write!(text, " to :{}", seen.dport);
     }
     text
 }
@@ -131,7 +131,7 @@ fn segment(sent: &Sent) -> String {
         Defect::Offset(words) => drop(write!(text, " OFFSET {words}")),
         Defect::Cut(len) => drop(write!(text, " CUT TO {len}")),
     }
-    if (sent.sport, sent.dport) != (super::case::CLIENT_PORT, super::case::SERVER_PORT) {
+    if (sent.sport, sent.dport) != (CLIENT_PORT, super::case::SERVER_PORT) {
         let _ = write!(text, " (:{} to :{})", sent.sport, sent.dport);
     }
     text

@@ -74,7 +74,7 @@ fn options_come_back_as_linux_sends_them_back() {
         let mut header = header(&options);
         let echoed = with_own(|own| {
             assert_eq!(receive(&mut header, own), Ok(()), "{name}");
-            echo(&header, own)
+            echo(&header, own, None).expect("there is an answer")
         });
         assert_eq!(echoed.as_slice(), expected, "{name}");
     }
@@ -104,6 +104,7 @@ fn faults_are_found_where_linux_finds_them() {
         ("lsrr with a pointer into itself", &[131, 7, 3, 10, 0, 0, 3, 0], 22),
         ("lsrr twice", &[131, 7, 4, 10, 0, 0, 3, 131, 7, 4, 10, 0, 0, 3, 0, 0], 27),
         ("ssrr behind lsrr", &[131, 7, 4, 10, 0, 0, 3, 137, 7, 4, 10, 0, 0, 3, 0, 0], 27),
+        ("lsrr twice, the second crooked", &[131, 7, 4, 10, 0, 0, 3, 131, 7, 1, 10, 0, 0, 3, 0, 0], 29),
         ("what follows an lsrr", &[131, 6, 4, 10, 0, 0, 3, 0], 26),
         ("a short router alert", &[148, 3, 0, 0], 21),
         ("a security label", &[134, 6, 0, 0, 0, 1, 0, 0], 21),
@@ -128,11 +129,73 @@ fn what_is_malformed_does_not_come_back() {
         for options in
             [&[7, 11, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &[7, 0, 0, 0], &[68, 8, 4, 0, 0, 0, 0, 0], &[68, 3, 5, 0]]
         {
-            assert!(echo(&header(options), own).as_slice().is_empty(), "{options:?}");
+            assert!(
+                echo(&header(options), own, None).is_some_and(|echoed| echoed.as_slice().is_empty()),
+                "{options:?}"
+            );
         }
-        assert!(echo(&[], own).as_slice().is_empty());
-        assert!(echo(&[0x4f; 24], own).as_slice().is_empty(), "a header longer than its bytes");
+        assert!(echo(&[], own, None).is_some_and(|echoed| echoed.as_slice().is_empty()));
+        assert!(
+            echo(&[0x4f; 24], own, None).is_some_and(|echoed| echoed.as_slice().is_empty()),
+            "a header longer than its bytes"
+        );
     });
+}
+
+/// What an answer to these options carries; `offence` as in [`echo`].
+fn echoed(options: &[u8], offence: Option<u8>) -> Option<Vec<u8>> {
+    with_own(|own| echo(&header(options), own, offence).map(|echoed| echoed.as_slice().to_vec()))
+}
+
+#[test]
+fn what_stands_before_a_fault_comes_back_and_the_faulty_does_not() {
+    let recorded = [7, 7, 8, 10, 0, 0, 0x63];
+    let options = bytes(&[&recorded, &[7, 7, 4, 0, 0, 0, 0], &[0, 0]]);
+    assert_eq!(echoed(&options, Some(27)), Some(bytes(&[&recorded, &[0]])));
+    assert_eq!(echoed(&[7, 7, 6, 10, 0, 0, 0x63, 0], Some(22)), Some(vec![]));
+    // A label that nobody understands goes back to who wrote it.
+    assert_eq!(echoed(&[134, 6, 0, 0, 0, 1, 0, 0], Some(21)), Some(vec![134, 6, 0, 0, 0, 1, 0, 0]));
+}
+
+#[test]
+fn an_answer_goes_back_along_the_route_of_its_sender() {
+    let route = |options: &[u8]| {
+        let mut header = header(options);
+        header[12..16].copy_from_slice(&[10, 0, 0, 2]);
+        route_back(&header, Some(60)).map(|back| (back.first.octets(), back.bytes[..back.len].to_vec()))
+    };
+    let (a, b) = ([10, 0, 0, 7], [10, 0, 0, 8]);
+    let passed = bytes(&[&[131, 15, 12], &a, &b, &[9, 9, 9, 9], &[0]]);
+    assert_eq!(route(&passed), Some((b, bytes(&[&[131, 11, 4], &a, &[10, 0, 0, 2]]))));
+    assert_eq!(route(&bytes(&[&[137, 7, 8], &a, &[0]])), Some((a, bytes(&[&[137, 7, 4], &[10, 0, 0, 2]]))));
+    let own = bytes(&[&[131, 11, 12], &[10, 0, 0, 2], &b, &[0]]);
+    assert_eq!(route(&own), Some((b, vec![131, 7, 4, 10, 0, 0, 2])), "the sender is not visited twice");
+    assert_eq!(route(&bytes(&[&[131, 7, 4], &a, &[0]])), None, "nobody was passed");
+    assert_eq!(route(&[7, 7, 8, 1, 2, 3, 4, 0]), None);
+}
+
+#[test]
+fn options_with_half_a_place_left_have_no_answer() {
+    for options in [[7, 9, 8, 1, 2, 3, 4, 0, 0, 0, 0, 0], [68, 10, 9, 0, 1, 2, 3, 4, 0, 0, 0, 0]] {
+        assert_eq!(echoed(&options, None), None, "{options:?}");
+    }
+    // Of certain hosts' times there is one without.
+    let named = [68, 11, 9, 3, 1, 2, 3, 4, 0, 0, 0, 0];
+    assert_eq!(echoed(&named, None), Some(named.to_vec()));
+}
+
+#[test]
+fn nothing_stays_behind_the_end_of_the_list() {
+    let mut header = header(&[1, 0, 7, 255]);
+    assert_eq!(with_own(|own| receive(&mut header, own)), Ok(()));
+    assert_eq!(header[20..], [1, 0, 0, 0]);
+}
+
+#[test]
+fn named_hosts_that_have_no_room_are_not_counted() {
+    let mut full = header(&[68, 12, 13, 0xf3, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(with_own(|own| receive(&mut full, own)), Ok(()));
+    assert_eq!(full[23], 0xf3);
 }
 
 #[test]
@@ -153,7 +216,7 @@ fn random_options_never_leave_their_bounds() {
             let _ = receive(&mut header, own);
             assert_eq!(&header[..20], before, "the fixed part is not touched");
             assert_eq!(header.len(), 20 + len);
-            assert!(echo(&header, own).as_slice().len() <= MAX_OPTIONS_LEN);
+            assert!(echo(&header, own, None).is_none_or(|echoed| echoed.as_slice().len() <= MAX_OPTIONS_LEN));
         }
     });
 }

@@ -91,6 +91,24 @@ fn a_closed_port_answers_with_a_reset_in_both_forms() {
 }
 
 #[test]
+fn a_reset_brings_the_options_back_and_no_congestion_marks() {
+    let mut lab = Lab::new();
+    let peer = Peer::new(40_000, 81);
+    let plain = lab.frame(peer.repr(SYN), &[]);
+    let (front, segment) = plain.split_at(34);
+    let mut frame = [front, &[7, 7, 4, 0, 0, 0, 0, 0], segment].concat();
+    (frame[14], frame[15], frame[17]) = (0x47, 0xcb, frame[17] + 8);
+    rxpath_wire::ipv4::fill_checksum(&mut frame[14..42]);
+    lab.put(&frame);
+    lab.run();
+    let sent = lab.raw().expect("a reset");
+    let us = &sent[26..30];
+    assert_eq!((sent[14], sent[15]), (0x47, 0xc8));
+    assert_eq!(sent[34..42], [&[7, 7, 8][..], us, &[0]].concat());
+    assert_eq!(lab.count(Counter::TcpOutRsts), 1);
+}
+
+#[test]
 fn header_errors_have_the_kernels_counters() {
     let mut lab = Lab::new();
     let peer = Peer::new(1, 2);

@@ -11,6 +11,7 @@ use rxpath_wire::MacAddr;
 
 const NLMSG_ERROR: u16 = 2;
 const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_NEWNEIGH: u16 = 28;
@@ -22,6 +23,7 @@ const NLM_F_CREATE: u16 = 0x400;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_MTU: u16 = 4;
+const IFLA_STATS64: u16 = 23;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const RTA_DST: u16 = 1;
@@ -37,11 +39,40 @@ const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
+const RTNH_F_ONLINK: u32 = 4;
 const RTN_UNICAST: u8 = 1;
+const RTN_BLACKHOLE: u8 = 6;
+const RTN_UNREACHABLE: u8 = 7;
+const RTN_PROHIBIT: u8 = 8;
 const NUD_PERMANENT: u16 = 0x80;
 
 /// Bytes of `struct nlmsghdr`.
 const HEADER_LEN: usize = 16;
+/// Bytes of `struct ifinfomsg`.
+const IFINFOMSG_LEN: usize = 16;
+
+/// The figures of an interface that [`Rtnl::statistics`] reads, with their place in `struct rtnl_link_stats64`.
+const STATISTICS: [(&str, usize); 8] = [
+    ("rx_packets", 0),
+    ("tx_packets", 1),
+    ("rx_bytes", 2),
+    ("tx_bytes", 3),
+    ("rx_errors", 4),
+    ("rx_dropped", 6),
+    ("rx_nohandler", 23),
+    ("rx_otherhost_dropped", 24),
+];
+
+/// Where the packets of a route go that leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// They vanish.
+    Blackhole,
+    /// Their sender is told that the host is unreachable.
+    Unreachable,
+    /// Their sender is told that it is forbidden.
+    Prohibit,
+}
 
 /// A request under construction.
 struct Message(Vec<u8>);
@@ -168,6 +199,64 @@ impl Rtnl {
         self.call(message, || format!("adding the route to {network}/{prefix} on {interface}"))
     }
 
+    /// Adds or replaces an IPv4 route to `network`/`prefix` through a gateway that is on the link whatever the
+    /// interface's addresses say (`onlink`).
+    ///
+    /// # Errors
+    /// As [`Rtnl::add_route`].
+    pub fn add_onlink_route(
+        &mut self,
+        network: Ipv4Addr,
+        prefix: u8,
+        gateway: Ipv4Addr,
+        interface: &str,
+    ) -> io::Result<()> {
+        check_prefix(prefix)?;
+        let [a, b, c, d] = RTNH_F_ONLINK.to_ne_bytes();
+        let body = [AF_INET, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST, a, b, c, d];
+        let message = Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &body)
+            .attr(RTA_DST, &network.octets())
+            .attr(RTA_GATEWAY, &gateway.octets())
+            .attr(RTA_OIF, &index_of(interface)?.to_ne_bytes());
+        self.call(message, || format!("adding the route to {network}/{prefix} on {interface}"))
+    }
+
+    /// Adds or replaces an IPv4 route that leads nowhere.
+    ///
+    /// # Errors
+    /// As [`Rtnl::set_up`]; `InvalidInput` for a prefix of more than 32 bits or bits beyond it.
+    pub fn add_refusal(&mut self, network: Ipv4Addr, prefix: u8, refusal: Refusal) -> io::Result<()> {
+        check_prefix(prefix)?;
+        let kind = match refusal {
+            Refusal::Blackhole => RTN_BLACKHOLE,
+            Refusal::Unreachable => RTN_UNREACHABLE,
+            Refusal::Prohibit => RTN_PROHIBIT,
+        };
+        let body = [AF_INET, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, kind, 0, 0, 0, 0];
+        let mut message = Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &body);
+        if prefix > 0 {
+            message = message.attr(RTA_DST, &network.octets());
+        }
+        self.call(message, || format!("adding the {refusal:?} route to {network}/{prefix}"))
+    }
+
+    /// The figures of an interface, by the names of `struct rtnl_link_stats64` (`ip -s -s link`): `rx_packets`,
+    /// `tx_packets`, `rx_bytes`, `tx_bytes`, `rx_errors`, `rx_dropped`, `rx_nohandler` and `rx_otherhost_dropped`, as
+    /// far as the kernel has them.
+    ///
+    /// # Errors
+    /// As [`Rtnl::set_up`]; `InvalidData` if the answer has no figures.
+    pub fn statistics(&mut self, interface: &str) -> io::Result<Vec<(&'static str, u64)>> {
+        let message = Message::new(RTM_GETLINK, 0, &link_body(index_of(interface)?, 0, 0));
+        let mut figures = None;
+        self.request(
+            message,
+            |answer| figures = figures.take().or_else(|| stats64(answer)),
+            || format!("asking for the statistics of {interface}"),
+        )?;
+        figures.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{interface}: no statistics")))
+    }
+
     /// Enters a neighbour for good, so that the kernel never asks for it.
     ///
     /// # Errors
@@ -186,6 +275,11 @@ impl Rtnl {
 
     /// Sends a request and waits for its acknowledgement.
     fn call(&mut self, message: Message, what: impl Fn() -> String) -> io::Result<()> {
+        self.request(message, |_| (), what)
+    }
+
+    /// Sends a request, shows each datagram that answers to `visit`, and waits for the acknowledgement.
+    fn request(&mut self, message: Message, mut visit: impl FnMut(&[u8]), what: impl Fn() -> String) -> io::Result<()> {
         self.seq = self.seq.wrapping_add(1);
         let bytes = message.finish(self.seq);
         let failed = |errno: Errno| {
@@ -198,9 +292,10 @@ impl Rtnl {
         };
         sendto(&self.socket, &bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).map_err(failed)?;
         loop {
-            let mut answer = [0; 4096];
+            let mut answer = [0; 16_384];
             match recv(&self.socket, &mut answer[..], RecvFlags::empty()) {
                 Ok((len, _)) => {
+                    visit(&answer[..len]);
                     if let Some(verdict) = acknowledgement(&answer[..len], self.seq) {
                         return verdict.map_err(failed);
                     }
@@ -223,6 +318,24 @@ fn acknowledgement(mut datagram: &[u8], seq: u32) -> Option<Result<(), Errno>> {
             return Some(if error == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(error.saturating_neg())) });
         }
         datagram = datagram.get(len.max(HEADER_LEN).next_multiple_of(4)..)?;
+    }
+}
+
+/// The figures in an answer to `RTM_GETLINK`; None if it is another message.
+fn stats64(answer: &[u8]) -> Option<Vec<(&'static str, u64)>> {
+    let u16_at = |at: usize| Some(u16::from_ne_bytes(answer.get(at..at + 2)?.try_into().ok()?));
+    if u16_at(4)? != RTM_NEWLINK {
+        return None;
+    }
+    let mut at = HEADER_LEN + IFINFOMSG_LEN;
+    loop {
+        let (len, kind) = (usize::from(u16_at(at)?), u16_at(at + 2)?);
+        if kind == IFLA_STATS64 {
+            let figures = answer.get(at + 4..at + len)?.as_chunks::<8>().0;
+            let read = |&(name, place): &(&'static str, usize)| Some((name, u64::from_ne_bytes(*figures.get(place)?)));
+            return Some(STATISTICS.iter().filter_map(read).collect());
+        }
+        at += len.max(4).next_multiple_of(4);
     }
 }
 
@@ -285,6 +398,20 @@ mod tests {
         assert_eq!(acknowledgement(&datagram, 2), Some(Err(Errno::PERM)));
         assert_eq!(acknowledgement(&message(NLMSG_ERROR, 4, 0), 4), Some(Ok(())));
         assert_eq!(acknowledgement(&datagram, 8), None);
+    }
+
+    #[test]
+    fn statistics_are_found_among_the_attributes_of_a_link() {
+        let figures: Vec<u8> = (0..25u64).flat_map(|n| (n * 3).to_ne_bytes()).collect();
+        let message = Message::new(RTM_NEWLINK, 0, &link_body(2, 0, 0)).attr(IFLA_MTU, &[1, 0, 0, 0]);
+        let bytes = message.attr(IFLA_STATS64, &figures).finish(1);
+        let read = stats64(&bytes).expect("there are some");
+        assert_eq!(read[5], ("rx_dropped", 18));
+        assert_eq!(read[7], ("rx_otherhost_dropped", 72));
+        for len in 0..bytes.len() - figures.len() {
+            assert_eq!(stats64(&bytes[..len]), None);
+        }
+        assert_eq!(stats64(&Message::new(RTM_NEWADDR, 0, &[0; 16]).finish(1)), None);
     }
 
     #[test]

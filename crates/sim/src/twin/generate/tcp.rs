@@ -8,9 +8,11 @@
 use rxpath_core::cx::Rng;
 use rxpath_wire::TcpFlags;
 
-use super::case::{
-    Ack, Action, CLIENT_PORT, CLOSED_PORT, Call, Case, Defect, Echo, SERVER_PORT, Segment, Seq, Stamp, Step,
+use super::super::case::{
+    Ack, Action, CLIENT_PORT, CLOSED_PORT, Call, Case, Defect, Echo, Host, Link, Peer, SERVER_PORT, Segment, Seq,
+    Stamp, Step,
 };
+use super::super::frames::{CLIENT, CLIENT_MAC, SERVER};
 
 const SYN: u8 = TcpFlags::SYN.0;
 const ACK: u8 = TcpFlags::ACK.0;
@@ -27,7 +29,14 @@ pub fn tcp_basic(seed: u64) -> Case {
         _ => script.connection(),
     }
     let quiet_us = 60_000 + script.rng.below(70_000);
-    Case { seed, steps: script.steps, quiet_us, watched: false }
+    Case { seed, host: host(), steps: script.steps, quiet_us, watched: false }
+}
+
+/// One interface, and the client on its link.
+fn host() -> Host {
+    let client = Peer { addr: CLIENT, mac: CLIENT_MAC.0 };
+    let link = Link { addresses: vec![(SERVER, 24)], mtu: 1_500, peers: vec![client] };
+    Host { links: vec![link], serves: true, ..Host::default() }
 }
 
 /// A script that is being written.
@@ -563,6 +572,7 @@ mod tests {
                         assert!(segment.mss.is_none() || segment.flags & SYN != 0);
                     }
                     Action::Call(_) => calls += 1,
+                    Action::Frame { .. } => panic!("seed {seed}: no segment"),
                 }
             }
         }

@@ -1,0 +1,91 @@
+//! Cases from seeds, by kind: mostly what a host hears every day, with now and then something wrong in one place.
+//!
+//! | file | cases |
+//! |---|---|
+//! | `tcp` | one connection to a server, and stray segments |
+//! | `eth` | EtherTypes, packet types, lengths, padding, 802.3 |
+//! | `arp` | ARP packets of every form, and echo requests whose replies show what was learnt |
+//! | `ip` | headers, addresses and padding that `ip_rcv` and routing judge |
+//! | `options` | IP options, sound and not, sent so that they come back |
+//! | `frag` | datagrams in pieces, in any order, overlapping, cut short, too many |
+//! | `icmp` | messages of every type, and what draws errors |
+//! | `forward` | packets for others, between two links |
+//!
+//! [`packets`] builds IP packets with every field at hand.
+
+mod arp;
+mod eth;
+mod forward;
+mod frag;
+mod icmp;
+mod ip;
+mod options;
+pub(super) mod packets;
+mod tcp;
+
+pub use self::arp::arp;
+pub use self::eth::eth;
+pub use self::forward::forward;
+pub use self::frag::frag;
+pub use self::icmp::icmp;
+pub use self::ip::ip;
+pub use self::options::options;
+pub use self::tcp::tcp_basic;
+
+use rxpath_core::cx::Rng;
+
+use super::case::{Action, Case, Host, Step};
+
+/// A script of frames that is being written.
+struct Script {
+    rng: Rng,
+    host: Host,
+    steps: Vec<Step>,
+    /// Microseconds that pass before the next step.
+    wait_us: u32,
+}
+
+impl Script {
+    /// The seed and the name of the kind decide everything that follows.
+    fn new(kind: &str, seed: u64, host: Host) -> Script {
+        let salt = kind.bytes().fold(0u64, |salt, byte| salt.wrapping_mul(31) ^ u64::from(byte));
+        let rng = Rng::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ salt);
+        Script { rng, host, steps: Vec::new(), wait_us: 0 }
+    }
+
+    /// One of some.
+    fn pick<T: Copy, const N: usize>(&mut self, of: [T; N]) -> T {
+        of[self.rng.below(N as u32) as usize]
+    }
+
+    /// True so many times out of a hundred.
+    fn chance(&mut self, percent: u32) -> bool {
+        self.rng.below(100) < percent
+    }
+
+    /// Random bytes, or so.
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let from = self.rng.below(256) as u8;
+        (0..len).map(|index| from.wrapping_add((index as u8).wrapping_mul(7))).collect()
+    }
+
+    /// Lets time pass before the next frame.
+    fn wait_us(&mut self, wait_us: u32) {
+        self.wait_us += wait_us;
+    }
+
+    /// Somebody sends a frame on a link.
+    fn send(&mut self, link: u8, frame: Vec<u8>) {
+        let wait_us = std::mem::take(&mut self.wait_us);
+        self.steps.push(Step { wait_us, action: Action::Frame { link, frame } });
+    }
+
+    /// Sets a tunable of the host's.
+    fn set(&mut self, name: &str, value: u32) {
+        self.host.sysctls.push((name.to_owned(), value.to_string()));
+    }
+
+    fn case(self, seed: u64, quiet_us: u32) -> Case {
+        Case { seed, host: self.host, steps: self.steps, quiet_us, watched: false }
+    }
+}
