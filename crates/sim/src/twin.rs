@@ -49,11 +49,11 @@ use self::record::Recording;
 pub use self::child::ENVIRONMENT;
 
 /// Recordings of one case that may be disturbed before the case counts as one that could not be recorded.
-const ATTEMPTS: u32 = 40;
+const ATTEMPTS: u32 = 120;
 /// Recordings of one case that may be no evidence before the case counts as one that differs.
 const UNCERTAIN: u64 = 12;
 /// Runs at other moments within the steps that tell whether a recording is evidence.
-const MOMENTS: u64 = 12;
+const MOMENTS: u64 = 24;
 
 /// What kind of cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -321,9 +321,17 @@ pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Resul
 fn hangs_on_moments(seed: u64, kernel: &Recording, first: &Recording) -> io::Result<bool> {
     // Without the care for ticks that a server needs, a step may also be one of the kernel's ticks earlier or later.
     let tick = if kernel.host.serves { 0 } else { tick::TICK };
+    let steps = kernel.events.len() as u32;
     for attempt in 0..MOMENTS {
         let mut rng = Rng::new(attempt);
-        let later = |took: u64| u64::from(rng.below(((took + tick) as u32).saturating_add(1)));
+        // From some step on, time has passed more slowly, or faster, by a part of a tick.
+        let mut part = || u64::from(rng.below(tick as u32 + 1));
+        let (before, after) = (part(), part());
+        let (turn, mut step) = (rng.below(steps + 1), 0);
+        let later = |took: u64| {
+            step += 1;
+            u64::from(rng.below((took as u32).saturating_add(1))) + if step < turn { before } else { after }
+        };
         let replayed = replay::replay_at(kernel, seed, later)?;
         if !compare::compare(first, &replayed.recording, &mut Normalised::new()).is_empty() {
             return Ok(true);
@@ -383,7 +391,7 @@ fn record_in_time(worker: &mut Worker, case: &Case) -> io::Result<(Recording, u6
             // What keeps the machine busy may be the other cases: they are given time to end.
             Some(why) => {
                 late = why;
-                std::thread::sleep(Duration::from_millis(u64::from(attempt.min(10)) * 10));
+                std::thread::sleep(Duration::from_millis(u64::from(attempt.min(30)) * 10));
             }
             None => return Ok((kernel, u64::from(attempt))),
         }

@@ -43,13 +43,15 @@ fn host() -> Host {
 /// Some 30 packets.
 pub fn forward(seed: u64) -> Case {
     let mut script = Script::new("forward", seed, host());
+    // One that does not answer: of two the kernel's timers would decide who fails first.
+    let lost = script.pick([Ipv4Addr::new(10, 8, 0, 7), Ipv4Addr::new(10, 25, 0, 1)]);
     script.host.links[1].mtu = script.pick([1_500, 1_500, 1_400, 576, 296, 68]);
     for _ in 0..10 + script.rng.below(30) {
         if script.chance(10) {
             let wait_us = script.pick([25_000, 50_000, 400_000]);
             script.wait_us(wait_us);
         }
-        let (link, packet) = packet(&mut script);
+        let (link, packet) = packet(&mut script, lost);
         script.send(link, packet.frame());
     }
     // Now and then long enough for a next hop that does not answer to be given up.
@@ -58,7 +60,7 @@ pub fn forward(seed: u64) -> Case {
 }
 
 /// A packet, and the link that it comes by.
-fn packet(script: &mut Script) -> (u8, Packet) {
+fn packet(script: &mut Script, lost: Ipv4Addr) -> (u8, Packet) {
     let link = u8::from(script.chance(25));
     let (src, from) = if link == 0 {
         let last = 2 + script.rng.below(2) as u8;
@@ -66,7 +68,7 @@ fn packet(script: &mut Script) -> (u8, Packet) {
     } else {
         (Ipv4Addr::new(10, 8, 0, 2), mac_of(1, 2))
     };
-    let dst = destination(script);
+    let dst = destination(script, lost);
     let len = script.pick([0, 8, 40, 41, 48, 49, 268, 500, 548, 1_000, 1_400, 1_472]);
     let data = script.bytes(len);
     let content = match script.rng.below(8) {
@@ -87,16 +89,17 @@ fn packet(script: &mut Script) -> (u8, Packet) {
     (link, packet)
 }
 
-fn destination(script: &mut Script) -> Ipv4Addr {
+fn destination(script: &mut Script, lost: Ipv4Addr) -> Ipv4Addr {
     let third = match script.rng.below(20) {
-        0..6 => return Ipv4Addr::new(10, 8, 0, script.pick([2, 2, 2, 2, 7])),
+        0..5 => return Ipv4Addr::new(10, 8, 0, 2),
+        5 => return lost,
         6..8 => return Ipv4Addr::new(10, 9, 0, 2 + script.rng.below(2) as u8),
         8..11 => 20,
         11..13 => 21,
         13 => 22,
         14 => 23,
         15 => 24,
-        16 => 25,
+        16 => return lost,
         17 => 26,
         _ => 77,
     };
