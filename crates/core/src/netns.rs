@@ -12,7 +12,7 @@ use crate::demux::{Ptypes, Vlan, Vlans};
 use crate::icmp::RateLimits;
 use crate::ip::InetProtos;
 use crate::netfilter::Hooks;
-use crate::nic::{Features, TruesizeModel};
+use crate::nic::{Features, Promiscuity, RxMode, TruesizeModel};
 use crate::route::{Fib, Groups};
 use crate::sysctl::Sysctls;
 use crate::xdp::{Attached, Door, Program};
@@ -52,6 +52,8 @@ pub struct Interface {
     pub xdp: Attached,
     /// Its addresses.
     pub addresses: Vec<IfAddr>,
+    /// Who wants more of its frames than are addressed to this host. Changed by [`NetConfig::change_promiscuity`].
+    pub promiscuity: Promiscuity,
     /// Of a VLAN device: which frames of which interface it has.
     pub vlan: Option<Vlan>,
 }
@@ -121,6 +123,36 @@ impl NetConfig {
     #[inline]
     pub fn interface(&self, ifindex: u16) -> Option<&Interface> {
         self.interfaces.get(usize::from(ifindex).wrapping_sub(1))
+    }
+
+    /// One more, or one less, wants all frames of an interface (`dev_set_promiscuity`). False if there is no such interface.
+    pub fn change_promiscuity(&mut self, ifindex: u16, more: bool) -> bool {
+        let Some(interface) = self.interfaces.get_mut(usize::from(ifindex).wrapping_sub(1)) else { return false };
+        let promisc = &mut interface.promiscuity.promisc;
+        *promisc = if more { promisc.saturating_add(1) } else { promisc.saturating_sub(1) };
+        true
+    }
+
+    /// One more, or one less, wants frames to all groups (`dev_set_allmulti`). False if there is no such interface.
+    pub fn change_allmulti(&mut self, ifindex: u16, more: bool) -> bool {
+        let Some(interface) = self.interfaces.get_mut(usize::from(ifindex).wrapping_sub(1)) else { return false };
+        let allmulti = &mut interface.promiscuity.allmulti;
+        *allmulti = if more { allmulti.saturating_add(1) } else { allmulti.saturating_sub(1) };
+        true
+    }
+
+    /// What the card of an interface is to let in: for it, and for the VLAN devices on it.
+    pub fn rx_mode(&self, ifindex: u16) -> RxMode {
+        let mut mode = RxMode::default();
+        for interface in self.interfaces.iter().filter(|interface| self.root_of(interface.ifindex) == ifindex) {
+            mode.promisc |= interface.promiscuity.promisc > 0;
+            mode.allmulti |= interface.promiscuity.allmulti > 0;
+            if !mode.unicast.contains(&interface.mac) {
+                mode.unicast.push(interface.mac);
+            }
+            mode.multicast.extend(self.groups.of(interface.ifindex).into_iter().map(MacAddr::of_group));
+        }
+        mode
     }
 
     /// The interface with a device that this one stands on: itself, unless it is a VLAN device.

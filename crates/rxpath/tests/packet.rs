@@ -275,3 +275,49 @@ fn packet_and_ptype_list_the_sockets_as_the_kernel_does() {
     assert_eq!(stack.proc().packet().lines().count(), 1);
     stack.ledger().check().expect("balanced");
 }
+
+#[test]
+fn a_card_with_a_filter_lets_in_what_it_was_told() {
+    let (wire, port) = wire::port(WireConfig { filter: true, ..WireConfig::named("eth0") });
+    let clock = ManualClock::new();
+    let interface = Interface::new(wire).address("10.0.0.1/24").expect("an address");
+    let vlan = VlanConfig { mac: Some(MacAddr([2, 0, 0, 0, 0, 5])), ..VlanConfig::new("eth0", 5) };
+    let stack = Stack::builder().interface(interface).vlan(vlan).mode(Mode::Polled).clock(clock).build();
+    let stack = stack.expect("a stack");
+    let group = MacAddr::of_group([239, 1, 1, 1].into());
+    let other = MacAddr([2, 0, 0, 0, 0, 9]);
+    let everybody = [port.mac(), MacAddr([2, 0, 0, 0, 0, 5]), MacAddr::BROADCAST, group, other];
+    let let_in = || {
+        stack.poll(stack.now());
+        everybody.map(|dst| {
+            let mut frame = frame(60);
+            frame[..6].copy_from_slice(&dst.0);
+            port.send(stack.now(), &frame).is_ok()
+        })
+    };
+    assert_eq!(let_in(), [true, true, true, false, false]);
+    let socket = rxpath::net::UdpSocket::bind(&stack, "0.0.0.0:5000").expect("a socket");
+    socket.join_multicast_v4(&[239, 1, 1, 1].into(), &[10, 0, 0, 1].into()).expect("joined");
+    assert_eq!(let_in(), [true, true, true, true, false]);
+    drop(socket);
+    assert_eq!(let_in(), [true, true, true, false, false], "left with the socket");
+
+    // Promiscuous mode changes what comes in, not whose it is.
+    let options = PacketOptions { promiscuous: true, ..PacketOptions::default() };
+    let nowhere = PacketSocket::open(&stack, options.clone()).expect_err("on no interface");
+    assert_eq!(nowhere.kind(), ErrorKind::InvalidInput);
+    // A VLAN device takes the card along that it stands on.
+    let socket = open(&stack, PacketOptions { interface: Some("eth0.5".to_owned()), ..options.clone() });
+    assert_eq!(let_in(), [true; 5]);
+    drop(socket);
+    let socket = open(&stack, PacketOptions { interface: Some("eth0".to_owned()), ..options });
+    assert_eq!(let_in(), [true; 5]);
+    stack.poll(stack.now());
+    let seen: Vec<PktType> = std::iter::from_fn(|| next(&socket)).map(|(seen, _)| seen.pkt_type).collect();
+    use PktType::{Broadcast, Host, Multicast, OtherHost};
+    assert_eq!(seen[seen.len() - 5..], [Host, OtherHost, Broadcast, Multicast, OtherHost]);
+    drop(socket);
+    assert_eq!(let_in(), [true, true, true, false, false]);
+    stack.poll(stack.now());
+    stack.ledger().check().expect("balanced");
+}

@@ -25,6 +25,12 @@ impl MacAddr {
         self.0[0] & 1 != 0
     }
 
+    /// The address that packets to an IPv4 group are sent to: the group's last 23 bits (RFC 1112 section 6.4).
+    pub const fn of_group(group: Ipv4Addr) -> MacAddr {
+        let [_, a, b, c] = group.octets();
+        MacAddr([0x01, 0x00, 0x5e, a & 0x7f, b, c])
+    }
+
     /// Whether this is [`MacAddr::BROADCAST`].
     #[inline]
     pub fn is_broadcast(self) -> bool {

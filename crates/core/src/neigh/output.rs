@@ -57,10 +57,7 @@ pub fn resolve_output(cx: &mut Cx, skb: Skb, ifindex: u16, nexthop: Addr, confir
 /// `arp_mc_map`: the address of a group (RFC 1112 section 6.4) or of all stations, which nobody needs to be asked for.
 fn group_mac(cx: &Cx, nexthop: Addr) -> Option<MacAddr> {
     match cx.net.fib.addr_type(nexthop) {
-        AddrType::Multicast => {
-            let [_, a, b, c] = nexthop.v4()?.octets();
-            Some(MacAddr([0x01, 0x00, 0x5e, a & 0x7f, b, c]))
-        }
+        AddrType::Multicast => Some(MacAddr::of_group(nexthop.v4()?)),
         AddrType::Broadcast => Some(MacAddr::BROADCAST),
         AddrType::Unicast | AddrType::Local | AddrType::Unspecified => None,
     }

@@ -8,7 +8,7 @@ use rxpath_mem::{PagePool, RxDma, Skb};
 use rxpath_trace::Time;
 use rxpath_wire::MacAddr;
 
-use super::{IrqLine, Steering, TruesizeModel};
+use super::{IrqLine, RxMode, Steering, TruesizeModel};
 
 /// What a device takes over from the stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +104,12 @@ pub trait DeviceQueue: Send {
     /// When the device wants [`DeviceQueue::dma`] to be called although nothing arrives (delay lines, rate limits).
     fn next_event(&self) -> Option<Time> {
         None
+    }
+
+    /// What the device is to let in from now on (`ndo_set_rx_mode`). A software device hands up everything, and does
+    /// nothing here.
+    fn set_rx_mode(&mut self, mode: &RxMode) {
+        let _ = mode;
     }
 
     /// What is to be waited on for this queue's interrupt, of a device that cannot raise it by itself.

@@ -7,11 +7,13 @@
 //! Nothing here panics on what a device delivers.
 
 mod device;
+mod filter;
 mod irq;
 mod steering;
 mod truesize;
 
 pub use device::{Device, DeviceInfo, DeviceQueue, Features, Readiness, RxAttach, Xmit};
+pub use filter::{Promiscuity, RxMode};
 pub use irq::{Doorbell, IrqLine, IrqStats, Moderation, NapiState, NoDoorbell};
 pub use steering::{Steering, owner_cpu};
 pub use truesize::{Joins, TruesizeModel};

@@ -34,6 +34,13 @@ impl Groups {
         self.users.read().unwrap_or_else(PoisonError::into_inner).contains_key(&(ifindex, group))
     }
 
+    /// The groups that an interface is in.
+    pub fn of(&self, ifindex: u16) -> Vec<Ipv4Addr> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let joined = users.keys().filter(|(joined, _)| *joined == ifindex).map(|(_, group)| *group);
+        std::iter::once(ALL_HOSTS).chain(joined).collect()
+    }
+
     /// One more socket is in the group.
     pub fn join(&self, ifindex: u16, group: Ipv4Addr) {
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);

@@ -150,6 +150,7 @@ impl VlanConfig {
             gro: false,
             addresses: self.addresses.clone(),
             vlan: Some(vlan),
+            promiscuity: Default::default(),
         })
     }
 }
@@ -385,6 +386,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
                 gro: interface.gro,
                 addresses: interface.addresses.clone(),
                 vlan: None,
+                promiscuity: Default::default(),
             }
         })
         .collect();
@@ -458,6 +460,7 @@ fn attach(
             batch: net.sysctl.gro_normal_batch,
         };
         let mut napi = Napi::new(setup, device, irq.clone(), ring);
+        napi.queue.set_rx_mode(&net.rx_mode(interface.ifindex));
         napi.fill(&mut cpu.cx);
         rings.push((interface.ifindex, queue as u16, napi.ring_stats(), irq));
         cpu.softirq.napis.push(napi);

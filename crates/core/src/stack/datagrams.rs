@@ -331,7 +331,10 @@ impl Stack {
             groups.push((ifindex, group));
             net.groups.join(ifindex, group);
             Ok(())
-        })
+        })?;
+        // Cards with a filter are to let the group in.
+        self.reconfigure(NetConfig::clone);
+        Ok(())
     }
 
     /// Leaves a group.
@@ -346,16 +349,21 @@ impl Stack {
             groups.swap_remove(place);
             net.groups.leave(ifindex, group);
             Ok(())
-        })
+        })?;
+        self.reconfigure(NetConfig::clone);
+        Ok(())
     }
 
     /// The application lets go of the socket: what waits in it ends as `QUEUE_PURGE`.
     pub fn udp_close(&self, sock: &Arc<UdpSock>, now: Time) {
         self.0.udp.unbind(sock);
         let groups = sock.with_groups(std::mem::take);
-        let net = self.config();
-        for (ifindex, group) in groups {
-            net.groups.leave(ifindex, group);
+        if !groups.is_empty() {
+            let net = self.config();
+            for (ifindex, group) in groups {
+                net.groups.leave(ifindex, group);
+            }
+            self.reconfigure(NetConfig::clone);
         }
         sock.rx.close();
         self.udp_set(sock, |options| options.gro = false);

@@ -147,6 +147,18 @@ impl Stack {
         self.0.generation.fetch_add(1, Ordering::Release);
     }
 
+    /// One more, or with false one less, wants all frames of an interface (`ip link set promisc on`): a card with a filter
+    /// lets everything in meanwhile. False if there is no such interface.
+    pub fn set_promiscuity(&self, ifindex: u16, more: bool) -> bool {
+        let mut done = false;
+        self.reconfigure(|net| {
+            let mut changed = net.clone();
+            done = changed.change_promiscuity(ifindex, more);
+            changed
+        });
+        done
+    }
+
     /// Changes the routes in place, one or a million at a go; those who keep one look it up anew then. Readers are not held
     /// up meanwhile, and see each change of a route as a whole.
     pub fn change_routes<T>(&self, change: impl FnOnce(&mut Fib, &[Interface]) -> T) -> T {
@@ -196,6 +208,9 @@ impl Stack {
         if generation != cpu.generation {
             cpu.generation = generation;
             cx.net = self.config();
+            for napi in &mut cpu.softirq.napis {
+                napi.queue.set_rx_mode(&cx.net.rx_mode(napi.ifindex));
+            }
         }
         if cell.mail.load(Ordering::Acquire) {
             drain_mailbox(cell, cpu);

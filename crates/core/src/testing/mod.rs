@@ -54,6 +54,7 @@ pub(crate) fn interface() -> Interface {
         gro: false,
         addresses: vec![IfAddr { addr: Addr::from(ADDR), prefix: 24 }],
         vlan: None,
+        promiscuity: Default::default(),
     }
 }
 

@@ -26,9 +26,9 @@ mod port;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use rxpath_core::nic::{Device, DeviceInfo, DeviceQueue, Features, RxAttach, Steering, TruesizeModel, Xmit};
+use rxpath_core::nic::{Device, DeviceInfo, DeviceQueue, Features, RxAttach, RxMode, Steering, TruesizeModel, Xmit};
 use rxpath_mem::{IpSummed, PagePool, RxDesc, RxDma, Skb};
 use rxpath_trace::Time;
 use rxpath_wire::MacAddr;
@@ -64,6 +64,9 @@ pub struct WireConfig {
     pub cut: bool,
     /// This end waits while the receiver has no descriptors, for a short time. Not with a [`Port`] as the receiver.
     pub pause: bool,
+    /// As a receiver, this end lets in what a network card would: frames to its own address and those of VLAN devices on it,
+    /// to all, and to groups that were joined; all frames in promiscuous mode. Without it, as a software device, everything.
+    pub filter: bool,
     /// With a [`Port`] as the receiver: frames that may wait there. More are lost, and counted as
     /// [`PortStats::overflow`].
     pub capacity: usize,
@@ -83,6 +86,7 @@ impl Default for WireConfig {
             truesize: TruesizeModel::Kernel,
             cut: false,
             pause: true,
+            filter: false,
             capacity: 1_024,
             discard: false,
         }
@@ -167,7 +171,8 @@ impl Device for Wire {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         let ring = |RxAttach { dma, irq }| RxQueue { dma: Mutex::new(Some(dma)), irq, waiting: AtomicU64::new(0) };
-        let attached = Attached { steering, queues: queues.into_iter().map(ring).collect() };
+        let filter = config.filter.then(RwLock::default);
+        let attached = Attached { steering, filter, queues: queues.into_iter().map(ring).collect() };
         if own.attached.set(attached).is_err() {
             let what = format!("wire {}: this end has a stack", config.name);
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, what));
@@ -256,6 +261,12 @@ impl DeviceQueue for WireQueue {
                 }
                 *frames = 0;
             }
+        }
+    }
+
+    fn set_rx_mode(&mut self, mode: &RxMode) {
+        if let Some(filter) = self.own.attached.get().and_then(|attached| attached.filter.as_ref()) {
+            filter.write().unwrap_or_else(PoisonError::into_inner).clone_from(mode);
         }
     }
 

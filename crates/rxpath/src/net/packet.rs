@@ -34,6 +34,9 @@ pub struct PacketOptions {
     /// Bytes of truesize that may wait to be read, in the kernel's way of counting (`sk_rcvbuf`, twice what `SO_RCVBUF` is
     /// given); 212,992 by default, 2,304 at least.
     pub receive_buffer: u32,
+    /// Frames to other stations, too, where the interface's card would not let them in (`PACKET_MR_PROMISC`); for the time
+    /// that the socket is open. Needs an interface.
+    pub promiscuous: bool,
     /// Which packets, and how much of them (`SO_ATTACH_FILTER`); None (the default) for all of all.
     pub filter: Option<PacketFilter>,
 }
@@ -41,7 +44,7 @@ pub struct PacketOptions {
 impl Default for PacketOptions {
     fn default() -> PacketOptions {
         let TapConfig { kind, protocol, rcvbuf: receive_buffer, .. } = TapConfig::default();
-        PacketOptions { kind, protocol, interface: None, receive_buffer, filter: None }
+        PacketOptions { kind, protocol, interface: None, receive_buffer, promiscuous: false, filter: None }
     }
 }
 
@@ -79,6 +82,7 @@ pub struct PacketSocket(Arc<Inner>);
 struct Inner {
     stack: Stack,
     tap: Arc<Tap>,
+    promiscuous: bool,
     nonblocking: AtomicBool,
     read_timeout: Mutex<Option<Duration>>,
 }
@@ -91,6 +95,9 @@ impl std::fmt::Debug for Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(ifindex) = self.tap.config().ifindex.filter(|_| self.promiscuous) {
+            self.stack.core().set_promiscuity(ifindex, false);
+        }
         self.stack.core().close_tap(&self.tap, self.stack.now());
     }
 }
@@ -120,17 +127,27 @@ impl PacketSocket {
     /// Opens a socket. It sees packets from now on.
     ///
     /// # Errors
-    /// `NotFound` if there is no such interface, with the names of those that there are; `NetworkDown`.
+    /// `NotFound` if there is no such interface, with the names of those that there are; `InvalidInput` if it is to be
+    /// promiscuous on none; `NetworkDown`.
     pub fn open(stack: &Stack, options: PacketOptions) -> io::Result<PacketSocket> {
         if stack.is_down() {
             return Err(down());
         }
-        let PacketOptions { kind, protocol, interface, receive_buffer, filter } = options;
+        let PacketOptions { kind, protocol, interface, receive_buffer, promiscuous, filter } = options;
         let ifindex = interface.map(|name| index_of(stack, &name)).transpose()?;
+        if promiscuous && !ifindex.is_some_and(|ifindex| stack.core().set_promiscuity(ifindex, true)) {
+            let what = "promiscuous mode is an interface's; name one in PacketOptions";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         let rcvbuf = receive_buffer.max(RCVBUF_MIN);
         let tap = stack.core().open_tap(TapConfig { number: 0, kind, protocol, ifindex, rcvbuf, filter });
-        let inner =
-            Inner { stack: stack.clone(), tap, nonblocking: AtomicBool::new(false), read_timeout: Mutex::default() };
+        let inner = Inner {
+            stack: stack.clone(),
+            tap,
+            promiscuous,
+            nonblocking: AtomicBool::new(false),
+            read_timeout: Mutex::default(),
+        };
         Ok(PacketSocket(Arc::new(inner)))
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rxpath_core::nic::{DeviceQueue, Doorbell, IrqLine, Readiness, RxAttach, Steering, Xmit};
+use rxpath_core::nic::{DeviceQueue, Doorbell, IrqLine, Readiness, RxAttach, RxMode, Steering, Xmit};
 use rxpath_mem::{PagePool, RxDesc, RxDma, Skb};
 use rxpath_trace::Time;
 
@@ -143,6 +143,10 @@ impl DeviceQueue for FaultyQueue {
         let leaving = self.stuck.as_ref().map(|&(at, _)| at).or_else(|| self.tx.next_arrival());
         let inner = self.inner.queue.next_event();
         [unfinished, leaving, self.rx.next_arrival(), inner].into_iter().flatten().min()
+    }
+
+    fn set_rx_mode(&mut self, mode: &RxMode) {
+        self.inner.queue.set_rx_mode(mode);
     }
 
     fn readiness(&self) -> Option<Readiness> {

@@ -1,9 +1,9 @@
 //! The receiving side of an end that a stack has: its rings, into which whoever sends writes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use rxpath_core::nic::{IrqLine, Steering};
+use rxpath_core::nic::{IrqLine, RxMode, Steering};
 use rxpath_mem::{RxDesc, RxDma, RxErrors};
 use rxpath_trace::Time;
 use rxpath_wire::EthernetHeader;
@@ -43,6 +43,8 @@ pub(super) struct Inlet {
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) steering: Steering,
+    /// What a card with a filter lets in.
+    pub(super) filter: Option<RwLock<RxMode>>,
     pub(super) queues: Box<[RxQueue]>,
 }
 
@@ -77,6 +79,9 @@ impl Inlet {
     pub(super) fn write(&self, now: Time, parts: &[&[u8]], mut desc: RxDesc, force: bool) -> Passed {
         let Some(attached) = self.attached.get() else { return Passed::Nobody };
         let head = parts.first().copied().unwrap_or_default();
+        if attached.filters_out(head) {
+            return Passed::Nobody;
+        }
         let index = attached.steer(head, &mut desc);
         let Some(queue) = attached.queues.get(index) else { return Passed::Nobody };
         let mut dma = queue.dma();
@@ -98,6 +103,14 @@ impl Inlet {
 }
 
 impl Attached {
+    /// Whether the card does not let the frame in: nobody hears of it then.
+    #[inline]
+    pub(super) fn filters_out(&self, frame: &[u8]) -> bool {
+        let Some(filter) = &self.filter else { return false };
+        let Some((header, _)) = EthernetHeader::parse(frame) else { return false };
+        !filter.read().unwrap_or_else(PoisonError::into_inner).lets_in(header.dst())
+    }
+
     /// The queue of a frame. A card with one queue computes no hash.
     #[inline]
     pub(super) fn steer(&self, frame: &[u8], desc: &mut RxDesc) -> usize {

@@ -17,6 +17,8 @@ use super::offload;
 pub enum NotTaken {
     /// No descriptor was posted: the stack counts it as `rx_missed` under this identity.
     Missed(PacketId),
+    /// It is addressed to nobody that the stack's card lets in ([`WireConfig::filter`](super::WireConfig::filter)).
+    Filtered,
     /// The cable is pulled out, or the other end is in no stack (any more).
     NoCarrier,
 }
@@ -25,6 +27,7 @@ impl std::fmt::Display for NotTaken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             NotTaken::Missed(id) => write!(f, "frame {id} found no descriptor"),
+            NotTaken::Filtered => f.write_str("the card does not let frames to this address in"),
             NotTaken::NoCarrier => f.write_str("nobody is at the other end of the cable"),
         }
     }
@@ -197,6 +200,9 @@ impl Port {
 
     fn write(&self, now: Time, frame: &[u8], mut desc: RxDesc, queue: Option<u16>) -> Result<PacketId, NotTaken> {
         let attached = self.inlet.attached.get().filter(|_| self.inlet.carrier.is_up()).ok_or(NotTaken::NoCarrier)?;
+        if attached.filters_out(frame) {
+            return Err(NotTaken::Filtered);
+        }
         let steered = attached.steer(frame, &mut desc);
         let index = queue.map_or(steered, |queue| usize::from(queue) % attached.queues.len());
         let queue = &attached.queues[index];
@@ -213,7 +219,7 @@ impl Port {
         let (mut taken, mut offered) = (0, 0u32);
         let mut at = usize::MAX;
         let mut guard: Option<MutexGuard<'_, Option<RxDma>>> = None;
-        for (frame, mut desc) in frames {
+        for (frame, mut desc) in frames.filter(|(frame, _)| !attached.filters_out(frame)) {
             let index = attached.steer(frame, &mut desc);
             if index != at {
                 guard = None;
