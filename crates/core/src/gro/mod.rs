@@ -14,6 +14,8 @@
 //!
 //! Deviations from Linux, none of which a peer can see:
 //! * A packet that is not followed by another in its burst is passed on instead of being held and flushed at once.
+//! * Where what XDP programs note changes from one packet to the next ([`Skb::metadata`]), all that is held is flushed;
+//!   Linux flushes the flow alone.
 //! * A super-frame that a device merged passes alone (it flushes its flow); Linux may merge super-frames further.
 //! * A merged packet is marked [`IpSummed::Unnecessary`] where Linux says `CHECKSUM_PARTIAL`. Both mean that the
 //!   checksum was verified and is never verified again; the field itself holds the sum of the pseudo-header, as there.
@@ -57,6 +59,8 @@ pub struct Gro {
     last: Option<Spot>,
     /// The flow of the merged packet that went last: the next burst often begins where that one ended.
     recent: Option<Flow>,
+    /// What programs noted of the packets that are held, one word for all of them.
+    metadata: u64,
 }
 
 impl Default for Gro {
@@ -68,7 +72,7 @@ impl Default for Gro {
 impl Gro {
     /// An empty one. All memory that it will ever use is allocated here, about 14 KiB.
     pub fn new() -> Gro {
-        Gro { table: Table::new(), udp: UdpHolds::default(), last: None, recent: None }
+        Gro { table: Table::new(), udp: UdpHolds::default(), last: None, recent: None, metadata: 0 }
     }
 
     /// Packets held, 0 to 72.
@@ -87,6 +91,11 @@ impl Gro {
             // Switched off (perhaps a moment ago): nothing held may be overtaken.
             self.flush(cx, out, None);
             return pass(cx, skb, GroPass::Off, out);
+        }
+        if skb.metadata() != self.metadata {
+            // `skb_metadata_differs`: what is held goes first, and nothing of it is merged with this.
+            self.flush(cx, out, None);
+            self.metadata = skb.metadata();
         }
         let (skb, spot) = match self.receive_expected(cx, skb) {
             Ok(()) => return,

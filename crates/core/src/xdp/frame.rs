@@ -43,6 +43,19 @@ impl<'a> Frame<'a> {
         self.skb.hash
     }
 
+    /// What a program noted of the frame before, 0 at first (`data_meta`).
+    pub fn metadata(&self) -> u64 {
+        self.skb.metadata()
+    }
+
+    /// Notes something of the frame for those who see it later: the program in the other door, that of the Cpu or of the
+    /// device that it is redirected to, netfilter's hooks ([`rxpath_mem::Skb::metadata`]). Receive offload merges only
+    /// frames with the same. (In the kernel these are bytes in front of the frame, `bpf_xdp_adjust_meta`; here they are
+    /// eight, and lie beside it.)
+    pub fn set_metadata(&mut self, word: u64) {
+        self.skb.set_metadata(word);
+    }
+
     /// Moves the beginning by `delta` bytes, outwards if it is negative; what is added has any contents
     /// (`bpf_xdp_adjust_head`). False, and nothing done, if there is no room or the frame would be shorter than a link
     /// header.

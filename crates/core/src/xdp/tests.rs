@@ -1,14 +1,17 @@
 //! Programs through the front door: frames in by the ring, verdicts seen in lives, counters, ledger and on the wire.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use rxpath_mem::Skb;
 use rxpath_trace::{Counter, DropReason, EventKind, Selector};
 use rxpath_wire::{EthernetHeader, TcpFlags};
 
 use super::{Action, Door, Frame, Program, Target};
+use crate::cx::Cx;
 use crate::demux::stats::DevStat;
+use crate::netfilter::{Hook, HookPoint, Priority, Verdict};
 use crate::nic::owner_cpu;
 use crate::tcp::tests::lab::{ACK, Lab, OUR_MAC, PEER, PEER_MAC, PSH_ACK, Peer, US};
 
@@ -150,6 +153,55 @@ fn the_doors_stand_on_both_sides_of_receive_offload() {
         lab.run();
         assert_eq!(lab.recv(&sock, 2_000).expect("the bytes"), [7; 1_000]);
         assert_eq!(calls.load(Ordering::Relaxed), seen, "{door:?}");
+    }
+}
+
+#[test]
+fn what_a_program_notes_is_seen_behind_it_and_keeps_packets_apart() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    // A new note for every fifth frame.
+    let calls = AtomicUsize::new(0);
+    attach(&lab, Door::Native, move |frame| {
+        frame.set_metadata(0x1_0000_0001 + calls.fetch_add(1, Ordering::Relaxed) as u64 / 5);
+        Action::Pass
+    });
+    let (seen, noted) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let (of_program, of_hook) = (Arc::clone(&seen), Arc::clone(&noted));
+    attach(&lab, Door::Generic, move |frame| {
+        of_program.lock().expect("no panic").push((frame.metadata(), frame.len()));
+        frame.set_metadata(frame.metadata() + 0x10);
+        Action::Pass
+    });
+    lab.stack.reconfigure(|net| {
+        let mut net = net.clone();
+        net.hooks.register(HookPoint::PreRouting, Priority::RAW, Arc::new(Reader(Arc::clone(&of_hook))));
+        net
+    });
+    for _ in 0..10 {
+        let frame = lab.frame(peer.repr(ACK), &[7; 100]);
+        peer.seq += 100;
+        lab.put(&frame);
+    }
+    lab.run();
+    assert_eq!(lab.recv(&sock, 2_000).expect("the bytes"), [7; 1_000]);
+    assert_eq!(*seen.lock().expect("no panic"), [(0x1_0000_0001, 54 + 500), (0x1_0000_0002, 54 + 500)]);
+    assert_eq!(*noted.lock().expect("no panic"), [0x1_0000_0011, 0x1_0000_0012]);
+}
+
+/// A hook that reads what programs noted.
+struct Reader(Arc<Mutex<Vec<u64>>>);
+
+impl Hook for Reader {
+    fn name(&self) -> &str {
+        "reader"
+    }
+
+    fn decide(&self, _: &mut Cx, _: HookPoint, skb: Skb) -> Verdict {
+        self.0.lock().expect("no panic").push(skb.metadata());
+        Verdict::Accept(skb)
     }
 }
 

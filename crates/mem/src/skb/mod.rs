@@ -343,6 +343,19 @@ impl Skb {
         self.link().flags.get() & REDIRECTED != 0
     }
 
+    /// What programs noted of the packet, 0 in a fresh one (`skb_metadata`). It lies where TCP keeps sequence numbers: whoever
+    /// comes before TCP may read it, and nobody behind.
+    #[inline(always)]
+    pub fn metadata(&self) -> u64 {
+        u64::from(self.seq) << 32 | u64::from(self.end_seq)
+    }
+
+    /// Notes something of the packet for those who see it later, before TCP has it.
+    #[inline(always)]
+    pub fn set_metadata(&mut self, word: u64) {
+        (self.seq, self.end_seq) = ((word >> 32) as u32, word as u32);
+    }
+
     /// Says that a program sent the packet elsewhere (`skb_set_redirected`); it stays so.
     #[inline(always)]
     pub fn set_redirected(&mut self) {
