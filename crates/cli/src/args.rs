@@ -295,13 +295,20 @@ The options are those of ss in iproute2, and so is what is printed.
 Examples:
   rxpath ss -tn
   rxpath ss -tnl
+  rxpath ss -una
   rxpath ss -s")]
 pub struct SsArgs {
     #[command(flatten)]
     pub control: ControlArgs,
-    /// TCP sockets only; there are no others, so this leaves the Netid column out.
+    /// TCP sockets.
     #[arg(short = 't', long)]
     pub tcp: bool,
+    /// UDP sockets.
+    #[arg(short = 'u', long)]
+    pub udp: bool,
+    /// Raw sockets.
+    #[arg(short = 'w', long)]
+    pub raw: bool,
     /// Port numbers instead of names.
     #[arg(short = 'n', long)]
     pub numeric: bool,

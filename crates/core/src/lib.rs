@@ -2,7 +2,7 @@
 //!
 //! Time is an argument; nothing here reads a clock, starts a thread or makes a system call. The rooms, in the order of
 //! the path: [`nic`], [`napi`], [`gro`], [`demux`], [`neigh`], [`ip`], [`netfilter`], [`route`], [`icmp`], [`tcp`],
-//! [`udp`], [`socket`], [`tx`]; `path` carries packets from room to room and [`stack`] ties the rooms together.
+//! [`udp`], [`raw`], [`socket`], [`tx`]; `path` carries packets from room to room and [`stack`] ties the rooms together.
 #![forbid(unsafe_code)]
 
 pub mod cx;
@@ -17,6 +17,7 @@ pub mod netfilter;
 pub mod netns;
 pub mod nic;
 mod path;
+pub mod raw;
 pub mod route;
 pub mod socket;
 pub mod stack;

@@ -13,7 +13,8 @@ use crate::icmp::RateLimits;
 use crate::ip::InetProtos;
 use crate::netfilter::Hooks;
 use crate::nic::{Features, Promiscuity, RxMode, TruesizeModel};
-use crate::route::{Fib, Groups};
+use crate::raw::RawSocks;
+use crate::route::{Exceptions, Fib, Groups};
 use crate::sysctl::Sysctls;
 use crate::xdp::{Attached, Door, Program};
 
@@ -90,10 +91,14 @@ pub struct NetConfig {
     pub inet_protos: InetProtos,
     /// Tunables.
     pub sysctl: Sysctls,
+    /// Raw sockets.
+    pub raw: RawSocks,
     /// How many ICMP messages go out: shared by all Cpus, and kept when the configuration changes.
     pub icmp_limits: Arc<RateLimits>,
     /// Multicast groups: shared by all Cpus, and kept when the configuration changes.
     pub groups: Arc<Groups>,
+    /// What ICMP told of ways: shared by all Cpus, and kept when the configuration changes.
+    pub exceptions: Arc<Exceptions>,
     /// The keyed hash of flows: decides owners and buckets.
     pub hasher: FlowHasher,
     /// The key of initial sequence numbers and timestamp offsets.

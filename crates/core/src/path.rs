@@ -17,7 +17,7 @@ use crate::nic::owner_cpu;
 use crate::route::Forward;
 use crate::socket::FlowTable;
 use crate::tcp::{self, FlowKey, Run, Source, Taken};
-use crate::{icmp, neigh, tx, udp, xdp};
+use crate::{icmp, neigh, raw, tx, udp, xdp};
 
 /// Goes on with what the room passed, or ends the packet as the room decided.
 macro_rules! room {
@@ -43,7 +43,7 @@ pub(crate) fn netif_receive_skb_list(cx: &mut Cx, flows: &mut FlowTable, run: &m
 /// long as nobody stands in the rooms who wants to see every packet.
 pub(crate) fn streak(cx: &mut Cx, run: &mut Run, source: &mut Source<'_>, limit: usize) -> Option<Taken> {
     let hooked = cx.net.hooks.any_at(HookPoint::PreRouting) || cx.net.hooks.any_at(HookPoint::LocalIn);
-    if hooked || cx.net.xdp_generic || cx.net.ptypes.has_taps() || cx.life.on() {
+    if hooked || cx.net.xdp_generic || cx.net.ptypes.has_taps() || cx.net.raw.any() || cx.life.on() {
         return None;
     }
     let taken = run.streak(cx, source, limit)?;
@@ -165,7 +165,8 @@ fn looped_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
 #[inline(always)]
 fn ip_local_deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let skb = room!(cx, netfilter::hook(cx, HookPoint::LocalIn, skb));
-    let (skb, protocol) = room!(cx, ip::local_deliver_finish(cx, skb));
+    let seen = cx.net.raw.any() && raw::local_deliver(cx, &skb);
+    let (skb, protocol) = room!(cx, ip::local_deliver_finish(cx, skb, seen));
     match protocol {
         Protocol::Tcp => {
             let skb = room!(cx, tcp::v4_rcv(cx, skb));
@@ -188,10 +189,12 @@ fn ip_local_deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb)
 
 /// An ICMP error, to whoever sent the packet that it is about.
 #[cold]
-fn icmp_error(cx: &mut Cx, _flows: &mut FlowTable, _run: &mut Run, skb: Skb, error: &IcmpError) {
+fn icmp_error(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, error: &IcmpError) {
+    run.finish(cx, flows);
+    raw::err(cx, error);
     let known = match (cx.net.inet_protos.error_handler(error.protocol), error.protocol) {
         (Some(handler), _) => handler(cx, error),
-        (None, IpProto::TCP) => false,
+        (None, IpProto::TCP) => tcp::v4_err(cx, flows, error),
         (None, IpProto::UDP) => udp::err(cx, error),
         (None, _) => true,
     };

@@ -313,6 +313,8 @@ sysctls! {
         "Time to live of packets that this host makes.";
     ip_forward: bool = false, "net.ipv4.ip_forward", 0 ..= 1, "switch",
         "Sends packets for other hosts on, as a router.";
+    accept_redirects: bool = true, "net.ipv4.conf.all.accept_redirects", 0 ..= 1, "switch",
+        "Takes a gateway's word for a better one (unless this host is a router itself).";
     send_redirects: bool = true, "net.ipv4.conf.all.send_redirects", 0 ..= 1, "switch",
         "Tells a sender of its own link of the better way, when its packet is sent on over that link.";
     ip_local_port_range: PortRange = PortRange { low: 32_768, high: 60_999 }, "net.ipv4.ip_local_port_range", 1 ..= 65_535, "ports",

@@ -264,6 +264,11 @@ impl Stack {
         self.0.core.udp_sockets()
     }
 
+    /// Raw sockets, as `ss -wa` shows them.
+    pub fn raw_sockets(&self) -> Vec<DatagramView> {
+        self.0.core.raw_sockets()
+    }
+
     /// The page pools, one per Cpu.
     pub fn pools(&self) -> Vec<PoolView> {
         self.0.core.pools()
@@ -318,6 +323,11 @@ impl ProcView<'_> {
     /// `/proc/net/udp`.
     pub fn udp(&self) -> String {
         self.0.core().proc_udp()
+    }
+
+    /// `/proc/net/raw`.
+    pub fn raw(&self) -> String {
+        self.0.core().proc_raw()
     }
 
     /// `/proc/net/route`.

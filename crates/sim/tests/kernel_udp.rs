@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rxpath::device::netns::{self, Rtnl};
 use rxpath::device::tap::{Tap, TapConfig};
-use rxpath::net::{TcpListener, UdpSocket};
+use rxpath::net::{RawSocket, TcpListener, UdpSocket};
 use rxpath::{Interface, Stack};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -207,6 +207,27 @@ fn groups_and_broadcasts_reach_both_sides() {
             assert_eq!(read.expect("the broadcast"), len);
         }
     }
+    settle(&stack);
+}
+
+#[test]
+fn a_raw_socket_pings_the_kernel() {
+    let Some(stack) = stack(1) else { return };
+    let raw = RawSocket::open(&stack, 1).expect("ICMP");
+    raw.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    // Only echo replies, as ping does.
+    raw.set_icmp_filter(!1);
+    let mut request = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];
+    request.extend_from_slice(&pattern(1, 56));
+    let sum = request.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum::<u32>();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    request[2..4].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    raw.send_to(&request, KERNEL).expect("on the link");
+    let mut buf = [0; 128];
+    let (len, from) = raw.recv_from(&mut buf).expect("the reply");
+    assert_eq!((len, from), (20 + 64, KERNEL.into()));
+    assert_eq!((buf[20], &buf[24..28], &buf[28..len]), (0, &request[4..8], &request[8..]));
+    drop(raw);
     settle(&stack);
 }
 

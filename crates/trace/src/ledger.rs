@@ -132,6 +132,8 @@ pub enum Consumed {
     Split,
     /// A packet of which taps took clones and which nobody else wanted.
     Tapped,
+    /// A packet that only raw sockets wanted, each of which has a copy.
+    Cloned,
 }
 
 impl Consumed {
@@ -153,9 +155,10 @@ impl Consumed {
         Consumed::Reassembled,
         Consumed::Split,
         Consumed::Tapped,
+        Consumed::Cloned,
     ];
     /// How many there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// A short name, such as `merged by GRO`.
     pub const fn name(self) -> &'static str {
@@ -175,6 +178,7 @@ impl Consumed {
             Consumed::Probe => "probe",
             Consumed::Reassembled => "reassembled",
             Consumed::Split => "split",
+            Consumed::Cloned => "copied to raw sockets",
             Consumed::Tapped => "tapped only",
         }
     }
@@ -197,6 +201,7 @@ impl Consumed {
             Consumed::Probe => "was a probe, and was answered",
             Consumed::Reassembled => "was a fragment and became part of a reassembled packet",
             Consumed::Split => "was split into smaller packets",
+            Consumed::Cloned => "was wanted by raw sockets alone, each of which has a copy",
             Consumed::Tapped => "was for packet sockets alone",
         }
     }

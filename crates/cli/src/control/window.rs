@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rxpath::Stack;
-use rxpath_core::stack::SocketView;
+use rxpath_core::stack::{DatagramView, SocketView};
 use rxpath_trace::proc::SoftnetRow as ProcRow;
 use rxpath_trace::{Filter, Life, Names, Selector, TcpState};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::store::LifeStore;
 use super::{Ask, MAX_DUMP_KIB, MAX_LIVES, Reply, dump};
 use crate::views::lives::{self, Wanted};
 use crate::views::ss::state_name;
-use crate::views::{CounterRow, Drops, Lives, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool, route};
+use crate::views::{CounterRow, Drops, Lives, Netid, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool, route};
 
 /// Lives that wait for a client that follows; further ones are lost to it.
 const FOLLOWER_QUEUE: usize = 1_024;
@@ -74,6 +74,7 @@ impl Window {
         let row = |view: &SocketView| {
             let listens = view.row.state == TcpState::Listen;
             SocketRow {
+                netid: Netid::Tcp,
                 state: state_name(view.row.state).to_owned(),
                 local: view.row.local,
                 remote: view.row.remote,
@@ -83,7 +84,22 @@ impl Window {
                 drops: view.drops,
             }
         };
-        self.stack.sockets().iter().map(row).collect()
+        let datagrams = |netid: Netid, views: Vec<DatagramView>| {
+            let row = move |view: DatagramView| SocketRow {
+                netid,
+                state: state_name(if view.row.connected { TcpState::Established } else { TcpState::Close }).to_owned(),
+                local: view.row.local,
+                remote: view.row.remote,
+                recv_q: view.row.rx_queue,
+                send_q: view.row.tx_queue,
+                cpu: Some(view.cpu),
+                drops: view.row.drops,
+            };
+            views.into_iter().map(row)
+        };
+        let others = datagrams(Netid::Raw, self.stack.raw_sockets());
+        let others = others.chain(datagrams(Netid::Udp, self.stack.udp_sockets()));
+        others.chain(self.stack.sockets().iter().map(row)).collect()
     }
 
     fn softnet(&self) -> Vec<SoftnetRow> {
@@ -117,6 +133,8 @@ impl Window {
             ("net/snmp", proc.snmp()),
             ("net/netstat", proc.netstat()),
             ("net/tcp", proc.tcp()),
+            ("net/udp", proc.udp()),
+            ("net/raw", proc.raw()),
             ("net/sockstat", proc.sockstat()),
             ("net/softnet_stat", proc.softnet_stat()),
             ("net/dev", proc.dev()),

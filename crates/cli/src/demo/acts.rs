@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use rxpath::config::{App, ServiceConfig};
+use rxpath::config::{App, Proto, ServiceConfig};
 use rxpath::net::TcpListener;
 use serde::Serialize;
 
@@ -61,7 +61,7 @@ impl Act {
 pub fn start_http(stage: &Stage) -> anyhow::Result<Running> {
     let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTP));
     let page: crate::serve::running::Page = Arc::new(|| PAGE.to_owned());
-    Running::start(&stage.stack, &[ServiceConfig { listen, app: App::Http }], &page)
+    Running::start(&stage.stack, &[ServiceConfig { listen, app: App::Http, proto: Proto::Tcp }], &page)
 }
 
 /// A client fetches the page.

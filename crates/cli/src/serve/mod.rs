@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use rxpath::Stack;
-use rxpath::config::HostConfig;
+use rxpath::config::{HostConfig, Proto, ServiceConfig};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -136,7 +136,7 @@ fn announce(
 ) -> Result<(), Failure> {
     let services = running.accepted();
     let text = if json {
-        let list = services.iter().map(|(app, listen, _)| json!({ "app": services::name(*app), "listen": listen }));
+        let list = services.iter().map(|(service, _)| service_json(service, None));
         let ends = ends
             .iter()
             .map(|end| json!({ "name": end.name, "address": end.address.map(|address| address.to_string()) }));
@@ -148,7 +148,10 @@ fn announce(
         })
         .to_string()
     } else {
-        let list = services.iter().map(|(app, listen, _)| format!("{} on {listen}", services::name(*app)));
+        let list = services.iter().map(|(service, _)| {
+            let over = if service.proto == Proto::Udp { "udp " } else { "" };
+            format!("{} on {over}{}", services::name(service.app), service.listen)
+        });
         let list = list.collect::<Vec<_>>();
         let list = if list.is_empty() { "no services; ICMP echo is answered".to_owned() } else { list.join(", ") };
         let end = |end: &KernelEnd| match end.address {
@@ -223,10 +226,20 @@ fn settle(stack: &Stack) {
     }
 }
 
+/// A service, and how many connections it accepted or datagrams it read.
+fn service_json(service: &ServiceConfig, accepted: Option<u64>) -> serde_json::Value {
+    let ServiceConfig { listen, app, proto } = service;
+    let mut json = json!({ "app": services::name(*app), "listen": listen, "proto": proto.name() });
+    if let Some(accepted) = accepted {
+        json["accepted"] = accepted.into();
+    }
+    json
+}
+
 /// What there is to say at the end.
 struct Summary {
     served: Duration,
-    accepted: Vec<(rxpath::config::App, std::net::SocketAddr, u64)>,
+    accepted: Vec<(ServiceConfig, u64)>,
     /// Before the stack was shut down.
     drops: Drops,
     /// After it.
@@ -237,8 +250,7 @@ impl Summary {
     fn print(&self, out: &mut Out, args: &ServeArgs, json: bool) -> Result<(), Failure> {
         let list = self.accepted.iter();
         if json {
-            let services =
-                list.map(|(app, listen, n)| json!({ "app": services::name(*app), "listen": listen, "accepted": n }));
+            let services = list.map(|(service, n)| service_json(service, Some(*n)));
             let text = json!({
                 "event": "ended",
                 "served_ms": self.served.as_millis() as u64,
@@ -253,10 +265,14 @@ impl Summary {
                 Ok(())
             }
         } else {
-            let services: Vec<String> =
-                list.map(|(app, listen, n)| format!("{n} to {} on {listen}", services::name(*app))).collect();
-            let accepted =
-                if services.is_empty() { String::new() } else { format!("; connections: {}", services.join(", ")) };
+            let told = |proto: Proto, what: &str| {
+                let of_it = list.clone().filter(|(service, _)| service.proto == proto);
+                let services: Vec<String> = of_it
+                    .map(|(service, n)| format!("{n} to {} on {}", services::name(service.app), service.listen))
+                    .collect();
+                if services.is_empty() { String::new() } else { format!("; {what}: {}", services.join(", ")) }
+            };
+            let accepted = told(Proto::Tcp, "connections") + &told(Proto::Udp, "datagrams");
             let line = format!("served for {:.1} s{accepted}", self.served.as_secs_f64());
             // What was dropped is told as of before the end: the end itself drops what is held.
             let drops = Drops { reasons: self.drops.reasons.clone(), ledger: self.after.clone() };

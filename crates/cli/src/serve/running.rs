@@ -1,4 +1,4 @@
-//! Services on a stack: a thread that accepts for each, a thread for each connection.
+//! Services on a stack: a thread that accepts for each, a thread for each connection; over UDP one thread that answers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rxpath::Stack;
-use rxpath::config::{App, ServiceConfig};
-use rxpath::net::{TcpListener, TcpStream};
+use rxpath::config::{App, Proto, ServiceConfig};
+use rxpath::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::services;
 
@@ -31,6 +31,7 @@ pub struct Running {
 
 struct Service {
     app: App,
+    proto: Proto,
     listen: SocketAddr,
     accepted: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
@@ -43,26 +44,35 @@ impl Running {
     /// An address is not the stack's or in use; a thread cannot be started.
     pub fn start(stack: &Stack, configs: &[ServiceConfig], page: &Page) -> anyhow::Result<Running> {
         let start = |config: &ServiceConfig| -> anyhow::Result<Service> {
-            let &ServiceConfig { listen, app } = config;
-            let called = || format!("service {} on {listen}", services::name(app));
-            let listener = TcpListener::bind(stack, listen).with_context(called)?;
+            let &ServiceConfig { listen, app, proto } = config;
+            let called = || format!("service {} on {} {listen}", services::name(app), proto.name());
+            let door = match proto {
+                Proto::Tcp => Door::Tcp(TcpListener::bind(stack, listen).with_context(called)?),
+                Proto::Udp => Door::Udp(UdpSocket::bind(stack, listen).with_context(called)?),
+            };
             let accepted = Arc::<AtomicU64>::default();
             let accepting = thread::Builder::new()
                 .name(format!("{}:{}", services::name(app), listen.port()))
                 .spawn({
                     let (accepted, page) = (Arc::clone(&accepted), Arc::clone(page));
-                    move || accept(&listener, app, &accepted, &page)
+                    move || match door {
+                        Door::Tcp(listener) => accept(&listener, app, &accepted, &page),
+                        Door::Udp(socket) => answer(&socket, app, &accepted),
+                    }
                 })
                 .with_context(called)?;
-            Ok(Service { app, listen, accepted, accepting })
+            Ok(Service { app, proto, listen, accepted, accepting })
         };
         Ok(Running { services: configs.iter().map(start).collect::<anyhow::Result<_>>()? })
     }
 
-    /// Each service with the connections that it accepted so far.
-    pub fn accepted(&self) -> Vec<(App, SocketAddr, u64)> {
-        let count = |service: &Service| service.accepted.load(Ordering::Relaxed);
-        self.services.iter().map(|service| (service.app, service.listen, count(service))).collect()
+    /// Each service with the connections that it accepted so far, or the datagrams that it read.
+    pub fn accepted(&self) -> Vec<(ServiceConfig, u64)> {
+        let row = |service: &Service| {
+            let &Service { app, proto, listen, .. } = service;
+            (ServiceConfig { listen, app, proto }, service.accepted.load(Ordering::Relaxed))
+        };
+        self.services.iter().map(row).collect()
     }
 
     /// Waits until nothing is accepted any more: once the stack is down.
@@ -70,6 +80,30 @@ impl Running {
         for service in self.services {
             // A thread that panicked has said so itself.
             let _ = service.accepting.join();
+        }
+    }
+}
+
+/// What a service is reached by.
+enum Door {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+/// Answers datagrams until the stack goes down.
+fn answer(socket: &UdpSocket, app: App, read: &AtomicU64) {
+    let mut buf = vec![0; usize::from(u16::MAX)];
+    loop {
+        match socket.recv_from(&mut buf) {
+            Ok((len, from)) => {
+                let count = read.fetch_add(1, Ordering::Relaxed);
+                // A way back that is not there is the sender's concern.
+                if let Some(answer) = services::answer(app, &buf[..len], count) {
+                    let _ = socket.send_to(&answer, from);
+                }
+            }
+            Err(_) if socket.stack().is_down() => return,
+            Err(_) => thread::sleep(PAUSE),
         }
     }
 }

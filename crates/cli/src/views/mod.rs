@@ -43,9 +43,25 @@ pub fn counter_rows(snapshot: &Snapshot) -> Vec<CounterRow> {
     Group::ALL.into_iter().flat_map(of_group).map(row).collect()
 }
 
+/// What a socket is of, in the order in which ss shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Netid {
+    /// A raw socket.
+    Raw,
+    /// A UDP socket.
+    Udp,
+    /// A TCP socket.
+    #[default]
+    Tcp,
+}
+
 /// A socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketRow {
+    /// What it is of.
+    #[serde(default)]
+    pub netid: Netid,
     /// The state, as ss writes it: `ESTAB`.
     pub state: String,
     /// Local address and port.

@@ -7,15 +7,19 @@ use std::net::SocketAddr;
 use rxpath_trace::TcpState;
 use serde::Serialize;
 
-use super::{ProcFiles, SocketRow};
+use super::{Netid, ProcFiles, SocketRow};
 use crate::failure::Failure;
 use crate::out::Out;
 
 /// Which sockets are shown, and how.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Show {
-    /// Leave the Netid column out.
+    /// TCP sockets. If no kind is named all are shown; if one is, without the Netid column.
     pub tcp: bool,
+    /// UDP sockets.
+    pub udp: bool,
+    /// Raw sockets.
+    pub raw: bool,
     /// Ports as numbers.
     pub numeric: bool,
     /// Listening sockets only.
@@ -44,8 +48,21 @@ pub const fn state_name(state: TcpState) -> &'static str {
 }
 
 impl Show {
+    /// How many kinds of sockets are named.
+    fn kinds(&self) -> usize {
+        [self.tcp, self.udp, self.raw].into_iter().filter(|named| *named).count()
+    }
+
     /// Whether ss shows a socket of this state.
     pub fn shows(&self, row: &SocketRow) -> bool {
+        let of_kind = match row.netid {
+            Netid::Raw => self.raw,
+            Netid::Udp => self.udp,
+            Netid::Tcp => self.tcp,
+        };
+        if !of_kind && self.kinds() > 0 {
+            return false;
+        }
         match row.state.as_str() {
             _ if self.all => true,
             "LISTEN" | "UNCONN" => self.listening,
@@ -62,7 +79,7 @@ impl Show {
 pub fn print(out: &mut Out, rows: &[SocketRow], show: Show, services: &Services) -> Result<(), Failure> {
     let shown = rows.iter().filter(|row| show.shows(row));
     let cells: Vec<Cells> = shown.map(|row| cells(row, show, services)).collect();
-    for line in lay_out(&cells, !show.tcp, !show.no_header) {
+    for line in lay_out(&cells, show.kinds() != 1, !show.no_header) {
         out.line(line)?;
     }
     Ok(())
@@ -85,10 +102,15 @@ fn cells(row: &SocketRow, show: Show, services: &Services) -> Cells {
     let port = |addr: SocketAddr| match (addr.port(), show.numeric) {
         (0, _) => "*".to_owned(),
         (port, true) => port.to_string(),
-        (port, false) => services.name(port),
+        (port, false) => services.name(row.netid, port),
+    };
+    let netid = match row.netid {
+        Netid::Raw => "raw",
+        Netid::Udp => "udp",
+        Netid::Tcp => "tcp",
     };
     [
-        "tcp".to_owned(),
+        netid.to_owned(),
         row.state.clone(),
         row.recv_q.to_string(),
         row.send_q.to_string(),
@@ -128,26 +150,40 @@ fn lay_out(rows: &[Cells], netid: bool, heading: bool) -> Vec<String> {
     all.iter().map(line).collect()
 }
 
-/// Names of TCP ports.
+/// Names of ports.
 #[derive(Clone, Debug, Default)]
-pub struct Services(HashMap<u16, String>);
+pub struct Services {
+    tcp: HashMap<u16, String>,
+    udp: HashMap<u16, String>,
+}
 
 impl Services {
     /// Reads the text of `/etc/services`; what is not understood there is passed over. Of several names the first holds.
     pub fn parse(text: &str) -> Services {
-        let mut names = HashMap::new();
+        let mut services = Services::default();
         for line in text.lines() {
             let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
             let (Some(name), Some(port)) = (words.next(), words.next()) else { continue };
-            if let Some(port) = port.strip_suffix("/tcp").and_then(|port| port.parse().ok()) {
+            let Some((port, protocol)) = port.split_once('/') else { continue };
+            let names = match protocol {
+                "tcp" => &mut services.tcp,
+                "udp" => &mut services.udp,
+                _ => continue,
+            };
+            if let Ok(port) = port.parse() {
                 names.entry(port).or_insert_with(|| name.to_owned());
             }
         }
-        Services(names)
+        services
     }
 
-    fn name(&self, port: u16) -> String {
-        self.0.get(&port).cloned().unwrap_or_else(|| port.to_string())
+    fn name(&self, netid: Netid, port: u16) -> String {
+        let name = match netid {
+            Netid::Tcp => self.tcp.get(&port),
+            Netid::Udp => self.udp.get(&port),
+            Netid::Raw => None,
+        };
+        name.cloned().unwrap_or_else(|| port.to_string())
     }
 }
 
@@ -236,7 +272,7 @@ mod tests {
     fn row(state: TcpState, remote: &str, recv_q: u32, send_q: u32) -> SocketRow {
         let state = state_name(state).to_owned();
         let (local, remote) = ("10.9.0.1:80".parse().expect("address"), remote.parse().expect("address"));
-        SocketRow { state, local, remote, recv_q, send_q, cpu: Some(0), drops: 0 }
+        SocketRow { netid: Netid::Tcp, state, local, remote, recv_q, send_q, cpu: Some(0), drops: 0 }
     }
 
     fn rows() -> Vec<SocketRow> {
@@ -280,6 +316,33 @@ mod tests {
         assert_eq!(all.lines().count(), 6);
         assert!(all.contains("tcp   SYN-RECV   0      0           10.9.0.1:80     10.9.0.254:50002       \n"), "{all}");
         assert!(all.starts_with("Netid State      Recv-Q"), "{all}");
+    }
+
+    #[test]
+    fn datagram_sockets_are_shown_as_ss_does() {
+        let udp = |state, local: &str, remote| {
+            let local = local.parse().expect("address");
+            SocketRow { netid: Netid::Udp, local, ..row(state, remote, 10_880, 0) }
+        };
+        let mut rows = rows();
+        rows.insert(0, udp(TcpState::Close, "10.0.0.1:53", "0.0.0.0:0"));
+        rows.insert(1, udp(TcpState::Established, "10.0.0.1:7000", "10.0.0.2:9"));
+        let services = Services::parse("domain 53/tcp\ndomain 53/udp\n");
+        let shown = |show: Show| printed(|out| print(out, &rows, show, &services));
+        // As iproute2 prints them.
+        assert_eq!(
+            shown(Show { udp: true, numeric: true, all: true, ..Show::default() }),
+            "State  Recv-Q Send-Q Local Address:Port Peer Address:PortProcess\n\
+             UNCONN 10880  0           10.0.0.1:53        0.0.0.0:*          \n\
+             ESTAB  10880  0           10.0.0.1:7000     10.0.0.2:9          \n"
+        );
+        assert_eq!(
+            shown(Show { udp: true, listening: true, no_header: true, ..Show::default() }),
+            "UNCONN 10880  0      10.0.0.1:domain 0.0.0.0:*\n"
+        );
+        let both = shown(Show { udp: true, tcp: true, all: true, numeric: true, ..Show::default() });
+        assert!(both.starts_with("Netid State") && both.lines().count() == 8, "{both}");
+        assert_eq!(shown(Show { raw: true, all: true, ..Show::default() }).lines().count(), 1);
     }
 
     #[test]

@@ -89,6 +89,37 @@ fn ss_of_iproute2_prints_what_ours_prints() {
 }
 
 #[test]
+fn datagram_sockets_are_shown_as_ss_of_iproute2_does() {
+    if !(need_tun() && need_netns() && need_tool("ss") && need_tool("bash")) {
+        return;
+    }
+    let services = "[[service]]\nlisten = \"0.0.0.0:7\"\napp = \"echo\"\nproto = \"udp\"\n\
+                    [[service]]\nlisten = \"10.9.0.1:9\"\napp = \"discard\"\nproto = \"udp\"\n";
+    let config = format!("{HOST}{services}");
+    let text = "exec 5<>/dev/udp/10.9.0.1/7; printf hello >&5; head -c 5 <&5; echo; echo =====; \
+                printf gone >/dev/udp/10.9.0.1/9; printf nobody >/dev/udp/10.9.0.1/99; \
+                for i in $(seq 100); do [ \"$($rx nstat -z UdpInDatagrams | grep -c ' 2 ')\" = 1 ] && break; sleep 0.1; done; \
+                $rx proc --dir $dir >/dev/null; export PROC_ROOT=$dir; \
+                ss -uan; echo =====; $rx ss -uan; echo =====; ss -uanH; echo =====; $rx ss -uanH; echo =====; \
+                ss -un; echo =====; $rx ss -un; echo =====; $rx nstat 'Udp*'";
+    let ran = script(&config, text);
+    let parts = parts(&ran.out);
+    assert_eq!(parts[0], "hello\n");
+    for pair in parts[1..7].chunks(2) {
+        let [theirs, ours] = pair else { panic!("pairs") };
+        assert_eq!(theirs, ours);
+    }
+    assert_eq!(parts[3].lines().count(), 2, "{}", parts[3]);
+    for counted in [
+        "UdpInDatagrams                  2 ",
+        "UdpOutDatagrams                 1 ",
+        "UdpNoPorts                      1 ",
+    ] {
+        assert!(parts[7].contains(counted), "{}", parts[7]);
+    }
+}
+
+#[test]
 fn nstat_of_iproute2_prints_what_ours_prints() {
     if !(need_tun() && need_netns() && need_tool("nstat") && need_tool("curl") && need_tool("bash")) {
         return;

@@ -9,9 +9,9 @@
 //!
 //! Counters are those of Linux, its quirk included: a timestamp reply is counted as an echo reply. Sysctls besides
 //! `icmp_echo_ignore_all` and the limits are Linux's defaults (`icmp_echo_ignore_broadcasts` 1, `icmp_echo_enable_probe`
-//! 0). The clock has no relation to midnight, so a timestamp has its highest bit set, as RFC 792 asks then. Two deviations:
+//! 0). The clock has no relation to midnight, so a timestamp has its highest bit set, as RFC 792 asks then. A deviation:
 //! a request from a broadcast address of a subnet of ours is not answered (RFC 1122 section 3.2.2: Linux broadcasts its
-//! reply), and redirects change no route.
+//! reply).
 //!
 //! Neighbours: [`crate::ip`] hands messages over and reports what it cannot deliver; [`crate::tx`] sends. Nothing here
 //! panics on received bytes.

@@ -47,6 +47,16 @@ impl IcmpError {
     pub fn needs_fragments(&self) -> bool {
         (self.kind, self.code) == (wire_icmp::DEST_UNREACHABLE, wire_icmp::FRAGMENTATION_NEEDED)
     }
+
+    /// Of such an error: the longest packet that passes; 0 from a router that does not tell.
+    pub fn mtu(&self) -> u16 {
+        self.info as u16
+    }
+
+    /// Of a redirect: the better gateway.
+    pub fn gateway(&self) -> Addr {
+        Addr::from_v4(self.info.to_be_bytes())
+    }
 }
 
 /// `icmp_rcv`: a message whose data starts at the ICMP header.

@@ -1,7 +1,7 @@
 //! Local delivery: to the transport protocol by its number.
 
 use rxpath_mem::Skb;
-use rxpath_trace::{Counter, DropReason, EventKind};
+use rxpath_trace::{Consumed, Counter, DropReason, EventKind};
 use rxpath_wire::{Ipv4Header, icmp as wire_icmp};
 
 use super::protocols::Protocol;
@@ -11,9 +11,9 @@ use crate::icmp;
 /// Code of "destination unreachable": no handler for the protocol.
 const PROTOCOL_UNREACHABLE: u8 = 2;
 
-/// `ip_local_deliver_finish`: pulls the IP header and finds the protocol's handler.
+/// `ip_local_deliver_finish`: pulls the IP header and finds the protocol's handler. `seen`: raw sockets have copies.
 #[inline(always)]
-pub fn local_deliver_finish(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Protocol)> {
+pub fn local_deliver_finish(cx: &mut Cx, mut skb: Skb, seen: bool) -> Fate<(Skb, Protocol)> {
     let (number, header_len) = match Ipv4Header::parse(skb.data()) {
         Some((header, _)) => (header.protocol(), header.header_len()),
         None => return malformed(cx, skb),
@@ -27,6 +27,10 @@ pub fn local_deliver_finish(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, Protocol)> 
             count_delivered(cx, 1);
             cx.event(&skb, EventKind::LocalDeliver, u32::from(number), 0);
             Fate::Pass((skb, protocol))
+        }
+        None if seen => {
+            count_delivered(cx, 1);
+            Fate::Consumed(skb, Consumed::Cloned)
         }
         None => unknown_protocol(cx, skb),
     }

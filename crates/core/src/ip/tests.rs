@@ -155,7 +155,7 @@ fn padding_is_cut_but_counted_in_the_octets() {
     let skb = rig.frame(&frame);
     let skb = super::rcv(&mut rig, skb).split().expect("sound");
     assert_eq!((skb.len(), usize::from(skb.network_off)), (40, skb.data_offset()));
-    let (skb, _) = super::local_deliver_finish(&mut rig, skb).split().expect("for TCP");
+    let (skb, _) = super::local_deliver_finish(&mut rig, skb, false).split().expect("for TCP");
     assert_eq!((skb.len(), usize::from(skb.transport_off)), (20, skb.data_offset()));
     assert_eq!(skb.network_header().len(), 40);
     rig.drop_skb(skb, DropReason::QueuePurge);

@@ -14,6 +14,7 @@
 //! | `trie` | the same, as readers find them |
 //! | `input` | the decision over a received packet |
 //! | `datagram` | ways to groups and to all hosts of a link |
+//! | `exception` | path MTUs and better gateways that ICMP told of |
 //! | `groups` | the multicast groups that this host is in |
 //!
 //! There is no loopback interface: a way to one of this host's own addresses is [`RouteError::Local`].
@@ -21,6 +22,7 @@
 //! Neighbours: [`crate::ip`], [`crate::neigh`], [`crate::icmp`], [`crate::tcp`] ask. Nothing here panics on received bytes.
 
 mod datagram;
+mod exception;
 mod fib;
 mod groups;
 mod input;
@@ -35,9 +37,11 @@ mod trie;
 use std::fmt;
 use std::io;
 
+use rxpath_trace::Time;
 use rxpath_wire::{Addr, MacAddr};
 
 pub use self::datagram::{Reach, output_datagram};
+pub use self::exception::Exceptions;
 pub(crate) use self::fib::is_loopback;
 pub use self::fib::{AddrType, Fib, FibEntry, FibError, FibRoute, Policy, RouteSpec, RpFilter};
 pub use self::groups::Groups;
@@ -167,7 +171,7 @@ pub fn output(net: &NetConfig, dst: Addr, src: Option<Addr>) -> Result<Route, Ro
     let interface = net.interface(entry.ifindex).ok_or(RouteError::NetUnreachable(dst))?;
     let nexthop = entry.via.unwrap_or(dst);
     let src = src.or(entry.src).or_else(|| source_for(interface, nexthop)).ok_or(RouteError::NoSource(dst))?;
-    Ok(Route {
+    let mut route = Route {
         nexthop,
         src,
         generation: net.generation,
@@ -176,7 +180,36 @@ pub fn output(net: &NetConfig, dst: Addr, src: Option<Addr>) -> Result<Route, Ro
         mtu: interface.mtu,
         features: interface.features,
         confirm: false,
-    })
+    };
+    if !net.exceptions.is_empty() {
+        net.exceptions.apply(dst, &mut route);
+    }
+    Ok(route)
+}
+
+/// `ip_rt_update_pmtu`: somebody on the way to `dst` says that packets of more than `mtu` bytes do not pass. Gives what is
+/// believed from now on; None if nothing changes.
+pub fn update_pmtu(net: &NetConfig, dst: Addr, mtu: u16, now: Time) -> Option<u16> {
+    let current = output(net, dst, None).ok()?.mtu;
+    net.exceptions.update_pmtu(dst, mtu, current, now)
+}
+
+/// `ip_do_redirect`: the gateway `from` says that `gateway` is nearer to `dst`. It is believed if packets to `dst` go by
+/// `from`, the new one is a host of the same link, and redirects are taken at all, which routers do not. Gives the new
+/// gateway.
+pub fn do_redirect(net: &NetConfig, dst: Addr, (from, gateway): (Addr, Addr), now: Time) -> Option<Addr> {
+    if !net.sysctl.accept_redirects || net.sysctl.ip_forward {
+        return None;
+    }
+    let known = output(net, dst, None).ok()?;
+    let by_gateway = known.nexthop == from && known.nexthop != dst && from != gateway;
+    let link = net.fib.lookup(gateway)?;
+    let on_link = link.kind == RouteKind::Unicast && link.via.is_none() && link.ifindex == known.ifindex;
+    if !by_gateway || !on_link || net.fib.addr_type(gateway) != AddrType::Unicast {
+        return None;
+    }
+    net.exceptions.redirect(dst, gateway, now);
+    Some(gateway)
 }
 
 /// `inet_select_addr`: the interface's address in the same subnet as `peer`, else its first of the same family.

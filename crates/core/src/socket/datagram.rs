@@ -62,6 +62,8 @@ pub struct Limits {
     pub pages: u64,
     /// What a socket may hold beyond that, in bytes.
     pub least: u32,
+    /// The receive buffer takes a packet as long as it is not full, and may be exceeded by the last.
+    pub beyond_brim: bool,
 }
 
 /// The queue.
@@ -282,7 +284,11 @@ impl Queue {
         if self.closed {
             return Err(Refused::Closed);
         }
-        if self.rmem != 0 && u64::from(self.rmem) + u64::from(truesize) > u64::from(self.rcvbuf) {
+        let full = match limits.beyond_brim {
+            true => self.rmem >= self.rcvbuf,
+            false => self.rmem != 0 && u64::from(self.rmem) + u64::from(truesize) > u64::from(self.rcvbuf),
+        };
+        if full {
             return Err(Refused::Rcvbuf);
         }
         let poor = self.rmem < limits.least;

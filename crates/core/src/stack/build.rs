@@ -413,6 +413,8 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
         xdp_generic: false,
         icmp_limits: Arc::default(),
         groups: Arc::default(),
+        exceptions: Arc::default(),
+        raw: Default::default(),
     })
 }
 

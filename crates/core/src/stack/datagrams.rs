@@ -213,7 +213,7 @@ impl Stack {
 
     /// The way to a destination, as the socket's name and options allow; what was found last is kept.
     fn udp_route(&self, net: &NetConfig, sock: &UdpSock, dst: Addr) -> Result<(Route, Reach), SendError> {
-        if let Some(route) = sock.route_to(dst).filter(|route| route.is_current(net)) {
+        if let Some(route) = sock.route_to(dst, net) {
             return Ok((route, Reach::Unicast));
         }
         let (binding, options) = (sock.binding(), sock.options());
@@ -231,7 +231,7 @@ impl Stack {
             return Err(SendError::NotPermitted);
         }
         if reach == Reach::Unicast {
-            sock.keep_route(Some((dst, route)));
+            sock.keep_route(dst, route, net);
         }
         Ok((route, reach))
     }
@@ -311,7 +311,7 @@ impl Stack {
     /// Changes the options of a socket.
     pub fn udp_set(&self, sock: &UdpSock, change: impl FnOnce(&mut UdpOptions)) {
         self.0.udp.set_options(sock, change);
-        sock.keep_route(None);
+        sock.forget_route();
     }
 
     /// Joins a group on the interface that has the address `interface`, or with none on the one that leads to the group.

@@ -11,6 +11,7 @@ mod build;
 pub mod calls;
 pub mod datagrams;
 mod packet;
+pub mod raw;
 pub mod views;
 
 use std::collections::VecDeque;
@@ -282,7 +283,8 @@ impl Stack {
 
     fn deadline(&self, cpu: &Cpu) -> Option<Time> {
         let (neigh, frags) = (self.0.neigh.next_deadline(), self.0.frags.next_deadline());
-        let timers = [cpu.flows.wheel.next_deadline(), neigh, frags, cpu.softirq.next_event()];
+        let told = cpu.cx.net.exceptions.next_deadline();
+        let timers = [cpu.flows.wheel.next_deadline(), neigh, frags, told, cpu.softirq.next_event()];
         timers.into_iter().flatten().min()
     }
 
@@ -442,6 +444,11 @@ fn close_datagram_sockets(cx: &mut Cx) {
         cx.drop_skb(skb, rxpath_trace::DropReason::QueuePurge);
     }
     let cpu = cx.cpu;
+    let raw = cx.net.raw.clone();
+    for sock in raw.all().iter().filter(|sock| sock.cpu == cpu) {
+        raw::purge(cx, sock);
+        cx.wakeups.queue(&sock.rx.wait);
+    }
     for sock in cx.udp.all().into_iter().filter(|sock| sock.cpu == cpu) {
         udp::close(cx, &sock);
         cx.wakeups.queue(&sock.rx.wait);
@@ -458,6 +465,9 @@ fn run_timers(cpu: &mut Cpu) {
     cpu.due.clear();
     if cpu.cx.neigh.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
         neigh::tick(&mut cpu.cx, icmp::link_failure);
+    }
+    if cpu.cx.net.exceptions.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
+        cpu.cx.net.exceptions.expire(cpu.cx.now);
     }
     if cpu.cx.frags.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
         ip::defrag::tick(&mut cpu.cx);

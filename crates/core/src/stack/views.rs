@@ -210,7 +210,8 @@ impl Stack {
         }
         stat.udp_inuse = self.0.udp.len() as u64;
         stat.udp_mem = self.0.udp.memory.pages();
-        stat.sockets_used = stat.tcp_inuse + stat.udp_inuse;
+        stat.raw_inuse = self.config().raw.all().len() as u64;
+        stat.sockets_used = stat.tcp_inuse + stat.udp_inuse + stat.raw_inuse;
         stat.frag_inuse = self.0.frags.datagrams() as u64;
         stat.frag_memory = self.0.frags.memory();
         proc::sockstat(&stat)

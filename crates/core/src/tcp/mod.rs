@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `receive` | `tcp_v4_rcv`, `tcp_v4_do_rcv`, `tcp_v4_early_demux` |
 //! | `auth` | `tcp_inbound_hash`, `tcp_parse_auth_options` |
+//! | `icmp` | `tcp_v4_err`, `tcp_v4_mtu_reduced`, `tcp_req_err` |
 //! | `backlog` | `tcp_add_backlog`, `release_sock` |
 //! | `reply` | `tcp_v4_send_reset`, `tcp_v4_send_ack` |
 //! | `isn` | `secure_tcp_seq`, `secure_tcp_ts_off` |
@@ -41,6 +42,7 @@ mod close;
 mod congestion;
 mod connect;
 mod established;
+mod icmp;
 mod isn;
 mod listen;
 mod loss;
@@ -69,6 +71,7 @@ use rxpath_trace::Time;
 
 pub use ack_policy::AckPolicy;
 pub use congestion::{CaState, Congestion};
+pub use icmp::v4_err;
 pub use listen::Request;
 pub use loss::{Loss, Rack};
 pub(crate) use receive::let_go;

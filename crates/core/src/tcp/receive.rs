@@ -445,7 +445,7 @@ fn process_child(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, sock: Arc<Sock>
     }
 }
 
-fn remove_request(flows: &mut FlowTable, id: FlowId) {
+pub(super) fn remove_request(flows: &mut FlowTable, id: FlowId) {
     if let Some(FlowEntry::Request(request)) = flows.remove(id) {
         request.listener.request_removed();
     }

@@ -377,6 +377,8 @@ pub struct UserSide {
     pub snd_shutdown: bool,
     /// An error that the next call reports, once.
     pub error: Option<SockError>,
+    /// What ICMP said of the peer; the application is told of it if the connection gives up (`sk_err_soft`).
+    pub error_soft: Option<SockError>,
     /// The connection is over for the reader: 0 from now on, errors hidden (`SOCK_DONE`).
     pub done: bool,
     /// The application has the socket: it opened the connection, or accepted it.

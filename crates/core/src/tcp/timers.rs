@@ -89,7 +89,7 @@ impl TcpSock {
 
     fn give_up(&mut self, cx: &mut Cx) {
         cx.count(Counter::TcpExtTCPAbortOnTimeout);
-        self.user.error = Some(SockError::TimedOut);
+        self.user.error = Some(self.user.error_soft.unwrap_or(SockError::TimedOut));
         self.done(cx);
     }
 

@@ -72,6 +72,8 @@ pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec], policy: Poli
         sysctl: Sysctls::default(),
         icmp_limits: Arc::default(),
         groups: Arc::default(),
+        exceptions: Arc::default(),
+        raw: Default::default(),
         hasher: FlowHasher::new(1, 2),
         secret: FlowHasher::new(3, 4),
         cpus: 1,
@@ -240,7 +242,7 @@ impl Rig {
         }
         let skb = if ip::is_fragment(&skb) { room!(ip::defrag(cx, skb)) } else { skb };
         let skb = room!(netfilter::hook(cx, HookPoint::LocalIn, skb));
-        let (skb, protocol) = room!(ip::local_deliver_finish(cx, skb));
+        let (skb, protocol) = room!(ip::local_deliver_finish(cx, skb, false));
         match protocol {
             Protocol::Tcp => End::Consumed(skb, Consumed::AckOnly),
             Protocol::Udp => udp::rcv(cx, skb),

@@ -120,6 +120,16 @@ fn push_header(skb: &mut Skb, flow: &IpFlow, (src, dst): (Ipv4Addr, Ipv4Addr), o
     }
 }
 
+/// Sends a packet that has its IP header, of `header_len` bytes, by a route (`raw_send_hdrinc`): no request of IP's.
+pub(crate) fn ip_send_made(cx: &mut Cx, mut skb: Skb, header_len: usize, route: &mut Route) {
+    skb.set_network_header_here();
+    skb.transport_off = skb.network_off + header_len as u16;
+    skb.protocol = EtherType::IPV4;
+    skb.ifindex = route.ifindex;
+    cx.announce_output(&mut skb);
+    ip_local_out(cx, skb, route);
+}
+
 /// Looks the way up again after the configuration changed; what was kept of the next hop goes with the old way.
 #[cold]
 fn reroute(cx: &Cx, flow: &IpFlow, route: &mut Route) -> bool {

@@ -5,6 +5,7 @@ use rxpath_wire::icmp as wire_icmp;
 use super::name::UdpKey;
 use crate::cx::Cx;
 use crate::icmp::IcmpError;
+use crate::route;
 use crate::socket::ErrorMeans;
 
 /// `udp_err`: reports the error to the socket that sent the datagram, if that is connected and the error is no passing one.
@@ -20,9 +21,10 @@ pub fn err(cx: &mut Cx, error: &IcmpError) -> bool {
     };
     let Some(sock) = cx.udp.lookup(&key, &cx.net.hasher) else { return false };
     let means = ErrorMeans::of(error.kind, error.code);
-    if error.kind == wire_icmp::REDIRECT || error.needs_fragments() {
-        // What is known of the way has changed.
-        sock.keep_route(None);
+    if error.needs_fragments() {
+        route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
+    } else if error.kind == wire_icmp::REDIRECT {
+        route::do_redirect(&cx.net, error.dst, (error.from, error.gateway()), cx.now);
     }
     if let Some(ErrorMeans { error, fatal: true }) = means
         && sock.is_connected()

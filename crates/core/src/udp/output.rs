@@ -53,7 +53,8 @@ fn push(cx: &mut Cx, sock: &Arc<UdpSock>) {
 /// `udp_send_skb`: the datagram to IP, and the next hop's address back to the socket.
 fn send(cx: &mut Cx, sock: &Arc<UdpSock>, skb: Skb, pending: &Pending) {
     let dst = pending.to.0;
-    let mut route = match sock.route_to(dst) {
+    let net = Arc::clone(&cx.net);
+    let mut route = match sock.route_to(dst, &net) {
         Some(kept) if kept.ifindex == pending.route.ifindex && kept.src == pending.route.src => kept,
         _ => pending.route,
     };
@@ -75,7 +76,7 @@ fn send(cx: &mut Cx, sock: &Arc<UdpSock>, skb: Skb, pending: &Pending) {
     }
     tx::ip_queue_xmit(cx, skb, &flow, &mut route);
     if route != known {
-        sock.keep_route(Some((dst, route)));
+        sock.keep_route(dst, route, &net);
     }
 }
 

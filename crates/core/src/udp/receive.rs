@@ -151,7 +151,8 @@ fn queue_segments(cx: &mut Cx, skb: Skb, sock: &Arc<UdpSock>) -> End {
 /// `udp_queue_rcv_one_skb`.
 fn queue_rcv_one_skb(cx: &mut Cx, skb: Skb, sock: &Arc<UdpSock>) -> End {
     let payload = skb.len().saturating_sub(UdpHeader::LEN) as u32;
-    let limits = Limits { pages: u64::from(cx.net.sysctl.udp_mem.max), least: cx.net.sysctl.udp_rmem_min };
+    let sysctl = &cx.net.sysctl;
+    let limits = Limits { pages: u64::from(sysctl.udp_mem.max), least: sysctl.udp_rmem_min, beyond_brim: false };
     match sock.rx.push(cx, skb, payload, limits) {
         Ok(()) => End::Held,
         Err((skb, Refused::Closed)) => End::Drop(skb, DropReason::SocketClose),

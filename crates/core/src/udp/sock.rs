@@ -8,7 +8,10 @@ use event_listener::EventListener;
 use rxpath_wire::Addr;
 
 use super::name::Binding;
+use crate::netns::NetConfig;
 use crate::nic::TruesizeModel;
+#[cfg(doc)]
+use crate::route::Exceptions;
 use crate::route::Route;
 use crate::socket::{Datagrams, WaitQueue};
 
@@ -104,8 +107,8 @@ struct Sending {
     wmem: u32,
     sndbuf: u32,
     waiting: bool,
-    /// The way that was found last, and for which destination.
-    route: Option<(Addr, Route)>,
+    /// The way that was found last, for which destination, and of which count of changes ([`Exceptions::changes`]).
+    route: Option<(Addr, Route, u64)>,
 }
 
 /// A socket. Softirqs of all Cpus deliver to it; what it sends is sent by one.
@@ -295,14 +298,20 @@ impl UdpSock {
         self.sending().sndbuf = bytes.min(wmem_max).saturating_mul(2).max(SNDBUF_MIN);
     }
 
-    /// The way that was found last, if it leads to `dst`.
-    pub fn route_to(&self, dst: Addr) -> Option<Route> {
-        self.sending().route.filter(|(known, _)| *known == dst).map(|(_, route)| route)
+    /// The way that was found last, if it leads to `dst` and is still right.
+    pub fn route_to(&self, dst: Addr, net: &NetConfig) -> Option<Route> {
+        let (known, route, changes) = self.sending().route?;
+        (known == dst && route.is_current(net) && changes == net.exceptions.changes()).then_some(route)
     }
 
-    /// Keeps the way to `dst`, or with None forgets what is kept.
-    pub fn keep_route(&self, route: Option<(Addr, Route)>) {
-        self.sending().route = route;
+    /// Keeps the way to `dst`.
+    pub fn keep_route(&self, dst: Addr, route: Route, net: &NetConfig) {
+        self.sending().route = Some((dst, route, net.exceptions.changes()));
+    }
+
+    /// Forgets the way that was found last.
+    pub fn forget_route(&self) {
+        self.sending().route = None;
     }
 
     /// Throws away what waits to be sent.

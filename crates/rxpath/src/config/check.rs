@@ -14,7 +14,7 @@ use super::keys::{INTERFACE, LIFE, ROUTE, SERVICE, STACK, VLAN};
 use super::read::{Document, Entry};
 use super::values::Value;
 use super::{
-    App, Driver, FaultsConfig, HostConfig, InterfaceConfig, LifeConfig, RouteConfig, ServiceConfig, StackConfig,
+    App, Driver, FaultsConfig, HostConfig, InterfaceConfig, LifeConfig, Proto, RouteConfig, ServiceConfig, StackConfig,
     VlanConfig, VlanProtocol,
 };
 
@@ -177,7 +177,8 @@ fn service(entry: &Entry) -> Option<ServiceConfig> {
         "discard" => App::Discard,
         _ => App::Chargen,
     };
-    Some(ServiceConfig { listen: entry.listen("listen")?, app })
+    let proto = if entry.text("proto")? == "udp" { Proto::Udp } else { Proto::Tcp };
+    Some(ServiceConfig { listen: entry.listen("listen")?, app, proto })
 }
 
 fn life(entry: &Entry) -> Option<LifeConfig> {
@@ -392,13 +393,16 @@ impl Checker {
         let mut services: Vec<ServiceConfig> = Vec::new();
         for entry in entries {
             let Some(service) = service(entry) else { continue };
-            let ServiceConfig { listen, .. } = service;
+            let ServiceConfig { listen, app, proto } = service;
+            if (app, proto) == (App::Http, Proto::Udp) {
+                self.find(entry.span_of("proto"), "http is served over tcp alone".to_owned());
+            }
             if !listen.ip().is_unspecified() && !self.networks.iter().any(|(cidr, _)| cidr.addr() == listen.ip()) {
                 let what =
                     format!("{} is not an address of this host; listen on one of its own, or on 0.0.0.0", listen.ip());
                 self.find(entry.span_of("listen"), what);
             }
-            if let Some(other) = services.iter().find(|other| collide(other.listen, listen)) {
+            if let Some(other) = services.iter().find(|other| other.proto == proto && collide(other.listen, listen)) {
                 let what = format!("{listen} is taken by the service on {}; choose another port", other.listen);
                 self.find(entry.span_of("listen"), what);
             }

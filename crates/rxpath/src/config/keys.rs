@@ -313,7 +313,7 @@ pub(super) static SYSCTL: Section = Section {
 pub(super) static SERVICE: Section = Section {
     header: "[[service]]",
     name: "service",
-    what: "A service that `rxpath serve` runs on the stack.",
+    what: "A service that `rxpath serve` runs on the stack. Over UDP each datagram is answered for itself.",
     keys: &[
         key(
             "listen",
@@ -326,8 +326,15 @@ pub(super) static SERVICE: Section = Section {
             "app",
             Form::Choice(&["http", "echo", "discard", "chargen"]),
             Absent::Required,
-            r#""http""#,
+            r#""echo""#,
             "What answers: an HTTP page about the stack, or the services of RFC 862, 863 and 864.",
+        ),
+        key(
+            "proto",
+            Form::Choice(&["tcp", "udp"]),
+            Absent::Is(r#""tcp""#),
+            r#""udp""#,
+            "Over which protocol; `http` is over TCP alone.",
         ),
     ],
 };

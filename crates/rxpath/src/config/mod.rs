@@ -204,6 +204,26 @@ pub enum App {
     Chargen,
 }
 
+/// The protocol of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proto {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Proto {
+    /// As the file has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Proto::Tcp => "tcp",
+            Proto::Udp => "udp",
+        }
+    }
+}
+
 /// One `[[service]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceConfig {
@@ -211,6 +231,8 @@ pub struct ServiceConfig {
     pub listen: SocketAddr,
     /// What answers there.
     pub app: App,
+    /// Over which protocol; [`App::Http`] only over TCP.
+    pub proto: Proto,
 }
 
 /// `[life]`.

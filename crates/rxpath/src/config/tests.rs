@@ -79,7 +79,7 @@ fn the_example_is_read_as_it_looks() {
     sysctls.tcp_rmem.max = 6_291_456;
     assert_eq!(host.sysctls, sysctls);
     let listen = "0.0.0.0:80".parse().expect("an address");
-    assert_eq!(host.services, [ServiceConfig { listen, app: App::Http }]);
+    assert_eq!(host.services, [ServiceConfig { listen, app: App::Http, proto: Proto::Tcp }]);
     assert_eq!(host.life.select, Selector::OneIn(100));
     assert_eq!(host.stack, StackConfig { cpus: 1, seed: None, control: None });
 }

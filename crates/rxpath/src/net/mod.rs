@@ -11,6 +11,7 @@
 mod call;
 mod listener;
 mod packet;
+mod raw;
 mod stream;
 mod udp;
 
@@ -18,6 +19,7 @@ pub use self::listener::{Incoming, TcpListener};
 pub use self::packet::{
     Glance, PacketChecksum, PacketFilter, PacketInfo, PacketKind, PacketOptions, PacketSocket, PacketStatistics,
 };
+pub use self::raw::RawSocket;
 pub use self::stream::TcpStream;
 pub use self::udp::{Message, UdpSocket};
 pub use rxpath_core::stack::BindOptions;

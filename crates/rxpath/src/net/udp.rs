@@ -96,7 +96,7 @@ impl Drop for Inner {
     }
 }
 
-fn send_error(error: SendError) -> io::Error {
+pub(super) fn send_error(error: SendError) -> io::Error {
     match error {
         SendError::Route(error) => error.into(),
         SendError::Failed(error) => sock_error(error),

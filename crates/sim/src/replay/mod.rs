@@ -175,7 +175,8 @@ impl<R: Read> Replay<R> {
             let refused = |error| io::Error::other(format!("listening on {}: {error:?}", service.listen));
             host.stack.listen(service.listen, backlog).map_err(refused)
         };
-        let listeners = config.services.iter().map(listen).collect::<io::Result<_>>()?;
+        let over_tcp = config.services.iter().filter(|service| service.proto == rxpath::config::Proto::Tcp);
+        let listeners = over_tcp.map(listen).collect::<io::Result<_>>()?;
         let flows = Flows::new(&host.stack, listeners);
         let clock = Clock { now: START, ..Clock::default() };
         Ok(Replay {

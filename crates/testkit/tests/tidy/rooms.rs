@@ -17,7 +17,7 @@ const FROM_THE_GROUND_UP: [&[&str]; 16] = [
     &["neigh", "tx"],
     &["ip", "icmp"],
     &["socket", "tcp"],
-    &["udp"],
+    &["udp", "raw"],
     &["xdp"],
     &["gro"],
     &["path"],

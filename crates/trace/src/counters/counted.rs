@@ -70,6 +70,8 @@ pub const COUNTED: &[Counter] = &[
     Counter::TcpExtPruneCalled,
     Counter::TcpExtRcvPruned,
     Counter::TcpExtOfoPruned,
+    Counter::TcpExtOutOfWindowIcmps,
+    Counter::TcpExtLockDroppedIcmps,
     Counter::TcpExtTW,
     Counter::TcpExtPAWSActive,
     Counter::TcpExtPAWSEstab,

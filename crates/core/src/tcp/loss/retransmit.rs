@@ -31,6 +31,27 @@ impl TcpSock {
         }
     }
 
+    /// What is longer than the way allows now was lost for that reason alone: it is sent again, and the window stays as it
+    /// is (`tcp_simple_retransmit`).
+    pub(in super::super) fn simple_retransmit(&mut self, cx: &mut Cx) {
+        let mss = u32::from(self.tx.mss);
+        let before = self.cong.lost_out;
+        for at in 0..self.tx.segments.len() {
+            if self.tx.segments[at].len() > mss {
+                self.mark_lost(cx, at);
+            }
+        }
+        if self.cong.lost_out == before {
+            return;
+        }
+        if self.cong.state != CaState::Loss {
+            self.loss.high_seq = self.tx.snd_nxt;
+            self.loss.undo_marker = None;
+            self.cong.state = CaState::Loss;
+        }
+        self.xmit_retransmit_queue(cx);
+    }
+
     /// Sends the oldest segment again; false if there is none or no slot.
     pub(in super::super) fn retransmit_head(&mut self, cx: &mut Cx) -> bool {
         !self.tx.segments.is_empty() && self.retransmit(cx, 0)

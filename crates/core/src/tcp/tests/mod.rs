@@ -2,6 +2,7 @@
 
 mod copies;
 mod corners;
+mod icmp;
 pub(crate) mod lab;
 mod lives;
 mod loss;

@@ -1,0 +1,112 @@
+//! ICMP errors about segments that we sent (`tcp_v4_err`).
+
+use std::sync::Arc;
+
+use rxpath_mem::OwnedSoftirq;
+use rxpath_trace::{Counter, Time};
+use rxpath_wire::{SeqNum, Tuple, icmp as wire_icmp};
+
+use super::receive::{let_go, remove_request};
+use super::{State, TSTAMP_ALIGNED, TcpSock};
+use crate::cx::Cx;
+use crate::icmp::IcmpError;
+use crate::route;
+use crate::socket::{ErrorMeans, FlowEntry, FlowTable};
+
+/// `tcp_v4_err`: an error about a segment, to its connection. False if there is none.
+#[cold]
+pub fn v4_err(cx: &mut Cx, flows: &mut FlowTable, error: &IcmpError) -> bool {
+    let [a, b, c, d, seq @ ..] = error.transport;
+    let tuple = Tuple {
+        local: error.src,
+        remote: error.dst,
+        local_port: u16::from_be_bytes([a, b]),
+        remote_port: u16::from_be_bytes([c, d]),
+    };
+    let seq = SeqNum(u32::from_be_bytes(seq));
+    let Some(id) = flows.lookup(cx.net.hasher.hash(&tuple), &tuple) else { return false };
+    match flows.get_mut(id) {
+        Some(FlowEntry::Sock(entry)) => {
+            let Some(sock) = entry.sock.take() else { return true };
+            match OwnedSoftirq::lock(sock) {
+                Ok(mut sk) => {
+                    sk.icmp_error(cx, error, seq);
+                    let_go(cx, flows, id, sk);
+                }
+                Err(sock) => {
+                    // The application has the socket: only what is known of the way is kept.
+                    if error.needs_fragments() {
+                        route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
+                    } else {
+                        cx.count(Counter::TcpExtLockDroppedIcmps);
+                    }
+                    entry.sock = Some(sock);
+                }
+            }
+        }
+        Some(FlowEntry::Request(request)) => {
+            // `tcp_req_err`
+            if seq != request.snt_isn {
+                cx.count(Counter::TcpExtOutOfWindowIcmps);
+            } else if ends_request(error) {
+                let listener = Arc::clone(&request.listener);
+                cx.count(Counter::TcpExtListenDrops);
+                remove_request(flows, id);
+                drop(listener);
+            }
+        }
+        Some(FlowEntry::TimeWait(_)) | None => {}
+    }
+    true
+}
+
+/// Whether an error ends the attempt of a peer to connect.
+fn ends_request(error: &IcmpError) -> bool {
+    match error.kind {
+        wire_icmp::PARAMETER_PROBLEM | wire_icmp::TIME_EXCEEDED => true,
+        wire_icmp::DEST_UNREACHABLE => matches!(error.code, wire_icmp::NET_UNREACHABLE | wire_icmp::HOST_UNREACHABLE),
+        _ => false,
+    }
+}
+
+impl TcpSock {
+    fn icmp_error(&mut self, cx: &mut Cx, error: &IcmpError, seq: SeqNum) {
+        if self.state == State::Close {
+            return;
+        }
+        if !(seq.at_or_after(self.tx.snd_una) && self.tx.snd_nxt.at_or_after(seq)) {
+            return cx.count(Counter::TcpExtOutOfWindowIcmps);
+        }
+        if error.kind == wire_icmp::REDIRECT {
+            if let Some(gateway) = route::do_redirect(&cx.net, error.dst, (error.from, error.gateway()), cx.now) {
+                (self.route.nexthop, self.route.mac) = (gateway, None);
+            }
+            return;
+        }
+        if error.needs_fragments() {
+            return self.mtu_reduced(cx, error);
+        }
+        let Some(means) = ErrorMeans::of(error.kind, error.code) else { return };
+        match self.state {
+            State::SynSent | State::SynRecv => {
+                self.user.error = Some(means.error);
+                self.done(cx);
+            }
+            // It may pass: the application hears of it only if the connection gives up.
+            _ => self.user.error_soft = Some(means.error),
+        }
+    }
+
+    /// `tcp_v4_mtu_reduced`: segments get smaller, and those that were too long are sent again at once.
+    fn mtu_reduced(&mut self, cx: &mut Cx, error: &IcmpError) {
+        let believed = route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
+        let Some(mtu) = believed.filter(|mtu| *mtu < self.route.mtu) else { return };
+        self.route.mtu = mtu;
+        let options = if self.opts.timestamps { u16::from(TSTAMP_ALIGNED) } else { 0 };
+        self.tx.mss = self.tx.mss.min(mtu.saturating_sub(40 + options).max(1));
+        self.simple_retransmit(cx);
+        if !self.tx.segments.is_empty() && self.timers.retransmit == Time::MAX {
+            self.arm_for_output(cx);
+        }
+    }
+}
