@@ -301,6 +301,14 @@ sysctls! {
         "How long an orphaned connection stays in FIN-WAIT-2.";
     tcp_max_syn_backlog: u32 = 2048, "net.ipv4.tcp_max_syn_backlog", 0 ..= INT_MAX, "requests",
         "Half-open connections of a listener beyond which unproven peers are refused.";
+    tcp_syncookies: u8 = 1, "net.ipv4.tcp_syncookies", 0 ..= 2, "mode",
+        "SYN cookies: 0 never, 1 when the queue of half-open connections is full, 2 always.";
+    tcp_keepalive_time: u32 = 7200, "net.ipv4.tcp_keepalive_time", 1 ..= 32_767, "seconds",
+        "Silence before the first keep-alive probe.";
+    tcp_keepalive_intvl: u32 = 75, "net.ipv4.tcp_keepalive_intvl", 1 ..= 32_767, "seconds",
+        "Time between keep-alive probes.";
+    tcp_keepalive_probes: u8 = 9, "net.ipv4.tcp_keepalive_probes", 1 ..= 127, "probes",
+        "Keep-alive probes without an answer after which a connection is over.";
     tcp_abort_on_overflow: bool = false, "net.ipv4.tcp_abort_on_overflow", 0 ..= 1, "switch",
         "Answers the third segment of a handshake with RST when the accept queue is full.";
     tcp_invalid_ratelimit: u32 = 500, "net.ipv4.tcp_invalid_ratelimit", 0 ..= INT_MAX, "milliseconds",

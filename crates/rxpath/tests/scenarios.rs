@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use rxpath::clock::Clock;
-use rxpath::net::{TcpListener, TcpStream};
+use rxpath::net::{RecvFlags, TcpListener, TcpStream};
 use rxpath::rxpath_trace::Counter;
 
 use world::{Setup, Way, World, server};
@@ -70,6 +70,8 @@ four_ways! {
     many_connections;
     non_blocking;
     peek;
+    flags_of_reads;
+    urgent_bytes;
     listener_closes;
     write_to_a_closed_peer;
     clones_work_side_by_side;
@@ -479,6 +481,67 @@ mod scenario {
                 stream.set_nodelay(true).expect("always");
                 assert!(stream.nodelay().expect("always"));
                 stream.write_all(b"abcdef").expect("room");
+            }),
+        ]);
+    }
+
+    /// Reads that wait for all they want, look without taking, throw away, or do not wait.
+    pub fn flags_of_reads(world: &World) {
+        let listener = TcpListener::bind(&world.server, server(9)).expect("a listener");
+        let (all, look) = (RecvFlags { wait_all: true, ..RecvFlags::default() }, true);
+        world.run(vec![
+            Box::new(move || {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut buf = [0; 6];
+                let flags = RecvFlags { peek: look, ..all };
+                assert_eq!(stream.recv_with(&mut buf, flags).expect("all of it"), 6);
+                assert_eq!(&buf, b"abcdef");
+                let flags = RecvFlags { discard: true, ..all };
+                assert_eq!(stream.recv_with(&mut buf[..4], flags).expect("thrown away"), 4);
+                stream.set_recv_lowat(5);
+                assert_eq!(stream.recv_with(&mut buf, RecvFlags::default()).expect("five at least"), 5);
+                assert_eq!(&buf[..5], b"efghi");
+                let flags = RecvFlags { dont_wait: true, ..RecvFlags::default() };
+                assert_eq!(stream.recv_with(&mut buf, flags).expect_err("nothing").kind(), ErrorKind::WouldBlock);
+                stream.write_all(b"go").expect("room");
+                assert_eq!(stream.recv_with(&mut buf, all).expect("what came before the end"), 1);
+                assert_eq!(stream.recv_with(&mut buf, all).expect("the end"), 0);
+            }),
+            Box::new(|| {
+                let mut stream = TcpStream::connect(&world.client, server(9)).expect("a connection");
+                for part in ["abc", "def", "ghi"] {
+                    stream.write_all(part.as_bytes()).expect("room");
+                }
+                let mut go = [0; 2];
+                stream.read_exact(&mut go).expect("a word");
+                stream.write_all(b"z").expect("room");
+            }),
+        ]);
+    }
+
+    pub fn urgent_bytes(world: &World) {
+        let listener = TcpListener::bind(&world.server, server(9)).expect("a listener");
+        world.run(vec![
+            Box::new(move || {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let all = RecvFlags { wait_all: true, ..RecvFlags::default() };
+                let mut buf = [0; 10];
+                let count = stream.recv_with(&mut buf, all).expect("what stands before the mark");
+                assert_eq!(&buf[..count], b"abc");
+                assert!(stream.at_mark() && stream.readiness().priority);
+                assert_eq!(stream.recv_urgent(false).expect("the byte"), Some(b'!'));
+                assert_eq!(stream.recv_urgent(false).expect_err("once").kind(), ErrorKind::InvalidInput);
+                stream.write_all(b"go").expect("room");
+                let count = stream.recv_with(&mut buf, all).expect("the rest");
+                assert_eq!(&buf[..count], b"xyz");
+                assert!(!stream.at_mark());
+            }),
+            Box::new(|| {
+                let mut stream = TcpStream::connect(&world.client, server(9)).expect("a connection");
+                assert_eq!(stream.send_urgent(b"abc!").expect("room"), 4);
+                let mut go = [0; 2];
+                stream.read_exact(&mut go).expect("a word");
+                stream.write_all(b"xyz").expect("room");
             }),
         ]);
     }

@@ -1,9 +1,10 @@
 //! Listening sockets: the accept queue with the kernel's limits, and the table in which SYNs find their listener.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use rxpath_trace::Time;
 use rxpath_wire::Addr;
 
 use super::{Sock, WaitQueue};
@@ -22,10 +23,17 @@ pub struct Listener {
     /// Half-open connections.
     requests: AtomicU32,
     closed: AtomicBool,
+    /// When the queue of requests was last full, in nanoseconds plus one; 0 for never.
+    overflow: AtomicU64,
+    /// SYN-ACK timeouts for which connections without data are not accepted.
+    defer: AtomicU8,
     queue: Mutex<AcceptQueue>,
     /// Threads and tasks in `accept`.
     pub wait: WaitQueue,
 }
+
+/// How long a full queue of requests is remembered: cookies are valid for less.
+const OVERFLOW_MEMORY: u64 = 120_000_000_000;
 
 /// Established connections that nobody has accepted yet.
 #[derive(Default)]
@@ -49,6 +57,8 @@ impl Listener {
             rcvbuf,
             requests: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            overflow: AtomicU64::new(0),
+            defer: AtomicU8::new(0),
             queue: Mutex::default(),
             wait: WaitQueue::new(),
         }
@@ -71,6 +81,35 @@ impl Listener {
     /// `inet_csk_reqsk_queue_is_full`: one more than `backlog` may be half open.
     pub fn request_queue_full(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > self.backlog
+    }
+
+    /// A SYN was answered with a cookie (`tcp_synq_overflow`).
+    pub(crate) fn note_overflow(&self, now: Time) {
+        self.overflow.store(now.0 + 1, Ordering::Relaxed);
+    }
+
+    /// Cookies were sent within the last two minutes, so that some may come back (`tcp_synq_no_recent_overflow`).
+    pub(crate) fn overflowed_recently(&self, now: Time) -> bool {
+        let at = self.overflow.load(Ordering::Relaxed);
+        at > 0 && now - Time(at - 1) <= OVERFLOW_MEMORY
+    }
+
+    /// Connections are accepted only with data, for as many seconds after their SYN-ACK as its timeouts round up to; 0
+    /// accepts them at once (`TCP_DEFER_ACCEPT`). Gives the seconds that are set.
+    pub fn set_defer_accept(&self, seconds: u32) -> u32 {
+        let (mut timeouts, mut timeout, mut period) = (0, 1, 0);
+        while period < seconds && timeouts < u8::MAX {
+            timeouts += 1;
+            period += timeout;
+            timeout = (timeout * 2).min(120);
+        }
+        self.defer.store(timeouts, Ordering::Relaxed);
+        period
+    }
+
+    /// SYN-ACK timeouts for which data is waited for.
+    pub fn deferred(&self) -> u8 {
+        self.defer.load(Ordering::Relaxed)
     }
 
     /// Half-open connections.

@@ -76,6 +76,8 @@ impl TcpSock {
         }
         self.tx.snd_una = seg.ack;
         self.loss.last_tsecr = heard.tsecr;
+        self.live.last_ack = cx.now;
+        self.live.probes_out = 0;
         if advanced {
             self.rtt.retransmits = 0;
             let acked = (seg.ack - prior.una) as u32;
@@ -271,6 +273,7 @@ impl TcpSock {
         let needed = self.tx.snd_nxt + (self.send_end() - self.tx.snd_nxt).clamp(0, i32::from(self.tx.mss)) as u32;
         if needed.at_or_before(self.tx.snd_una + self.tx.snd_wnd) {
             self.rtt.backoff = 0;
+            self.live.probing_since = None;
             self.timers.pending = XmitTimer::Retransmit;
             self.timers.retransmit = Time::MAX;
         } else {

@@ -6,12 +6,13 @@ use rxpath_mem::Skb;
 use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, Time};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 
+use super::cookie;
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
 use super::reply::{self, Bare};
 use super::window::select_initial_window;
 use super::{MS, MSS_DEFAULT, RTO_INITIAL, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue, tick};
 use crate::cx::{Cx, End, Fate};
-use crate::route::{self, Route};
+use crate::route;
 use crate::socket::Listener;
 
 /// Window within which the third segment may lie: what the SYN-ACK offered.
@@ -58,6 +59,10 @@ pub struct Request {
     pub deadline: Time,
     /// When the last rate-limited answer went out.
     pub last_oow_ack: Option<Time>,
+    /// It is not remembered: the SYN-ACK carries what must be.
+    pub cookie: bool,
+    /// The third segment came without data, which the listener waits for (`TCP_DEFER_ACCEPT`).
+    pub acked: bool,
 }
 
 /// A segment for a listener (`tcp_v4_do_rcv`, LISTEN): None if it must be dropped for the reason given, or a request.
@@ -69,7 +74,7 @@ pub(super) fn rcv(
     listener: &Arc<Listener>,
 ) -> Result<(Skb, Request), End> {
     if seg.flags.ack() {
-        // It could only have been a SYN cookie.
+        // It was no cookie.
         reply::reset(cx, &skb, seg);
         return Err(Fate::Drop(skb, DropReason::TcpFlags));
     }
@@ -91,7 +96,10 @@ pub(super) fn conn_request(
     listener: &Arc<Listener>,
     isn: Option<SeqNum>,
 ) -> Result<(Skb, Request), End> {
-    if isn.is_none() && over_limits(cx, listener) {
+    let wants_cookie = isn.is_none() && (cx.net.sysctl.tcp_syncookies == 2 || listener.request_queue_full());
+    if wants_cookie && cx.net.sysctl.tcp_syncookies > 0 {
+        cx.count(Counter::TcpExtTCPReqQFullDoCookies);
+    } else if isn.is_none() && over_limits(cx, listener) {
         cx.count(Counter::TcpExtListenDrops);
         return Err(Fate::Drop(skb, DropReason::TcpListenOverflow));
     }
@@ -100,13 +108,17 @@ pub(super) fn conn_request(
         cx.count(Counter::TcpExtListenDrops);
         return Err(Fate::Drop(skb, DropReason::TcpListenOverflow));
     }
-    let Ok(route) = route::output(&cx.net, tuple.remote, Some(tuple.local)) else {
+    let options = seg.options(&skb);
+    let Some(mut request) = Request::of_syn(cx, seg, &options, tuple, listener, isn) else {
         cx.count(Counter::IpOutNoRoutes);
         cx.count(Counter::TcpExtListenDrops);
         return Err(Fate::Drop(skb, DropReason::IpOutnoroutes));
     };
-    let options = seg.options(&skb);
-    let request = new_request(cx, seg, &options, tuple, listener, &route, isn);
+    if wants_cookie {
+        request.bake(cx);
+        request.send_synack(cx);
+        return Err(Fate::Consumed(skb, Consumed::Handshake));
+    }
     Ok((skb, request))
 }
 
@@ -117,51 +129,45 @@ fn over_limits(cx: &Cx, listener: &Listener) -> bool {
         cx.count(Counter::TcpExtTCPReqQFullDrop);
         return true;
     }
+    if cx.net.sysctl.tcp_syncookies > 0 {
+        return false;
+    }
     let max = cx.net.sysctl.tcp_max_syn_backlog;
     max.saturating_sub(listener.requests()) < max / 4
 }
 
-fn new_request(
+/// The request that an ACK for a listener answers, if it carries a cookie that is good (`cookie_v4_check`).
+pub(super) fn cookie_check(
     cx: &Cx,
+    skb: &Skb,
     seg: &Segment,
-    options: &TcpOptions,
     tuple: Tuple,
     listener: &Arc<Listener>,
-    route: &Route,
-    isn: Option<SeqNum>,
-) -> Request {
-    let sysctl = &cx.net.sysctl;
-    let ts_recent = options.timestamps.filter(|_| sysctl.tcp_timestamps != 0).map(|(tsval, _)| tsval);
-    let snd_wscale = options.wscale.filter(|_| sysctl.tcp_window_scaling);
-    let advmss = route.mtu.saturating_sub(40);
-    let stamps = if ts_recent.is_some() { u16::from(TSTAMP_ALIGNED) } else { 0 };
-    let space = listener.rcvbuf / 2;
-    let scale_space = sysctl.tcp_rmem.max.max(sysctl.rmem_max);
-    let (rcv_wnd, window_clamp, rcv_wscale) =
-        select_initial_window(space, advmss - stamps, snd_wscale.is_some(), scale_space);
-    let ts_offset = if sysctl.tcp_timestamps == 1 { secure_ts_offset(&cx.net, &tuple) } else { 0 };
-    let now_ts = tsval(cx.now, ts_offset);
-    Request {
-        tuple,
-        listener: Arc::clone(listener),
-        rcv_isn: seg.seq,
-        snt_isn: isn.unwrap_or_else(|| secure_tcp_seq(&cx.net, &tuple, cx.now)),
-        mss: options.mss.filter(|&mss| mss != 0).unwrap_or(MSS_DEFAULT),
-        advmss,
-        rcv_wnd,
-        window_clamp,
-        wscale: snd_wscale.map(|snd| (snd, rcv_wscale)),
-        sack: options.sack_permitted && sysctl.tcp_sack,
-        ts_recent,
-        ts_offset,
-        tsval_sent: (now_ts, now_ts),
-        sent_at: cx.now,
-        retransmits: 0,
-        resent: false,
-        echoed: None,
-        deadline: cx.now + RTO_INITIAL,
-        last_oow_ack: None,
+) -> Option<Request> {
+    let net = &cx.net;
+    if net.sysctl.tcp_syncookies == 0 || seg.flags.syn() || seg.flags.rst() || !listener.overflowed_recently(cx.now) {
+        return None;
     }
+    let (cookie, rcv_isn) = (seg.ack - 1, seg.seq - 1);
+    let Some(mss) = cookie::check_sequence(&net.secret, &tuple, cookie, rcv_isn, cx.now) else {
+        cx.count(Counter::TcpExtSyncookiesFailed);
+        return None;
+    };
+    cx.count(Counter::TcpExtSyncookiesRecv);
+    let stamps = seg.options(skb).timestamps;
+    let (wscale, sack) = match stamps {
+        Some((_, tsecr)) => {
+            let offset = if net.sysctl.tcp_timestamps == 1 { secure_ts_offset(net, &tuple) } else { 0 };
+            cookie::decode_timestamp(&net.sysctl, tsecr.wrapping_sub(offset))?
+        }
+        None => (None, false),
+    };
+    let timestamps = stamps.map(|(tsval, _)| (tsval, 0));
+    let options = TcpOptions { mss: Some(mss), wscale, timestamps, sack_permitted: sack, ..TcpOptions::default() };
+    let syn = Segment { seq: rcv_isn, ..*seg };
+    let mut request = Request::of_syn(cx, &syn, &options, tuple, listener, Some(cookie))?;
+    request.answered(stamps.map(|(_, tsecr)| tsecr));
+    Some(request)
 }
 
 /// What the third segment of a handshake does to a request.
@@ -175,10 +181,81 @@ pub(super) enum Checked {
 }
 
 impl Request {
+    /// The request of a SYN with these options; our sequence number may be given. None if no way leads to the peer.
+    pub(super) fn of_syn(
+        cx: &Cx,
+        seg: &Segment,
+        options: &TcpOptions,
+        tuple: Tuple,
+        listener: &Arc<Listener>,
+        isn: Option<SeqNum>,
+    ) -> Option<Request> {
+        let route = route::output(&cx.net, tuple.remote, Some(tuple.local)).ok()?;
+        let sysctl = &cx.net.sysctl;
+        let ts_recent = options.timestamps.filter(|_| sysctl.tcp_timestamps != 0).map(|(tsval, _)| tsval);
+        let snd_wscale = options.wscale.filter(|_| sysctl.tcp_window_scaling);
+        let advmss = route.mtu.saturating_sub(40);
+        let stamps = if ts_recent.is_some() { u16::from(TSTAMP_ALIGNED) } else { 0 };
+        let space = listener.rcvbuf / 2;
+        let scale_space = sysctl.tcp_rmem.max.max(sysctl.rmem_max);
+        let (rcv_wnd, window_clamp, rcv_wscale) =
+            select_initial_window(space, advmss - stamps, snd_wscale.is_some(), scale_space);
+        let ts_offset = if sysctl.tcp_timestamps == 1 { secure_ts_offset(&cx.net, &tuple) } else { 0 };
+        let now_ts = tsval(cx.now, ts_offset);
+        Some(Request {
+            tuple,
+            listener: Arc::clone(listener),
+            rcv_isn: seg.seq,
+            snt_isn: isn.unwrap_or_else(|| secure_tcp_seq(&cx.net, &tuple, cx.now)),
+            mss: options.mss.filter(|&mss| mss != 0).unwrap_or(MSS_DEFAULT),
+            advmss,
+            rcv_wnd,
+            window_clamp,
+            wscale: snd_wscale.map(|snd| (snd, rcv_wscale)),
+            sack: options.sack_permitted && sysctl.tcp_sack,
+            ts_recent,
+            ts_offset,
+            tsval_sent: (now_ts, now_ts),
+            sent_at: cx.now,
+            retransmits: 0,
+            resent: false,
+            echoed: None,
+            deadline: cx.now + RTO_INITIAL,
+            last_oow_ack: None,
+            cookie: false,
+            acked: false,
+        })
+    }
+
+    /// Puts what must be remembered into the SYN-ACK, so that the request can be forgotten (`cookie_init_sequence`).
+    fn bake(&mut self, cx: &Cx) {
+        self.listener.note_overflow(cx.now);
+        if self.ts_recent.is_none() {
+            // Without timestamps there is no place for options.
+            self.wscale = None;
+            self.sack = false;
+        }
+        (self.snt_isn, self.mss) = cookie::init_sequence(&cx.net.secret, &self.tuple, self.rcv_isn, self.mss, cx.now);
+        self.cookie = true;
+        cx.count(Counter::TcpExtSyncookiesSent);
+    }
+
+    /// The third segment is here, and echoes this timestamp, although nothing of the SYN-ACK is known any more.
+    pub(super) fn answered(&mut self, tsecr: Option<u32>) {
+        self.cookie = true;
+        self.resent = true;
+        self.echoed = tsecr.filter(|&tsecr| tsecr != 0);
+    }
+
     /// Sends the SYN-ACK (`tcp_make_synack`): options in the order MSS, SACK-permitted with
     /// timestamps, window scale.
     pub(super) fn send_synack(&mut self, cx: &mut Cx) {
-        let now_ts = tsval(cx.now, self.ts_offset);
+        let now_ts = if self.cookie {
+            let peers = self.wscale.map(|(snd, _)| snd);
+            cookie::init_timestamp(tsval(cx.now, 0), peers, self.sack).wrapping_add(self.ts_offset)
+        } else {
+            tsval(cx.now, self.ts_offset)
+        };
         self.tsval_sent.1 = now_ts;
         let bare = Bare {
             seq: self.snt_isn,
@@ -237,6 +314,11 @@ impl Request {
         }
         if !seg.flags.ack() {
             return Checked::Stay(Fate::Drop(skb, DropReason::TcpFlags));
+        }
+        if self.retransmits < self.listener.deferred() && seg.end_seq == self.rcv_isn + 1 {
+            self.acked = true;
+            cx.count(Counter::TcpExtTCPDeferAcceptDrop);
+            return Checked::Stay(Fate::Drop(skb, DropReason::NotSpecified));
         }
         if self.listener.accept_queue_full() {
             cx.count(Counter::TcpExtListenOverflows);
@@ -315,10 +397,18 @@ impl Request {
     /// The SYN-ACK was not answered in time: again after 1, 2, 4, 8, 16 seconds; false when it is given up
     /// (`reqsk_timer_handler`).
     pub(super) fn timer(&mut self, cx: &mut Cx) -> bool {
-        if self.listener.is_closed() || self.retransmits >= cx.net.sysctl.tcp_synack_retries {
+        let (retries, deferred) = (cx.net.sysctl.tcp_synack_retries, self.listener.deferred());
+        // A peer that has answered is waited for as long as the listener wants data.
+        let waits = self.acked && self.retransmits < deferred;
+        if self.listener.is_closed() || (self.retransmits >= retries && !waits) {
             return false;
         }
+        let resends = !self.acked || deferred == 0 || self.retransmits + 1 >= deferred;
         self.retransmits += 1;
+        if !resends {
+            self.deadline = cx.now + (RTO_INITIAL << self.retransmits.min(7));
+            return true;
+        }
         self.resent = true;
         cx.count(Counter::TcpExtTCPTimeouts);
         cx.count(Counter::TcpExtTCPSynRetrans);
@@ -370,7 +460,8 @@ impl Request {
         match sample {
             Some(rtt) => sk.rtt.sample(rtt, sk.tx.snd_una, sk.tx.snd_nxt),
             // RFC 6298 section 5.7: without a sample after a retransmitted SYN the timeout is three seconds.
-            None => sk.rtt.rto = 3_000 * MS,
+            None if !self.cookie => sk.rtt.rto = 3_000 * MS,
+            None => {}
         }
         cx.count(Counter::TcpPassiveOpens);
         Some(sk)

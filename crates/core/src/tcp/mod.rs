@@ -13,6 +13,7 @@
 //! | `reply` | `tcp_v4_send_reset`, `tcp_v4_send_ack` |
 //! | `isn` | `secure_tcp_seq`, `secure_tcp_ts_off` |
 //! | `listen` | `tcp_conn_request`, `tcp_check_req`, `tcp_v4_syn_recv_sock` |
+//! | `cookie` | `cookie_v4_init_sequence`, `cookie_v4_check`, `cookie_timestamp_decode` |
 //! | `timewait` | `tcp_timewait_state_process`, `tcp_time_wait` |
 //! | `established` | `tcp_rcv_established` (header prediction), `tcp_validate_incoming` |
 //! | `states` | `tcp_rcv_state_process`, `tcp_rcv_synsent_state_process`, `tcp_fin`, `tcp_reset` |
@@ -28,7 +29,9 @@
 //! | `loss/` | `tcp_sacktag_write_queue`, `tcp_fastretrans_alert`, `tcp_rack_mark_lost`, `tcp_retransmit_skb` |
 //! | `congestion/` | `tcp_cong_avoid_ai`, `bictcp_update`, `tcp_cwnd_reduction`, `tcp_cwnd_validate` |
 //! | `rtt` | `tcp_rtt_estimator`, `tcp_set_rto` |
-//! | `timers` | `tcp_retransmit_timer`, `tcp_delack_timer_handler`, `tcp_probe_timer`, `tcp_keepalive_timer` |
+//! | `timers` | `tcp_retransmit_timer`, `tcp_delack_timer_handler`, `tcp_probe_timer` |
+//! | `keepalive` | `tcp_keepalive_timer`, `tcp_clamp_rto_to_user_timeout` |
+//! | `info` | `tcp_get_info` |
 //! | `connect` | `tcp_v4_connect`, `tcp_connect` |
 //! | `close` | `tcp_close`, `tcp_shutdown`, `tcp_done` |
 //!
@@ -41,10 +44,14 @@ mod backlog;
 mod close;
 mod congestion;
 mod connect;
+mod cookie;
 mod established;
 mod icmp;
+mod info;
 mod isn;
+mod keepalive;
 mod listen;
+mod liveness;
 mod loss;
 mod ofo;
 mod output;
@@ -72,7 +79,9 @@ use rxpath_trace::Time;
 pub use ack_policy::AckPolicy;
 pub use congestion::{CaState, Congestion};
 pub use icmp::v4_err;
+pub use info::TcpInfo;
 pub use listen::Request;
+pub use liveness::{Keepalive, Liveness};
 pub use loss::{Loss, Rack};
 pub(crate) use receive::let_go;
 pub use receive::{FlowKey, Run, deliver, early_demux, serve, timer_fired, v4_rcv};

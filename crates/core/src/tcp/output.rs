@@ -417,6 +417,7 @@ impl TcpSock {
             self.send_new(cx, Next { len, fin: false, psh: true });
             return;
         }
+        cx.count(Counter::TcpExtTCPWinProbe);
         self.send_window_probe(cx);
     }
 
@@ -427,12 +428,14 @@ impl TcpSock {
         len > 0 && self.send_new(cx, Next { len, fin: false, psh: true })
     }
 
-    fn send_window_probe(&mut self, cx: &mut Cx) {
-        cx.count(Counter::TcpExtTCPWinProbe);
-        let Some(skb) = cx.alloc_output(OutputWhat::TcpProbe, 0, true) else { return };
+    /// An ACK from one byte before what the peer expects, which it answers; false if the pool had no slot for it
+    /// (`tcp_xmit_probe_skb`).
+    pub(super) fn send_window_probe(&mut self, cx: &mut Cx) -> bool {
+        let Some(skb) = cx.alloc_output(OutputWhat::TcpProbe, 0, true) else { return false };
         let seq = self.tx.snd_una - 1;
         let options = self.established_options(cx.now);
         self.transmit(cx, skb, seq, TcpFlags::ACK, options);
+        true
     }
 
     /// Segment size towards the peer: what it announced, what the path carries, less our options (`tcp_sync_mss`).

@@ -385,10 +385,31 @@ fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: &I
         return cx.drop_skb(skb, DropReason::NoSocket);
     };
     cx.event(&skb, EventKind::LookupHit, LookupKind::Listener as u32, 0);
+    if seg.flags.ack()
+        && let Some(request) = listen::cookie_check(cx, &skb, &seg, tuple, &listener)
+    {
+        return accept_cookie(cx, flows, hash, skb, &request, &seg);
+    }
     match listen::rcv(cx, skb, &seg, tuple, &listener) {
         Ok((skb, request)) => open_request(cx, flows, hash, skb, request),
         Err(end) => cx.end(end),
     }
+}
+
+/// The third segment of a handshake of which only the cookie was known (`tcp_get_cookie_sock`).
+fn accept_cookie(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, request: &listen::Request, seg: &Segment) {
+    if request.listener.accept_queue_full() {
+        cx.count(Counter::TcpExtListenOverflows);
+        cx.count(Counter::TcpExtListenDrops);
+        return cx.drop_skb(skb, DropReason::TcpListenOverflow);
+    }
+    let Some(child) = request.child(cx) else {
+        cx.count(Counter::IpOutNoRoutes);
+        return cx.drop_skb(skb, DropReason::IpOutnoroutes);
+    };
+    let sock = Arc::new(Sock::new(child, hash, cx.cpu, Some(Arc::clone(&request.listener))));
+    let id = flows.insert(hash, request.tuple, FlowEntry::Sock(SockEntry::new(Arc::clone(&sock))));
+    process_child(cx, flows, id, sock, skb, seg);
 }
 
 /// Remembers the request and answers with the SYN-ACK.

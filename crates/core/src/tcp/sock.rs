@@ -9,7 +9,7 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Congestion, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, Urgent, WriteQueue,
+    AckPolicy, Congestion, Liveness, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, Urgent, WriteQueue,
 };
 use crate::route::Route;
 
@@ -33,6 +33,8 @@ pub struct TcpSock {
     pub cong: Congestion,
     /// Loss detection and recovery.
     pub loss: Loss,
+    /// Whether the peer is still there.
+    pub live: Liveness,
     /// When which timer is due.
     pub timers: Deadlines,
     /// What the application asked for and must be told.
@@ -389,8 +391,6 @@ pub struct UserSide {
     pub nodelay: bool,
     /// `SO_LINGER` with zero time: close resets.
     pub linger_reset: bool,
-    /// Keepalive probes are on.
-    pub keepalive: bool,
     /// Bytes that were delivered to the application in all.
     pub delivered: u64,
     /// Segments that the socket dropped, for whatever reason (`sk_drops`), but for those that its full backlog refused.
@@ -441,6 +441,7 @@ impl TcpSock {
             rtt: RttEstimator::new(),
             cong: Congestion::new(),
             loss: Loss::default(),
+            live: Liveness::default(),
             timers: Deadlines::default(),
             user: UserSide::default(),
             effects: Effects::default(),

@@ -2,7 +2,7 @@
 
 use rxpath_trace::{Counter, Time};
 
-use super::{RTO_MAX, SockError, State, TIMEWAIT_LEN, TcpSock, XmitTimer, expiry};
+use super::{RTO_MAX, State, TcpSock, XmitTimer, expiry};
 use crate::cx::Cx;
 
 /// Retransmissions of an orphan's data before it is given up (`tcp_orphan_retries` 0 means 8).
@@ -41,7 +41,9 @@ impl TcpSock {
             self.retransmit_into_zero_window(cx);
             return;
         }
-        if self.rtt.retransmits >= self.retries(cx) {
+        let since = self.first_retransmission();
+        if self.rtt.retransmits >= self.retries(cx) || (self.rtt.retransmits > 0 && self.user_timed_out(cx.now, since))
+        {
             self.give_up(cx);
             return;
         }
@@ -55,6 +57,7 @@ impl TcpSock {
         self.rtt.back_off();
         self.timers.pending = XmitTimer::Retransmit;
         let timeout = if self.state == State::SynSent { self.syn_timeout() } else { self.rtt.backed_off() };
+        let timeout = self.within_user_timeout(cx.now, self.first_retransmission(), timeout);
         self.timers.retransmit = expiry(cx.now, timeout);
     }
 
@@ -87,12 +90,6 @@ impl TcpSock {
         }
     }
 
-    fn give_up(&mut self, cx: &mut Cx) {
-        cx.count(Counter::TcpExtTCPAbortOnTimeout);
-        self.user.error = Some(self.user.error_soft.unwrap_or(SockError::TimedOut));
-        self.done(cx);
-    }
-
     /// `tcp_probe_timer`: RFC 9293 section 3.8.6.1.
     fn probe_timer(&mut self, cx: &mut Cx) {
         if !self.tx.segments.is_empty() || !self.send_end().after(self.tx.snd_nxt) {
@@ -100,7 +97,8 @@ impl TcpSock {
             self.arm_for_output(cx);
             return;
         }
-        if self.user.orphan && self.rtt.backoff >= ORPHAN_RETRIES {
+        let since = *self.live.probing_since.get_or_insert(cx.now);
+        if (self.user.orphan && self.rtt.backoff >= ORPHAN_RETRIES) || self.user_timed_out(cx.now, Some(since)) {
             self.give_up(cx);
             return;
         }
@@ -108,18 +106,7 @@ impl TcpSock {
         self.rtt.backoff = self.rtt.backoff.saturating_add(1);
         let still = self.tx.segments.is_empty();
         self.timers.pending = if still { XmitTimer::WindowProbe } else { XmitTimer::Retransmit };
-        self.timers.retransmit = expiry(cx.now, self.rtt.backed_off().max(self.rtt.rto_min));
-    }
-
-    /// The end of an orphan's FIN-WAIT-2 (`tcp_keepalive_timer`).
-    fn keepalive_timer(&mut self, cx: &mut Cx) {
-        if self.state == State::FinWait2 && self.user.orphan {
-            let left = self.fin_timeout(cx);
-            if left > TIMEWAIT_LEN {
-                self.time_wait(cx, State::FinWait2, left - TIMEWAIT_LEN);
-            } else {
-                self.time_wait(cx, State::FinWait2, left);
-            }
-        }
+        let timeout = self.rtt.backed_off().max(self.rtt.rto_min);
+        self.timers.retransmit = expiry(cx.now, self.within_user_timeout(cx.now, Some(since), timeout));
     }
 }

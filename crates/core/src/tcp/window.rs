@@ -301,6 +301,19 @@ impl TcpSock {
         self.rx.space_time = now;
     }
 
+    /// Bytes worth a wake-up of the reader (`SO_RCVLOWAT`, `tcp_set_rcvlowat`): the buffer grows to hold them, and whoever
+    /// waits is woken if they are there.
+    pub fn set_rcvlowat(&mut self, bytes: u32, rmem_max: u32) {
+        self.rx.lowat = bytes.min(rmem_max / 2).max(1);
+        let space =
+            ((u64::from(self.rx.lowat) << 8) / u64::from(self.rx.scaling_ratio.max(1))).min(u64::from(rmem_max));
+        if space as u32 > self.rx.rcvbuf {
+            self.rx.rcvbuf = space as u32;
+            self.rx.window_clamp = self.rx.window_clamp.max(self.rx.lowat);
+        }
+        self.effects.wake_recv |= self.user.wait_recv && self.has_readable(0);
+    }
+
     /// Out-of-order data waits in the buffer: it must have room beside what the reader takes in a round trip.
     pub(super) fn make_room_for_ofo(&mut self, rmem_max: u32) {
         if self.user.accepted && !self.user.orphan && !self.rx.pressure {

@@ -73,6 +73,13 @@ impl TcpListener {
         Ok(self.0.addr())
     }
 
+    /// Gives connections only once data has come, for about so many seconds after their handshake
+    /// (`TCP_DEFER_ACCEPT`); 0 gives them at once. Returns the seconds that it comes to: those after which a SYN-ACK is
+    /// sent again.
+    pub fn set_defer_accept(&self, seconds: u32) -> u32 {
+        self.0.listener.set_defer_accept(seconds)
+    }
+
     /// Another handle to the same socket.
     ///
     /// # Errors

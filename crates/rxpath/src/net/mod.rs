@@ -10,16 +10,21 @@
 
 mod call;
 mod listener;
+mod options;
 mod packet;
 mod raw;
 mod stream;
 mod udp;
 
 pub use self::listener::{Incoming, TcpListener};
+pub use self::options::RecvFlags;
 pub use self::packet::{
     Glance, PacketChecksum, PacketFilter, PacketInfo, PacketKind, PacketOptions, PacketSocket, PacketStatistics,
 };
 pub use self::raw::RawSocket;
 pub use self::stream::TcpStream;
 pub use self::udp::{Message, UdpSocket};
+pub use rxpath_core::socket::Readiness;
 pub use rxpath_core::stack::BindOptions;
+pub use rxpath_core::sysctl::CongestionControl;
+pub use rxpath_core::tcp::{Keepalive, TcpInfo};

@@ -43,11 +43,11 @@ use crate::stack::Stack;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct TcpStream(Arc<Inner>);
+pub struct TcpStream(pub(super) Arc<Inner>);
 
-struct Inner {
-    stack: Stack,
-    sock: Arc<Sock>,
+pub(super) struct Inner {
+    pub(super) stack: Stack,
+    pub(super) sock: Arc<Sock>,
     nonblocking: AtomicBool,
     options: Mutex<Options>,
 }
@@ -83,12 +83,12 @@ impl Inner {
         self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn nonblocking(&self) -> bool {
+    pub(super) fn nonblocking(&self) -> bool {
         self.nonblocking.load(Ordering::Relaxed)
     }
 
     /// Owns the socket, looks, and has requests carried out.
-    fn with<R>(&self, requests: u8, look: impl FnOnce(&mut TcpSock) -> R) -> R {
+    pub(super) fn with<R>(&self, requests: u8, look: impl FnOnce(&mut TcpSock) -> R) -> R {
         self.stack.core().with(&self.sock, requests, self.stack.now(), look)
     }
 

@@ -112,6 +112,11 @@ impl TcpSock {
         }
     }
 
+    /// When the first retransmission of what is unanswered went out.
+    pub(in super::super) fn first_retransmission(&self) -> Option<Time> {
+        self.loss.retrans_stamp.map(|(_, at)| at)
+    }
+
     fn note_retransmitted(&mut self, now: Time, index: usize) {
         let delivered = self.cong.delivered;
         let Some(record) = self.tx.segments.get_mut(index) else { return };
@@ -125,7 +130,7 @@ impl TcpSock {
         let loss = &mut self.loss;
         loss.total_retrans = loss.total_retrans.saturating_add(pcount);
         loss.undo_retrans = Some(loss.undo_retrans.unwrap_or(0).saturating_add(pcount));
-        loss.retrans_stamp.get_or_insert(tsval(now, self.tx.ts_offset));
+        loss.retrans_stamp.get_or_insert((tsval(now, self.tx.ts_offset), now));
     }
 
     /// Cuts a record longer than `first` bytes in two there, each with segments of `mss` (`tcp_fragment`).

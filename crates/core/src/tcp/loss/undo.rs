@@ -22,7 +22,7 @@ impl TcpSock {
         self.loss
             .retrans_stamp
             .zip(self.loss.last_tsecr)
-            .is_some_and(|(stamp, tsecr)| tsecr != 0 && (tsecr.wrapping_sub(stamp) as i32) < 0)
+            .is_some_and(|((stamp, _), tsecr)| tsecr != 0 && (tsecr.wrapping_sub(stamp) as i32) < 0)
     }
 
     fn may_undo(&self) -> bool {

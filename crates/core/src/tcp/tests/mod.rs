@@ -1,8 +1,10 @@
 //! TCP through the front door: frames on the wire, calls of the application.
 
+mod cookies;
 mod copies;
 mod corners;
 mod icmp;
+mod keepalive;
 pub(crate) mod lab;
 mod lives;
 mod loss;
@@ -329,7 +331,7 @@ fn the_backlog_is_bounded() {
 
 #[test]
 fn the_accept_queue_holds_one_more_than_its_backlog() {
-    let mut lab = Lab::new();
+    let mut lab = Lab::with(|config| config.sysctl.tcp_syncookies = 0);
     let listener = lab.listen(80, 1);
     let mut peers: Vec<Peer> = (0..3).map(|n| Peer::new(40_000 + n, 80)).collect();
     for peer in &mut peers {

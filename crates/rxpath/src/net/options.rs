@@ -1,0 +1,227 @@
+//! What connections have beyond `std`, under Linux's names: keepalive, timeouts, congestion control, urgent data, flags of
+//! reads, and what a connection tells of itself.
+
+use std::io;
+use std::time::Duration;
+
+use rxpath_core::socket::{Readiness, WriteStep, post};
+use rxpath_core::stack::RecvError;
+use rxpath_core::sysctl::CongestionControl;
+use rxpath_core::tcp::{Keepalive, NoUrgent, State, TcpInfo, TcpSock};
+
+use super::TcpStream;
+use super::call::{block, down, sock_error};
+use super::stream::Inner;
+use crate::runtime::Attempt;
+
+/// How a read is to be done ([`TcpStream::recv_with`]): the flags of `recv(2)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecvFlags {
+    /// The bytes stay to be read again (`MSG_PEEK`).
+    pub peek: bool,
+    /// Waits until the buffer is full, unless the stream ends, fails, comes to an urgent byte, or the time is over
+    /// (`MSG_WAITALL`).
+    pub wait_all: bool,
+    /// Does not wait, whatever the socket is set to (`MSG_DONTWAIT`).
+    pub dont_wait: bool,
+    /// The bytes are taken and thrown away, the buffer only says how many (`MSG_TRUNC`); not with `peek`.
+    pub discard: bool,
+}
+
+/// Whether a read that wants more than it has is to go on.
+enum More {
+    /// There is more to read.
+    Here,
+    /// No more will come, or not in this read.
+    Never,
+    /// It is to be waited for.
+    Later(Option<event_listener::EventListener>),
+}
+
+impl Inner {
+    fn step(&self, buf: &mut [u8], flags: RecvFlags, register: bool) -> Result<usize, RecvError> {
+        let (core, now) = (self.stack.core(), self.stack.now());
+        match flags {
+            RecvFlags { peek: true, .. } => core.peek(&self.sock, buf, register, now),
+            RecvFlags { discard: true, .. } => core.discard(&self.sock, buf.len(), register, now),
+            _ => core.recv(&self.sock, buf, register, now),
+        }
+    }
+
+    /// Looks for bytes beyond `have`. An error stays pending: what was read before it counts.
+    fn more(&self, have: u32, register: bool) -> More {
+        self.with(0, |sk| {
+            let over = sk.user.done || sk.user.rcv_shutdown || sk.user.error.is_some() || sk.state == State::Close;
+            if sk.at_mark() || (sk.inq() < sk.readable() && sk.inq() <= have) {
+                return More::Never;
+            }
+            match sk.readable() > have {
+                true => More::Here,
+                false if over => More::Never,
+                false => More::Later(register.then(|| {
+                    sk.user.wait_recv = true;
+                    self.sock.recv_wait.listen()
+                })),
+            }
+        })
+    }
+
+    /// One attempt at a read that wants `target` bytes and has `done`.
+    fn attempt(
+        &self,
+        buf: &mut [u8],
+        done: &mut usize,
+        target: usize,
+        flags: RecvFlags,
+        register: bool,
+    ) -> Attempt<io::Result<()>> {
+        loop {
+            if *done > 0 {
+                let have = if flags.peek { *done as u32 } else { 0 };
+                match self.more(have, register) {
+                    More::Here => {}
+                    More::Never => return Attempt::Done(Ok(())),
+                    More::Later(waiter) => return Attempt::Pending(waiter),
+                }
+            }
+            let start = if flags.peek { 0 } else { *done };
+            match self.step(&mut buf[start..], flags, register) {
+                Ok(0) => return Attempt::Done(Ok(())),
+                Ok(count) => {
+                    *done = start + count;
+                    if *done >= target {
+                        return Attempt::Done(Ok(()));
+                    }
+                }
+                Err(RecvError::Empty(waiter)) => return Attempt::Pending(waiter),
+                Err(RecvError::Failed(error)) => return Attempt::Done(Err(sock_error(error))),
+                Err(RecvError::NotConnected) => return Attempt::Done(Err(io::ErrorKind::NotConnected.into())),
+                Err(RecvError::Down) => return Attempt::Done(Err(down())),
+            }
+        }
+    }
+}
+
+impl TcpStream {
+    /// Reads as `flags` say: how many bytes, 0 at the end of the stream. Waits for as many as the buffer or
+    /// [`TcpStream::set_recv_lowat`] wants; fewer come when the stream ends or fails in between, and the error with the
+    /// next read.
+    ///
+    /// # Errors
+    /// As a read.
+    pub fn recv_with(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let inner = &*self.0;
+        let nonblocking = flags.dont_wait || inner.nonblocking();
+        let target = match flags.wait_all {
+            _ if nonblocking => 1,
+            true => buf.len(),
+            false => (inner.with(0, |sk| sk.rx.lowat) as usize).clamp(1, buf.len()),
+        };
+        let mut done = 0;
+        let outcome =
+            block(&inner.stack, inner.sock.cpu..inner.sock.cpu + 1, nonblocking, self.read_timeout()?, |register| {
+                inner.attempt(buf, &mut done, target, flags, register)
+            });
+        match outcome {
+            Err(error) if done == 0 => Err(error),
+            _ => Ok(done),
+        }
+    }
+
+    /// The urgent byte (`MSG_OOB`); with `peek` it stays to be read again. None if the stream has ended without it.
+    ///
+    /// # Errors
+    /// `InvalidInput` if none was announced or it was read or is inline, `WouldBlock` if it has not come yet,
+    /// `NotConnected`.
+    pub fn recv_urgent(&self, peek: bool) -> io::Result<Option<u8>> {
+        match self.0.stack.core().recv_urgent(&self.0.sock, peek, self.0.stack.now()) {
+            Ok(byte) => Ok(Some(byte)),
+            Err(NoUrgent::Eof) => Ok(None),
+            Err(NoUrgent::Invalid) => Err(io::ErrorKind::InvalidInput.into()),
+            Err(NoUrgent::Pending) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(NoUrgent::NotConnected) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Writes without waiting; if all is taken its last byte is urgent (`MSG_OOB`). Gives the bytes that were taken.
+    ///
+    /// # Errors
+    /// As a write; `WouldBlock` if the send buffer is full.
+    pub fn send_urgent(&self, data: &[u8]) -> io::Result<usize> {
+        match self.0.stack.core().send_urgent(&self.0.sock, data, false, self.0.stack.now()) {
+            WriteStep::Taken(count) => Ok(count),
+            WriteStep::Full(_) => Err(io::ErrorKind::WouldBlock.into()),
+            WriteStep::Error(error) => Err(sock_error(error)),
+            WriteStep::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Whether urgent bytes stay in the stream (`SO_OOBINLINE`).
+    pub fn set_urgent_inline(&self, inline: bool) {
+        self.look(|sk| sk.rx.urgent.inline = inline);
+    }
+
+    /// Whether the next byte is the urgent one (`sockatmark`).
+    pub fn at_mark(&self) -> bool {
+        self.look(|sk| sk.at_mark())
+    }
+
+    /// Bytes that a read would give now, up to an urgent one (`SIOCINQ`).
+    pub fn available(&self) -> usize {
+        self.look(|sk| sk.inq()) as usize
+    }
+
+    /// What calls would do now without waiting, by the rules of `poll(2)`.
+    pub fn readiness(&self) -> Readiness {
+        self.0.stack.core().readiness(&self.0.sock, self.0.stack.now())
+    }
+
+    /// Bytes that are worth a wake-up of a reader and that [`TcpStream::recv_with`] waits for (`SO_RCVLOWAT`); at most half of
+    /// what the receive buffer may become, 0 counts as 1.
+    pub fn set_recv_lowat(&self, bytes: u32) {
+        let most = self.0.stack.core().config().sysctl.tcp_rmem.max;
+        self.0.with(post::PUSH, |sk| sk.set_rcvlowat(bytes, most));
+    }
+
+    /// Probes a silent peer (`SO_KEEPALIVE`, `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`), or does not.
+    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) {
+        let config = self.0.stack.core().config();
+        let now = self.0.stack.now();
+        self.0.with(post::PUSH, |sk| sk.set_keepalive(keepalive, &config.sysctl, now));
+    }
+
+    /// Whether and when a silent peer is probed.
+    pub fn keepalive(&self) -> Option<Keepalive> {
+        self.look(|sk| sk.live.on.then_some(sk.live.settings))
+    }
+
+    /// How long data may stay unacknowledged, or the peer's window closed, before the connection is given up with
+    /// `TimedOut` (`TCP_USER_TIMEOUT`), in whole milliseconds; None leaves it to the number of retransmissions.
+    pub fn set_user_timeout(&self, timeout: Option<Duration>) {
+        let ms = timeout.map_or(0, |timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
+        self.look(|sk| sk.live.user_timeout_ms = ms);
+    }
+
+    /// How the congestion window grows and how far it falls (`TCP_CONGESTION`).
+    pub fn set_congestion_control(&self, algorithm: CongestionControl) {
+        self.look(|sk| sk.cong.set_algorithm(algorithm));
+    }
+
+    /// How the congestion window grows and how far it falls.
+    pub fn congestion_control(&self) -> CongestionControl {
+        self.look(|sk| sk.cong.algorithm)
+    }
+
+    /// What the connection tells of itself (`TCP_INFO`).
+    pub fn info(&self) -> TcpInfo {
+        let now = self.0.stack.now();
+        self.look(|sk| sk.info(now))
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&mut TcpSock) -> R) -> R {
+        self.0.with(0, look)
+    }
+}
