@@ -53,6 +53,11 @@ impl Show {
         [self.tcp, self.udp, self.raw].into_iter().filter(|named| *named).count()
     }
 
+    /// Whether there can be more than one state: of datagram sockets only those that are connected are shown, unless asked.
+    fn has_states(&self) -> bool {
+        self.kinds() == 0 || self.tcp || self.all || self.listening
+    }
+
     /// Whether ss shows a socket of this state.
     pub fn shows(&self, row: &SocketRow) -> bool {
         let of_kind = match row.netid {
@@ -79,7 +84,7 @@ impl Show {
 pub fn print(out: &mut Out, rows: &[SocketRow], show: Show, services: &Services) -> Result<(), Failure> {
     let shown = rows.iter().filter(|row| show.shows(row));
     let cells: Vec<Cells> = shown.map(|row| cells(row, show, services)).collect();
-    for line in lay_out(&cells, show.kinds() != 1, !show.no_header) {
+    for line in lay_out(&cells, show) {
         out.line(line)?;
     }
     Ok(())
@@ -122,10 +127,12 @@ fn cells(row: &SocketRow, show: Show, services: &Services) -> Cells {
     ]
 }
 
-fn lay_out(rows: &[Cells], netid: bool, heading: bool) -> Vec<String> {
+fn lay_out(rows: &[Cells], show: Show) -> Vec<String> {
+    let heading = !show.no_header;
     // Process only stands in the heading.
     let used = |column: usize| match column {
-        0 => netid,
+        0 => show.kinds() != 1,
+        1 => show.has_states(),
         8 => heading,
         _ => true,
     };
@@ -335,6 +342,11 @@ mod tests {
             "State  Recv-Q Send-Q Local Address:Port Peer Address:PortProcess\n\
              UNCONN 10880  0           10.0.0.1:53        0.0.0.0:*          \n\
              ESTAB  10880  0           10.0.0.1:7000     10.0.0.2:9          \n"
+        );
+        assert_eq!(
+            shown(Show { udp: true, numeric: true, ..Show::default() }),
+            "Recv-Q Send-Q Local Address:Port Peer Address:PortProcess\n\
+             10880  0           10.0.0.1:7000     10.0.0.2:9          \n"
         );
         assert_eq!(
             shown(Show { udp: true, listening: true, no_header: true, ..Show::default() }),

@@ -33,7 +33,7 @@ fn a_wrong_filter_is_shown_with_its_place() {
 
 #[test]
 fn a_kind_or_measurement_that_does_not_exist_is_refused_with_those_that_do() {
-    refused(&["twin", "--kind", "x"], &["there are: tcp-basic"]);
+    refused(&["twin", "--kind", "x"], &["there are: all, tcp-basic"]);
     refused(&["twin", "--cases", "0"], &["--cases"]);
     if cfg!(feature = "bench") {
         refused(&["bench", "--only", "tcp-64,x"], &["no case \"x\"; there are tcp-64,"]);
