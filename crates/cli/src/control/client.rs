@@ -62,6 +62,9 @@ impl Client {
         if n == 0 {
             return Ok(None);
         }
+        if !line.ends_with('\n') {
+            bail!("{path}: the stack went away, or waited too long for its answer to be taken, in the middle of it");
+        }
         match serde_json::from_str(&line).with_context(|| format!("{path}: what answers there is not rxpath"))? {
             Reply::Ok(value) => {
                 let answer = serde_json::from_value(value);
@@ -69,5 +72,30 @@ impl Client {
             }
             Reply::Error(why) => bail!("{path}: {why}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::control::tests::socket_path;
+
+    #[test]
+    fn half_an_answer_is_none() {
+        let path = socket_path("half");
+        let listener = UnixListener::bind(&path).expect("bound");
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.write_all(b"{\"ok\":1}\n{\"ok\":").expect("taken");
+        });
+        let mut client = Client::connect(Some(&path)).expect("connected");
+        assert_eq!(client.next::<u32>().expect("an answer"), Some(1));
+        answering.join().expect("answered");
+        let error = client.next::<u32>().expect_err("half of one").to_string();
+        assert!(error.ends_with("in the middle of it"), "{error}");
+        assert_eq!(client.next::<u32>().expect("the end"), None);
+        std::fs::remove_file(&path).expect("removed");
     }
 }
