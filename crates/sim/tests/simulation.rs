@@ -127,7 +127,6 @@ fn config(seed: u64, rng: &mut Rng) -> PairConfig {
     let reno = rng.below(2) == 0;
     let sysctl = Sysctls {
         tcp_sack: rng.below(4) > 0,
-        tcp_syncookies: rng.below(3) as u8,
         tcp_dsack: rng.below(4) > 0,
         tcp_timestamps: u8::from(rng.below(3) > 0),
         tcp_congestion_control: if reno { CongestionControl::Reno } else { CongestionControl::Cubic },
