@@ -66,7 +66,7 @@ pub(super) fn frame(skb: &Skb) -> Option<&[u8]> {
 /// `inet_gro_receive`: no options, no fragment, a good header checksum. A length that is not that of the frame
 /// (trailing padding) and the reserved bit do not make it a stranger: such a packet flushes its flow.
 fn inet(skb: &Skb) -> Screen {
-    let Some(frame) = frame(skb) else { return Screen::Normal(GroPass::IpHeader) };
+    let Some(frame) = frame(skb) else { return Screen::Normal(short(skb)) };
     let Some(header) = frame.get(ETHERNET..).and_then(<[u8]>::first_chunk::<20>) else {
         return Screen::Normal(GroPass::IpHeader);
     };
@@ -84,6 +84,12 @@ fn inet(skb: &Skb) -> Screen {
     match offload {
         NetOffload::Tcp => Segment::parse(skb, frame, alone).map_or_else(Screen::Normal, Screen::Tcp),
     }
+}
+
+/// A packet that has no room for TCP's header: of another protocol, or wrong.
+fn short(skb: &Skb) -> GroPass {
+    let is_other = skb.data().get(9).is_some_and(|protocol| net_offload(*protocol).is_none());
+    if is_other { GroPass::Protocol } else { GroPass::IpHeader }
 }
 
 /// Version 4 and a header of 20 bytes.

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rxpath_trace::{Life, lives};
-use rxpath_wire::{MacAddr, TcpFlags, arp};
+use rxpath_wire::{IpProto, MacAddr, TcpFlags, arp};
 
 use super::drops::Scene;
-use super::frames::{arp_request, echo, ethernet};
+use super::frames::{Ip, arp_request, echo, ethernet, ip};
 use crate::socket::{Sock, post};
-use crate::tcp::tests::lab::{ACK, Lab, PSH_ACK, Peer, US};
+use crate::tcp::tests::lab::{ACK, Lab, PEER, PSH_ACK, Peer, US};
+use crate::udp::tests as udp;
 
 /// Something that happens, and whose life is told: that of the `nth` packet that was born in it, from 0.
 struct Told {
@@ -31,6 +32,8 @@ const TOLD: &[Told] = &[
     Told { name: "a segment for an owned socket", nth: 0, run: owned },
     Told { name: "a segment that came too early", nth: 0, run: early },
     Told { name: "data, read by an application", nth: 0, run: read },
+    Told { name: "a datagram, read by an application", nth: 0, run: datagram_read },
+    Told { name: "a datagram for a full socket", nth: 3, run: datagrams_unread },
 ];
 
 fn framed(frame: &[u8]) -> Scene {
@@ -115,6 +118,35 @@ fn read() -> Scene {
     peer.data(&mut scene.lab, b"a line of text");
     scene.lab.wait(1);
     read_all(&mut scene.lab, &sock);
+    scene
+}
+
+/// A datagram of the peer to port 53.
+fn datagram() -> Ip {
+    ip(IpProto::UDP, &udp::datagram(PEER, US, (1_000, 53), b"who is it?"))
+}
+
+fn datagram_read() -> Scene {
+    let mut scene = Scene::new();
+    let sock = udp::bind(&scene.lab, US, 53);
+    scene.begin();
+    scene.frame(&datagram().frame());
+    scene.lab.wait(1);
+    let (bytes, _) = udp::recv(&scene.lab, &sock, 100).expect("the datagram");
+    assert_eq!(bytes, b"who is it?");
+    scene
+}
+
+fn datagrams_unread() -> Scene {
+    let mut scene = Scene::new();
+    let sock = udp::bind(&scene.lab, US, 53);
+    // Twice as much as is asked for, and no less than 2,304 bytes: three datagrams of 704.
+    sock.rx.set_rcvbuf(1_152, u32::MAX);
+    scene.begin();
+    for _ in 0..4 {
+        scene.frame(&datagram().frame());
+    }
+    scene.lab.stack.udp_close(&sock, scene.lab.now);
     scene
 }
 
