@@ -67,6 +67,8 @@ pub enum Command {
     Ethtool(EthtoolArgs),
     /// Show the routes of a running stack, as ip route of iproute2 does.
     Route(RouteArgs),
+    /// Show the neighbours of a running stack, as ip neigh of iproute2 does.
+    Neigh(NeighArgs),
     /// Write a running stack's /proc/net files, for the tools that read those.
     Proc(ProcArgs),
     /// Measure side by side with peers.
@@ -393,10 +395,26 @@ pub struct RouteArgs {
     pub table: String,
 }
 
+/// `rxpath neigh`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is printed is what ip neigh of iproute2 prints.
+
+Examples:
+  rxpath neigh
+  rxpath neigh --dev eth0")]
+pub struct NeighArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Only those of this interface.
+    #[arg(long, value_name = "INTERFACE")]
+    pub dev: Option<String>,
+}
+
 /// `rxpath proc`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Writes net/snmp, net/netstat, net/tcp, net/sockstat, net/softnet_stat, net/dev, net/packet, net/ptype and net/route below the folder, in the kernel's own
+Writes net/snmp, net/netstat, net/tcp, net/sockstat, net/softnet_stat, net/dev, net/packet, net/ptype, net/route and net/arp below the folder, in the kernel's own
 formats. Tools of iproute2 read them where PROC_ROOT says so; node_exporter with --path.procfs.
 
 Examples:

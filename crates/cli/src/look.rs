@@ -5,16 +5,19 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::args::{ControlArgs, DropsArgs, EthtoolArgs, LifeArgs, NstatArgs, ProcArgs, RouteArgs, SoftnetArgs, SsArgs};
+use crate::args::{
+    ControlArgs, DropsArgs, EthtoolArgs, LifeArgs, NeighArgs, NstatArgs, ProcArgs, RouteArgs, SoftnetArgs, SsArgs,
+};
 use crate::control::Ask;
 use crate::control::client::Client;
 use crate::failure::Failure;
 use crate::out::{Out, note};
+use crate::views::neigh::NeighbourRow;
 use crate::views::route::RouteRow;
 use crate::views::ss::{Services, Show, Summary};
 use crate::views::{
     CounterRow, Drops, LifeRow, Lives, ProcFiles, SocketRow, SoftnetRow, drops as drops_view, ethtool as ethtool_view,
-    lives, nstat as nstat_view, route as route_view, softnet as softnet_view, ss as ss_view,
+    lives, neigh as neigh_view, nstat as nstat_view, route as route_view, softnet as softnet_view, ss as ss_view,
 };
 
 /// Lives that are shown if nothing says how many.
@@ -113,6 +116,13 @@ pub fn route(out: &mut Out, args: &RouteArgs, json: bool) -> Result<(), Failure>
     }
     rows.retain(|row| row.table == args.table);
     route_view::print(out, &rows)
+}
+
+/// `rxpath neigh`.
+pub fn neigh(out: &mut Out, args: &NeighArgs, json: bool) -> Result<(), Failure> {
+    let mut rows: Vec<NeighbourRow> = client(&args.control)?.ask(&Ask::Neighbours)?;
+    rows.retain(|row| args.dev.as_ref().is_none_or(|dev| *dev == row.dev));
+    if json { out.json(&rows) } else { neigh_view::print(out, &rows) }
 }
 
 /// `rxpath proc`.

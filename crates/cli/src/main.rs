@@ -9,7 +9,7 @@
 //! | `serve`, `services` | `rxpath serve` and what it runs |
 //! | `replay` | `rxpath replay` |
 //! | `control` | the socket over which a running stack is looked into |
-//! | `look`, `views` | `rxpath life`, `drops`, `ss`, `nstat`, `softnet`, `ethtool`, `route`, `proc` |
+//! | `look`, `views` | `rxpath life`, `drops`, `ss`, `nstat`, `softnet`, `ethtool`, `route`, `neigh`, `proc` |
 //! | `dump` | `rxpath dump` |
 //! | `measure` | `rxpath bench` |
 //! | `oracle` | `rxpath twin` |
@@ -82,6 +82,7 @@ fn run(out: &mut Out, cli: Cli) -> Result<(), Failure> {
         Command::Softnet(args) => look::softnet(out, args, json),
         Command::Ethtool(args) => look::ethtool(out, args, json),
         Command::Route(args) => look::route(out, args, json),
+        Command::Neigh(args) => look::neigh(out, args, json),
         Command::Proc(args) => look::proc(out, args, json),
         #[cfg(feature = "bench")]
         Command::Bench(args) => measure::run(out, args, json),

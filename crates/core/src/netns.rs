@@ -30,6 +30,15 @@ pub struct IfAddr {
     pub prefix: u8,
 }
 
+impl IfAddr {
+    /// Whether an address is of the same network.
+    pub fn reaches(&self, other: Addr) -> bool {
+        let (Some(own), Some(other)) = (self.addr.v4(), other.v4()) else { return false };
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0);
+        (u32::from(own) ^ u32::from(other)) & mask == 0
+    }
+}
+
 /// One interface.
 #[derive(Clone, Debug)]
 pub struct Interface {

@@ -351,6 +351,12 @@ sysctls! {
         "ICMP messages of limited types that this host sends a second.";
     icmp_msgs_burst: u32 = 50, "net.ipv4.icmp_msgs_burst", 0 ..= INT_MAX, "messages",
         "ICMP messages of limited types that this host sends at once.";
+    arp_ignore: u8 = 0, "net.ipv4.conf.all.arp_ignore", 0 ..= 8, "mode",
+        "ARP requests that are answered: 0 for any address of this host, 1 for those of the interface, 2 for those of the interface from hosts of their network, 3 for those of any interface, 8 none.";
+    arp_accept: u8 = 0, "net.ipv4.conf.all.arp_accept", 0 ..= 2, "mode",
+        "Unknown hosts that nobody asked for are entered as neighbours when they tell of themselves: 0 no, 1 yes, 2 if they are of a network of the interface.";
+    drop_gratuitous_arp: bool = false, "net.ipv4.conf.all.drop_gratuitous_arp", 0 ..= 1, "switch",
+        "Drops ARP packets of hosts about themselves.";
     neigh_unres_qlen_bytes: u32 = 212_992, "net.ipv4.neigh.default.unres_qlen_bytes", 0 ..= INT_MAX, "bytes",
         "Packets (by truesize) that wait for one unresolved neighbour.";
     somaxconn: u32 = 4096, "net.core.somaxconn", 0 ..= INT_MAX, "connections",
@@ -505,7 +511,7 @@ mod tests {
                 Form::Bool if Sysctls::default().show_knob(knob) == "1" => "0",
                 Form::Bool => "1",
                 Form::Choice(words) => words[1],
-                Form::Integer if knob.most <= 2 => "2",
+                Form::Integer if knob.most < 99 => "2",
                 Form::Integer if knob.least > 100 => "9999",
                 Form::Integer => "99",
                 Form::Range => "1024\t2048",

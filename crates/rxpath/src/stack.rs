@@ -330,6 +330,11 @@ impl ProcView<'_> {
         self.0.core().proc_raw()
     }
 
+    /// `/proc/net/arp`.
+    pub fn arp(&self) -> String {
+        self.0.core().proc_arp()
+    }
+
     /// `/proc/net/route`.
     pub fn route(&self) -> String {
         self.0.core().proc_route()

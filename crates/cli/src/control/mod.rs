@@ -64,6 +64,8 @@ pub enum Ask {
     },
     /// [`RouteRow`](crate::views::route::RouteRow)s of all tables.
     Routes,
+    /// [`NeighbourRow`](crate::views::neigh::NeighbourRow)s of all interfaces.
+    Neighbours,
     /// [`ProcFiles`](crate::views::ProcFiles).
     Proc,
     /// [`Lives`](crate::views::Lives): the newest that ended.

@@ -17,7 +17,9 @@ use super::store::LifeStore;
 use super::{Ask, MAX_DUMP_KIB, MAX_LIVES, Reply, dump};
 use crate::views::lives::{self, Wanted};
 use crate::views::ss::state_name;
-use crate::views::{CounterRow, Drops, Lives, Netid, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool, route};
+use crate::views::{
+    CounterRow, Drops, Lives, Netid, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool, neigh, route,
+};
 
 /// Lives that wait for a client that follows; further ones are lost to it.
 const FOLLOWER_QUEUE: usize = 1_024;
@@ -141,6 +143,7 @@ impl Window {
             ("net/packet", proc.packet()),
             ("net/ptype", proc.ptype()),
             ("net/route", proc.route()),
+            ("net/arp", proc.arp()),
         ];
         files.into_iter().map(|(path, text)| (path.to_owned(), text)).collect()
     }
@@ -191,6 +194,7 @@ impl Answer for Window {
                 return dump::answer(&self.stack, wanted, send);
             }
             Ask::Routes => ok(&route::rows(&self.stack)),
+            Ask::Neighbours => ok(&neigh::rows(&self.stack)),
             Ask::Proc => ok(&self.proc_files()),
             Ask::Select { lives } => self.select(&lives).map_or_else(Reply::Error, |text| Reply::Ok(text.into())),
             Ask::Lives { last, filter, dropped, follow } => {

@@ -7,6 +7,7 @@ pub mod drops;
 pub mod dump;
 pub mod ethtool;
 pub mod lives;
+pub mod neigh;
 pub mod nstat;
 #[cfg(all(test, target_os = "linux"))]
 mod proved;

@@ -90,7 +90,7 @@ fn the_reference_is_the_one_in_the_documentation() {
 fn without_a_running_stack_views_fail_and_say_what_to_do() {
     let folder = Folder::new();
     let nobody = folder.path("nobody.sock");
-    for view in ["life", "drops", "ss", "nstat", "softnet", "route"] {
+    for view in ["life", "drops", "ss", "nstat", "softnet", "route", "neigh"] {
         let ran = run(&[view, "--control", &nobody]);
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{view}");
         assert!(ran.err.contains(&nobody) && ran.err.contains("start `rxpath serve`"), "{view}: {}", ran.err);

@@ -7,6 +7,7 @@ use rxpath_wire::{Addr, ArpPacket, ArpRepr, arp as wire_arp};
 use super::arp_out::{mac_of, send};
 use super::output;
 use crate::cx::{Cx, End};
+use crate::netns::{IfAddr, NetConfig};
 use crate::route::{self, AddrType, InputRoute};
 
 /// `arp_rcv`: answers for our addresses, and learns from what it hears of neighbours.
@@ -32,6 +33,29 @@ fn is_wanted(cx: &Cx, packet: &ArpPacket) -> bool {
     matches!(packet.operation(), wire_arp::REQUEST | wire_arp::REPLY)
         && !target.is_multicast()
         && (!target.is_loopback() || cx.net.fib.policy().route_localnet)
+        && !(cx.net.sysctl.drop_gratuitous_arp && packet.sender_ip() == target)
+}
+
+/// `arp_ignore`: whether a request of `sender` for `target`, an address of ours, is passed over (`ip-sysctl`).
+fn arp_ignore(net: &NetConfig, ifindex: u16, sender: Addr, target: Addr) -> bool {
+    let has = |own: &IfAddr| own.addr == target;
+    let of_interface = || net.interface(ifindex).and_then(|interface| interface.addresses.iter().find(|own| has(own)));
+    match net.sysctl.arp_ignore {
+        1 => of_interface().is_none(),
+        2 => of_interface().is_none_or(|own| !own.reaches(sender) && !sender.is_unspecified()),
+        3 => net.interface_of(target).is_none(),
+        8 => true,
+        _ => false,
+    }
+}
+
+/// `arp_accept`: whether a host that is unknown and not asked for becomes a neighbour by what it tells of itself.
+fn arp_accept(net: &NetConfig, ifindex: u16, sender: Addr) -> bool {
+    match net.sysctl.arp_accept {
+        1 => true,
+        2 => net.interface(ifindex).is_some_and(|interface| interface.addresses.iter().any(|own| own.reaches(sender))),
+        _ => false,
+    }
 }
 
 /// `arp_process`; true if it answered.
@@ -40,17 +64,24 @@ fn arp_process(cx: &mut Cx, ifindex: u16, pkt_type: PktType, packet: &ArpPacket)
     let is_request = packet.operation() == wire_arp::REQUEST;
     if sender.is_unspecified() {
         // RFC 5227 section 2.1.1: a probe for a duplicate address, which is defended; nothing is learnt from it.
-        return is_request && cx.net.fib.addr_type(target) == AddrType::Local && reply(cx, ifindex, packet);
+        let ours = is_request && cx.net.fib.addr_type(target) == AddrType::Local;
+        return ours && !arp_ignore(&cx.net, ifindex, sender, target) && reply(cx, ifindex, packet);
     }
     let key = (ifindex, sender);
     let mac = packet.sender_mac();
     if is_request && route::input(&cx.net, ifindex, sender, target) == Ok(InputRoute::Local) {
+        if arp_ignore(&cx.net, ifindex, sender, target) {
+            return false;
+        }
         // A broadcast address is nobody's, so there is nothing to learn about it; the kernel answers all the same.
         let nobody = cx.net.fib.addr_type(sender) != AddrType::Unicast;
         return (nobody || output::update(cx, key, mac, false, true, true)) && reply(cx, ifindex, packet);
     }
     let proof = !is_request && pkt_type == PktType::Host;
-    output::update(cx, key, mac, proof, is_gratuitous(packet), false);
+    let gratuitous = is_gratuitous(packet);
+    let about_itself = gratuitous || !is_request && cx.net.fib.addr_type(sender) == AddrType::Unicast;
+    let make = about_itself && arp_accept(&cx.net, ifindex, sender);
+    output::update(cx, key, mac, proof, gratuitous, make);
     false
 }
 

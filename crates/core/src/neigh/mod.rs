@@ -17,8 +17,8 @@
 //! goes from REACHABLE to STALE even while it is used, and from there, with the next packet, to DELAY. A local packet
 //! whose next hop does not answer ends as `NEIGH_FAILED`, and no ICMP message is sent to ourselves.
 //!
-//! ARP is for IPv4 over Ethernet. The sysctls are at Linux's defaults (`arp_ignore` 0, `arp_accept` 0, `arp_announce` 0,
-//! `arp_filter` 0, no proxy).
+//! ARP is for IPv4 over Ethernet. The sysctls besides `arp_ignore`, `arp_accept` and `drop_gratuitous_arp` are at Linux's
+//! defaults (`arp_announce` 0, `arp_filter` 0, no proxy).
 //!
 //! Neighbours: [`crate::demux`] hands over ARP packets, [`crate::tx`] what is to be sent. Nothing here panics on received
 //! bytes.

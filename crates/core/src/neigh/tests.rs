@@ -9,7 +9,8 @@ use super::limits::{BASE_REACHABLE, GC_THRESH2, GC_THRESH3};
 use super::{NeighTable, Nud, resolve_output};
 use crate::cx::{Cx, IdSource, Rng};
 use crate::neigh;
-use crate::route::{self, Route};
+use crate::netns::IfAddr;
+use crate::route::{self, Policy, Route};
 use crate::testing::frames::{arp_frame, arp_reply, arp_request};
 use crate::testing::{self, ADDR, Ended, MAC, PEER, PEER_MAC, Rig, Sink};
 use crate::tx::{self, IpFlow};
@@ -162,6 +163,58 @@ fn what_is_neither_answered_nor_learnt_from() {
         assert_eq!(rig.receive(&frame), NOTED, "{name}");
         assert!(out(&mut rig).is_empty() && rig.neigh.is_empty(), "{name}");
     }
+}
+
+#[test]
+fn requests_are_passed_over_as_arp_ignore_says() {
+    let second = [192, 168, 0, 1];
+    let ask = |mode: u8, sender: [u8; 4], target: [u8; 4]| {
+        let mut rig = Rig::new();
+        rig.reconfigure(|net| {
+            net.sysctl.arp_ignore = mode;
+            let mut other = net.interfaces[0].clone();
+            (other.ifindex, other.name) = (2, "eth1".to_owned());
+            other.addresses = vec![IfAddr { addr: Addr::from_v4(second), prefix: 24 }];
+            net.interfaces.push(other);
+            net.fib = testing::net(net.interfaces.clone(), &[], Policy::default()).fib;
+        });
+        let frame =
+            arp_frame(MacAddr::BROADCAST, wire_arp::REQUEST, (M3, sender.into()), (MacAddr::ZERO, target.into()));
+        let answered = rig.receive(&frame) == ANSWERED;
+        let known = rig.neigh.row(1, Addr::from_v4(sender)).is_some();
+        assert_eq!(known, answered && sender != [0; 4], "whoever is passed over is not remembered");
+        rig.sent();
+        answered
+    };
+    let (near, far, probe, ours) = ([10, 0, 0, 3], [172, 16, 0, 1], [0; 4], ADDR.octets());
+    let asked = [(near, ours), (near, second), (far, ours), (probe, ours)];
+    let answered = |mode: u8| asked.map(|(sender, target)| ask(mode, sender, target));
+    assert_eq!(answered(0), [true; 4]);
+    assert_eq!(answered(1), [true, false, true, true]);
+    assert_eq!(answered(2), [true, false, false, true]);
+    assert_eq!(answered(3), [true; 4]);
+    assert_eq!(answered(8), [false; 4]);
+}
+
+#[test]
+fn what_hosts_tell_of_themselves_is_taken_as_the_tunables_say() {
+    let told = |accept: u8, drop: bool, frame: Vec<u8>, sender: [u8; 4]| {
+        let mut rig = Rig::new();
+        rig.reconfigure(|net| (net.sysctl.arp_accept, net.sysctl.drop_gratuitous_arp) = (accept, drop));
+        let ended = rig.receive(&frame);
+        assert_eq!(ended == Ended::Dropped(DropReason::NotSpecified), drop, "{ended:?}");
+        rig.neigh.row(1, Addr::from_v4(sender)).map(|row| row.state)
+    };
+    let (peer, far) = (PEER.octets(), [172, 16, 0, 1]);
+    let stranger = arp_frame(MacAddr::BROADCAST, wire_arp::REQUEST, (M3, far.into()), (MacAddr::ZERO, far.into()));
+    assert_eq!(told(0, false, gratuitous(M3), peer), None);
+    assert_eq!(told(1, false, gratuitous(M3), peer), Some(Nud::Stale));
+    assert_eq!(told(1, false, reply_from(M3), peer), Some(Nud::Reachable));
+    assert_eq!(told(1, false, request_for_another(M3), peer), None);
+    assert_eq!(told(1, false, stranger.clone(), far), Some(Nud::Stale));
+    assert_eq!(told(2, false, stranger, far), None);
+    assert_eq!(told(2, false, gratuitous(M3), peer), Some(Nud::Stale));
+    assert_eq!(told(1, true, gratuitous(M3), peer), None);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use rxpath_wire::Addr;
 
 use super::{Cpu, Stack, lock};
 use crate::demux::stats::{DevStat, DevStats};
+use crate::neigh::{NeighRow, Nud};
 use crate::route::{FibRoute, RouteKind};
 use crate::socket::{FlowEntry, Sock};
 use crate::tcp::{Request, TcpSock, TimeWait};
@@ -122,6 +123,25 @@ impl Stack {
         };
         let rows: Vec<_> = net.fib.routes().into_iter().filter(shown).map(row).collect();
         proc::route(&rows)
+    }
+
+    /// The neighbours of all interfaces, by interface and address.
+    pub fn neighbours(&self) -> Vec<NeighRow> {
+        self.0.neigh.rows()
+    }
+
+    /// `/proc/net/arp`.
+    pub fn proc_arp(&self) -> String {
+        let net = self.config();
+        let row = |row: NeighRow| {
+            Some(proc::ArpRow {
+                addr: row.addr.v4()?,
+                mac: row.state.is_valid().then_some(row.mac.0),
+                permanent: row.state == Nud::Permanent,
+                interface: net.interface(row.ifindex)?.name.clone(),
+            })
+        };
+        proc::arp(&self.neighbours().into_iter().filter_map(row).collect::<Vec<_>>())
     }
 
     /// `/proc/net/snmp`.

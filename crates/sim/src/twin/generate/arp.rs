@@ -13,6 +13,18 @@ use super::packets::{OURS, Packet, echo, host, mac_of};
 pub fn arp(seed: u64) -> Case {
     let mut script = Script::new("arp", seed, host());
     script.host.links[0].peers.clear();
+    match script.rng.below(10) {
+        0 | 1 => {
+            let mode = script.pick([1, 2, 3, 8]);
+            script.set("net.ipv4.conf.all.arp_ignore", mode);
+        }
+        2 | 3 => {
+            let mode = script.pick([1, 2]);
+            script.set("net.ipv4.conf.all.arp_accept", mode);
+        }
+        4 => script.set("net.ipv4.conf.all.drop_gratuitous_arp", 1),
+        _ => {}
+    }
     let mut passed_ms = 0;
     for _ in 0..8 + script.rng.below(24) {
         let wait_ms = match script.rng.below(24) {
