@@ -320,6 +320,10 @@ pub struct SsArgs {
     /// All sockets, listening ones included.
     #[arg(short = 'a', long)]
     pub all: bool,
+    /// Memory of each socket, in bytes of truesize: r received and not read, rb its limit, t on its way out, tb limit of what
+    /// waits to be sent, f the socket's already, w waiting to be sent or acknowledged, bl on the backlog, d packets dropped.
+    #[arg(short = 'm', long)]
+    pub memory: bool,
     /// A summary instead of sockets.
     #[arg(short = 's', long)]
     pub summary: bool,

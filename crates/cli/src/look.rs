@@ -76,8 +76,8 @@ pub fn ss(out: &mut Out, args: &SsArgs, json: bool) -> Result<(), Failure> {
         return if json { out.json(&summary) } else { out.text(summary) };
     }
     let rows: Vec<SocketRow> = client.ask(&Ask::Sockets)?;
-    let &SsArgs { tcp, udp, raw, numeric, listening, all, no_header, .. } = args;
-    let show = Show { tcp, udp, raw, numeric, listening, all, no_header };
+    let &SsArgs { tcp, udp, raw, numeric, listening, all, no_header, memory, .. } = args;
+    let show = Show { tcp, udp, raw, numeric, listening, all, no_header, memory };
     if json {
         return out.json(&rows.iter().filter(|row| show.shows(row)).collect::<Vec<_>>());
     }

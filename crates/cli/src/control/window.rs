@@ -18,7 +18,7 @@ use super::{Ask, MAX_DUMP_KIB, MAX_LIVES, Reply, dump};
 use crate::views::lives::{self, Wanted};
 use crate::views::ss::state_name;
 use crate::views::{
-    CounterRow, Drops, Lives, Netid, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool, neigh, route,
+    CounterRow, Drops, Lives, MemoryRow, Netid, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool, neigh, route,
 };
 
 /// Lives that wait for a client that follows; further ones are lost to it.
@@ -68,7 +68,8 @@ impl Window {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sockets(&self) -> Vec<SocketRow> {
+    /// All sockets, datagram sockets first.
+    pub fn sockets(&self) -> Vec<SocketRow> {
         let backlogs = self.stack.listeners();
         let backlog = |view: &SocketView| {
             backlogs.iter().find(|listener| listener.local == view.row.local).map_or(0, |listener| listener.backlog)
@@ -84,6 +85,7 @@ impl Window {
                 send_q: if listens { backlog(view) } else { view.row.tx_queue },
                 cpu: (!listens).then_some(view.cpu),
                 drops: view.drops,
+                memory: view.mem.map(MemoryRow::from),
             }
         };
         let datagrams = |netid: Netid, views: Vec<DatagramView>| {
@@ -96,6 +98,7 @@ impl Window {
                 send_q: view.row.tx_queue,
                 cpu: Some(view.cpu),
                 drops: view.row.drops,
+                memory: Some(view.mem.into()),
             };
             views.into_iter().map(row)
         };

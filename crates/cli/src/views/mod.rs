@@ -19,6 +19,7 @@ pub mod table;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use rxpath_core::stack::MemView;
 use rxpath_trace::{COUNTED, Counter, Group, LedgerSnapshot, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -75,8 +76,37 @@ pub struct SocketRow {
     pub send_q: u32,
     /// The Cpu that owns the flow; of a listener, none.
     pub cpu: Option<u16>,
-    /// Segments that the socket dropped: the `d` of `ss -m`, in JSON only.
+    /// Packets that the socket dropped.
     pub drops: u32,
+    /// Its memory; of full sockets alone.
+    #[serde(default)]
+    pub memory: Option<MemoryRow>,
+}
+
+/// The memory of a socket, in bytes of truesize.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryRow {
+    /// Received and not read.
+    pub rmem_alloc: u32,
+    /// Limit of that.
+    pub rcvbuf: u32,
+    /// On its way out.
+    pub wmem_alloc: u32,
+    /// Limit of what may wait to be sent.
+    pub sndbuf: u32,
+    /// The socket's already and not charged yet.
+    pub forward_alloc: u32,
+    /// Waiting to be sent or acknowledged.
+    pub wmem_queued: u32,
+    /// On the backlog.
+    pub backlog: u32,
+}
+
+impl From<MemView> for MemoryRow {
+    fn from(mem: MemView) -> MemoryRow {
+        let MemView { rmem_alloc, rcvbuf, wmem_alloc, sndbuf, forward_alloc, wmem_queued, backlog } = mem;
+        MemoryRow { rmem_alloc, rcvbuf, wmem_alloc, sndbuf, forward_alloc, wmem_queued, backlog }
+    }
 }
 
 /// A reason for which packets were dropped.

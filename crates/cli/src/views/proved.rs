@@ -23,7 +23,9 @@ use rxpath_wire::{
 };
 
 use super::Drops;
+use super::ss::{self, Services, Show};
 use crate::control::window::Window;
+use crate::out::tests::printed;
 
 const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -293,6 +295,11 @@ fn a_full_receive_buffer_is_counted_and_known_to_its_socket() {
     assert_eq!((counters["UdpRcvbufErrors"], counters["UdpInErrors"], counters["UdpInDatagrams"]), (lost, lost, 0));
     assert_eq!(u64::from(socket.drops()), lost);
     assert_eq!(host.stack.ledger().dropped_for(DropReason::SocketRcvbuff), lost);
+    let rows = host.window.sockets();
+    let show = Show { udp: true, all: true, no_header: true, numeric: true, memory: true, ..Show::default() };
+    let text = printed(|out| ss::print(out, &rows, show, &Services::default()));
+    let memory = format!("skmem:(r{},rb212992,t0,tb212992,f0,w0,o0,bl0,d{lost})", (400 - lost) * 768);
+    assert!(text.contains(&memory), "no {memory} in {text}");
     // Read, and counted as delivered only now.
     socket.set_nonblocking(true).expect("it is there");
     let read = std::iter::from_fn(|| socket.recv_from(&mut [0; 64]).ok()).count() as u64;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use rxpath_trace::TcpState;
 use serde::Serialize;
 
-use super::{Netid, ProcFiles, SocketRow};
+use super::{MemoryRow, Netid, ProcFiles, SocketRow};
 use crate::failure::Failure;
 use crate::out::Out;
 
@@ -28,6 +28,8 @@ pub struct Show {
     pub all: bool,
     /// No heading.
     pub no_header: bool,
+    /// Memory, below each socket.
+    pub memory: bool,
 }
 
 /// How ss writes a state.
@@ -82,12 +84,28 @@ impl Show {
 /// # Errors
 /// The output is not taken.
 pub fn print(out: &mut Out, rows: &[SocketRow], show: Show, services: &Services) -> Result<(), Failure> {
-    let shown = rows.iter().filter(|row| show.shows(row));
-    let cells: Vec<Cells> = shown.map(|row| cells(row, show, services)).collect();
-    for line in lay_out(&cells, show) {
+    let shown: Vec<&SocketRow> = rows.iter().filter(|row| show.shows(row)).collect();
+    let cells: Vec<Cells> = shown.iter().map(|row| cells(row, show, services)).collect();
+    let mut lines = lay_out(&cells, show).into_iter();
+    if !show.no_header {
+        lines.next().map_or(Ok(()), |heading| out.line(heading))?;
+    }
+    for (line, row) in lines.zip(shown) {
         out.line(line)?;
+        if let Some(memory) = row.memory.filter(|_| show.memory) {
+            out.line(format_args!("\t {}", skmem(&memory, row.drops)))?;
+        }
     }
     Ok(())
+}
+
+/// The memory of a socket as ss writes it.
+fn skmem(memory: &MemoryRow, drops: u32) -> String {
+    let MemoryRow { rmem_alloc, rcvbuf, wmem_alloc, sndbuf, forward_alloc, wmem_queued, backlog } = memory;
+    // `o` is what socket options and filters take, of which there are none here.
+    format!(
+        "skmem:(r{rmem_alloc},rb{rcvbuf},t{wmem_alloc},tb{sndbuf},f{forward_alloc},w{wmem_queued},o0,bl{backlog},d{drops})"
+    )
 }
 
 /// Columns: Netid, State, Recv-Q, Send-Q, Local Address, Port, Peer Address, Port, Process.
@@ -279,7 +297,7 @@ mod tests {
     fn row(state: TcpState, remote: &str, recv_q: u32, send_q: u32) -> SocketRow {
         let state = state_name(state).to_owned();
         let (local, remote) = ("10.9.0.1:80".parse().expect("address"), remote.parse().expect("address"));
-        SocketRow { netid: Netid::Tcp, state, local, remote, recv_q, send_q, cpu: Some(0), drops: 0 }
+        SocketRow { netid: Netid::Tcp, state, local, remote, recv_q, send_q, cpu: Some(0), drops: 2, memory: None }
     }
 
     fn rows() -> Vec<SocketRow> {
@@ -294,6 +312,25 @@ mod tests {
 
     fn shown(show: Show) -> String {
         printed(|out| print(out, &rows(), show, &Services::parse("http  80/tcp www # web\nhttp3 80/tcp\nx 80/udp")))
+    }
+
+    #[test]
+    fn memory_stands_below_its_socket() {
+        let memory = MemoryRow {
+            rmem_alloc: 837,
+            rcvbuf: 131_072,
+            wmem_alloc: 1,
+            sndbuf: 87_040,
+            forward_alloc: 3_259,
+            wmem_queued: 4,
+            backlog: 5,
+        };
+        let row = SocketRow { memory: Some(memory), ..row(TcpState::Established, "10.9.0.254:50000", 5, 0) };
+        let show = Show { tcp: true, numeric: true, no_header: true, memory: true, ..Show::default() };
+        assert_eq!(
+            printed(|out| print(out, &[row], show, &Services::default())),
+            "ESTAB 5      0      10.9.0.1:80 10.9.0.254:50000\n\t skmem:(r837,rb131072,t1,tb87040,f3259,w4,o0,bl5,d2)\n"
+        );
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice, VlanCo
 pub use calls::{ConnectError, ListenError, RecvError};
 pub use datagrams::{BindOptions, GroupError, Received, SendError};
 pub use packet::{Outgoing, PacketError};
-pub use views::{DatagramView, InterfaceView, ListenerView, PoolView, RingView, SocketView};
+pub use views::{DatagramView, InterfaceView, ListenerView, MemView, PoolView, RingView, SocketView};
 
 use crate::cx::Cx;
 use crate::demux::stats::DevShard;

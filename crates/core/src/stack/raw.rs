@@ -9,7 +9,7 @@ use rxpath_trace::proc::{self, DatagramRow};
 use rxpath_trace::{DropReason, Holder, Time};
 use rxpath_wire::{Addr, Ipv4Header};
 
-use super::{DatagramView, ListenError, Received, SendError, Stack, lock};
+use super::{DatagramView, ListenError, MemView, Received, SendError, Stack, lock};
 use crate::cx::Cx;
 use crate::netns::NetConfig;
 use crate::raw::{self, Outgoing, RawName, RawSock, RawSocks};
@@ -161,7 +161,8 @@ impl Stack {
                 cookie: sock.number,
                 drops: sock.rx.drops(),
             };
-            DatagramView { row, cpu: sock.cpu }
+            let (rmem_alloc, rcvbuf) = (row.rx_queue, sock.rx.rcvbuf());
+            DatagramView { row, cpu: sock.cpu, mem: MemView { rmem_alloc, rcvbuf, ..MemView::default() } }
         };
         self.config().raw.all().iter().map(view).collect()
     }

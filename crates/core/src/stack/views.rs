@@ -53,8 +53,29 @@ pub struct SocketView {
     pub row: TcpRow,
     /// Cpu that owns the flow.
     pub cpu: u16,
-    /// Segments that the socket dropped (`sk_drops`, the `d` of `ss -m`); 0 for what is no full socket.
+    /// Segments that the socket dropped (`sk_drops`); 0 for what is no full socket.
     pub drops: u32,
+    /// Its memory; of full sockets alone.
+    pub mem: Option<MemView>,
+}
+
+/// The memory of a socket (`sk_get_meminfo`), in bytes of truesize: what `ss -m` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemView {
+    /// Received and not read (`sk_rmem_alloc`).
+    pub rmem_alloc: u32,
+    /// Limit of that (`sk_rcvbuf`).
+    pub rcvbuf: u32,
+    /// On its way out (`sk_wmem_alloc`).
+    pub wmem_alloc: u32,
+    /// Limit of what may wait to be sent (`sk_sndbuf`).
+    pub sndbuf: u32,
+    /// The socket's already and not charged yet (`sk_forward_alloc`).
+    pub forward_alloc: u32,
+    /// Waiting to be sent or acknowledged (`sk_wmem_queued`).
+    pub wmem_queued: u32,
+    /// On the backlog (`sk_backlog.len`).
+    pub backlog: u32,
 }
 
 /// A datagram socket as `ss -u` shows it.
@@ -64,6 +85,8 @@ pub struct DatagramView {
     pub row: DatagramRow,
     /// The Cpu that sends for it.
     pub cpu: u16,
+    /// Its memory.
+    pub mem: MemView,
 }
 
 /// The page pool of one Cpu.
@@ -88,6 +111,10 @@ pub struct ListenerView {
     pub accept_queue: u32,
     /// Limit of the accept queue.
     pub backlog: u32,
+    /// Receive buffer that its connections begin with.
+    pub rcvbuf: u32,
+    /// Send buffer, likewise.
+    pub sndbuf: u32,
 }
 
 impl Stack {
@@ -195,7 +222,10 @@ impl Stack {
                 cookie: sock.number,
                 drops: sock.rx.drops(),
             };
-            DatagramView { row, cpu: sock.cpu }
+            let (rmem_alloc, rcvbuf) = (row.rx_queue, sock.rx.rcvbuf());
+            let mem =
+                MemView { rmem_alloc, rcvbuf, wmem_alloc: row.tx_queue, sndbuf: sock.sndbuf(), ..MemView::default() };
+            DatagramView { row, cpu: sock.cpu, mem }
         };
         self.0.udp.all().into_iter().map(view).collect()
     }
@@ -265,10 +295,13 @@ impl Stack {
     /// Listeners.
     pub fn listeners(&self) -> Vec<ListenerView> {
         let listeners = self.0.listeners.map();
+        let sndbuf = self.config().sysctl.tcp_wmem.default;
         let views = listeners.iter().map(|listener| ListenerView {
             local: SocketAddr::new(listener.addr.to_ip(), listener.port),
             accept_queue: listener.accept_queue_len() as u32,
             backlog: listener.backlog,
+            rcvbuf: listener.rcvbuf,
+            sndbuf,
         });
         views.collect()
     }
@@ -307,7 +340,8 @@ fn listen_view(listener: &ListenerView) -> SocketView {
         conn: Some(conn),
         ..blank_row(listener.local, nobody, TcpState::Listen)
     };
-    SocketView { row, cpu: 0, drops: 0 }
+    let mem = MemView { rcvbuf: listener.rcvbuf, sndbuf: listener.sndbuf, ..MemView::default() };
+    SocketView { row, cpu: 0, drops: 0, mem: Some(mem) }
 }
 
 fn blank_row(local: SocketAddr, remote: SocketAddr, state: TcpState) -> TcpRow {
@@ -331,12 +365,12 @@ fn blank_row(local: SocketAddr, remote: SocketAddr, state: TcpState) -> TcpRow {
 
 fn flow_views(cpu: &Cpu, index: u16, now: Time) -> Vec<SocketView> {
     let views = cpu.flows.iter().filter_map(|(_, entry)| {
-        let (row, drops) = match entry {
+        let (row, drops, mem) = match entry {
             FlowEntry::Sock(entry) => sock_row(entry.sock.as_ref()?, now),
-            FlowEntry::Request(request) => (request_row(request, now), 0),
-            FlowEntry::TimeWait(tw) => (time_wait_row(tw, now), 0),
+            FlowEntry::Request(request) => (request_row(request, now), 0, None),
+            FlowEntry::TimeWait(tw) => (time_wait_row(tw, now), 0, None),
         };
-        Some(SocketView { row, cpu: index, drops })
+        Some(SocketView { row, cpu: index, drops, mem })
     });
     views.collect()
 }
@@ -347,12 +381,25 @@ fn centiseconds(at: Time, now: Time) -> u32 {
 }
 
 /// A socket's row, and what it dropped.
-fn sock_row(sock: &Sock, now: Time) -> (TcpRow, u32) {
+fn sock_row(sock: &Sock, now: Time) -> (TcpRow, u32, Option<MemView>) {
     let sk = sock.lock.user();
-    let row = (tcp_row(&sk, now), sk.user.drops + sock.backlog_drops());
+    let row = (tcp_row(&sk, now), sk.user.drops + sock.backlog_drops(), Some(mem_of(&sk)));
     // A softirq that was turned away in this moment comes again: the caller holds its token.
     drop(sk);
     row
+}
+
+fn mem_of(sk: &TcpSock) -> MemView {
+    MemView {
+        rmem_alloc: sk.rx.rmem_alloc,
+        rcvbuf: sk.rx.rcvbuf,
+        // What was handed to the device is not the socket's any more.
+        wmem_alloc: 0,
+        sndbuf: u32::try_from(sk.tx.sndbuf).unwrap_or(u32::MAX),
+        forward_alloc: sk.rx.forward_alloc.max(0).cast_unsigned(),
+        wmem_queued: sk.wmem_queued(),
+        backlog: sk.rx.backlog_len,
+    }
 }
 
 fn tcp_row(sk: &TcpSock, now: Time) -> TcpRow {

@@ -147,6 +147,12 @@ impl TcpSock {
         self.tx.queue.calls.push_back(n);
     }
 
+    /// Memory of what waits to be sent or acknowledged (`sk_wmem_queued`).
+    pub(crate) fn wmem_queued(&self) -> u32 {
+        let unsent = self.tx.queue.packets.iter().map(|packet| PACKET_CHARGE + packet.len);
+        self.tx.segments.iter().map(|segment| segment.charge).chain(unsent).sum()
+    }
+
     /// The next call that was not cut into packets yet.
     pub(super) fn next_call(&mut self) -> Option<Call> {
         let left = self.tx.queue.calls.pop_front()?;
