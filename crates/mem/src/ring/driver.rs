@@ -62,7 +62,7 @@ pub struct Alike {
 /// needs that.
 pub trait FrameUser {
     /// Whether a frame is of use: then what follows its headers was copied to `to`. If not, whatever was written there is
-    /// forgotten. `is_good`: its checksum is known to be right ([`IpSummed::is_known_good`]).
+    /// forgotten. `is_good`: its checksum is known to be right ([`crate::IpSummed::is_known_good`]).
     fn copy(&mut self, frame: &[u8], is_good: bool, to: &mut [u8]) -> bool;
 
     /// Whether a frame is of use, and is to be chained.

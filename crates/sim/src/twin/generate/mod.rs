@@ -11,7 +11,7 @@
 //! | `icmp` | messages of every type, and what draws errors |
 //! | `forward` | packets for others, between two links |
 //!
-//! [`packets`] builds IP packets with every field at hand.
+//! `packets` builds IP packets with every field at hand.
 
 mod arp;
 mod eth;
