@@ -38,6 +38,7 @@ fn as_json(report: &TwinReport) -> Value {
     json!({
         "ok": report.all_agree(),
         "agreed": report.all_agreed(),
+        "undecided": report.undecided.len(),
         "kinds": kinds.collect::<serde_json::Map<String, Value>>(),
         "differed": differed.collect::<Vec<_>>(),
         "normalised": report.normalised,

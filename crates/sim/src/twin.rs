@@ -52,6 +52,8 @@ pub use self::child::ENVIRONMENT;
 const ATTEMPTS: u32 = 120;
 /// Recordings of one case that may be no evidence before the case counts as one that differs.
 const UNCERTAIN: u64 = 12;
+/// The same, where what differs is a frame of a timer: then the case is left undecided.
+const LATE: u64 = 4;
 /// Runs at other moments within the steps that tell whether a recording is evidence.
 const MOMENTS: u64 = 24;
 
@@ -161,6 +163,8 @@ pub struct TwinReport {
     pub agreed: BTreeMap<Kind, u64>,
     /// Cases in which they did not, by kind and seed.
     pub differed: Vec<Diff>,
+    /// Cases in which what differed hung on how late the kernel's timers were, every time that it was asked.
+    pub undecided: Vec<Diff>,
     /// How often each normalisation was needed, by its name.
     pub normalised: BTreeMap<&'static str, u64>,
     /// Counters that the kernel moved and the stack does not count, with how much they rose.
@@ -192,15 +196,19 @@ impl std::fmt::Display for TwinReport {
         }
         for kind in Kind::ALL {
             let agreed = self.agreed.get(&kind).copied().unwrap_or(0);
-            let cases = agreed + self.differed.iter().filter(|diff| diff.kind == kind).count() as u64;
+            let others = self.differed.iter().chain(&self.undecided).filter(|diff| diff.kind == kind);
+            let cases = agreed + others.count() as u64;
             if cases > 0 {
                 writeln!(f, "{}: {agreed} of {cases} cases agree", kind.name())?;
             }
         }
+        let undecided = self.undecided.iter().map(|diff| format!("{} {}", diff.kind.name(), diff.seed));
+        let undecided: Vec<String> = undecided.collect();
         let mut list = |what: &str, counts: Vec<String>| match counts.is_empty() {
             true => Ok(()),
             false => writeln!(f, "{what}: {}", counts.join(", ")),
         };
+        list("undecided, as they hang on how late the kernel's timers were", undecided)?;
         list("normalised", self.normalised.iter().map(|(name, n)| format!("{name} {n}")).collect())?;
         list("not counted by the stack", self.uncounted.iter().map(|(name, n)| format!("{name} {n}")).collect())?;
         if self.disturbed > 0 {
@@ -289,6 +297,7 @@ pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
     });
     let (mut report, failed) = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     report.differed.sort_by_key(|diff| (diff.kind, diff.seed));
+    report.undecided.sort_by_key(|diff| (diff.kind, diff.seed));
     failed.map_or(Ok(report), Err)
 }
 
@@ -303,6 +312,7 @@ pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Resul
         normalised.insert("clock held", replayed.held);
     }
     let differences = compare::compare(kernel, &replayed.recording, &mut normalised);
+    let late = !kernel.host.serves && compare::hangs_on_a_timer(kernel, &replayed.recording, &differences);
     let uncounted = kernel.counters.iter().filter(|(name, _)| !counters::comparable(name));
     let uncounted = uncounted.map(|(name, rise)| (name.clone(), *rise)).collect();
     let text = if differences.is_empty() {
@@ -313,7 +323,7 @@ pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Resul
     let replay = format!("rxpath twin --kind {} --seed {seed} --cases 1", kind.name());
     let diff = (!differences.is_empty()).then_some(Diff { kind, seed, differences, text, replay });
     let uncertain = diff.is_some() && hangs_on_moments(seed, kernel, &replayed.recording)?;
-    Ok(Compared { diff, normalised, uncounted, uncertain, again: Again::default() })
+    Ok(Compared { diff, normalised, uncounted, uncertain, late, again: Again::default() })
 }
 
 /// True if the stack does not always do what it did in `first`, when steps take place at other moments within the time
@@ -351,6 +361,8 @@ pub struct Compared {
     pub uncounted: BTreeMap<String, i64>,
     /// The difference may come from what the recording cannot tell: the moments within its steps.
     pub uncertain: bool,
+    /// What differs first is a frame of a timer, on a host without a server.
+    pub late: bool,
     /// Recordings that were thrown away before.
     again: Again,
 }
@@ -367,6 +379,7 @@ impl Compared {
         report.uncertain += self.again.uncertain;
         report.varied += self.again.varied;
         match self.diff {
+            Some(diff) if self.late => report.undecided.push(diff),
             Some(diff) => report.differed.push(diff),
             None => *report.agreed.entry(kind).or_default() += 1,
         }
@@ -416,12 +429,13 @@ fn one(worker: &mut Worker, kind: Kind, case: &Case) -> io::Result<Compared> {
     again.disturbed += disturbed;
     loop {
         let compared = compare_recording(kind, case.seed, &kernel)?;
-        if compared.diff.is_none() || again.uncertain + again.varied == UNCERTAIN {
+        let most = if compared.late { LATE } else { UNCERTAIN };
+        if compared.diff.is_none() || again.uncertain + again.varied >= most {
             return Ok(Compared { again, ..compared });
         }
         let (next, disturbed) = record_in_time(worker, case)?;
         again.disturbed += disturbed;
-        if compared.uncertain {
+        if compared.uncertain || compared.late {
             again.uncertain += 1;
         } else if !compare::compare(&kernel, &next, &mut Normalised::new()).is_empty() {
             again.varied += 1;

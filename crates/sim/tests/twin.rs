@@ -59,7 +59,9 @@ fn cases_agree(kind: Kind, cases: u64) {
     let report = twin::run(&options(kind, seed, cases)).expect("the kernel's side runs");
     println!("{report}");
     assert!(report.all_agree(), "{report}");
-    assert_eq!(report.all_agreed(), cases);
+    let undecided = report.undecided.len() as u64;
+    assert_eq!(report.all_agreed() + undecided, cases);
+    assert!(undecided * 20 <= cases, "too much hangs on the kernel's timers: {report}");
 }
 
 #[test]

@@ -57,6 +57,17 @@ pub struct Row<'a> {
     pub stack: Option<&'a Event>,
 }
 
+/// True if what differs first is a frame that a timer sent on one side or on both. The kernel's timers are late by as much as
+/// an eighth of their time, one after the other: whether the last of them still fires before a run ends, and how far a
+/// limit has recovered by then, the recording decides and not the host.
+pub fn hangs_on_a_timer(kernel: &Recording, stack: &Recording, differences: &[Difference]) -> bool {
+    let by_timer = |event: &Event| matches!(event.what, What::Emitted { prompt: false, .. });
+    let first = differences.iter().find_map(|difference| difference.row);
+    first
+        .and_then(|row| rows(kernel, stack).get(row).copied())
+        .is_some_and(|row| row.kernel.is_none_or(by_timer) && row.stack.is_none_or(by_timer))
+}
+
 /// Puts two runs of one script side by side: the steps in the same rows, and between them frame by frame on each link.
 pub fn rows<'a>(kernel: &'a Recording, stack: &'a Recording) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
