@@ -26,7 +26,7 @@ pub fn run(out: &mut Out, args: &TwinArgs, json: bool) -> Result<(), Failure> {
     } else {
         out.text(&report)?
     }
-    if report.all_agree() { Ok(()) } else { Err(Failure::told()) }
+    if report.all_agree() && report.unrecorded.is_empty() { Ok(()) } else { Err(Failure::told()) }
 }
 
 fn as_json(report: &TwinReport) -> Value {
@@ -36,7 +36,8 @@ fn as_json(report: &TwinReport) -> Value {
     });
     let kinds = report.agreed.iter().map(|(kind, agreed)| (kind.name().to_owned(), json!(agreed)));
     json!({
-        "ok": report.all_agree(),
+        "ok": report.all_agree() && report.unrecorded.is_empty(),
+        "unrecorded": report.unrecorded.len(),
         "agreed": report.all_agreed(),
         "undecided": report.undecided.len(),
         "kinds": kinds.collect::<serde_json::Map<String, Value>>(),

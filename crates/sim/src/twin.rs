@@ -49,7 +49,7 @@ use self::record::Recording;
 pub use self::child::ENVIRONMENT;
 
 /// Recordings of one case that may be disturbed before the case counts as one that could not be recorded.
-const ATTEMPTS: u32 = 120;
+const ATTEMPTS: u32 = 60;
 /// Recordings of one case that may be no evidence before the case counts as one that differs.
 const UNCERTAIN: u64 = 12;
 /// The same, where what differs is a frame of a timer: then the case is left undecided.
@@ -165,6 +165,8 @@ pub struct TwinReport {
     pub differed: Vec<Diff>,
     /// Cases in which what differed hung on how late the kernel's timers were, every time that it was asked.
     pub undecided: Vec<Diff>,
+    /// Cases that could not be recorded, by kind and seed, as the machine was late every time; with what was late last.
+    pub unrecorded: Vec<(Kind, u64, String)>,
     /// How often each normalisation was needed, by its name.
     pub normalised: BTreeMap<&'static str, u64>,
     /// Counters that the kernel moved and the stack does not count, with how much they rose.
@@ -194,10 +196,14 @@ impl std::fmt::Display for TwinReport {
         for diff in &self.differed {
             writeln!(f, "{} seed {} differs ({})\n{}", diff.kind.name(), diff.seed, diff.replay, diff.text)?;
         }
+        for (kind, _, why) in &self.unrecorded {
+            writeln!(f, "{} {why}", kind.name())?;
+        }
         for kind in Kind::ALL {
             let agreed = self.agreed.get(&kind).copied().unwrap_or(0);
             let others = self.differed.iter().chain(&self.undecided).filter(|diff| diff.kind == kind);
-            let cases = agreed + others.count() as u64;
+            let unrecorded = self.unrecorded.iter().filter(|(of, ..)| *of == kind).count();
+            let cases = agreed + (others.count() + unrecorded) as u64;
             if cases > 0 {
                 writeln!(f, "{}: {agreed} of {cases} cases agree", kind.name())?;
             }
@@ -265,7 +271,7 @@ pub fn child_main() -> io::Result<()> {
 /// Runs the cases and compares.
 ///
 /// # Errors
-/// The kernel's side does not run here, or a case could not be recorded.
+/// The kernel's side does not run here.
 pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
     let (next, kinds) = (AtomicU64::new(0), options.kinds.len() as u64);
     let cases = options.cases * kinds;
@@ -281,8 +287,13 @@ pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
             // Kinds take turns: the slow ones among them wait while others run.
             let (kind, seed) = (options.kinds[(index % kinds) as usize], options.seed.wrapping_add(index / kinds));
             let case = Case { watched: options.cases == 1, ..kind.case(seed) };
-            let compared = one(&mut worker, kind, &case)?;
-            compared.enter(kind, &mut outcome_of().0);
+            match one(&mut worker, kind, &case) {
+                Ok(compared) => compared.enter(kind, &mut outcome_of().0),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    outcome_of().0.unrecorded.push((kind, seed, error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     };
@@ -298,6 +309,7 @@ pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
     let (mut report, failed) = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     report.differed.sort_by_key(|diff| (diff.kind, diff.seed));
     report.undecided.sort_by_key(|diff| (diff.kind, diff.seed));
+    report.unrecorded.sort();
     failed.map_or(Ok(report), Err)
 }
 

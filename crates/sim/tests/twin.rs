@@ -59,9 +59,10 @@ fn cases_agree(kind: Kind, cases: u64) {
     let report = twin::run(&options(kind, seed, cases)).expect("the kernel's side runs");
     println!("{report}");
     assert!(report.all_agree(), "{report}");
-    let undecided = report.undecided.len() as u64;
-    assert_eq!(report.all_agreed() + undecided, cases);
-    assert!(undecided * 20 <= cases, "too much hangs on the kernel's timers: {report}");
+    // What hangs on the kernel's timers, and what a busy machine could not record.
+    let open = (report.undecided.len() + report.unrecorded.len()) as u64;
+    assert_eq!(report.all_agreed() + open, cases);
+    assert!(open * 20 <= cases, "too much is left open: {report}");
 }
 
 #[test]
