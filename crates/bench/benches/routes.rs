@@ -6,7 +6,7 @@ use std::time::Instant;
 use rxpath_core::cx::Rng;
 use rxpath_core::netns::{IfAddr, Interface};
 use rxpath_core::nic::{Features, TruesizeModel};
-use rxpath_core::route::{Fib, Policy, RouteSpec};
+use rxpath_core::route::{Fib, RouteSpec};
 use rxpath_wire::{Addr, MacAddr};
 
 const ROUTES: usize = 1_000_000;
@@ -31,6 +31,7 @@ fn interface() -> Interface {
         addresses: vec![IfAddr { addr: v4(0x0a00_0001), prefix: 24 }],
         vlan: None,
         promiscuity: Default::default(),
+        conf: Default::default(),
     }
 }
 
@@ -67,7 +68,7 @@ fn report(what: &str, mut lookup: impl FnMut(u32) -> u32) {
 
 fn main() {
     let (mut rng, interfaces) = (Rng::new(1_000_000), [interface()]);
-    let Ok(mut fib) = Fib::build(&interfaces, &[], Policy::default()) else { return };
+    let Ok(mut fib) = Fib::build(&interfaces, &[]) else { return };
     let mut routes = Vec::new();
     let begun = Instant::now();
     while routes.len() < ROUTES {

@@ -15,7 +15,7 @@ use crate::netfilter::Hooks;
 use crate::nic::{Features, Promiscuity, RxMode, TruesizeModel};
 use crate::raw::RawSocks;
 use crate::route::{Exceptions, Fib, Groups};
-use crate::sysctl::Sysctls;
+use crate::sysctl::{DevConf, Sysctls};
 use crate::xdp::{Attached, Door, Program};
 
 /// A handler registered from outside for an EtherType or an IP protocol.
@@ -66,6 +66,8 @@ pub struct Interface {
     pub promiscuity: Promiscuity,
     /// Of a VLAN device: which frames of which interface it has.
     pub vlan: Option<Vlan>,
+    /// The tunables that hold on it. Worked out by [`NetConfig::apply_sysctls`].
+    pub conf: DevConf,
 }
 
 /// What happens to a segment of a connection that nobody here knows.
@@ -98,7 +100,7 @@ pub struct NetConfig {
     pub ptypes: Ptypes,
     /// IP protocol handlers.
     pub inet_protos: InetProtos,
-    /// Tunables.
+    /// Tunables. Who changes those of interfaces calls [`NetConfig::apply_sysctls`].
     pub sysctl: Sysctls,
     /// Raw sockets.
     pub raw: RawSocks,
@@ -118,9 +120,28 @@ pub struct NetConfig {
     pub strangers: Strangers,
     /// Some interface has a program in the generic door.
     pub xdp_generic: bool,
+    /// Some interface asks for the way back to a packet's source (`rp_filter`).
+    pub rp_filter: bool,
 }
 
+/// What holds where there is no interface.
+static NO_INTERFACE: DevConf = DevConf::DEFAULT;
+
 impl NetConfig {
+    /// Works out anew what holds on each interface.
+    pub fn apply_sysctls(&mut self) {
+        for interface in &mut self.interfaces {
+            interface.conf = self.sysctl.conf.effective(&interface.name);
+        }
+        self.rp_filter = self.interfaces.iter().any(|interface| interface.conf.rp_filter != 0);
+    }
+
+    /// The tunables that hold on an interface (`IN_DEV_CONF_GET` and its like).
+    #[inline]
+    pub fn conf(&self, ifindex: u16) -> &DevConf {
+        self.interface(ifindex).map_or(&NO_INTERFACE, |interface| &interface.conf)
+    }
+
     /// Puts a program in a door of an interface, or takes away the one that is there (`ip link set dev … xdp`). False if
     /// there is no such interface, or it is a VLAN device, which has no driver with a native door.
     pub fn attach_xdp(&mut self, ifindex: u16, door: Door, program: Option<Program>) -> bool {

@@ -2,12 +2,22 @@
 //!
 //! One table below makes the typed struct [`Sysctls`], which the rooms read, and [`KNOBS`], which parsers and
 //! references read: a tunable cannot be in one and not in the other. Only tunables that change what this stack does
-//! are in the table; any other name is an error, never silently accepted.
+//! are in the table; any other name is an error, never silently accepted. Those that each interface has for itself are in
+//! tables of their own, `sysctl/device.rs`; what holds on an interface is worked out when the configuration changes and
+//! stands in [`crate::netns::Interface`].
 //!
 //! Neighbours: [`crate::netns`] holds a [`Sysctls`]; nothing is read from a file or a system here. Nothing panics:
 //! names and values may come from anywhere.
 
+mod device;
+#[cfg(test)]
+mod device_tests;
+
+use std::borrow::Cow;
 use std::fmt;
+
+pub use self::device::{CONF_KNOBS, Combine, Conf, DevConf, DeviceKnob, PerDevice};
+use self::device::{device_knob, split};
 
 /// Three sizes: least, default and most. In the kernel's form: `"4096 131072 33554432"`.
 ///
@@ -94,12 +104,12 @@ pub enum SysctlError {
         /// The name as given.
         name: String,
         /// The known name nearest to it, if one is near.
-        nearest: Option<&'static str>,
+        nearest: Option<String>,
     },
     /// The value does not fit.
     BadValue {
         /// The tunable.
-        name: &'static str,
+        name: String,
         /// The value as given.
         value: String,
         /// What is wrong with it.
@@ -229,6 +239,8 @@ macro_rules! sysctls {
         /// [`Sysctls::set`].
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Sysctls {
+            /// `net.ipv4.conf.*`.
+            pub conf: Conf,
             $(
                 #[doc = concat!("`", $name, "`: ", $what, " Unit: ", $unit, "; ", stringify!($least), " to ", stringify!($most), ".")]
                 pub $field: $type,
@@ -239,7 +251,7 @@ macro_rules! sysctls {
             /// Linux 6.18's defaults; where the kernel derives one from the machine's memory, what it derives on
             /// 24 GiB.
             fn default() -> Self {
-                Sysctls { $($field: $default,)* }
+                Sysctls { conf: Conf::default(), $($field: $default,)* }
             }
         }
 
@@ -319,12 +331,6 @@ sysctls! {
         "Least variance term of the retransmission time-out.";
     ip_default_ttl: u8 = 64, "net.ipv4.ip_default_ttl", 1 ..= 255, "hops",
         "Time to live of packets that this host makes.";
-    ip_forward: bool = false, "net.ipv4.ip_forward", 0 ..= 1, "switch",
-        "Sends packets for other hosts on, as a router.";
-    accept_redirects: bool = true, "net.ipv4.conf.all.accept_redirects", 0 ..= 1, "switch",
-        "Takes a gateway's word for a better one (unless this host is a router itself).";
-    send_redirects: bool = true, "net.ipv4.conf.all.send_redirects", 0 ..= 1, "switch",
-        "Tells a sender of its own link of the better way, when its packet is sent on over that link.";
     ip_local_port_range: PortRange = PortRange { low: 32_768, high: 60_999 }, "net.ipv4.ip_local_port_range", 1 ..= 65_535, "ports",
         "Ports given to sockets that name none: lowest and highest.";
     ipfrag_high_thresh: u32 = 4_194_304, "net.ipv4.ipfrag_high_thresh", 0 ..= INT_MAX, "bytes",
@@ -351,12 +357,6 @@ sysctls! {
         "ICMP messages of limited types that this host sends a second.";
     icmp_msgs_burst: u32 = 50, "net.ipv4.icmp_msgs_burst", 0 ..= INT_MAX, "messages",
         "ICMP messages of limited types that this host sends at once.";
-    arp_ignore: u8 = 0, "net.ipv4.conf.all.arp_ignore", 0 ..= 8, "mode",
-        "ARP requests that are answered: 0 for any address of this host, 1 for those of the interface, 2 for those of the interface from hosts of their network, 3 for those of any interface, 8 none.";
-    arp_accept: u8 = 0, "net.ipv4.conf.all.arp_accept", 0 ..= 2, "mode",
-        "Unknown hosts that nobody asked for are entered as neighbours when they tell of themselves: 0 no, 1 yes, 2 if they are of a network of the interface.";
-    drop_gratuitous_arp: bool = false, "net.ipv4.conf.all.drop_gratuitous_arp", 0 ..= 1, "switch",
-        "Drops ARP packets of hosts about themselves.";
     neigh_unres_qlen_bytes: u32 = 212_992, "net.ipv4.neigh.default.unres_qlen_bytes", 0 ..= INT_MAX, "bytes",
         "Packets (by truesize) that wait for one unresolved neighbour.";
     somaxconn: u32 = 4096, "net.core.somaxconn", 0 ..= INT_MAX, "connections",
@@ -381,8 +381,14 @@ sysctls! {
         "Most that a socket may ask for as its send buffer (it gets twice that).";
 }
 
+/// Names that are another's: the same tunable under both.
+pub const ALIASES: &[(&str, &str)] = &[("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding")];
+
 impl Sysctls {
     /// Sets a tunable from its name (with dots or slashes, as sysctl(8) takes them) and its value in the kernel's form.
+    ///
+    /// Those of interfaces are `net.ipv4.conf.NAME.rp_filter` and the like, with `all` and `default` in the place of a
+    /// name; whether there is such an interface is not known here. A later setting goes before an earlier one.
     ///
     /// # Errors
     /// The name is unknown, or the value is not of the tunable's form or out of its bounds; nothing is changed then.
@@ -391,27 +397,101 @@ impl Sysctls {
     /// let mut sysctls = rxpath_core::sysctl::Sysctls::default();
     /// sysctls.set("net.ipv4.tcp_rmem", "4096 131072 6291456").unwrap();
     /// assert_eq!(sysctls.tcp_rmem.max, 6_291_456);
+    /// sysctls.set("net.ipv4.conf.eth0.rp_filter", "2").unwrap();
+    /// assert_eq!(sysctls.conf.effective("eth0").rp_filter, 2);
     /// ```
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), SysctlError> {
-        let knob = knob(name).ok_or_else(|| unknown(name))?;
+        let Some(place) = place(name) else { return Err(unknown(name)) };
+        let knob = place.knob();
         let bad = |wrong: String| SysctlError::BadValue {
-            name: knob.name,
+            name: place.name().into_owned(),
             value: value.to_owned(),
             wrong,
-            example: Sysctls::default().show_knob(knob),
+            example: Sysctls::default().show_at(&place),
         };
         let numbers = numbers(knob, value).map_err(bad)?;
-        if self.store(knob, &numbers) { Ok(()) } else { Err(bad(format!("it takes {}", knob.form.describe()))) }
+        let stored = match (&place, numbers.as_slice()) {
+            (Place::Host(knob), numbers) => self.store(knob, numbers),
+            (Place::Conf(scope, knob), [number]) => self.conf.set(scope, knob, *number),
+            (Place::Conf(..), _) => false,
+        };
+        if stored { Ok(()) } else { Err(bad(format!("it takes {}", knob.form.describe()))) }
     }
 
     /// The value of a tunable in the kernel's form (numbers with one space between); `None` if the name is unknown.
     pub fn show(&self, name: &str) -> Option<String> {
-        knob(name).map(|knob| self.show_knob(knob))
+        place(name).map(|place| self.show_at(&place))
+    }
+
+    fn show_at(&self, place: &Place) -> String {
+        match place {
+            Place::Host(knob) => self.show_knob(knob),
+            Place::Conf(scope, knob) => self.conf.show(scope, knob.knob.name).to_string(),
+        }
+    }
+
+    /// The interfaces that tunables were set for by their names, each once, sorted.
+    pub fn interfaces(&self) -> Vec<&str> {
+        self.conf.devices.named().collect()
     }
 }
 
+/// Where a tunable stands.
+enum Place {
+    /// In the namespace's table.
+    Host(&'static Knob),
+    /// In `net.ipv4.conf`, for this interface.
+    Conf(String, &'static DeviceKnob),
+}
+
+impl Place {
+    fn knob(&self) -> &'static Knob {
+        match self {
+            Place::Host(knob) => knob,
+            Place::Conf(_, knob) => &knob.knob,
+        }
+    }
+
+    /// The whole name, with dots.
+    fn name(&self) -> Cow<'static, str> {
+        match self {
+            Place::Host(knob) => knob.name.into(),
+            Place::Conf(scope, knob) => format!("net.ipv4.conf.{scope}.{}", knob.knob.name).into(),
+        }
+    }
+}
+
+/// The place of a tunable by its name with dots or slashes, which may be an alias.
+fn place(name: &str) -> Option<Place> {
+    let name = ALIASES.iter().find(|(alias, _)| same_name(alias, name)).map_or(name, |(_, target)| target);
+    if let Some(knob) = knob(name) {
+        return Some(Place::Host(knob));
+    }
+    let (scope, last) = split::<DevConf>(name)?;
+    device_knob::<DevConf>(last).map(|knob| Place::Conf(scope, knob))
+}
+
+/// The one name, with dots, of a tunable that may be spelled otherwise; `None` if the name is unknown. The second is the
+/// interface that it is of, if it is of one.
+pub fn canonical(name: &str) -> Option<(String, Option<String>)> {
+    let place = place(name)?;
+    let interface = match &place {
+        Place::Conf(scope, _) if !matches!(scope.as_str(), "all" | "default") => Some(scope.clone()),
+        _ => None,
+    };
+    Some((place.name().into_owned(), interface))
+}
+
+/// The names of all tunables that every host has, with `all` and `default` in the place of an interface's name.
+pub fn names() -> Vec<String> {
+    let of_devices = CONF_KNOBS.iter().flat_map(|known| {
+        ["all", "default"].map(|scope| format!("{}{scope}.{}", <DevConf as device::Tunables>::PREFIX, known.knob.name))
+    });
+    KNOBS.iter().map(|knob| knob.name.to_owned()).chain(of_devices).collect()
+}
+
 /// The table's row of a name with dots or slashes.
-pub fn knob(name: &str) -> Option<&'static Knob> {
+fn knob(name: &str) -> Option<&'static Knob> {
     KNOBS.iter().find(|knob| same_name(knob.name, name))
 }
 
@@ -424,14 +504,19 @@ fn unknown(name: &str) -> SysctlError {
 }
 
 /// The known name that a wrong one most likely meant: the same last part under another prefix, or few letters away.
-fn nearest_knob(name: &str) -> Option<&'static str> {
+fn nearest_knob(name: &str) -> Option<String> {
     let dotted = name.replace('/', ".");
-    let last = dotted.rsplit('.').next().unwrap_or_default();
-    let same_last = KNOBS.iter().find(|knob| !last.is_empty() && knob.name.rsplit('.').next() == Some(last));
-    match same_last {
-        Some(knob) => Some(knob.name),
-        None => nearest(&dotted, KNOBS.iter().map(|knob| knob.name)),
+    if let Some((scope, last)) = split::<DevConf>(name) {
+        let near = nearest(last, CONF_KNOBS.iter().map(|known| known.knob.name));
+        return near.map(|near| format!("net.ipv4.conf.{scope}.{near}"));
     }
+    let last = dotted.rsplit('.').next().unwrap_or_default();
+    let known = || names().into_iter().chain(ALIASES.iter().map(|(alias, _)| (*alias).to_owned()));
+    let same_last = known().find(|known| !last.is_empty() && known.rsplit('.').next() == Some(last));
+    same_last.or_else(|| {
+        let known: Vec<String> = known().collect();
+        nearest(&dotted, known.iter().map(String::as_str)).map(str::to_owned)
+    })
 }
 
 /// Splits a value into the numbers of the knob's form, each within its bounds.

@@ -12,7 +12,7 @@ use crate::cx::{Cx, Fate};
 use crate::demux::stats::DevStat;
 use crate::icmp;
 use crate::netns::NetConfig;
-use crate::route::{self, Forward, InputRoute, Reject, RpFilter};
+use crate::route::{self, Forward, InputRoute, Reject};
 
 /// `ip_rcv`: checks the header of the packet whose data starts there, as its network header says, and cuts what the link
 /// padded.
@@ -165,7 +165,7 @@ pub fn rcv_finish(cx: &mut Cx, skb: Skb, early_demux: EarlyDemux) -> Fate<(Skb, 
         && fib.is_own_v4(dst)
         && is_plain_source(src)
         && !fib.is_own_v4(src)
-        && fib.policy().rp_filter == RpFilter::Off
+        && !cx.net.rp_filter
         && skb.pkt_type == PktType::Host;
     if plain {
         cx.event(&skb, EventKind::RouteLocal, InputRoute::Local.number(), 0);
@@ -216,7 +216,7 @@ fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb, early_demux: EarlyDemux) -> Fate<(
             cx.count_n(Counter::IpExtInBcastOctets, octets);
         }
         _ if matches!(skb.pkt_type, PktType::Broadcast | PktType::Multicast)
-            && cx.net.fib.policy().drop_unicast_in_l2_multicast =>
+            && cx.net.conf(skb.ifindex).drop_unicast_in_l2_multicast =>
         {
             return Fate::Drop(skb, DropReason::UnicastInL2Multicast);
         }

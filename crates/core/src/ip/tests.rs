@@ -5,7 +5,6 @@ use rxpath_wire::MacAddr;
 use super::InetProtos;
 use crate::cx::{Cx, End};
 use crate::demux::stats::DevStat;
-use crate::route::{Policy, RpFilter};
 use crate::testing::frames::{self, Ip, echo, ethernet, tcp};
 use crate::testing::{self, Ended, MAC, Rig, interface};
 
@@ -219,8 +218,8 @@ fn broadcast_and_multicast_are_counted_by_packets_and_octets() {
 #[test]
 fn unicast_in_a_broadcast_frame_is_taken_unless_policy_forbids() {
     check(&tcp().in_frame_to(MacAddr::BROADCAST), Ended::Tcp, &[NO_ECT, DELIVERED]);
-    let policy = Policy { drop_unicast_in_l2_multicast: true, ..Policy::default() };
-    let mut rig = Rig::with_net(testing::net(vec![interface()], &[], policy));
+    let forbids = [("net.ipv4.conf.eth0.drop_unicast_in_l2_multicast", "1")];
+    let mut rig = Rig::with_net(testing::net_with(vec![interface()], &[], &forbids));
     let frame = tcp().in_frame_to(MacAddr::BROADCAST).frame();
     assert_eq!(rig.receive(&frame), dropped(DropReason::UnicastInL2Multicast));
     let broadcast = tcp().to([10, 0, 0, 255]).in_frame_to(MacAddr::BROADCAST).frame();
@@ -229,8 +228,8 @@ fn unicast_in_a_broadcast_frame_is_taken_unless_policy_forbids() {
 
 #[test]
 fn the_reverse_path_filter_has_a_counter_of_its_own() {
-    let policy = Policy { rp_filter: RpFilter::Strict, ..Policy::default() };
-    let mut rig = Rig::with_net(testing::net(vec![interface()], &[], policy));
+    let strict = [("net.ipv4.conf.eth0.rp_filter", "1")];
+    let mut rig = Rig::with_net(testing::net_with(vec![interface()], &[], &strict));
     let frame = tcp().from([172, 16, 0, 9]).frame();
     let counters =
         [(Counter::IpInReceives, 1), (Counter::IpExtInOctets, 40), NO_ECT, (Counter::TcpExtIPReversePathFilter, 1)];

@@ -20,7 +20,7 @@ pub fn arp_rcv(cx: &mut Cx, skb: Skb) -> End {
     let packet = *packet;
     cx.event(&skb, EventKind::ArpRcv, u32::from(packet.operation()), u32::from(packet.sender_ip()));
     // For all of these the kernel has no finer reason.
-    if !packet.is_ipv4_over_ethernet() || !is_wanted(cx, &packet) {
+    if !packet.is_ipv4_over_ethernet() || !is_wanted(&cx.net, skb.ifindex, &packet) {
         return End::Drop(skb, DropReason::NotSpecified);
     }
     let how = if arp_process(cx, skb.ifindex, skb.pkt_type, &packet) { Consumed::Answered } else { Consumed::Noted };
@@ -28,19 +28,19 @@ pub fn arp_rcv(cx: &mut Cx, skb: Skb) -> End {
 }
 
 /// Whether operation and target are such as make sense.
-fn is_wanted(cx: &Cx, packet: &ArpPacket) -> bool {
-    let target = packet.target_ip();
+fn is_wanted(net: &NetConfig, ifindex: u16, packet: &ArpPacket) -> bool {
+    let (conf, target) = (net.conf(ifindex), packet.target_ip());
     matches!(packet.operation(), wire_arp::REQUEST | wire_arp::REPLY)
         && !target.is_multicast()
-        && (!target.is_loopback() || cx.net.fib.policy().route_localnet)
-        && !(cx.net.sysctl.drop_gratuitous_arp && packet.sender_ip() == target)
+        && (!target.is_loopback() || conf.route_localnet)
+        && !(conf.drop_gratuitous_arp && packet.sender_ip() == target)
 }
 
 /// `arp_ignore`: whether a request of `sender` for `target`, an address of ours, is passed over (`ip-sysctl`).
 fn arp_ignore(net: &NetConfig, ifindex: u16, sender: Addr, target: Addr) -> bool {
     let has = |own: &IfAddr| own.addr == target;
     let of_interface = || net.interface(ifindex).and_then(|interface| interface.addresses.iter().find(|own| has(own)));
-    match net.sysctl.arp_ignore {
+    match net.conf(ifindex).arp_ignore {
         1 => of_interface().is_none(),
         2 => of_interface().is_none_or(|own| !own.reaches(sender) && !sender.is_unspecified()),
         3 => net.interface_of(target).is_none(),
@@ -51,7 +51,7 @@ fn arp_ignore(net: &NetConfig, ifindex: u16, sender: Addr, target: Addr) -> bool
 
 /// `arp_accept`: whether a host that is unknown and not asked for becomes a neighbour by what it tells of itself.
 fn arp_accept(net: &NetConfig, ifindex: u16, sender: Addr) -> bool {
-    match net.sysctl.arp_accept {
+    match net.conf(ifindex).arp_accept {
         1 => true,
         2 => net.interface(ifindex).is_some_and(|interface| interface.addresses.iter().any(|own| own.reaches(sender))),
         _ => false,

@@ -10,7 +10,7 @@ use super::{NeighTable, Nud, resolve_output};
 use crate::cx::{Cx, IdSource, Rng};
 use crate::neigh;
 use crate::netns::IfAddr;
-use crate::route::{self, Policy, Route};
+use crate::route::{self, Route};
 use crate::testing::frames::{arp_frame, arp_reply, arp_request};
 use crate::testing::{self, ADDR, Ended, MAC, PEER, PEER_MAC, Rig, Sink};
 use crate::tx::{self, IpFlow};
@@ -171,12 +171,12 @@ fn requests_are_passed_over_as_arp_ignore_says() {
     let ask = |mode: u8, sender: [u8; 4], target: [u8; 4]| {
         let mut rig = Rig::new();
         rig.reconfigure(|net| {
-            net.sysctl.arp_ignore = mode;
+            net.sysctl.conf.all.arp_ignore = mode;
             let mut other = net.interfaces[0].clone();
             (other.ifindex, other.name) = (2, "eth1".to_owned());
             other.addresses = vec![IfAddr { addr: Addr::from_v4(second), prefix: 24 }];
             net.interfaces.push(other);
-            net.fib = testing::net(net.interfaces.clone(), &[], Policy::default()).fib;
+            net.fib = testing::net(net.interfaces.clone(), &[]).fib;
         });
         let frame =
             arp_frame(MacAddr::BROADCAST, wire_arp::REQUEST, (M3, sender.into()), (MacAddr::ZERO, target.into()));
@@ -200,7 +200,9 @@ fn requests_are_passed_over_as_arp_ignore_says() {
 fn what_hosts_tell_of_themselves_is_taken_as_the_tunables_say() {
     let told = |accept: u8, drop: bool, frame: Vec<u8>, sender: [u8; 4]| {
         let mut rig = Rig::new();
-        rig.reconfigure(|net| (net.sysctl.arp_accept, net.sysctl.drop_gratuitous_arp) = (accept, drop));
+        rig.reconfigure(|net| {
+            (net.sysctl.conf.all.arp_accept, net.sysctl.conf.all.drop_gratuitous_arp) = (accept, drop)
+        });
         let ended = rig.receive(&frame);
         assert_eq!(ended == Ended::Dropped(DropReason::NotSpecified), drop, "{ended:?}");
         rig.neigh.row(1, Addr::from_v4(sender)).map(|row| row.state)
@@ -578,7 +580,7 @@ fn solicitations_come_from_the_address_that_waits() {
     let second = Addr::from_v4([10, 0, 0, 5]);
     rig.reconfigure(|net| {
         net.interfaces[0].addresses.push(crate::netns::IfAddr { addr: second, prefix: 24 });
-        net.fib = route::Fib::build(&net.interfaces, &[], route::Policy::default()).expect("a fib");
+        net.fib = route::Fib::build(&net.interfaces, &[]).expect("a fib");
     });
     let mut route = route::output(&rig.net, peer(), Some(second)).expect("on the link");
     send(&mut rig, &mut route, b"1");

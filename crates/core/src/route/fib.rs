@@ -17,31 +17,6 @@ use crate::netns::{IfAddr, Interface};
 /// Bits in front of the IPv4 address in its mapped form.
 const MAPPED_BITS: u8 = 96;
 
-/// Whether a packet's source must be reachable by the interface that it came from (`rp_filter`, RFC 3704).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RpFilter {
-    /// No check.
-    #[default]
-    Off,
-    /// The best way back must leave by the very interface.
-    Strict,
-    /// There must be a way back by any interface.
-    Loose,
-}
-
-/// What routing asks of received packets beyond their destination: sysctls of `net.ipv4.conf.all`, with Linux's defaults.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// `rp_filter`.
-    pub rp_filter: RpFilter,
-    /// `accept_local`: packets from our own addresses are taken.
-    pub accept_local: bool,
-    /// `route_localnet`: 127/8 is taken from the wire.
-    pub route_localnet: bool,
-    /// `drop_unicast_in_l2_multicast`: unicast packets in broadcast or multicast frames are dropped.
-    pub drop_unicast_in_l2_multicast: bool,
-}
-
 /// What an address is to this host (`inet_addr_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddrType {
@@ -268,7 +243,6 @@ pub struct Fib {
     special: HashMap<Addr, AddrType>,
     /// IPv6: routes by length of their prefix, longest first, then by network, then by metric.
     lengths: Vec<(u8, HashMap<u128, Vec<FibEntry>>)>,
-    policy: Policy,
 }
 
 impl Fib {
@@ -277,8 +251,8 @@ impl Fib {
     ///
     /// # Errors
     /// As [`FibError`] lists them, each naming the mend.
-    pub fn build(interfaces: &[Interface], routes: &[RouteSpec], policy: Policy) -> Result<Fib, FibError> {
-        let mut fib = Fib { policy, ..Fib::default() };
+    pub fn build(interfaces: &[Interface], routes: &[RouteSpec]) -> Result<Fib, FibError> {
+        let mut fib = Fib::default();
         for interface in interfaces {
             for own in &interface.addresses {
                 fib.add_address(interface.ifindex, own)?;
@@ -288,12 +262,6 @@ impl Fib {
             fib.add_route(interfaces, route)?;
         }
         Ok(fib)
-    }
-
-    /// What received packets are held to.
-    #[inline(always)]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
     }
 
     fn add_address(&mut self, ifindex: u16, own: &IfAddr) -> Result<(), FibError> {
@@ -499,6 +467,11 @@ impl Fib {
 
     fn lookup_v6(&self, number: u128) -> Option<FibEntry> {
         self.lengths.iter().find_map(|(len, networks)| networks.get(&(number & mask(*len)))?.first().copied())
+    }
+
+    /// Whether a route of IPv4 leads by this gateway (`ip_fib_check_default`).
+    pub(super) fn has_gateway(&self, via: Addr, ifindex: u16) -> bool {
+        via.v4().is_some_and(|via| self.v4.has_gateway(u32::from(via), ifindex))
     }
 
     /// All routes of IPv4, by network, the longest prefix first, then by metric (`fib_trie` as it is dumped).

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use rxpath_trace::{Counter, DropReason};
 use rxpath_wire::{Addr, icmp};
 
-use super::fib::{self, AddrType, RpFilter};
+use super::fib::{self, AddrType};
 use super::kind::RouteKind;
 use super::table::Hop;
 use crate::netns::NetConfig;
@@ -147,7 +147,7 @@ pub fn input(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
     if dst.is_unspecified() {
         return Err(Reject::InvalidDestination);
     }
-    if (fib::is_loopback(dst) || fib::is_loopback(src)) && !net.fib.policy().route_localnet {
+    if (fib::is_loopback(dst) || fib::is_loopback(src)) && !net.conf(ifindex).route_localnet {
         return Err(Reject::LocalNet);
     }
     let Some(word) = dst.v4().map(u32::from) else {
@@ -162,7 +162,7 @@ pub fn input(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
     let place = match found.map(|hop| hop.kind) {
         Some(RouteKind::Local) => InputRoute::Local,
         Some(RouteKind::Broadcast) => InputRoute::Broadcast,
-        _ if !net.sysctl.ip_forward => return Err(Reject::NotOurs),
+        _ if !net.conf(ifindex).forwarding => return Err(Reject::NotOurs),
         None => return Err(Reject::NoRoute),
         Some(RouteKind::Unreachable) => return Err(Reject::Unreachable),
         Some(RouteKind::Prohibit) => return Err(Reject::Prohibited),
@@ -180,8 +180,11 @@ pub fn input(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
 fn way_on(net: &NetConfig, ifindex: u16, src: Addr, dst: u32, hop: Hop) -> Forward {
     let nexthop = if hop.via == 0 { dst } else { hop.via };
     let back = || src.v4().and_then(|src| net.fib.lookup_v4(u32::from(src)));
+    let conf = net.conf(ifindex);
+    let shared = || conf.shared_media || super::share_network(net, ifindex, src, Addr::from(Ipv4Addr::from(nexthop)));
     let redirect = hop.ifindex == ifindex
-        && net.sysctl.send_redirects
+        && conf.send_redirects
+        && shared()
         && back().is_some_and(|back| back.kind == RouteKind::Unicast && back.ifindex == ifindex && back.via == 0);
     Forward { nexthop: nexthop.into(), ifindex: hop.ifindex, redirect }
 }
@@ -194,7 +197,7 @@ fn multicast(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
     if src.is_multicast() || src == fib::LIMITED_BROADCAST {
         return Err(Reject::InvalidSource);
     }
-    if fib::is_loopback(src) && !net.fib.policy().route_localnet {
+    if fib::is_loopback(src) && !net.conf(ifindex).route_localnet {
         return Err(Reject::LocalNet);
     }
     if !src.is_unspecified() {
@@ -207,13 +210,13 @@ fn multicast(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
 
 /// `fib_validate_source`: whether a packet from `src` may come by this interface.
 fn validate_source(net: &NetConfig, ifindex: u16, src: Addr) -> Result<(), Reject> {
-    let (fib, policy) = (&net.fib, net.fib.policy());
+    let (fib, conf) = (&net.fib, net.conf(ifindex));
     let kind = fib.addr_type(src);
     // 127/8 is ours, too, and only let in from the wire as such.
     if kind == AddrType::Local || fib::is_loopback(src) {
-        return if policy.accept_local { Ok(()) } else { Err(Reject::LocalSource) };
+        return if conf.accept_local { Ok(()) } else { Err(Reject::LocalSource) };
     }
-    if policy.rp_filter == RpFilter::Off {
+    if conf.rp_filter == 0 {
         return Ok(());
     }
     if kind != AddrType::Unicast {
@@ -221,7 +224,7 @@ fn validate_source(net: &NetConfig, ifindex: u16, src: Addr) -> Result<(), Rejec
     }
     match fib.lookup(src) {
         Some(back) if back.kind != RouteKind::Unicast => Err(Reject::ReversePath),
-        Some(back) if policy.rp_filter == RpFilter::Loose || back.ifindex == ifindex => Ok(()),
+        Some(back) if conf.rp_filter == 2 || back.ifindex == ifindex => Ok(()),
         _ => Err(Reject::ReversePath),
     }
 }

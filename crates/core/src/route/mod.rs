@@ -43,7 +43,7 @@ use rxpath_wire::{Addr, MacAddr};
 pub use self::datagram::{Reach, output_datagram};
 pub use self::exception::Exceptions;
 pub(crate) use self::fib::is_loopback;
-pub use self::fib::{AddrType, Fib, FibEntry, FibError, FibRoute, Policy, RouteSpec, RpFilter};
+pub use self::fib::{AddrType, Fib, FibEntry, FibError, FibRoute, RouteSpec};
 pub use self::groups::Groups;
 pub use self::input::{Forward, InputRoute, Reject, input};
 pub use self::kind::RouteKind;
@@ -195,21 +195,35 @@ pub fn update_pmtu(net: &NetConfig, dst: Addr, mtu: u16, now: Time) -> Option<u1
 }
 
 /// `ip_do_redirect`: the gateway `from` says that `gateway` is nearer to `dst`. It is believed if packets to `dst` go by
-/// `from`, the new one is a host of the same link, and redirects are taken at all, which routers do not. Gives the new
-/// gateway.
+/// `from`, the new one is a host of the same link, and the interface takes redirects (`accept_redirects`; `shared_media` and
+/// `secure_redirects` may ask for more). Gives the new gateway.
 pub fn do_redirect(net: &NetConfig, dst: Addr, (from, gateway): (Addr, Addr), now: Time) -> Option<Addr> {
-    if !net.sysctl.accept_redirects || net.sysctl.ip_forward {
+    let known = output(net, dst, None).ok()?;
+    let conf = net.conf(known.ifindex);
+    if !conf.accept_redirects {
         return None;
     }
-    let known = output(net, dst, None).ok()?;
     let by_gateway = known.nexthop == from && known.nexthop != dst && from != gateway;
     let link = net.fib.lookup(gateway)?;
     let on_link = link.kind == RouteKind::Unicast && link.via.is_none() && link.ifindex == known.ifindex;
     if !by_gateway || !on_link || net.fib.addr_type(gateway) != AddrType::Unicast {
         return None;
     }
+    // RFC 1620 section 3: on a link that several networks share, hosts of all of them reach one another.
+    if !conf.shared_media {
+        let known_gateway = || net.fib.has_gateway(gateway, known.ifindex);
+        if !share_network(net, known.ifindex, from, gateway) || conf.secure_redirects && !known_gateway() {
+            return None;
+        }
+    }
     net.exceptions.redirect(dst, gateway, now);
     Some(gateway)
+}
+
+/// `inet_addr_onlink`: whether two addresses are of the same network of an interface.
+pub(crate) fn share_network(net: &NetConfig, ifindex: u16, a: Addr, b: Addr) -> bool {
+    let interface = net.interface(ifindex);
+    interface.is_some_and(|interface| interface.addresses.iter().any(|own| own.reaches(a) && own.reaches(b)))
 }
 
 /// `inet_select_addr`: the interface's address in the same subnet as `peer`, else its first of the same family.

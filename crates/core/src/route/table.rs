@@ -146,6 +146,11 @@ impl Table {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a route leads by this gateway. Looks through what routes lead to, which many of them share.
+    pub(super) fn has_gateway(&self, via: u32, ifindex: u16) -> bool {
+        self.lock().hops.keys().any(|hop| hop.via == via && hop.ifindex == ifindex)
+    }
+
     /// `fib_table_insert`: adds a route. One to the same network in the same table with the same metric is replaced if
     /// `replace` says so, and given back.
     ///

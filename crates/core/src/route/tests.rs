@@ -3,9 +3,7 @@ use std::io::ErrorKind;
 
 use rxpath_wire::{Addr, MacAddr};
 
-use super::{
-    AddrType, Fib, FibError, InputRoute, Policy, Reject, RouteError, RouteKind, RouteSpec, RpFilter, input, output,
-};
+use super::{AddrType, Fib, FibError, InputRoute, Reject, RouteError, RouteKind, RouteSpec, input, output};
 use crate::cx::Rng;
 use crate::netns::{IfAddr, Interface, NetConfig};
 use crate::testing::{self, interface};
@@ -31,8 +29,12 @@ fn two_interfaces() -> Vec<Interface> {
     vec![interface(), second]
 }
 
-fn net(routes: &[RouteSpec], policy: Policy) -> NetConfig {
-    testing::net(two_interfaces(), routes, policy)
+fn net(routes: &[RouteSpec]) -> NetConfig {
+    testing::net(two_interfaces(), routes)
+}
+
+fn net_with(routes: &[RouteSpec], sysctls: &[(&str, &str)]) -> NetConfig {
+    testing::net_with(two_interfaces(), routes, sysctls)
 }
 
 fn via(to: Addr, prefix: u8, gateway: Addr) -> RouteSpec {
@@ -45,7 +47,7 @@ fn of_kind(kind: RouteKind, to: Addr, prefix: u8) -> RouteSpec {
 
 #[test]
 fn addresses_are_what_they_are() {
-    let net = net(&[], Policy::default());
+    let net = net(&[]);
     for (addr, expected) in [
         (v4(10, 0, 0, 1), AddrType::Local),
         (v4(203, 0, 113, 7), AddrType::Local),
@@ -79,7 +81,7 @@ fn the_way_out_follows_the_longest_prefix() {
         via(v4(8, 0, 0, 0), 8, v4(192, 168, 7, 9)),
         via(v4(8, 8, 8, 8), 32, v4(10, 0, 0, 253)),
     ];
-    let net = net(&routes, Policy::default());
+    let net = net(&routes);
     for (dst, nexthop, ifindex, src) in [
         (v4(10, 0, 0, 77), v4(10, 0, 0, 77), 1, v4(10, 0, 0, 1)),
         (v4(1, 2, 3, 4), v4(10, 0, 0, 254), 1, v4(10, 0, 0, 1)),
@@ -100,12 +102,12 @@ fn the_way_out_follows_the_longest_prefix() {
 
 #[test]
 fn a_gateways_subnet_decides_over_the_source() {
-    let net = net(&[via(v4(8, 0, 0, 0), 8, v4(192, 168, 7, 9))], Policy::default());
+    let net = net(&[via(v4(8, 0, 0, 0), 8, v4(192, 168, 7, 9))]);
     // 192.168.7.9 lies in both subnets of the interface; the first address that shares one with it is taken.
     assert_eq!(output(&net, v4(8, 8, 8, 8), None).map(|route| route.src), Ok(v4(192, 168, 0, 1)));
     let mut explicit = via(v4(9, 0, 0, 0), 8, v4(192, 168, 7, 9));
     explicit.src = Some(v4(192, 168, 7, 1));
-    let net = self::net(&[explicit], Policy::default());
+    let net = self::net(&[explicit]);
     assert_eq!(output(&net, v4(9, 9, 9, 9), None).map(|route| route.src), Ok(v4(192, 168, 7, 1)));
 }
 
@@ -116,7 +118,7 @@ fn why_there_is_no_way_out() {
         of_kind(RouteKind::Prohibit, v4(21, 0, 0, 0), 8),
         of_kind(RouteKind::Blackhole, v4(22, 0, 0, 0), 8),
     ];
-    let net = net(&routes, Policy::default());
+    let net = net(&routes);
     for (dst, expected, kind) in [
         (v4(9, 9, 9, 9), RouteError::NetUnreachable as fn(Addr) -> RouteError, ErrorKind::NetworkUnreachable),
         (v4(20, 0, 0, 1), RouteError::HostUnreachable, ErrorKind::HostUnreachable),
@@ -142,14 +144,14 @@ fn the_lowest_metric_is_used() {
     worse.metric = 100;
     let better = via(v4(8, 0, 0, 0), 8, v4(192, 168, 0, 254));
     for routes in [[worse, better], [better, worse]] {
-        assert_eq!(output(&net(&routes, Policy::default()), v4(8, 8, 8, 8), None).map(|route| route.ifindex), Ok(2));
+        assert_eq!(output(&net(&routes), v4(8, 8, 8, 8), None).map(|route| route.ifindex), Ok(2));
     }
 }
 
 #[test]
 fn routes_that_do_not_hold_together_are_refused_with_the_mend() {
     let refuse = |route: RouteSpec, expected: fn(RouteSpec) -> FibError, words: &str| {
-        let error = Fib::build(&two_interfaces(), &[route], Policy::default()).expect_err("refused");
+        let error = Fib::build(&two_interfaces(), &[route]).expect_err("refused");
         assert_eq!(error, expected(route));
         assert!(error.to_string().contains(words), "{error}");
     };
@@ -170,25 +172,25 @@ fn routes_that_do_not_hold_together_are_refused_with_the_mend() {
     );
     refuse(via(net8, 8, Addr::from(std::net::Ipv6Addr::LOCALHOST)), FibError::Families, "IPv4 and IPv6 do not mix");
     let bits = via(v4(8, 8, 0, 0), 8, v4(10, 0, 0, 254));
-    let error = Fib::build(&two_interfaces(), &[bits], Policy::default()).expect_err("host bits");
+    let error = Fib::build(&two_interfaces(), &[bits]).expect_err("host bits");
     assert_eq!(error, FibError::HostBits(bits, net8));
     assert!(error.to_string().contains("8.0.0.0/8 is meant?"), "{error}");
     let twice = [via(net8, 8, v4(10, 0, 0, 254)), via(net8, 8, v4(10, 0, 0, 253))];
-    let error = Fib::build(&two_interfaces(), &twice, Policy::default()).expect_err("twice");
+    let error = Fib::build(&two_interfaces(), &twice).expect_err("twice");
     assert_eq!(error, FibError::Duplicate(twice[1]));
     let long = RouteSpec::new(net8, 33);
-    let error = Fib::build(&two_interfaces(), &[long], Policy::default()).expect_err("33 bits");
+    let error = Fib::build(&two_interfaces(), &[long]).expect_err("33 bits");
     assert_eq!(error.to_string(), "8.0.0.0/33: a prefix has at most 32 bits");
     for addr in [v4(224, 0, 0, 1), v4(127, 0, 0, 1), v4(0, 0, 0, 0), v4(255, 255, 255, 255)] {
         let bad = Interface { addresses: vec![IfAddr { addr, prefix: 24 }], ..interface() };
-        assert_eq!(Fib::build(&[bad], &[], Policy::default()).expect_err("no host"), FibError::BadAddress(addr));
+        assert_eq!(Fib::build(&[bad], &[]).expect_err("no host"), FibError::BadAddress(addr));
     }
 }
 
 #[test]
 fn an_onlink_gateway_needs_no_subnet() {
     let route = RouteSpec { ifindex: Some(2), onlink: true, ..via(v4(0, 0, 0, 0), 0, v4(9, 9, 9, 9)) };
-    let found = output(&net(&[route], Policy::default()), v4(1, 1, 1, 1), None).expect("a way");
+    let found = output(&net(&[route]), v4(1, 1, 1, 1), None).expect("a way");
     assert_eq!((found.nexthop, found.ifindex), (v4(9, 9, 9, 9), 2));
     assert_eq!(route.to_string(), "default via 9.9.9.9");
 }
@@ -199,7 +201,7 @@ fn ipv6_keys_are_looked_up_in_the_same_table() {
     let mut interfaces = two_interfaces();
     interfaces[0].addresses.push(IfAddr { addr: six("2001:db8::1"), prefix: 64 });
     let routes = [via(six("::"), 0, six("2001:db8::fe")), via(v4(0, 0, 0, 0), 0, v4(10, 0, 0, 254))];
-    let net = testing::net(interfaces, &routes, Policy::default());
+    let net = testing::net(interfaces, &routes);
     assert_eq!(net.fib.addr_type(six("2001:db8::1")), AddrType::Local);
     let near = output(&net, six("2001:db8::7"), None).expect("on the link");
     assert_eq!((near.nexthop, near.src), (six("2001:db8::7"), six("2001:db8::1")));
@@ -208,7 +210,6 @@ fn ipv6_keys_are_looked_up_in_the_same_table() {
     let only_six = testing::net(
         vec![Interface { addresses: vec![IfAddr { addr: six("2001:db8::1"), prefix: 64 }], ..interface() }],
         &[via(six("::"), 0, six("2001:db8::fe"))],
-        Policy::default(),
     );
     assert_eq!(
         output(&only_six, v4(8, 8, 8, 8), None),
@@ -230,7 +231,7 @@ fn lookups_agree_with_a_scan_of_all_routes() {
         routes.insert((network, prefix), via(Addr::from_v4(network.to_be_bytes()), prefix, gateway));
     }
     let specs: Vec<RouteSpec> = routes.values().copied().collect();
-    let net = net(&specs, Policy::default());
+    let net = net(&specs);
     for _ in 0..20_000 {
         let addr = rng.next_u64() as u32 & 0x0f0f_ffff | 0x2000_0000;
         let expected = routes
@@ -245,7 +246,7 @@ fn lookups_agree_with_a_scan_of_all_routes() {
 
 #[test]
 fn where_received_packets_belong() {
-    let net = net(&[], Policy::default());
+    let net = net(&[]);
     let (us, peer, zero, all) = (v4(10, 0, 0, 1), v4(10, 0, 0, 2), v4(0, 0, 0, 0), v4(255, 255, 255, 255));
     let (subnet, group, lo) = (v4(10, 0, 0, 255), v4(224, 0, 0, 1), v4(127, 0, 0, 1));
     use InputRoute::{Broadcast, Local, Multicast};
@@ -287,7 +288,7 @@ fn where_received_packets_belong() {
 #[test]
 fn the_reverse_path_filter() {
     let (us, off_link, subnet) = (v4(10, 0, 0, 1), v4(100, 64, 0, 9), v4(10, 0, 0, 255));
-    let strict = net(&[], Policy { rp_filter: RpFilter::Strict, ..Policy::default() });
+    let strict = net_with(&[], &[("net.ipv4.conf.all.rp_filter", "1")]);
     for (src, dst, ifindex, expected) in [
         (v4(10, 0, 0, 2), us, 1, Ok(InputRoute::Local)),
         (v4(10, 0, 0, 2), us, 2, Err(Reject::ReversePath)),
@@ -299,19 +300,72 @@ fn the_reverse_path_filter() {
     ] {
         assert_eq!(input(&strict, ifindex, src, dst), expected, "{src} to {dst} on {ifindex}");
     }
-    let loose = net(&[], Policy { rp_filter: RpFilter::Loose, ..Policy::default() });
+    let loose = net_with(&[], &[("net.ipv4.conf.all.rp_filter", "2")]);
     assert_eq!(input(&loose, 2, v4(10, 0, 0, 2), us), Ok(InputRoute::Local));
     assert_eq!(input(&loose, 1, off_link, us), Err(Reject::ReversePath));
     let hole = of_kind(RouteKind::Blackhole, v4(100, 64, 0, 0), 10);
-    let loose = net(&[hole], Policy { rp_filter: RpFilter::Loose, ..Policy::default() });
+    let loose = net_with(&[hole], &[("net.ipv4.conf.default.rp_filter", "2")]);
     assert_eq!(input(&loose, 1, off_link, us), Err(Reject::ReversePath), "a blackhole is no way back");
+    // The larger of the two settings counts, each interface for itself.
+    let mixed = net_with(&[], &[("net.ipv4.conf.all.rp_filter", "1"), ("net.ipv4.conf.eth1.rp_filter", "2")]);
+    assert_eq!(input(&mixed, 2, v4(10, 0, 0, 2), us), Ok(InputRoute::Local));
+    assert_eq!(input(&mixed, 1, v4(192, 168, 0, 2), us), Err(Reject::ReversePath));
+    let one = net_with(&[], &[("net.ipv4.conf.eth1.rp_filter", "1")]);
+    assert_eq!(input(&one, 1, v4(192, 168, 0, 2), us), Ok(InputRoute::Local));
+    assert_eq!(input(&one, 2, v4(10, 0, 0, 2), us), Err(Reject::ReversePath));
 }
 
 #[test]
-fn policy_lets_local_sources_and_the_loopback_net_in() {
-    let policy = Policy { accept_local: true, route_localnet: true, ..Policy::default() };
-    let net = net(&[], policy);
+fn tunables_let_local_sources_and_the_loopback_net_in() {
+    let net = net_with(&[], &[("net.ipv4.conf.eth0.accept_local", "1"), ("net.ipv4.conf.all.route_localnet", "1")]);
+    assert_eq!(input(&net, 2, v4(10, 0, 0, 1), v4(10, 0, 0, 1)), Err(Reject::LocalSource), "the other interface");
     assert_eq!(input(&net, 1, v4(10, 0, 0, 1), v4(10, 0, 0, 1)), Ok(InputRoute::Local));
     assert_eq!(input(&net, 1, v4(127, 0, 0, 2), v4(10, 0, 0, 1)), Ok(InputRoute::Local));
     assert_eq!(input(&net, 1, v4(10, 0, 0, 2), v4(127, 0, 0, 1)), Err(Reject::NotOurs), "no interface has it");
+}
+
+#[test]
+fn each_interface_forwards_by_its_own_word() {
+    let from = |ifindex: u16| (ifindex, v4(10, 0, 0, 2), v4(192, 168, 0, 9));
+    let judged = |net: &NetConfig, (ifindex, src, dst)| input(net, ifindex, src, dst).map(InputRoute::number);
+    let forward = Ok(1);
+    let by_one = net_with(&[], &[("net.ipv4.conf.eth0.forwarding", "1")]);
+    assert_eq!([1, 2].map(|ifindex| judged(&by_one, from(ifindex))), [forward, Err(Reject::NotOurs)]);
+    let but_one = net_with(&[], &[("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.eth0.forwarding", "0")]);
+    assert_eq!([1, 2].map(|ifindex| judged(&but_one, from(ifindex))), [Err(Reject::NotOurs), forward]);
+}
+
+#[test]
+fn redirects_are_sent_and_taken_as_the_interface_says() {
+    let (gateway, better, far) = (v4(10, 0, 0, 254), v4(10, 0, 0, 253), v4(8, 8, 8, 8));
+    let default = via(v4(0, 0, 0, 0), 0, gateway);
+    let now = rxpath_trace::Time::from_secs(1);
+    let taken = |sysctls: &[(&str, &str)], routes: &[RouteSpec]| {
+        super::do_redirect(&net_with(routes, sysctls), far, (gateway, better), now).is_some()
+    };
+    let off = ("net.ipv4.conf.eth0.accept_redirects", "0");
+    let all_off = ("net.ipv4.conf.all.accept_redirects", "0");
+    assert!(taken(&[], &[default]));
+    assert!(taken(&[off], &[default]) && taken(&[all_off], &[default]), "either will do");
+    assert!(!taken(&[off, all_off], &[default]));
+    assert!(!taken(&[("net.ipv4.conf.eth0.forwarding", "1"), off], &[default]), "a router asks both");
+    // Without shared media the new gateway must be of the old one's network and, as a rule, one that routes lead by.
+    let apart = [("net.ipv4.conf.all.shared_media", "0"), ("net.ipv4.conf.eth0.shared_media", "0")];
+    assert!(!taken(&apart, &[default]));
+    let known = via(v4(9, 0, 0, 0), 8, better);
+    assert!(taken(&apart, &[default, known]));
+    let trusting = ["all", "eth0"].map(|scope| format!("net.ipv4.conf.{scope}.secure_redirects"));
+    let [a, b] = trusting.each_ref().map(|name| (name.as_str(), "0"));
+    assert!(taken(&[apart[0], apart[1], a, b], &[default]));
+    // And what we send ourselves.
+    let told = |sysctls: &[(&str, &str)]| {
+        let mut with = vec![("net.ipv4.ip_forward", "1")];
+        with.extend(sysctls);
+        match input(&net_with(&[default], &with), 1, v4(10, 0, 0, 2), far) {
+            Ok(InputRoute::Forward(way)) => way.redirect,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(told(&[]) && told(&apart), "sender and gateway are of one network");
+    assert!(!told(&[("net.ipv4.conf.all.send_redirects", "0"), ("net.ipv4.conf.eth0.send_redirects", "0")]));
 }

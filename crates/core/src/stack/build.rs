@@ -21,7 +21,7 @@ use crate::neigh::NeighTable;
 use crate::netfilter::Hooks;
 use crate::netns::{IfAddr, Interface, NetConfig, Strangers};
 use crate::nic::{Device, Doorbell, Features, IrqLine, Moderation, NoDoorbell, RxAttach, Steering};
-use crate::route::{Fib, FibError, Policy, RouteSpec};
+use crate::route::{Fib, FibError, RouteSpec};
 use crate::socket::{BindTable, FlowTable, ListenerCache, Listeners, WaitQueue, Wakeups};
 use crate::sysctl::Sysctls;
 use crate::tx::Outbox;
@@ -151,6 +151,7 @@ impl VlanConfig {
             addresses: self.addresses.clone(),
             vlan: Some(vlan),
             promiscuity: Default::default(),
+            conf: Default::default(),
         })
     }
 }
@@ -208,6 +209,8 @@ pub enum BuildError {
     Ring(String, usize),
     /// This VLAN device cannot be, for what the text says.
     Vlan(String, String),
+    /// A tunable is set for an interface of this name, and there is none.
+    Sysctl(String),
     /// Addresses and routes do not fit each other.
     Fib(FibError),
     /// A device could not be opened.
@@ -224,6 +227,9 @@ impl fmt::Display for BuildError {
                 write!(f, "{name}: a ring of {size} places: give a power of two from 16 to 32768")
             }
             BuildError::Vlan(name, what) => write!(f, "{name}: {what}"),
+            BuildError::Sysctl(name) => {
+                write!(f, "a sysctl is set for {name}, and no interface has this name: name one, or all, or default")
+            }
             BuildError::Fib(error) => write!(f, "{error}"),
             BuildError::Device(name, error) => write!(f, "{name}: {error}"),
             BuildError::Pool(error) => write!(f, "page pool: {error}; configure fewer slots"),
@@ -387,6 +393,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
                 addresses: interface.addresses.clone(),
                 vlan: None,
                 promiscuity: Default::default(),
+                conf: Default::default(),
             }
         })
         .collect();
@@ -395,8 +402,12 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
         let interface = vlan.interface(&interfaces)?;
         interfaces.push(interface);
     }
-    let fib = Fib::build(&interfaces, &config.routes, Policy::default()).map_err(BuildError::Fib)?;
-    Ok(NetConfig {
+    let fib = Fib::build(&interfaces, &config.routes).map_err(BuildError::Fib)?;
+    let known = |name: &&str| interfaces.iter().any(|interface| interface.name == *name);
+    if let Some(name) = config.sysctl.interfaces().iter().find(|name| !known(name)) {
+        return Err(BuildError::Sysctl((*name).to_owned()));
+    }
+    let mut net = NetConfig {
         generation: 1,
         devices,
         vlans: Vlans::of(&interfaces),
@@ -415,7 +426,10 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
         groups: Arc::default(),
         exceptions: Arc::default(),
         raw: Default::default(),
-    })
+        rp_filter: false,
+    };
+    net.apply_sysctls();
+    Ok(net)
 }
 
 /// Opens a device and gives its queues to the Cpus in turn.

@@ -142,6 +142,7 @@ impl Stack {
         let mut net = self.0.net.write().unwrap_or_else(PoisonError::into_inner);
         let mut changed = change(&net);
         changed.generation = net.generation + 1;
+        changed.apply_sysctls();
         let rcvbuf_max = changed.sysctl.tcp_rmem.max.min(self.0.pool_share);
         self.0.rcvbuf_max.store(rcvbuf_max, Ordering::Relaxed);
         *net = Arc::new(changed);

@@ -174,7 +174,7 @@ impl Stack {
     /// `/proc/net/snmp`.
     pub fn proc_snmp(&self) -> String {
         let sysctl = &self.config().sysctl;
-        proc::snmp(&self.snapshot(), sysctl.ip_forward, sysctl.ip_default_ttl)
+        proc::snmp(&self.snapshot(), sysctl.conf.all.forwarding, sysctl.ip_default_ttl)
     }
 
     /// `/proc/net/netstat`.

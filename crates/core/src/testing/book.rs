@@ -76,7 +76,7 @@ fn merged() -> Scene {
 }
 
 fn forwarded() -> Scene {
-    let mut scene = Scene::with(|config| config.sysctl.ip_forward = true);
+    let mut scene = Scene::with(|config| config.sysctl.conf.set_forwarding(true));
     let other = (MacAddr([2, 0, 0, 0, 0, 9]), [10, 0, 0, 99].into());
     scene.frame(&super::frames::arp_frame(MacAddr::BROADCAST, arp::REQUEST, other, (MacAddr::ZERO, US)));
     scene.begin();

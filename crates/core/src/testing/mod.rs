@@ -26,7 +26,7 @@ use crate::neigh::NeighTable;
 use crate::netfilter::{HookPoint, Hooks};
 use crate::netns::{IfAddr, Interface, NetConfig};
 use crate::nic::{DeviceQueue, Features, TruesizeModel, Xmit};
-use crate::route::{Fib, Policy, RouteSpec};
+use crate::route::{Fib, RouteSpec};
 use crate::sysctl::Sysctls;
 use crate::tx::{self, Devices, Outbox};
 use crate::{icmp, neigh, netfilter, udp};
@@ -55,14 +55,15 @@ pub(crate) fn interface() -> Interface {
         addresses: vec![IfAddr { addr: Addr::from(ADDR), prefix: 24 }],
         vlan: None,
         promiscuity: Default::default(),
+        conf: Default::default(),
     }
 }
 
 /// A configuration with these interfaces and routes, all else at its defaults.
-pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec], policy: Policy) -> NetConfig {
+pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec]) -> NetConfig {
     NetConfig {
         generation: 1,
-        fib: Fib::build(&interfaces, routes, policy).expect("addresses and routes that hold together"),
+        fib: Fib::build(&interfaces, routes).expect("addresses and routes that hold together"),
         devices: interfaces.iter().filter(|interface| interface.vlan.is_none()).count() as u16,
         vlans: Vlans::of(&interfaces),
         interfaces,
@@ -79,7 +80,23 @@ pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec], policy: Poli
         cpus: 1,
         strangers: crate::netns::Strangers::default(),
         xdp_generic: false,
+        rp_filter: false,
     }
+}
+
+/// The same with these tunables set.
+pub(crate) fn net_with(interfaces: Vec<Interface>, routes: &[RouteSpec], sysctls: &[(&str, &str)]) -> NetConfig {
+    let mut net = net(interfaces, routes);
+    set_sysctls(&mut net, sysctls);
+    net
+}
+
+/// Sets tunables.
+pub(crate) fn set_sysctls(net: &mut NetConfig, sysctls: &[(&str, &str)]) {
+    for (name, value) in sysctls {
+        net.sysctl.set(name, value).expect("a tunable with a value that fits");
+    }
+    net.apply_sysctls();
 }
 
 /// A context with one interface, a small pool and no life records.
@@ -94,7 +111,7 @@ pub(crate) fn cx() -> Cx {
         dev: Arc::new(DevShard::new(4)),
         life: LifeReader::new().shard(0, 2, Selector::Off),
         cause: PacketId::NONE,
-        net: Arc::new(net(vec![interface()], &[], Policy::default())),
+        net: Arc::new(net(vec![interface()], &[])),
         listeners: crate::socket::ListenerCache::default(),
         binds: Arc::default(),
         udp: Arc::default(),
@@ -190,6 +207,7 @@ impl Rig {
     pub(crate) fn reconfigure(&mut self, change: impl FnOnce(&mut NetConfig)) {
         let net = Arc::get_mut(&mut self.cx.net).expect("nobody else has the configuration");
         change(net);
+        net.apply_sysctls();
         net.generation += 1;
     }
 

@@ -8,7 +8,7 @@ use crate::neigh;
 use crate::netfilter::{Hook, HookPoint, Priority, Verdict};
 use crate::netns::IfAddr;
 use crate::nic::Xmit;
-use crate::route::{self, Fib, Policy, Route};
+use crate::route::{self, Fib, Route};
 use crate::testing::{ADDR, MAC, PEER, PEER_MAC, Rig};
 
 fn flow() -> IpFlow {
@@ -117,7 +117,7 @@ fn a_segment_without_a_route_any_more_is_counted() {
     let (mut rig, mut route) = rig();
     rig.reconfigure(|net| {
         net.interfaces[0].addresses = vec![IfAddr { addr: Addr::from_v4([10, 9, 0, 1]), prefix: 24 }];
-        net.fib = Fib::build(&net.interfaces, &[], Policy::default()).expect("a fib");
+        net.fib = Fib::build(&net.interfaces, &[]).expect("a fib");
     });
     let skb = segment(&mut rig, b"1");
     ip_queue_xmit(&mut rig, skb, &flow(), &mut route);

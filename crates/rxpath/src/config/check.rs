@@ -33,6 +33,7 @@ pub(super) fn host(document: Document) -> Result<HostConfig, Vec<Finding>> {
     checker.vlans(&vlans, entries, &interfaces);
     let names = interfaces.iter().map(|interface| &interface.name).chain(vlans.iter().map(|vlan| &vlan.name));
     let names: Vec<&str> = names.map(String::as_str).collect();
+    checker.tuned(&document.tuned, &names);
     let routes = checker.routes(document.all(&ROUTE), &names);
     let services = checker.services(document.all(&SERVICE));
     let life = document.all(&LIFE).first().and_then(life);
@@ -268,6 +269,15 @@ impl Checker {
             for (cidr, span) in entry.cidrs("addresses").unwrap_or_default() {
                 self.address(*cidr, span, name);
             }
+        }
+    }
+
+    /// Tunables are set for interfaces that there are.
+    fn tuned(&mut self, tuned: &[(String, Range<usize>)], interfaces: &[&str]) {
+        for (name, span) in tuned.iter().filter(|(name, _)| !interfaces.contains(&name.as_str())) {
+            let what =
+                format!("no interface is named {name:?}; there is {}, and all, and default", interfaces.join(", "));
+            self.find(span.clone(), what);
         }
     }
 

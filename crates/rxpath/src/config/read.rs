@@ -1,9 +1,9 @@
 //! From text to typed entries: each key by itself. All findings are gathered, not only the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use rxpath_core::sysctl::{SysctlError, Sysctls, knob, nearest};
+use rxpath_core::sysctl::{SysctlError, Sysctls, canonical, nearest};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -17,6 +17,8 @@ pub(super) struct Document {
     /// The entries of each section, by its name.
     entries: BTreeMap<&'static str, Vec<Entry>>,
     pub sysctls: Sysctls,
+    /// The interfaces that tunables are set for by their names, with the places of those.
+    pub tuned: Vec<(String, Range<usize>)>,
 }
 
 impl Document {
@@ -60,7 +62,7 @@ pub(super) fn document(text: &str) -> Result<Document, Vec<Finding>> {
     let mut document = Document::default();
     for (name, value) in table.get_ref() {
         match SECTIONS.iter().find(|section| section.name == name.get_ref().as_ref()) {
-            Some(section) if section.name == SYSCTL.name => reader.sysctls(value, &mut document.sysctls),
+            Some(section) if section.name == SYSCTL.name => reader.sysctls(value, &mut document),
             Some(section) => {
                 let entries = reader.section(section, name, value);
                 document.entries.insert(section.name, entries);
@@ -190,27 +192,28 @@ impl Reader<'_> {
         entry
     }
 
-    fn sysctls(&mut self, value: &Spanned<DeValue<'_>>, sysctls: &mut Sysctls) {
+    fn sysctls(&mut self, value: &Spanned<DeValue<'_>>, document: &mut Document) {
         let DeValue::Table(table) = value.get_ref() else {
             return self.find(value.span(), format!("sysctl is given once; write {}", SYSCTL.header));
         };
         let mut given = Vec::new();
         self.flatten("", table, &mut given);
-        let mut seen: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+        let mut seen: BTreeSet<String> = BTreeSet::new();
         given.sort_by_key(|(_, span, _)| span.start);
         for (name, span, value) in given {
-            if let Some(knob) = knob(&name)
-                && seen.insert(knob.name, span.clone()).is_some()
-            {
-                self.find(span, format!("{} is set a second time; keep one of the two", knob.name));
-                continue;
+            if let Some((canonical, interface)) = canonical(&name) {
+                if !seen.insert(canonical.clone()) {
+                    self.find(span, format!("{canonical} is set a second time; keep one of the two"));
+                    continue;
+                }
+                document.tuned.extend(interface.map(|interface| (interface, span.clone())));
             }
             let Some(text) = sysctl_text(value) else {
                 let what = format!("{name} takes a text such as \"4096 131072 6291456\", a number, or true or false");
                 self.find(value.span(), what);
                 continue;
             };
-            match sysctls.set(&name, &text) {
+            match document.sysctls.set(&name, &text) {
                 Ok(()) => {}
                 Err(error @ SysctlError::UnknownName { .. }) => self.find(span, error.to_string()),
                 Err(error) => self.find(value.span(), error.to_string()),

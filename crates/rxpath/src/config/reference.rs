@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rxpath_core::sysctl::{KNOBS, Sysctls};
+use rxpath_core::sysctl::{ALIASES, CONF_KNOBS, KNOBS, Sysctls};
 
 use super::keys::{Absent, FAULTS, Key, SECTIONS, SYSCTL, Section};
 
@@ -94,6 +94,35 @@ fn write_sysctls(text: &mut String) {
             knob.most,
             knob.unit,
             knob.what
+        );
+    }
+    for (alias, name) in ALIASES {
+        let default = defaults.show(alias).unwrap_or_default();
+        let _ = writeln!(text, "| `{alias}` | 0 or 1 | 0 to 1 | switch | `{default}` | The same as `{name}`. |");
+    }
+    write_device_sysctls(text);
+}
+
+fn write_device_sysctls(text: &mut String) {
+    text.push_str(
+        "\nThe following are set for one interface by its name (`net.ipv4.conf.eth0.rp_filter`), for all of them\n\
+         (`net.ipv4.conf.all.rp_filter`), or as what interfaces begin with (`net.ipv4.conf.default.rp_filter`). A dot in an\n\
+         interface's name may be written as it is, or as a slash. Settings count in the order of the file.\n\n\
+         | name | takes | each within | unit | default | meaning | what holds |\n|---|---|---|---|---|---|---|\n",
+    );
+    let defaults = Sysctls::default();
+    for known in CONF_KNOBS {
+        let (knob, name) = (&known.knob, format!("net.ipv4.conf.NAME.{}", known.knob.name));
+        let default = defaults.show(&name).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "| `{name}` | {} | {} to {} | {} | `{default}` | {} | {} |",
+            knob.form.describe(),
+            knob.least,
+            knob.most,
+            knob.unit,
+            knob.what,
+            known.combine.describe()
         );
     }
 }

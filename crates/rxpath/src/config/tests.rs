@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use rxpath_core::route::RouteKind;
-use rxpath_core::sysctl::{KNOBS, Sysctls};
+use rxpath_core::sysctl::{CONF_KNOBS, KNOBS, Sysctls, names};
 
 use super::keys::{Absent, FAULTS, Form, INTERFACE, Key, ROUTE, SECTIONS, SERVICE, SYSCTL, Section, VLAN};
 use super::reference::EXAMPLE;
@@ -125,6 +125,29 @@ fn all_values_reach_their_fields() {
 }
 
 #[test]
+fn sysctls_of_interfaces_are_for_interfaces_that_there_are() {
+    let vlan = "[[vlan]]\nname = \"eth0.5\"\nlink = \"eth0\"\nid = 5\n";
+    let host = parse(&format!(
+        "{MINIMAL}{vlan}[sysctl]\nnet.ipv4.conf.eth0.rp_filter = 1\n\"net/ipv4/conf/eth0.5/rp_filter\" = 2\nnet.ipv4.ip_forward = 1\n"
+    ));
+    let of = |name: &str| host.sysctls.conf.effective(name);
+    assert_eq!(["eth0", "eth0.5", "eth1"].map(|name| of(name).rp_filter), [1, 2, 0]);
+    assert!(of("eth0").forwarding && host.sysctls.conf.all.forwarding);
+    let wrong = |line: &str| {
+        HostConfig::parse("host.toml", &format!("{MINIMAL}[sysctl]\n{line}\n")).expect_err("wrong").to_string()
+    };
+    let at = MINIMAL.lines().count() + 2;
+    assert_eq!(
+        wrong("net.ipv4.conf.eth1.rp_filter = 1"),
+        format!("host.toml:{at}:20: no interface is named \"eth1\"; there is eth0, and all, and default")
+    );
+    assert_eq!(
+        wrong("net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.forwarding = 1"),
+        format!("host.toml:{}:19: net.ipv4.conf.all.forwarding is set a second time; keep one of the two", at + 1)
+    );
+}
+
+#[test]
 fn sysctls_are_taken_in_all_spellings() {
     let host = parse(&format!(
         "{MINIMAL}[sysctl]\nnet.ipv4.tcp_sack = false\n\"net/core/somaxconn\" = 7\n\"net.ipv4.ip_local_port_range\" = \"1 2\"\n"
@@ -207,9 +230,9 @@ fn every_key_of_the_table_is_accepted() {
             parse(&file_with(section, key));
         }
     }
-    for knob in KNOBS {
-        let default = Sysctls::default().show(knob.name).expect("a knob has a value");
-        parse(&format!("{MINIMAL}[sysctl]\n{} = \"{default}\"\n", knob.name));
+    for name in names() {
+        let default = Sysctls::default().show(&name).expect("a knob has a value");
+        parse(&format!("{MINIMAL}[sysctl]\n{name} = \"{default}\"\n"));
     }
 }
 
@@ -260,10 +283,14 @@ fn the_reference_has_every_section_and_key() {
     for knob in KNOBS {
         assert!(text.contains(&format!("\n| `{}` | ", knob.name)), "{}", knob.name);
     }
+    for known in CONF_KNOBS {
+        let name = format!("net.ipv4.conf.NAME.{}", known.knob.name);
+        assert!(text.contains(&format!("\n| `{name}` | ")), "{name}");
+    }
     let columns = |line: &str| line.replace("\\|", "").matches('|').count();
     let tables = text.lines().filter(|line| line.starts_with('|'));
     assert!(tables.clone().count() > 50);
-    assert!(tables.into_iter().all(|line| matches!(columns(line), 5 | 7)), "a cell holds a bare |");
+    assert!(tables.into_iter().all(|line| matches!(columns(line), 5 | 7 | 8)), "a cell holds a bare |");
     assert!(SYSCTL.keys.is_empty(), "the core has the tunables");
 }
 

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rxpath::device::netns::{self, Refusal, Rtnl};
 use rxpath::device::tap::{Tap, TapConfig};
 use rxpath_core::nic::{Device, NoDoorbell, Steering, Xmit};
-use rxpath_core::sysctl::KNOBS;
+use rxpath_core::sysctl;
 use rxpath_trace::Time;
 use rxpath_wire::EtherType;
 
@@ -76,8 +76,9 @@ static TICKS: OnceLock<Tick> = OnceLock::new();
 fn sysctl_values(host: &Host) -> BTreeMap<String, String> {
     let value = |name: &str| std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok();
     let pair = |name: &str| Some((name.to_owned(), value(name)?.split_whitespace().collect::<Vec<_>>().join(" ")));
-    let known = KNOBS.iter().map(|knob| knob.name);
-    known.chain(host.sysctls.iter().map(|(name, _)| name.as_str())).filter_map(pair).collect()
+    let known = sysctl::names();
+    let set = host.sysctls.iter().map(|(name, _)| name);
+    known.iter().chain(set).filter_map(|name| pair(name)).collect()
 }
 
 impl Kernel {

@@ -9,7 +9,6 @@ use crate::demux::stats::DevStat;
 use crate::demux::{Vlan, Vlans, is_tagged, netif_receive_skb_core};
 use crate::netns::{IfAddr, Interface};
 use crate::nic::Xmit;
-use crate::route::Policy;
 use crate::testing::frames::{self, ethernet};
 use crate::testing::{Ended, MAC, PEER_MAC, Rig, interface, net};
 use crate::tx::TX_QUEUE_LEN;
@@ -31,7 +30,7 @@ fn rig() -> Rig {
         vlan(3, "s9", MAC, Vlan { parent: 1, tpid: EtherType::QINQ, id: 9 }, [10, 0, 9, 1]),
         vlan(4, "s9.7", MAC, Vlan { parent: 3, tpid: EtherType::VLAN, id: 7 }, [10, 0, 7, 1]),
     ];
-    Rig::with_net(net(interfaces, &[], Policy::default()))
+    Rig::with_net(net(interfaces, &[]))
 }
 
 /// A frame to `dst` with these tags, the outer one first, in front of `ethertype`.

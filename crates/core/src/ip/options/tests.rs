@@ -1,5 +1,4 @@
 use super::*;
-use crate::route::Policy;
 use crate::testing::{self, interface};
 
 /// Milliseconds that the tests stamp with.
@@ -17,7 +16,7 @@ fn header(options: &[u8]) -> Vec<u8> {
 }
 
 fn with_own<R>(run: impl FnOnce(&Own) -> R) -> R {
-    let net = testing::net(vec![interface()], &[], Policy::default());
+    let net = testing::net(vec![interface()], &[]);
     run(&Own::new(&net, Ipv4Addr::new(10, 0, 0, 1), Time::from_millis(0x1234)))
 }
 

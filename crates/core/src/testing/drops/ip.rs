@@ -9,7 +9,6 @@ use rxpath_wire::{IpProto, MacAddr, arp, icmp as wire_icmp, ipv4};
 use super::{Cause, Scene};
 use crate::cx::Cx;
 use crate::netfilter::{Hook, HookPoint, Priority, Verdict};
-use crate::route::{Fib, Policy, RpFilter};
 use crate::testing::frames::{Ip, arp_frame, echo, icmp, ip, tcp};
 use crate::testing::{ADDR, MAC};
 
@@ -71,12 +70,7 @@ pub(super) const CAUSES: &[Cause] = &[
         reason: DropReason::UnicastInL2Multicast,
         what: "a packet to our address comes in a broadcast frame, where the policy forbids that \
                (`drop_unicast_in_l2_multicast`)",
-        run: || {
-            under(
-                Policy { drop_unicast_in_l2_multicast: true, ..Policy::default() },
-                echo(&[0; 8]).in_frame_to(MacAddr::BROADCAST),
-            )
-        },
+        run: || under("drop_unicast_in_l2_multicast", echo(&[0; 8]).in_frame_to(MacAddr::BROADCAST)),
     },
     Cause {
         reason: DropReason::IpInvalidSource,
@@ -101,10 +95,7 @@ pub(super) const CAUSES: &[Cause] = &[
     Cause {
         reason: DropReason::IpRpfilter,
         what: "the reverse path filter is strict, and a packet's source is not behind the interface",
-        run: || {
-            let policy = Policy { rp_filter: RpFilter::Strict, ..Policy::default() };
-            under(policy, echo(&[0; 8]).from([172, 16, 0, 9]))
-        },
+        run: || under("rp_filter", echo(&[0; 8]).from([172, 16, 0, 9])),
     },
     Cause {
         reason: DropReason::IpInaddrerrors,
@@ -271,7 +262,7 @@ fn forwarded(packet: Ip) -> Scene {
 
 /// The same, of a packet of which the device has something to report.
 fn forwarded_as(packet: Ip, desc: RxDesc) -> Scene {
-    let mut scene = Scene::with(|config| config.sysctl.ip_forward = true);
+    let mut scene = Scene::with(|config| config.sysctl.conf.set_forwarding(true));
     scene.frame(&arp_frame(MAC, arp::REQUEST, (STRANGER, [10, 0, 0, 99].into()), (MAC, ADDR)));
     scene.begin();
     scene.lab.put_reported(&packet.frame(), desc);
@@ -279,11 +270,10 @@ fn forwarded_as(packet: Ip, desc: RxDesc) -> Scene {
     scene
 }
 
-fn under(policy: Policy, packet: Ip) -> Scene {
-    let mut scene = Scene::new();
-    scene.reconfigure(|net| {
-        net.fib = Fib::build(&net.interfaces, &[], policy).expect("the addresses hold together");
-    });
+/// A packet on an interface with this tunable at 1.
+fn under(tunable: &str, packet: Ip) -> Scene {
+    let name = format!("net.ipv4.conf.default.{tunable}");
+    let mut scene = Scene::with(|config| config.sysctl.set(&name, "1").expect("a tunable"));
     scene.frame(&packet.frame());
     scene
 }
