@@ -18,4 +18,4 @@ mod tests;
 
 pub use backlog::{Backlog, Steer};
 pub use poll::{Napi, NapiSetup};
-pub use softirq::{Neighbours, Ran, Softirq};
+pub use softirq::{Inbox, Ran, Softirq};

@@ -29,28 +29,35 @@ pub struct Ran {
     pub again: bool,
 }
 
-/// The other Cpus, as far as steering is concerned.
-pub struct Neighbours {
-    /// The backlog of every Cpu.
-    pub backlogs: Vec<Backlog>,
-    /// Frames that other Cpus made for the devices of every Cpu.
-    pub outgoing: Vec<Backlog>,
-    /// Datagrams that other Cpus made whole out of fragments, for every Cpu.
-    pub reassembled: Vec<Backlog>,
-    /// The doorbell of every Cpu.
-    pub bells: Vec<Arc<dyn Doorbell>>,
+/// What the other Cpus leave for one, and how it hears of that.
+pub struct Inbox {
+    /// Packets that they received for it.
+    pub backlog: Backlog,
+    /// Frames that they made for its devices.
+    pub outgoing: Backlog,
+    /// Datagrams that they made whole out of fragments.
+    pub reassembled: Backlog,
+    /// Its doorbell.
+    pub bell: Arc<dyn Doorbell>,
 }
 
-impl Neighbours {
-    /// All that waits for any Cpu.
-    pub fn all(&self) -> impl Iterator<Item = &Backlog> {
-        self.backlogs.iter().chain(&self.outgoing).chain(&self.reassembled)
+impl Inbox {
+    /// An empty one.
+    pub fn new(bell: Arc<dyn Doorbell>) -> Inbox {
+        let (backlog, outgoing, reassembled) = Default::default();
+        Inbox { backlog, outgoing, reassembled, bell }
     }
 
-    /// Whether packets wait to be received by this Cpu.
-    #[inline]
-    fn has_packets_for(&self, cpu: usize) -> bool {
-        !self.backlogs[cpu].is_empty() || !self.reassembled[cpu].is_empty()
+    /// True if nothing waits at all.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        !self.has_packets() && self.outgoing.is_empty()
+    }
+
+    /// Whether packets wait to be received.
+    #[inline(always)]
+    fn has_packets(&self) -> bool {
+        !self.backlog.is_empty() || !self.reassembled.is_empty()
     }
 }
 
@@ -68,13 +75,14 @@ pub struct Softirq {
     poll_list: VecDeque<Polled>,
     backlog_scheduled: bool,
     steer: Steer,
-    others: Arc<Neighbours>,
+    inboxes: Arc<[Inbox]>,
+    cpu: u16,
 }
 
 /// The devices of a Cpu, and the way to those of the others.
 struct Ways<'a> {
     napis: &'a mut [Napi],
-    others: &'a Neighbours,
+    inboxes: &'a [Inbox],
     cpu: u16,
 }
 
@@ -87,11 +95,11 @@ impl Devices for Ways<'_> {
     fn forward(&mut self, net: &NetConfig, ifindex: u16, skb: Skb) -> Result<(), (Skb, DropReason)> {
         let Some(interface) = net.interface(ifindex) else { return Err((skb, DropReason::DevReady)) };
         let owner = usize::from(self.cpu % interface.queues);
-        let Some(inbox) = self.others.outgoing.get(owner).filter(|_| owner != usize::from(self.cpu)) else {
+        let Some(inbox) = self.inboxes.get(owner).filter(|_| owner != usize::from(self.cpu)) else {
             return Err((skb, DropReason::DevReady));
         };
-        match inbox.push(skb, tx::TX_QUEUE_LEN) {
-            Ok(1) => self.others.bells[owner].ring(),
+        match inbox.outgoing.push(skb, tx::TX_QUEUE_LEN) {
+            Ok(1) => inbox.bell.ring(),
             Ok(_) => {}
             Err(skb) => return Err((skb, DropReason::TxRingFull)),
         }
@@ -100,15 +108,21 @@ impl Devices for Ways<'_> {
 }
 
 impl Softirq {
-    /// A context without queues.
-    pub fn new(others: Arc<Neighbours>) -> Softirq {
+    /// The context of Cpu `cpu`, without queues. There is an inbox for each Cpu.
+    pub fn new(cpu: u16, inboxes: Arc<[Inbox]>) -> Softirq {
         Softirq {
             napis: Vec::new(),
             poll_list: VecDeque::new(),
             backlog_scheduled: false,
             steer: Steer::default(),
-            others,
+            inboxes,
+            cpu,
         }
+    }
+
+    #[inline(always)]
+    fn inbox(&self) -> &Inbox {
+        &self.inboxes[usize::from(self.cpu)]
     }
 
     /// Lets the interrupts fire for which the time has come: moderated ones, and those of devices with events of their own.
@@ -122,13 +136,14 @@ impl Softirq {
     }
 
     /// Puts on the poll list whatever interrupted, and the backlog if it holds packets.
-    fn schedule(&mut self, cx: &Cx) {
+    #[inline(always)]
+    fn schedule(&mut self) {
         for (index, napi) in self.napis.iter().enumerate() {
             if napi.irq.take_pending() {
                 self.poll_list.push_back(Polled::Queue(index));
             }
         }
-        if !self.backlog_scheduled && self.others.has_packets_for(usize::from(cx.cpu)) {
+        if !self.backlog_scheduled && self.inbox().has_packets() {
             self.backlog_scheduled = true;
             self.poll_list.push_back(Polled::Backlog);
         }
@@ -142,7 +157,7 @@ impl Softirq {
         let mut repoll = VecDeque::new();
         let mut ran = Ran::default();
         self.fire_due(cx);
-        self.schedule(cx);
+        self.schedule();
         while let Some(polled) = self.poll_list.pop_front() {
             let (work, again) = self.napi_poll(cx, flows, polled);
             ran.work += work;
@@ -157,7 +172,7 @@ impl Softirq {
                 break;
             }
             if self.poll_list.is_empty() {
-                self.schedule(cx);
+                self.schedule();
             }
         }
         if !repoll.is_empty() {
@@ -168,18 +183,23 @@ impl Softirq {
     }
 
     /// Hands what waits to the devices: this Cpu's frames, and those that others forwarded.
-    #[inline]
+    #[inline(always)]
     pub fn transmit(&mut self, cx: &mut Cx) {
-        let forwarded = &self.others.outgoing[usize::from(cx.cpu)];
-        if !forwarded.is_empty() {
-            let mut frames = forwarded.take(tx::TX_QUEUE_LEN);
-            while let Some(skb) = frames.pop_front() {
-                cx.outbox.take_over(skb);
-            }
+        if !self.inbox().outgoing.is_empty() {
+            self.take_over(cx);
         }
         if !cx.outbox.is_empty() {
-            let mut ways = Ways { napis: &mut self.napis, others: &self.others, cpu: cx.cpu };
+            let mut ways = Ways { napis: &mut self.napis, inboxes: &self.inboxes, cpu: self.cpu };
             tx::flush(cx, &mut ways);
+        }
+    }
+
+    /// Frames that others forwarded wait with this Cpu's.
+    #[cold]
+    fn take_over(&self, cx: &mut Cx) {
+        let mut frames = self.inbox().outgoing.take(tx::TX_QUEUE_LEN);
+        while let Some(skb) = frames.pop_front() {
+            cx.outbox.take_over(skb);
         }
     }
 
@@ -189,25 +209,25 @@ impl Softirq {
             Polled::Queue(index) => index,
             Polled::Backlog => return self.process_backlog(cx, flows),
         };
-        let Softirq { napis, steer, others, .. } = self;
+        let Softirq { napis, steer, inboxes, .. } = self;
         let Some(napi) = napis.get_mut(index) else { return (0, false) };
-        let mut up = Up { flows, run: Run::none(), steer, others };
+        let mut up = Up { flows, run: Run::none(), steer, inboxes };
         let work = napi.poll(cx, WEIGHT, &mut up);
         // At full weight the poll is not over, but nothing may wait in GRO for it: jiffies are too long (HZ < 1000).
         napi.gro_flush(cx, &mut up);
         up.run.finish(cx, up.flows);
         if !cx.redirected.is_empty() {
-            redirect(cx, steer, others);
+            redirect(cx, steer, inboxes);
         }
         if !cx.reassembled.is_empty() {
-            hand_over_reassembled(cx, others);
+            hand_over_reassembled(cx, inboxes);
         }
         (work, work == WEIGHT || !napi.complete())
     }
 
     /// `process_backlog`: packets that other Cpus received for us.
     fn process_backlog(&mut self, cx: &mut Cx, flows: &mut FlowTable) -> (usize, bool) {
-        let backlog = &self.others.backlogs[usize::from(cx.cpu)];
+        let backlog = &self.inboxes[usize::from(self.cpu)].backlog;
         let mut packets = backlog.take(cx.net.sysctl.dev_weight as usize);
         let work = packets.len();
         cx.ledger.held_out(Holder::CpuBacklog, work as u64);
@@ -219,24 +239,24 @@ impl Softirq {
             }
         }
         // What a program sent here may have another owner.
-        let mut up = Up { flows, run: Run::none(), steer: &mut self.steer, others: &self.others };
+        let mut up = Up { flows, run: Run::none(), steer: &mut self.steer, inboxes: &self.inboxes };
         up.receive(cx, &mut packets);
         up.run.finish(cx, up.flows);
         if !cx.redirected.is_empty() {
-            redirect(cx, &self.steer, &self.others);
+            redirect(cx, &self.steer, &self.inboxes);
         }
         let whole = self.process_reassembled(cx, flows);
         if !cx.reassembled.is_empty() {
-            hand_over_reassembled(cx, &self.others);
+            hand_over_reassembled(cx, &self.inboxes);
         }
-        let more = self.others.has_packets_for(usize::from(cx.cpu));
+        let more = self.inbox().has_packets();
         self.backlog_scheduled = more;
         (work + whole, more)
     }
 
     /// Datagrams that other Cpus made whole for us.
     fn process_reassembled(&self, cx: &mut Cx, flows: &mut FlowTable) -> usize {
-        let waiting = &self.others.reassembled[usize::from(cx.cpu)];
+        let waiting = &self.inbox().reassembled;
         if waiting.is_empty() {
             return 0;
         }
@@ -258,24 +278,18 @@ impl Softirq {
         events.flatten().min()
     }
 
-    /// True if something waits to be polled.
-    pub fn has_work(&self, cpu: u16) -> bool {
-        let cpu = usize::from(cpu);
-        !self.poll_list.is_empty() || self.others.has_packets_for(cpu) || !self.others.outgoing[cpu].is_empty()
-    }
-
     /// Ends everything that queues and backlog hold.
     pub fn purge(&mut self, cx: &mut Cx) {
         for napi in &mut self.napis {
             napi.purge(cx);
         }
-        let mut packets = self.others.backlogs[usize::from(cx.cpu)].take(usize::MAX);
-        packets.append(&mut self.others.reassembled[usize::from(cx.cpu)].take(usize::MAX));
+        let mut packets = self.inbox().backlog.take(usize::MAX);
+        packets.append(&mut self.inbox().reassembled.take(usize::MAX));
         while let Some(skb) = packets.pop_front() {
             cx.release(Holder::CpuBacklog);
             cx.drop_skb(skb, DropReason::QueuePurge);
         }
-        let mut frames = self.others.outgoing[usize::from(cx.cpu)].take(usize::MAX);
+        let mut frames = self.inbox().outgoing.take(usize::MAX);
         while let Some(skb) = frames.pop_front() {
             cx.release(Holder::TxQueue);
             cx.drop_skb(skb, DropReason::QueuePurge);
@@ -289,7 +303,7 @@ struct Up<'a> {
     flows: &'a mut FlowTable,
     run: Run,
     steer: &'a mut Steer,
-    others: &'a Neighbours,
+    inboxes: &'a [Inbox],
 }
 
 impl Upper for Up<'_> {
@@ -297,7 +311,7 @@ impl Upper for Up<'_> {
     #[inline]
     fn receive(&mut self, cx: &mut Cx, ready: &mut SkbQueue) {
         if self.steer.hash_all(cx, ready) {
-            send_away(cx, self.steer, self.others, ready);
+            send_away(cx, self.steer, self.inboxes, ready);
         }
         path::netif_receive_skb_list(cx, self.flows, &mut self.run, ready);
     }
@@ -310,32 +324,32 @@ impl Upper for Up<'_> {
 
 /// Packets that XDP programs sent to Cpus go to their backlogs (`cpu_map_enqueue`).
 #[cold]
-fn redirect(cx: &mut Cx, steer: &Steer, others: &Neighbours) {
+fn redirect(cx: &mut Cx, steer: &Steer, inboxes: &[Inbox]) {
     for Redirected { cpu, skb } in std::mem::take(&mut cx.redirected) {
-        let to = usize::from(cpu);
-        if steer.hand_over(cx, &others.backlogs[to], cpu, skb) {
-            others.bells[to].ring();
+        let to = &inboxes[usize::from(cpu)];
+        if steer.hand_over(cx, &to.backlog, cpu, skb) {
+            to.bell.ring();
         }
     }
 }
 
 /// Takes the packets that other Cpus own out of a list.
 #[inline(never)]
-fn send_away(cx: &mut Cx, steer: &Steer, others: &Neighbours, ready: &mut SkbQueue) {
+fn send_away(cx: &mut Cx, steer: &Steer, inboxes: &[Inbox], ready: &mut SkbQueue) {
     let mut mine = SkbQueue::new();
     let mut woken = 0u64;
     while let Some(skb) = ready.pop_front() {
         let owner = steer.owner(cx, &skb);
         if owner == cx.cpu {
             mine.push_back(skb);
-        } else if steer.hand_over(cx, &others.backlogs[usize::from(owner)], owner, skb) {
+        } else if steer.hand_over(cx, &inboxes[usize::from(owner)].backlog, owner, skb) {
             woken |= 1 << (owner & 63);
         }
     }
     while woken != 0 {
         let owner = woken.trailing_zeros() as usize;
         woken &= woken - 1;
-        others.bells[owner].ring();
+        inboxes[owner].bell.ring();
     }
     *ready = mine;
 }
@@ -343,14 +357,14 @@ fn send_away(cx: &mut Cx, steer: &Steer, others: &Neighbours, ready: &mut SkbQue
 /// Datagrams that became whole on this Cpu go to the owners of their flows, as far as these have room for them. They are
 /// held already.
 #[cold]
-fn hand_over_reassembled(cx: &mut Cx, others: &Neighbours) {
+fn hand_over_reassembled(cx: &mut Cx, inboxes: &[Inbox]) {
     let limit = cx.net.sysctl.netdev_max_backlog as usize;
     for (cpu, skb) in std::mem::take(&mut cx.reassembled) {
-        let to = usize::from(cpu);
-        let waiting = others.reassembled[to].len() as u32 + 1;
+        let to = &inboxes[usize::from(cpu)];
+        let waiting = to.reassembled.len() as u32 + 1;
         cx.event(&skb, EventKind::CpuBacklog, u32::from(cpu), waiting);
-        match others.reassembled[to].push(skb, limit) {
-            Ok(1) => others.bells[to].ring(),
+        match to.reassembled.push(skb, limit) {
+            Ok(1) => to.bell.ring(),
             Ok(_) => {}
             Err(skb) => {
                 cx.release(Holder::CpuBacklog);

@@ -16,7 +16,7 @@ use crate::demux::stats::DevShard;
 use crate::demux::{MAX_NEST, Ptypes, Vlan, Vlans};
 use crate::ip::FragTable;
 use crate::ip::InetProtos;
-use crate::napi::{Backlog, Napi, NapiSetup, Neighbours, Softirq};
+use crate::napi::{Inbox, Napi, NapiSetup, Softirq};
 use crate::neigh::NeighTable;
 use crate::netfilter::Hooks;
 use crate::netns::{IfAddr, Interface, NetConfig, Strangers};
@@ -263,13 +263,8 @@ impl Stack {
         let net = Arc::new(net_config(&config, &mut rng)?);
         let none: Arc<dyn Doorbell> = Arc::new(NoDoorbell);
         let cpus = usize::from(config.cpus);
-        let bells: Vec<_> = (0..cpus).map(|cpu| config.bells.get(cpu).unwrap_or(&none).clone()).collect();
-        let others = Arc::new(Neighbours {
-            backlogs: backlogs(cpus),
-            outgoing: backlogs(cpus),
-            reassembled: backlogs(cpus),
-            bells,
-        });
+        let bells = (0..cpus).map(|cpu| config.bells.get(cpu).unwrap_or(&none).clone());
+        let inboxes: Arc<[Inbox]> = bells.map(Inbox::new).collect();
         let binds = Arc::new(BindTable::default());
         let udp = Arc::new(UdpTable::default());
         let listeners = Arc::new(Listeners::default());
@@ -304,13 +299,13 @@ impl Stack {
                 ids: IdSource::of_cpu(cpu),
                 rng: Rng::new(rng.next_u64()),
             };
-            let softirq = Softirq::new(Arc::clone(&others));
+            let softirq = Softirq::new(cpu, Arc::clone(&inboxes));
             made.push(Cpu { cx, flows: FlowTable::new(), softirq, generation: 0, due: Vec::new() });
         }
         let user_life = lives.shard(config.cpus as u8, config.life_capacity, config.lives.clone());
         let mut rings = Vec::new();
         for (index, interface) in config.interfaces.into_iter().enumerate() {
-            attach(&net.interfaces[index], interface, &net, &mut made, &others, &mut rings)?;
+            attach(&net.interfaces[index], interface, &net, &mut made, &inboxes, &mut rings)?;
         }
         let cells = made.into_iter().map(|cpu| CpuCell {
             mib: Arc::clone(&cpu.cx.mib),
@@ -336,7 +331,7 @@ impl Stack {
             neigh,
             frags,
             taps: Mutex::default(),
-            others,
+            inboxes,
             user_life: Mutex::new(user_life),
             user_ledger: Ledger::new(),
             lives: Mutex::new(lives),
@@ -354,11 +349,6 @@ impl Stack {
 fn pool_share(pool: &PoolConfig) -> u32 {
     let bytes = pool.slots as u64 * 2_048 + pool.large_slots as u64 * 65_536;
     (bytes / 8).min(u64::from(u32::MAX)) as u32
-}
-
-/// One empty queue per Cpu.
-fn backlogs(cpus: usize) -> Vec<Backlog> {
-    (0..cpus).map(|_| Backlog::default()).collect()
 }
 
 fn check(config: &StackConfig) -> Result<(), BuildError> {
@@ -438,7 +428,7 @@ fn attach(
     config: InterfaceConfig,
     net: &Arc<NetConfig>,
     cpus: &mut [Cpu],
-    others: &Arc<Neighbours>,
+    inboxes: &[Inbox],
     rings: &mut Vec<(u16, u16, Arc<rxpath_mem::RingStats>, IrqLine)>,
 ) -> Result<(), BuildError> {
     let queues = config.device.info().queues.max(1);
@@ -456,7 +446,7 @@ fn attach(
     let mut attached = Vec::new();
     let mut halves = Vec::new();
     for queue in 0..queues {
-        let bell = &others.bells[usize::from(queue) % cpus.len()];
+        let bell = &inboxes[usize::from(queue) % cpus.len()].bell;
         let irq = IrqLine::new(config.moderation, Arc::clone(bell));
         let (ring, dma) = rx_ring(config.ring, FIRST_RING + rings.len() as u16 + queue);
         attached.push(RxAttach { dma, irq: irq.clone() });

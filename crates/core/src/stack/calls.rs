@@ -99,7 +99,7 @@ impl Stack {
         sk.user.accepted = true;
         if sk.release() {
             self.leave_mail(&sock, post::BACKLOG);
-            self.0.others.bells[usize::from(sock.cpu)].ring();
+            self.ring(sock.cpu);
         }
         Some(sock)
     }
@@ -336,7 +336,7 @@ impl Stack {
         }
         self.leave_mail(sock, requests);
         if !self.serve_mail(sock.cpu, now) {
-            self.0.others.bells[usize::from(sock.cpu)].ring();
+            self.ring(sock.cpu);
         }
     }
 
@@ -356,7 +356,7 @@ impl Stack {
             put_mail(cell, mail);
         }
         if !self.serve_mail(cpu, now) {
-            self.0.others.bells[usize::from(cpu)].ring();
+            self.ring(cpu);
         }
     }
 
@@ -374,7 +374,7 @@ impl Stack {
             // The softirq thread must not oversleep a timer; and whoever drives the stack for itself may be among those
             // who are woken.
             if earlier || !wakeups.is_empty() {
-                self.0.others.bells[usize::from(cpu)].ring();
+                self.ring(cpu);
             }
             wakeups.deliver();
             fence(Ordering::SeqCst);

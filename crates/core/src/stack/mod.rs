@@ -30,7 +30,7 @@ pub use views::{DatagramView, InterfaceView, ListenerView, MemView, PoolView, Ri
 use crate::cx::Cx;
 use crate::demux::stats::DevShard;
 use crate::ip::{self, FragTable};
-use crate::napi::{Neighbours, Ran, Softirq};
+use crate::napi::{Inbox, Ran, Softirq};
 use crate::neigh::{self, NeighTable};
 use crate::netns::{Interface, NetConfig};
 use crate::nic::{IrqLine, Readiness};
@@ -65,7 +65,8 @@ struct Shared {
     frags: Arc<FragTable>,
     /// Packet sockets.
     taps: Mutex<packet::Taps>,
-    others: Arc<Neighbours>,
+    /// One for each Cpu.
+    inboxes: Arc<[Inbox]>,
     user_life: Mutex<LifeShard>,
     /// Packets that readers dropped: several writers.
     user_ledger: Ledger,
@@ -195,6 +196,11 @@ impl Stack {
         Some(ran)
     }
 
+    /// Wakes whoever runs a Cpu's softirq.
+    fn ring(&self, cpu: u16) {
+        self.0.inboxes[usize::from(cpu)].bell.ring();
+    }
+
     fn run(&self, cell: &CpuCell, cpu: &mut Cpu, clock: &mut dyn FnMut() -> Time) -> Ran {
         self.begin(cell, cpu, clock());
         let ran = cpu.softirq.net_rx_action(&mut cpu.cx, &mut cpu.flows, clock);
@@ -254,9 +260,8 @@ impl Stack {
             }
         }
         let pending = again || self.0.cpus.iter().any(|cell| cell.mail.load(Ordering::Acquire));
-        let mut waiting = self.0.others.all();
-        let backlog = waiting.any(|backlog| !backlog.is_empty());
-        let next = if pending || backlog { Some(now) } else { self.next_deadline() };
+        let waiting = self.0.inboxes.iter().any(|inbox| !inbox.is_empty());
+        let next = if pending || waiting { Some(now) } else { self.next_deadline() };
         Polled { work, next }
     }
 
@@ -395,8 +400,8 @@ impl Stack {
         }
         let now = self.0.cpus.iter().map(|cell| lock(&cell.token).cx.now).max().unwrap_or(Time::ZERO);
         self.close_taps(now);
-        for bell in &self.0.others.bells {
-            bell.ring();
+        for inbox in self.0.inboxes.iter() {
+            inbox.bell.ring();
         }
         self.0.down_wait.wake_all();
     }

@@ -104,7 +104,7 @@ impl Stack {
         let mut wakeups = std::mem::take(&mut guard.cx.wakeups);
         drop(guard);
         wakeups.deliver();
-        self.0.others.bells[usize::from(sock.cpu)].ring();
+        self.ring(sock.cpu);
         if sent { Ok(bytes.len()) } else { Err(SendError::Full(None)) }
     }
 

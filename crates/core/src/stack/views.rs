@@ -186,7 +186,7 @@ impl Stack {
     pub fn proc_softnet_stat(&self) -> String {
         let rows: Vec<SoftnetRow> = (0..self.cpus())
             .map(|cpu| {
-                let waiting = self.0.others.backlogs[usize::from(cpu)].len() as u32;
+                let waiting = self.0.inboxes[usize::from(cpu)].backlog.len() as u32;
                 SoftnetRow { input_qlen: waiting, ..SoftnetRow::of(&self.snapshot_of(cpu), u32::from(cpu)) }
             })
             .collect();

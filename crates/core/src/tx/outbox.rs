@@ -63,11 +63,19 @@ impl Outbox {
         self.queues.resize_with(place + 1, SkbQueue::default);
     }
 
-    /// Takes the frame that waits longest for a device, with the queue's part of the bookkeeping undone.
-    pub(super) fn pop(&mut self, ifindex: u16) -> Option<Skb> {
-        let skb = self.queues.get_mut(usize::from(ifindex))?.pop_front()?;
-        self.waiting -= 1;
-        Some(skb)
+    /// Takes all that waits for a device.
+    #[inline(always)]
+    pub(super) fn take(&mut self, ifindex: u16) -> SkbQueue {
+        let queue = std::mem::take(self.queue(ifindex));
+        self.waiting -= queue.len();
+        queue
+    }
+
+    /// What the device did not take waits on.
+    #[inline(always)]
+    fn put_back(&mut self, ifindex: u16, rest: SkbQueue) {
+        self.waiting += rest.len();
+        *self.queue(ifindex) = rest;
     }
 }
 
@@ -200,23 +208,23 @@ pub fn flush<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D) {
 
 fn flush_one<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
     let Some(device) = devices.device(ifindex) else { return forward_all(cx, devices, ifindex) };
+    let mut queue = cx.outbox.take(ifindex);
     let (mut sent, mut bytes) = (0, 0);
-    while let Some(front) = cx.outbox.queues[usize::from(ifindex)].front() {
-        match device.xmit(cx.now, front) {
-            Xmit::Busy => break,
-            Xmit::Sent => {
-                let Some(skb) = cx.outbox.pop(ifindex) else { break };
-                cx.release(Holder::TxQueue);
-                sent += 1;
-                bytes += skb.len() as u64;
-                cx.transmitted(skb, ifindex);
-            }
-            Xmit::Failed => {
-                let Some(skb) = cx.outbox.pop(ifindex) else { break };
-                cx.release(Holder::TxQueue);
-                cx.dev.add(ifindex, DevStat::TxErrors, 1);
-                cx.drop_skb(skb, DropReason::TxError);
-            }
+    while let Some(front) = queue.front() {
+        let outcome = device.xmit(cx.now, front);
+        if outcome == Xmit::Busy {
+            cx.outbox.put_back(ifindex, queue);
+            break;
+        }
+        let Some(skb) = queue.pop_front() else { break };
+        cx.release(Holder::TxQueue);
+        if outcome == Xmit::Sent {
+            sent += 1;
+            bytes += skb.len() as u64;
+            cx.transmitted(skb, ifindex);
+        } else {
+            cx.dev.add(ifindex, DevStat::TxErrors, 1);
+            cx.drop_skb(skb, DropReason::TxError);
         }
     }
     if sent > 0 {
@@ -228,7 +236,8 @@ fn flush_one<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
 /// Hands what waits to the Cpu that has a queue of the device; it stays held until that Cpu sends it.
 #[cold]
 fn forward_all<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
-    while let Some(skb) = cx.outbox.pop(ifindex) {
+    let mut queue = cx.outbox.take(ifindex);
+    while let Some(skb) = queue.pop_front() {
         if let Err((skb, reason)) = devices.forward(&cx.net, ifindex, skb) {
             cx.release(Holder::TxQueue);
             cx.dev.add(ifindex, DevStat::TxDropped, 1);
@@ -249,7 +258,8 @@ impl Outbox {
 /// Drops what waits for a device that is not there.
 #[cold]
 fn purge_one(cx: &mut Cx, ifindex: u16, reason: DropReason) {
-    while let Some(skb) = cx.outbox.pop(ifindex) {
+    let mut queue = cx.outbox.take(ifindex);
+    while let Some(skb) = queue.pop_front() {
         cx.release(Holder::TxQueue);
         cx.dev.add(ifindex, DevStat::TxDropped, 1);
         cx.drop_skb(skb, reason);

@@ -65,7 +65,7 @@ fn the_device_finds_the_headers_where_the_packet_says() {
     let mut skb = segment(&mut rig, b"segment");
     skb.ip_summed = IpSummed::Partial;
     ip_queue_xmit(&mut rig, skb, &flow(), &mut route);
-    let skb = rig.outbox.pop(1).expect("the frame");
+    let skb = rig.outbox.take(1).pop_front().expect("the frame");
     assert_eq!(skb.network_header()[0], 0x45);
     assert_eq!(skb.transport_header(), b"segment");
     assert_eq!((skb.protocol, skb.ifindex, skb.ip_summed), (0x0800, 1, IpSummed::Partial));
