@@ -301,6 +301,10 @@ sysctls! {
         "Added to that time, so that timers of several connections may run together.";
     tcp_comp_sack_nr: u32 = 44, "net.ipv4.tcp_comp_sack_nr", 0 ..= 255, "acknowledgements",
         "Most duplicate acknowledgements that are held to be sent as one; 0 holds none.";
+    tcp_ecn: u8 = 2, "net.ipv4.tcp_ecn", 0 ..= 2, "mode",
+        "Explicit congestion notification (RFC 3168): 0 off, 1 asked for and given, 2 given to peers that ask for it.";
+    tcp_ecn_fallback: bool = true, "net.ipv4.tcp_ecn_fallback", 0 ..= 1, "switch",
+        "Asks for ECN in the first SYN only, in case something on the way drops SYNs that do.";
     tcp_window_scaling: bool = true, "net.ipv4.tcp_window_scaling", 0 ..= 1, "switch",
         "Window scaling (RFC 7323).";
     tcp_syn_retries: u8 = 6, "net.ipv4.tcp_syn_retries", 1 ..= 127, "retransmissions",
@@ -596,7 +600,13 @@ mod tests {
                 Form::Bool if Sysctls::default().show_knob(knob) == "1" => "0",
                 Form::Bool => "1",
                 Form::Choice(words) => words[1],
-                Form::Integer if knob.most < 99 => "2",
+                Form::Integer if knob.most < 99 => {
+                    if Sysctls::default().show_knob(knob) == "2" {
+                        "1"
+                    } else {
+                        "2"
+                    }
+                }
                 Form::Integer if knob.least > 100 => "9999",
                 Form::Integer => "99",
                 Form::Range => "1024\t2048",

@@ -63,6 +63,8 @@ pub enum Kind {
     /// TCP over IPv4 without selective acknowledgements: one connection to a server, and stray segments.
     #[default]
     TcpBasic,
+    /// The same with explicit congestion notification.
+    TcpEcn,
     /// Ethernet frames: types, packet types, lengths.
     Eth,
     /// ARP packets, and what the host learns from them.
@@ -81,13 +83,23 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 8] =
-        [Kind::TcpBasic, Kind::Eth, Kind::Arp, Kind::Ip, Kind::Options, Kind::Frag, Kind::Icmp, Kind::Forward];
+    pub const ALL: [Kind; 9] = [
+        Kind::TcpBasic,
+        Kind::TcpEcn,
+        Kind::Eth,
+        Kind::Arp,
+        Kind::Ip,
+        Kind::Options,
+        Kind::Frag,
+        Kind::Icmp,
+        Kind::Forward,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Kind::TcpBasic => "tcp-basic",
+            Kind::TcpEcn => "tcp-ecn",
             Kind::Eth => "eth",
             Kind::Arp => "arp",
             Kind::Ip => "ip",
@@ -107,6 +119,7 @@ impl Kind {
     pub fn case(self, seed: u64) -> Case {
         match self {
             Kind::TcpBasic => generate::tcp_basic(seed),
+            Kind::TcpEcn => generate::tcp_ecn(seed),
             Kind::Eth => generate::eth(seed),
             Kind::Arp => generate::arp(seed),
             Kind::Ip => generate::ip(seed),

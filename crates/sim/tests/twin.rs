@@ -71,6 +71,11 @@ fn two_hundred_cases_agree() {
 }
 
 #[test]
+fn marks_and_echoes_have_the_kernels_outcome() {
+    cases_agree(Kind::TcpEcn, 150);
+}
+
+#[test]
 fn ethernet_frames_have_the_kernels_outcome() {
     cases_agree(Kind::Eth, 100);
 }

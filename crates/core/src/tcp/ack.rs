@@ -67,7 +67,8 @@ impl TcpSock {
         } else if !data {
             cx.count(Counter::TcpExtTCPPureAcks);
         }
-        let mut says = AckSays { data, advanced, ..AckSays::new(self.tx.snd_nxt) };
+        let ece = slow && self.ecn.echoed(seg.flags);
+        let mut says = AckSays { data, advanced, ece, ..AckSays::new(self.tx.snd_nxt) };
         // Predicted or not, a repetition makes no segment the last word on the window that an earlier one outruns.
         if slow || !advanced {
             says.window = self.ack_update_window(seg);
@@ -92,7 +93,7 @@ impl TcpSock {
         }
         if self.tx.segments.is_empty() {
             self.ack_probe(cx);
-            self.count_delivered(cx, prior);
+            self.count_delivered(cx, prior, ece);
             return Ok(Acked::Fine);
         }
         // Forward progress proves that the next hop takes what we send (`dst_confirm`).
@@ -101,7 +102,7 @@ impl TcpSock {
             self.clean_rtx_queue(cx, heard.tsecr, high_sack, &mut says);
         }
         self.congestion_on_ack(cx, prior, true, says);
-        self.count_delivered(cx, prior);
+        self.count_delivered(cx, prior, ece);
         Ok(Acked::Fine)
     }
 
@@ -113,14 +114,18 @@ impl TcpSock {
         if !self.tx.segments.is_empty() {
             self.congestion_on_ack(cx, prior, false, says);
         }
-        self.count_delivered(cx, prior);
+        self.count_delivered(cx, prior, false);
     }
 
     #[inline]
-    fn count_delivered(&self, cx: &Cx, prior: Prior) {
+    fn count_delivered(&mut self, cx: &Cx, prior: Prior, ece: bool) {
         let delivered = self.cong.delivered.wrapping_sub(prior.delivered);
         if delivered > 0 {
             cx.count_n(Counter::TcpExtTCPDelivered, u64::from(delivered));
+            if ece {
+                self.cong.delivered_ce = self.cong.delivered_ce.wrapping_add(delivered);
+                cx.count_n(Counter::TcpExtTCPDeliveredCE, u64::from(delivered));
+            }
         }
     }
 

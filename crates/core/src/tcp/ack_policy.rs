@@ -83,7 +83,7 @@ impl TcpSock {
     }
 
     /// Data came, `len` bytes in segments of `mss_len`: an ACK is owed, and the timeout follows the gaps between
-    /// packets (`tcp_event_data_recv`).
+    /// packets (`tcp_event_data_recv`; the window may grow afterwards).
     #[inline(always)]
     pub fn event_data_recv(&mut self, cx: &Cx, len: u32, mss_len: u32, header_len: u8, pushed: bool, truesize: u32) {
         self.ack.scheduled = true;
@@ -105,9 +105,6 @@ impl TcpSock {
             }
         }
         self.ack.last_rcv = now;
-        if len >= 128 {
-            self.grow_window(cx, len, truesize);
-        }
     }
 
     /// After data was taken: acknowledge now or later (`tcp_ack_snd_check`).

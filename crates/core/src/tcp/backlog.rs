@@ -48,6 +48,7 @@ fn coalesce(cx: &mut Cx, entry: &mut SockEntry, skb: Skb, seg: &Segment) -> Resu
         && (before.flags.0 ^ seg.flags.0) & EQUAL == 0
         && before.header_len == seg.header_len
         && before.option_bytes(&tail) == seg.option_bytes(&skb)
+        && super::ecn::tos_of(&tail) == super::ecn::tos_of(&skb)
         && tail.same_pool(&skb);
     if !joins {
         return Err(skb);

@@ -37,6 +37,7 @@ impl TcpSock {
         self.opts.rcv_wscale = scale;
         self.sync_mss(self.tx.advmss);
         self.user.accepted = true;
+        self.ecn.open(sysctl.tcp_ecn);
         self.set_state(cx, State::SynSent);
         cx.count(Counter::TcpActiveOpens);
         let syn = SentSegment { syn: true, ..SentSegment::new(iss, iss + 1, 1, cx.now, 0) };

@@ -26,6 +26,8 @@ const OPTION_BITS: u32 = 6;
 const WSCALE_MASK: u32 = 0xf;
 /// Selective acknowledgements were agreed.
 const SACK: u32 = 1 << 4;
+/// ECN was agreed.
+const ECN: u32 = 1 << 5;
 
 /// The counter in a cookie.
 fn count(now: Time) -> u32 {
@@ -69,22 +71,33 @@ pub(super) fn check_sequence(
     MSS_TABLE.get((rest.wrapping_sub(second) & HASH_MASK) as usize).copied()
 }
 
+/// What a timestamp says of the handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Agreed {
+    /// The peer's window scale; None without scaling.
+    pub(super) wscale: Option<u8>,
+    /// Selective acknowledgements.
+    pub(super) sack: bool,
+    /// ECN.
+    pub(super) ecn: bool,
+}
+
 /// Our timestamp clock, before the connection's offset, with what was agreed in its lowest bits: the latest such value
 /// that is not ahead of it (`cookie_init_timestamp`).
-pub(super) fn init_timestamp(clock: u32, wscale: Option<u8>, sack: bool) -> u32 {
-    let agreed = wscale.map_or(WSCALE_MASK, u32::from) | if sack { SACK } else { 0 };
+pub(super) fn init_timestamp(clock: u32, agreed: Agreed) -> u32 {
+    let Agreed { wscale, sack, ecn } = agreed;
+    let agreed = wscale.map_or(WSCALE_MASK, u32::from) | if sack { SACK } else { 0 } | if ecn { ECN } else { 0 };
     let stamp = clock >> OPTION_BITS << OPTION_BITS | agreed;
     if stamp > clock { stamp.wrapping_sub(1 << OPTION_BITS) } else { stamp }
 }
 
-/// The options that a timestamp says were agreed: the peer's window scale, and selective acknowledgements. None if we
-/// cannot have said that (`cookie_timestamp_decode`).
-pub(super) fn decode_timestamp(sysctl: &Sysctls, stamp: u32) -> Option<(Option<u8>, bool)> {
-    let sack = stamp & SACK != 0;
+/// What a timestamp says was agreed. None if we cannot have said that (`cookie_timestamp_decode`).
+pub(super) fn decode_timestamp(sysctl: &Sysctls, stamp: u32) -> Option<Agreed> {
+    let (sack, ecn) = (stamp & SACK != 0, stamp & ECN != 0);
     let wscale = Some((stamp & WSCALE_MASK) as u8).filter(|&scale| u32::from(scale) != WSCALE_MASK);
     let ours =
         sysctl.tcp_timestamps != 0 && (!sack || sysctl.tcp_sack) && (wscale.is_none() || sysctl.tcp_window_scaling);
-    ours.then_some((wscale, sack))
+    ours.then_some(Agreed { wscale, sack, ecn })
 }
 
 #[cfg(test)]
@@ -127,10 +140,11 @@ mod tests {
         let sysctl = Sysctls::default();
         for clock in [64, 1_000, 1_023, 1_024, 4_000_000_000] {
             for wscale in [None, Some(0), Some(7), Some(14)] {
-                for sack in [false, true] {
-                    let stamp = init_timestamp(clock, wscale, sack);
+                for (sack, ecn) in [(false, false), (true, false), (true, true)] {
+                    let agreed = Agreed { wscale, sack, ecn };
+                    let stamp = init_timestamp(clock, agreed);
                     assert!(stamp <= clock && clock - stamp < 64, "{clock} {stamp}");
-                    assert_eq!(decode_timestamp(&sysctl, stamp), Some((wscale, sack)));
+                    assert_eq!(decode_timestamp(&sysctl, stamp), Some(agreed));
                 }
             }
         }

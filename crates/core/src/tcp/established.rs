@@ -89,8 +89,11 @@ impl TcpSock {
         }
         let (len, truesize) = (seg.len, skb.truesize);
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
+        let mark = self.ecn_mark(&skb);
         let end = self.queue_rcv(cx, skb, seg);
         self.event_data_recv(cx, len, mss_len, seg.header_len, seg.flags.psh(), truesize);
+        self.ecn_check(mark);
+        self.grow_window_for(cx, len, truesize);
         if seg.ack != self.tx.snd_una {
             if self.tcp_ack(cx, seg, self.predicted(tsecr), false).is_err() {
                 self.send_challenge_ack(cx);
@@ -171,6 +174,9 @@ impl TcpSock {
         if seg.flags.syn() {
             // RFC 5961 section 4.2.
             return Err(self.syn_challenge(cx));
+        }
+        if seg.has(TcpFlags::CWR) {
+            self.accept_cwr(seg.seq != seg.end_seq);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, Time};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 
 use super::cookie;
+use super::ecn;
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
 use super::reply::{self, Bare};
 use super::window::select_initial_window;
@@ -43,6 +44,8 @@ pub struct Request {
     pub sack: bool,
     /// The peer's latest timestamp; None without timestamps.
     pub ts_recent: Option<u32>,
+    /// ECN was asked for and is welcome.
+    pub ecn: bool,
     /// Offset of our timestamps.
     pub ts_offset: u32,
     /// Timestamps of our first and latest SYN-ACK.
@@ -114,6 +117,7 @@ pub(super) fn conn_request(
         cx.count(Counter::TcpExtListenDrops);
         return Err(Fate::Drop(skb, DropReason::IpOutnoroutes));
     };
+    request.ecn = ecn::wanted(cx.net.sysctl.tcp_ecn, seg.flags, ecn::tos_of(&skb));
     if wants_cookie {
         request.bake(cx);
         request.send_synack(cx);
@@ -155,17 +159,24 @@ pub(super) fn cookie_check(
     };
     cx.count(Counter::TcpExtSyncookiesRecv);
     let stamps = seg.options(skb).timestamps;
-    let (wscale, sack) = match stamps {
+    let agreed = match stamps {
         Some((_, tsecr)) => {
             let offset = if net.sysctl.tcp_timestamps == 1 { secure_ts_offset(net, &tuple) } else { 0 };
             cookie::decode_timestamp(&net.sysctl, tsecr.wrapping_sub(offset))?
         }
-        None => (None, false),
+        None => cookie::Agreed::default(),
     };
     let timestamps = stamps.map(|(tsval, _)| (tsval, 0));
-    let options = TcpOptions { mss: Some(mss), wscale, timestamps, sack_permitted: sack, ..TcpOptions::default() };
+    let options = TcpOptions {
+        mss: Some(mss),
+        wscale: agreed.wscale,
+        timestamps,
+        sack_permitted: agreed.sack,
+        ..TcpOptions::default()
+    };
     let syn = Segment { seq: rcv_isn, ..*seg };
     let mut request = Request::of_syn(cx, &syn, &options, tuple, listener, Some(cookie))?;
+    request.ecn = agreed.ecn && net.sysctl.tcp_ecn != 0;
     request.answered(stamps.map(|(_, tsecr)| tsecr));
     Some(request)
 }
@@ -214,6 +225,7 @@ impl Request {
             wscale: snd_wscale.map(|snd| (snd, rcv_wscale)),
             sack: options.sack_permitted && sysctl.tcp_sack,
             ts_recent,
+            ecn: false,
             ts_offset,
             tsval_sent: (now_ts, now_ts),
             sent_at: cx.now,
@@ -234,6 +246,7 @@ impl Request {
             // Without timestamps there is no place for options.
             self.wscale = None;
             self.sack = false;
+            self.ecn = false;
         }
         (self.snt_isn, self.mss) = cookie::init_sequence(&cx.net.secret, &self.tuple, self.rcv_isn, self.mss, cx.now);
         self.cookie = true;
@@ -252,7 +265,8 @@ impl Request {
     pub(super) fn send_synack(&mut self, cx: &mut Cx) {
         let now_ts = if self.cookie {
             let peers = self.wscale.map(|(snd, _)| snd);
-            cookie::init_timestamp(tsval(cx.now, 0), peers, self.sack).wrapping_add(self.ts_offset)
+            cookie::init_timestamp(tsval(cx.now, 0), cookie::Agreed { wscale: peers, sack: self.sack, ecn: self.ecn })
+                .wrapping_add(self.ts_offset)
         } else {
             tsval(cx.now, self.ts_offset)
         };
@@ -260,7 +274,7 @@ impl Request {
         let bare = Bare {
             seq: self.snt_isn,
             ack: self.rcv_isn + 1,
-            flags: TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0),
+            flags: TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0 | if self.ecn { TcpFlags::ECE.0 } else { 0 }),
             window: self.rcv_wnd.min(65_535) as u16,
             options: TcpOptions {
                 mss: Some(self.advmss),
@@ -426,6 +440,7 @@ impl Request {
         let mut sk = TcpSock::new(State::SynRecv, self.tuple, route, self.listener.rcvbuf, sndbuf);
         sk.opts.timestamps = self.ts_recent.is_some();
         sk.opts.sack = self.sack;
+        sk.ecn.ok = self.ecn;
         sk.opts.wscale = self.wscale.is_some();
         (sk.opts.snd_wscale, sk.opts.rcv_wscale) = self.wscale.unwrap_or((0, 0));
         if let Some(recent) = self.ts_recent {

@@ -24,6 +24,7 @@
 //! | `urgent` | `tcp_urg`, `tcp_check_urg`, `tcp_recv_urg`, `tcp_mark_urg` |
 //! | `window` | `__tcp_select_window`, `tcp_grow_window`, `tcp_rcv_space_adjust`, `tcp_measure_rcv_mss` |
 //! | `ack_policy` | `__tcp_ack_snd_check`, `tcp_send_delayed_ack`, `tcp_event_data_recv`, `tcp_cleanup_rbuf` |
+//! | `ecn` | `tcp_ecn_send`, `tcp_data_ecn_check`, `tcp_ecn_rcv_ecn_echo` |
 //! | `write_queue` | `tcp_sendmsg_locked`, `tcp_xmit_size_goal`, `tcp_tso_autosize`, `tcp_mss_split_point` |
 //! | `output` | `tcp_write_xmit`, `__tcp_transmit_skb`, `tcp_send_ack`, `tcp_make_synack` |
 //! | `loss/` | `tcp_sacktag_write_queue`, `tcp_fastretrans_alert`, `tcp_rack_mark_lost`, `tcp_retransmit_skb` |
@@ -45,6 +46,7 @@ mod close;
 mod congestion;
 mod connect;
 mod cookie;
+mod ecn;
 mod established;
 mod icmp;
 mod info;
@@ -78,6 +80,7 @@ use rxpath_trace::Time;
 
 pub use ack_policy::AckPolicy;
 pub use congestion::{CaState, Congestion};
+pub use ecn::Ecn;
 pub use icmp::v4_err;
 pub use info::TcpInfo;
 pub use listen::Request;

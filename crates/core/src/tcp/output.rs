@@ -95,7 +95,7 @@ impl TcpSock {
     }
 
     /// The IP side of a segment of this socket; `segments` packets take that many identifications.
-    fn ip_flow(&mut self, cx: &Cx, segments: u16) -> IpFlow {
+    fn ip_flow(&mut self, cx: &Cx, segments: u16, tos: u8) -> IpFlow {
         let ident = self.tx.ip_id;
         self.tx.ip_id = ident.wrapping_add(segments.max(1));
         IpFlow {
@@ -103,7 +103,7 @@ impl TcpSock {
             dst: self.tuple.remote,
             protocol: rxpath_wire::IpProto::TCP,
             ttl: cx.net.sysctl.ip_default_ttl,
-            tos: 0,
+            tos,
             dont_fragment: true,
             ident,
         }
@@ -122,6 +122,12 @@ impl TcpSock {
         let acks = flags.contains(TcpFlags::ACK);
         let urgent = self.tx.snd_up.and_then(|up| self.urgent_pointer(seq, up));
         let flags = if urgent.is_some() { TcpFlags(flags.0 | TcpFlags::URG.0) } else { flags };
+        let (flags, tos) = if self.ecn.ok && !flags.syn() {
+            let new_data = !skb.is_empty() && !seq.before(self.tx.snd_nxt);
+            self.ecn.send(flags, new_data)
+        } else {
+            (flags, 0)
+        };
         let repr = TcpRepr {
             sport: self.tuple.local_port,
             dport: self.tuple.remote_port,
@@ -144,7 +150,7 @@ impl TcpSock {
         if end_seq == seq || end_seq.after(self.tx.snd_nxt) {
             cx.count_n(Counter::TcpOutSegs, u64::from(skb.gso_segs.max(1)));
         }
-        let flow = self.ip_flow(cx, skb.gso_segs);
+        let flow = self.ip_flow(cx, skb.gso_segs, tos);
         transmit_segment(cx, skb, &repr, &mut self.route, &flow);
     }
 
@@ -193,7 +199,11 @@ impl TcpSock {
         let what = if ack { OutputWhat::TcpSynAck } else { OutputWhat::TcpSyn };
         let Some(skb) = cx.alloc_output(what, 0, true) else { return };
         let options = self.syn_options(cx, ack);
-        let flags = if ack { TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0) } else { TcpFlags::SYN };
+        let flags = match (ack, self.ecn.ok) {
+            (true, true) => TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0 | TcpFlags::ECE.0),
+            (true, false) => TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0),
+            (false, _) => self.ecn.syn_flags(),
+        };
         let seq = self.tx.iss;
         self.transmit(cx, skb, seq, flags, options);
     }

@@ -89,9 +89,12 @@ impl TcpSock {
         let (len, header_len, truesize) = (seg.len, seg.header_len, skb.truesize);
         let pushed = seg.has(TcpFlags::PSH) || seg.has(TcpFlags::FIN);
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
+        let mark = self.ecn_mark(&skb);
         let end = if seg.seq == self.rx.rcv_nxt { self.queue_rcv(cx, skb, seg) } else { self.queue_rest(cx, skb, seg) };
         if len > 0 {
             self.event_data_recv(cx, len, mss_len, header_len, pushed, truesize);
+            self.ecn_check(mark);
+            self.grow_window_for(cx, len, truesize);
         }
         if seg.has(TcpFlags::FIN) {
             self.fin_received(cx);
@@ -256,6 +259,7 @@ impl TcpSock {
     /// and a packet joins another only where that one ends. The window grows only with selective acknowledgements:
     /// without, the peer must see duplicates, which repeat the window.
     fn data_queue_ofo(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
+        self.ecn_check(self.ecn_mark(&skb));
         if !self.try_rmem_schedule(cx, seg, skb.truesize) {
             cx.count(Counter::TcpExtTCPOFODrop);
             self.ack.scheduled = true;

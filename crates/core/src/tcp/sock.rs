@@ -9,7 +9,8 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Congestion, Liveness, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, Urgent, WriteQueue,
+    AckPolicy, Congestion, Ecn, Liveness, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, Urgent,
+    WriteQueue,
 };
 use crate::route::Route;
 
@@ -33,6 +34,8 @@ pub struct TcpSock {
     pub cong: Congestion,
     /// Loss detection and recovery.
     pub loss: Loss,
+    /// Explicit congestion notification.
+    pub ecn: Ecn,
     /// Whether the peer is still there.
     pub live: Liveness,
     /// When which timer is due.
@@ -441,6 +444,7 @@ impl TcpSock {
             rtt: RttEstimator::new(),
             cong: Congestion::new(),
             loss: Loss::default(),
+            ecn: Ecn::default(),
             live: Liveness::default(),
             timers: Deadlines::default(),
             user: UserSide::default(),

@@ -219,6 +219,7 @@ impl TcpSock {
     /// The SYN-ACK: the connection is established.
     fn synsent_synack(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, options: &rxpath_wire::TcpOptions) -> End {
         self.take_syn_options(cx, options);
+        self.ecn.answered(seg.flags);
         self.set_state(cx, State::Established);
         let stamps = if self.opts.timestamps { options.timestamps } else { None };
         self.rx.rcv_nxt = seg.seq + 1;
@@ -251,6 +252,7 @@ impl TcpSock {
     fn synsent_crossed(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, options: &rxpath_wire::TcpOptions) -> End {
         self.set_state(cx, State::SynRecv);
         self.take_syn_options(cx, options);
+        self.ecn.crossed(seg.flags);
         if let (true, Some((tsval, _))) = (self.opts.timestamps, options.timestamps) {
             self.store_ts_recent(cx.now, tsval);
         }

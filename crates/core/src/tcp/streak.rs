@@ -56,6 +56,9 @@ impl TcpSock {
         let (mut headers, header_len) = headers_of(self.rx.queue.back()?, source.ifindex)?;
         let payload = frame_len.checked_sub(header_len).filter(|len| *len > 0)? as u32;
         let stamps = self.predicts(&headers, header_len)?;
+        if !self.ecn.is_quiet(headers[ETHERNET + 1]) {
+            return None;
+        }
         headers[at::SEQ..at::ACK].copy_from_slice(&self.rx.rcv_nxt.0.to_be_bytes());
         let mut queue = std::mem::take(&mut self.rx.queue);
         let taken = queue.back_mut().map(|mut tail| {
@@ -300,6 +303,7 @@ impl Segments<'_> {
         sk.rx.charge(charge);
         self.charge += charge;
         sk.event_data_recv(cx, *payload, *payload, (N - at::PORTS) as u8, pushed, *truesize);
+        sk.grow_window_for(cx, *payload, *truesize);
         sk.tx.snd_wl1 = seq;
         sk.ack_snd_check(cx);
         sk.data_ready(cx, false);

@@ -148,6 +148,14 @@ impl TcpSock {
         (window.min(65_535 << self.opts.rcv_wscale) >> self.opts.rcv_wscale) as u16
     }
 
+    /// [`TcpSock::grow_window`] for a segment that is worth it.
+    #[inline(always)]
+    pub(super) fn grow_window_for(&mut self, cx: &Cx, len: u32, truesize: u32) {
+        if len >= 128 {
+            self.grow_window(cx, len, truesize);
+        }
+    }
+
     /// Raises the ceiling of the window for a segment of `len` bytes charged `truesize` (`tcp_grow_window`).
     #[inline]
     pub fn grow_window(&mut self, cx: &Cx, len: u32, truesize: u32) {

@@ -189,6 +189,8 @@ pub struct Segment {
     pub stamp: Option<Stamp>,
     /// Payload bytes; the payload follows from the sequence number.
     pub len: u16,
+    /// Type of service of its packet.
+    pub tos: u8,
     /// What is wrong with it.
     pub defect: Defect,
 }

@@ -109,9 +109,9 @@ impl ClientView {
             };
             (stamp.tsval, echo)
         });
-        let Segment { sport, dport, flags, window, mss, wscale, len, defect, .. } = *segment;
+        let Segment { sport, dport, flags, window, mss, wscale, len, tos, defect, .. } = *segment;
         let seq = CLIENT_ISN.wrapping_add(seq);
-        Sent { sport, dport, flags, seq, ack, window, mss, wscale, stamp, len, defect }
+        Sent { sport, dport, flags, seq, ack, window, mss, wscale, stamp, len, tos, defect }
     }
 
     /// The frame of a segment, towards this server.
@@ -145,7 +145,7 @@ impl ClientView {
         if let Defect::Cut(len) = sent.defect {
             frame.truncate(ETHERNET + IP + usize::from(len));
         }
-        finish(&mut frame, sent.defect);
+        finish(&mut frame, sent.tos, sent.defect);
         frame
     }
 }
@@ -156,13 +156,13 @@ fn payload_byte(seq: u32) -> u8 {
 }
 
 /// Fills in the headers in front of the segment, and its checksum.
-fn finish(frame: &mut [u8], defect: Defect) {
+fn finish(frame: &mut [u8], tos: u8, defect: Defect) {
     let (client, server) = (Addr::from_v4(CLIENT.octets()), Addr::from_v4(SERVER.octets()));
     let ethernet = EthernetRepr { dst: SERVER_MAC, src: CLIENT_MAC, ethertype: EtherType::IPV4 };
     ethernet::emit(frame, ethernet);
     let total_len = (frame.len() - ETHERNET) as u16;
     let (proto, ttl, df) = (IpProto::TCP, 64, true);
-    ipv4::emit(&mut frame[ETHERNET..], Ipv4Repr { src: CLIENT, dst: SERVER, proto, ttl, tos: 0, id: 1, df, total_len });
+    ipv4::emit(&mut frame[ETHERNET..], Ipv4Repr { src: CLIENT, dst: SERVER, proto, ttl, tos, id: 1, df, total_len });
     let segment = &mut frame[ETHERNET + IP..];
     if segment.len() >= TcpHeader::LEN {
         tcp::fill_checksum(client, server, segment);

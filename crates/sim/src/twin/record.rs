@@ -29,6 +29,8 @@ pub struct Sent {
     pub stamp: Option<(u32, Number)>,
     /// Payload bytes.
     pub len: u16,
+    /// Type of service of its packet.
+    pub tos: u8,
     /// What is wrong with it.
     pub defect: Defect,
 }

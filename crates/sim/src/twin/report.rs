@@ -77,7 +77,16 @@ fn describe(event: &Event, isn: &mut u32) -> String {
 
 /// Flags as tcpdump writes them.
 fn flags(flags: TcpFlags) -> String {
-    let names = [(flags.syn(), 'S'), (flags.fin(), 'F'), (flags.rst(), 'R'), (flags.psh(), 'P'), (flags.ack(), '.')];
+    let (ece, cwr) = (flags.contains(TcpFlags::ECE), flags.contains(TcpFlags::CWR));
+    let names = [
+        (flags.syn(), 'S'),
+        (flags.fin(), 'F'),
+        (flags.rst(), 'R'),
+        (flags.psh(), 'P'),
+        (ece, 'E'),
+        (cwr, 'W'),
+        (flags.ack(), '.'),
+    ];
     let text: String = names.into_iter().filter(|&(set, _)| set).map(|(_, name)| name).collect();
     if text.is_empty() { "none".to_owned() } else { text }
 }
@@ -124,6 +133,9 @@ fn segment(sent: &Sent) -> String {
             Number::Server(offset) => write!(text, " val {tsval} ecr {:+}", offset.cast_signed()),
             Number::Plain(number) => write!(text, " val {tsval} ecr ={number}"),
         };
+    }
+    if sent.tos != 0 {
+        let _ = write!(text, " tos {:#04x}", sent.tos);
     }
     match sent.defect {
         Defect::None => {}

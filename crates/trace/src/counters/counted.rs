@@ -118,6 +118,7 @@ pub const COUNTED: &[Counter] = &[
     Counter::TcpExtTCPACKSkippedChallenge,
     Counter::TcpExtTCPWinProbe,
     Counter::TcpExtTCPDelivered,
+    Counter::TcpExtTCPDeliveredCE,
     Counter::TcpExtTCPZeroWindowDrop,
     Counter::TcpExtTCPRcvQDrop,
     Counter::IpExtInNoRoutes,

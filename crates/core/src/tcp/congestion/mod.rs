@@ -69,6 +69,8 @@ pub struct Congestion {
     pub retrans_out: u32,
     /// Segments delivered in all.
     pub delivered: u32,
+    /// Of those, how many by ACKs that told of a mark.
+    pub delivered_ce: u32,
     /// The window before the last cut.
     pub(super) prior_cwnd: u32,
     /// The threshold to be restored if the cut was a mistake; 0 if it must not be.
@@ -110,6 +112,7 @@ impl Congestion {
             lost_out: 0,
             retrans_out: 0,
             delivered: 0,
+            delivered_ce: 0,
             prior_cwnd: 0,
             prior_ssthresh: 0,
             acked: 0,

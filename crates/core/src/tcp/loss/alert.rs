@@ -16,7 +16,7 @@ impl TcpSock {
         if self.loss.tlp_high_seq.is_some() {
             self.process_tlp_ack(cx, &says);
         }
-        let alert = says.sacked || says.dsack;
+        let alert = says.sacked || says.dsack || says.ece;
         let mut resend = Resend::Nothing;
         if !says.is_not_dup() || alert || self.cong.state != CaState::Open {
             let dupack = dupack && !says.advanced && !says.is_not_dup() && !says.dsack;
@@ -51,6 +51,10 @@ impl TcpSock {
         if self.cong.packets_out == 0 {
             self.cong.sacked_out = 0;
         }
+        if says.ece {
+            // Whatever else is found to have been a mistake, the mark was none.
+            self.cong.prior_ssthresh = 0;
+        }
         if says.reneging && self.check_sack_reneging(cx, says) {
             return;
         }
@@ -67,14 +71,14 @@ impl TcpSock {
                     return;
                 }
                 if self.try_undo_dsack(cx) {
-                    self.try_to_open();
+                    self.try_to_open(says.ece);
                 }
                 self.identify_packet_loss(cx, says);
                 if self.cong.state != CaState::Recovery {
                     if self.cong.lost_out == 0 {
                         return;
                     }
-                    self.enter_recovery(cx, false);
+                    self.enter_recovery(cx, says.ece);
                 }
             }
             state => {
@@ -95,10 +99,10 @@ impl TcpSock {
                     self.identify_packet_loss(cx, says);
                 }
                 if self.cong.lost_out == 0 {
-                    self.try_to_open();
+                    self.try_to_open(says.ece);
                     return;
                 }
-                self.enter_recovery(cx, false);
+                self.enter_recovery(cx, says.ece);
             }
         }
         *resend = Resend::Lost;
@@ -181,16 +185,27 @@ impl TcpSock {
         self.loss.high_seq = self.tx.snd_nxt;
         self.loss.tlp_high_seq = None;
         self.cong.begin_reduction();
+        self.ecn.queue_cwr();
     }
 
-    /// Nothing proves a loss (`tcp_try_to_open`).
-    fn try_to_open(&mut self) {
+    /// Nothing proves a loss, but a mark may tell of congestion (`tcp_try_to_open`).
+    fn try_to_open(&mut self, ece: bool) {
         if !self.any_retransmitted() {
             self.loss.retrans_stamp = None;
+        }
+        if ece {
+            self.enter_cwr();
         }
         if self.cong.state != CaState::Cwr {
             self.try_keep_open();
         }
+    }
+
+    /// The window goes down in the round trip that begins, although nothing was lost.
+    pub(in super::super) fn begin_cwr(&mut self) {
+        self.loss.undo_marker = None;
+        self.init_cwnd_reduction();
+        self.cong.state = CaState::Cwr;
     }
 
     /// Open or, while something came out of order or was sent again, Disorder (`tcp_try_keep_open`).

@@ -73,6 +73,8 @@ impl TcpSock {
         }
         let len = segment.len();
         if segment.syn {
+            // Something on the way may not bear the bits.
+            self.ecn.asks &= !cx.net.sysctl.tcp_ecn_fallback;
             self.send_syn(cx);
         } else if !self.send_range(cx, segment.seq, len, segment.fin, segment.psh) {
             cx.count(Counter::TcpExtTCPRetransFail);

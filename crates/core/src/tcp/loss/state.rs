@@ -71,6 +71,8 @@ pub(in super::super) struct AckSays {
     pub data: bool,
     /// It changed the window.
     pub window: bool,
+    /// It tells of a mark (ECE).
+    pub ece: bool,
     /// `snd_una` moved.
     pub advanced: bool,
     /// Segments were acknowledged.

@@ -42,6 +42,7 @@ impl TcpSock {
         self.cong.state = CaState::Loss;
         self.loss.high_seq = self.tx.snd_nxt;
         self.loss.tlp_high_seq = None;
+        self.ecn.queue_cwr();
         self.loss.frto = state < CaState::Recovery || self.rtt.retransmits > 0;
     }
 

@@ -36,6 +36,9 @@ impl TcpSock {
             }
             self.cong.lost_out = 0;
         }
+        if self.cong.prior_ssthresh > self.cong.ssthresh {
+            self.ecn.withdraw_cwr();
+        }
         self.cong.undo(cx.now);
         self.loss.undo_marker = None;
         self.loss.rack.advanced = true;

@@ -89,6 +89,8 @@ fn answer() -> Answer {
 /// A segment that the stack sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
+    /// Type of service of the packet.
+    pub tos: u8,
     pub sport: u16,
     pub dport: u16,
     pub seq: SeqNum,
@@ -108,6 +110,8 @@ pub struct Lab {
     rings: Rings,
     xmit: Answer,
     ip_id: u16,
+    /// Type of service of the peer's packets.
+    pub tos: u8,
 }
 
 impl Lab {
@@ -140,7 +144,7 @@ impl Lab {
         let mut config = StackConfig { interfaces: vec![interface], seed: 7, ..StackConfig::default() };
         change(&mut config);
         let stack = Stack::new(config).expect("the configuration is sound");
-        let mut lab = Lab { stack, now: Time::from_millis(1_000), emitted, second, rings, xmit, ip_id: 0 };
+        let mut lab = Lab { stack, now: Time::from_millis(1_000), emitted, second, rings, xmit, ip_id: 0, tos: 0 };
         lab.introduce_peer();
         lab
     }
@@ -232,7 +236,7 @@ impl Lab {
             dst: US,
             proto: IpProto::TCP,
             ttl: 64,
-            tos: 0,
+            tos: self.tos,
             id: self.ip_id,
             df: true,
             total_len: total as u16,
@@ -258,6 +262,7 @@ impl Lab {
         assert!(wire_tcp::verify(ip.src_addr(), ip.dst_addr(), &frame[34..14 + total]), "the TCP checksum verifies");
         let (header, options, payload) = TcpHeader::split(&frame[34..14 + total]).expect("a TCP header");
         Some(Sent {
+            tos: ip.tos(),
             sport: header.src_port(),
             dport: header.dst_port(),
             seq: header.seq(),

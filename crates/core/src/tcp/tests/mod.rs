@@ -3,6 +3,7 @@
 mod cookies;
 mod copies;
 mod corners;
+mod ecn;
 mod icmp;
 mod keepalive;
 pub(crate) mod lab;

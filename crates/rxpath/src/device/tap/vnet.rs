@@ -22,6 +22,9 @@ const VLAN_TAG_LEN: usize = 4;
 const IPV6_HEADER_LEN: usize = 40;
 /// Where the length of a TCP header is, from its start.
 const TCP_DATA_OFFSET: usize = 12;
+/// Where its flags are, and the one that tells of a window that was cut.
+const TCP_FLAGS: usize = 13;
+const TCP_CWR: u8 = 0x80;
 
 /// The fields, in the order of the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,6 +154,10 @@ pub(super) fn for_transmit(
         header.hdr_len = u16::try_from(payload_start).ok()?;
         if len.saturating_sub(payload_start) > usize::from(gso_size) {
             header.gso_type = if transport.ipv6 { GSO_TCPV6 } else { GSO_TCPV4 };
+            // CWR stays with the first of the segments (RFC 3168 section 6.1.2).
+            if head.get(csum_start + TCP_FLAGS).is_some_and(|flags| flags & TCP_CWR != 0) {
+                header.gso_type |= GSO_ECN;
+            }
             header.gso_size = gso_size;
         }
     }

@@ -131,6 +131,10 @@ fn an_open_checksum_leaves_with_its_place() {
 fn a_super_frame_leaves_with_its_segment_size() {
     let header = for_transmit(IpSummed::Partial, 1_448, 34, &tcp_frame(100), 66 + 4_000);
     assert_eq!(header, Some(header_for(NEEDS_CSUM, GSO_TCPV4, 1_448)));
+    let mut told = tcp_frame(0);
+    told[47] |= TCP_CWR;
+    let header = for_transmit(IpSummed::Partial, 1_448, 34, &told, 5_000);
+    assert_eq!(header, Some(header_for(NEEDS_CSUM, GSO_TCPV4 | GSO_ECN, 1_448)), "CWR is for the first segment alone");
 }
 
 #[test]

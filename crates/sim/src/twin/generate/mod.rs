@@ -3,6 +3,7 @@
 //! | file | cases |
 //! |---|---|
 //! | `tcp` | one connection to a server, and stray segments |
+//! | `ecn` | the same with explicit congestion notification |
 //! | `eth` | EtherTypes, packet types, lengths, padding, 802.3 |
 //! | `arp` | ARP packets of every form, and echo requests whose replies show what was learnt |
 //! | `ip` | headers, addresses and padding that `ip_rcv` and routing judge |
@@ -14,6 +15,7 @@
 //! `packets` builds IP packets with every field at hand.
 
 mod arp;
+mod ecn;
 mod eth;
 mod forward;
 mod frag;
@@ -24,6 +26,7 @@ pub(super) mod packets;
 mod tcp;
 
 pub use self::arp::arp;
+pub use self::ecn::tcp_ecn;
 pub use self::eth::eth;
 pub use self::forward::forward;
 pub use self::frag::frag;

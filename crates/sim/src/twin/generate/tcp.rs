@@ -129,6 +129,7 @@ impl Script {
             wscale: None,
             stamp,
             len,
+            tos: 0,
             defect: Defect::None,
         }
     }
