@@ -12,7 +12,7 @@ use crate::cx::{Cx, Fate};
 use crate::demux::{self, PacketType, Round};
 use crate::icmp::IcmpError;
 use crate::ip::{self, Protocol};
-use crate::netfilter::{self, HookPoint};
+use crate::netfilter::{self, Answer, HookPoint, Onward, Stolen};
 use crate::nic::owner_cpu;
 use crate::route::Forward;
 use crate::socket::FlowTable;
@@ -95,7 +95,13 @@ pub(crate) fn vlan_rounds(cx: &mut Cx, mut skb: Skb) -> Fate<(Skb, PacketType)> 
 #[inline(always)]
 fn ip_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let skb = room!(cx, ip::rcv(cx, skb));
-    let skb = room!(cx, netfilter::hook(cx, HookPoint::PreRouting, skb));
+    let skb = room!(cx, netfilter::hook(cx, HookPoint::PreRouting, skb, || Onward::Receive));
+    ip_receive_finish(cx, flows, run, skb);
+}
+
+/// Behind PREROUTING.
+#[inline(always)]
+fn ip_receive_finish(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let (skb, way_on) = room!(cx, ip::rcv_finish(cx, skb, udp::early_demux));
     if let Some(way) = way_on {
         return ip_forward(cx, skb, &way);
@@ -110,7 +116,7 @@ fn ip_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
 #[cold]
 fn ip_forward(cx: &mut Cx, skb: Skb, way: &Forward) {
     let skb = room!(cx, ip::forward(cx, skb, way));
-    let skb = room!(cx, netfilter::hook(cx, HookPoint::Forward, skb));
+    let skb = room!(cx, netfilter::hook(cx, HookPoint::Forward, skb, || Onward::Forward(*way)));
     tx::ip_forward_output(cx, skb, way);
 }
 
@@ -156,7 +162,11 @@ pub(crate) fn looped(cx: &mut Cx, flows: &mut FlowTable) {
 
 fn looped_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let skb = room!(cx, ip::rcv(cx, skb));
-    let skb = room!(cx, netfilter::hook(cx, HookPoint::PreRouting, skb));
+    let skb = room!(cx, netfilter::hook(cx, HookPoint::PreRouting, skb, || Onward::Looped));
+    looped_receive_finish(cx, flows, run, skb);
+}
+
+fn looped_receive_finish(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let (skb, _) = room!(cx, ip::rcv_finish(cx, skb, |_, _| true));
     ip_local_deliver(cx, flows, run, skb);
 }
@@ -164,7 +174,13 @@ fn looped_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
 /// Phase 5: a whole packet for this host.
 #[inline(always)]
 fn ip_local_deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
-    let skb = room!(cx, netfilter::hook(cx, HookPoint::LocalIn, skb));
+    let skb = room!(cx, netfilter::hook(cx, HookPoint::LocalIn, skb, || Onward::Deliver));
+    ip_local_deliver_finish(cx, flows, run, skb);
+}
+
+/// Behind INPUT.
+#[inline(always)]
+fn ip_local_deliver_finish(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
     let seen = cx.net.raw.any() && raw::local_deliver(cx, &skb);
     let (skb, protocol) = room!(cx, ip::local_deliver_finish(cx, skb, seen));
     match protocol {
@@ -185,6 +201,24 @@ fn ip_local_deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb)
             cx.end(end);
         }
     }
+}
+
+/// A packet that somebody kept at a hook goes on where it was.
+#[cold]
+pub(crate) fn nf_reinject(cx: &mut Cx, flows: &mut FlowTable, held: Stolen, answer: Answer, changed: Option<&[u8]>) {
+    let (skb, onward) = room!(cx, netfilter::reinject(cx, held, answer, changed));
+    let mut run = Run::none();
+    match onward {
+        Onward::Receive => ip_receive_finish(cx, flows, &mut run, skb),
+        Onward::Looped => looped_receive_finish(cx, flows, &mut run, skb),
+        Onward::Deliver => ip_local_deliver_finish(cx, flows, &mut run, skb),
+        Onward::Forward(way) => tx::ip_forward_output(cx, skb, &way),
+        Onward::Output(route) => tx::ip_output_again(cx, skb, route),
+        Onward::Finish(mut route) => tx::ip_finish_output(cx, skb, &mut route),
+        Onward::ForwardFinish(mut route) => tx::ip_forward_finish(cx, skb, &mut route),
+    }
+    run.finish(cx, flows);
+    cx.work_done();
 }
 
 /// An ICMP error, to whoever sent the packet that it is about.

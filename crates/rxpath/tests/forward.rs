@@ -3,13 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rxpath::clock::ManualClock;
 use rxpath::device::wire::{self, Port, WireConfig};
 use rxpath::net::{TcpListener, TcpStream};
 use rxpath::rxpath_core::cx::Cx;
-use rxpath::rxpath_core::netfilter::{Hook, HookPoint, Hooks, Priority, Verdict};
+use rxpath::rxpath_core::netfilter::{Answer, Hook, HookPoint, HookState, Hooks, Priority, Stolen, Verdict};
 use rxpath::rxpath_core::route::{RouteKind, RouteSpec};
 use rxpath::rxpath_mem::{IpSummed, RxDesc, Skb};
 use rxpath::rxpath_trace::{Counter, DropReason, Holder, Snapshot, Time};
@@ -408,9 +408,9 @@ impl Hook for Refuse {
         "refuse"
     }
 
-    fn decide(&self, _: &mut Cx, point: HookPoint, skb: Skb) -> Verdict {
+    fn decide(&self, _: &mut Cx, at: &HookState, skb: Skb) -> Verdict {
         let (header, _) = Ipv4Header::parse(skb.data()).expect("a header");
-        assert_eq!((point, header.ttl()), (self.0, 63), "behind the hop");
+        assert_eq!((at.point(), header.ttl()), (self.0, 63), "behind the hop");
         Verdict::Drop(skb)
     }
 }
@@ -424,6 +424,39 @@ fn hooks_are_asked_between_the_interfaces() {
         let ([_, on], counted) = router.forward(&packet(B, 30).frame());
         assert_eq!((on, counted), (vec![], counted_before));
         assert_eq!(router.dropped(DropReason::NetfilterDrop), 1);
+    }
+}
+
+/// Keeps what it sees.
+#[derive(Default)]
+struct Keep(Mutex<Vec<Stolen>>);
+
+impl Hook for Keep {
+    fn name(&self) -> &str {
+        "keep"
+    }
+
+    fn decide(&self, cx: &mut Cx, at: &HookState, skb: Skb) -> Verdict {
+        let stolen = at.steal(cx, skb);
+        self.0.lock().expect("no panic").push(stolen);
+        Verdict::Stolen
+    }
+}
+
+#[test]
+fn what_a_hook_kept_between_the_interfaces_goes_on() {
+    for point in [HookPoint::PreRouting, HookPoint::Forward, HookPoint::PostRouting] {
+        let (mut hooks, keep) = (Hooks::new(), Arc::new(Keep::default()));
+        hooks.register(point, Priority::FILTER, keep.clone());
+        let mut router = Router::with("1", hooks, WireConfig::named("eth0"), WireConfig::named("eth1"));
+        let ([_, on], _) = router.forward(&packet(B, 30).frame());
+        assert_eq!((on.len(), router.stack.ledger().held_by(Holder::Netfilter)), (0, 1));
+        let kept = keep.0.lock().expect("no panic").pop().expect("the packet");
+        let leaves = (point != HookPoint::PreRouting).then_some(2);
+        assert_eq!((kept.state().point(), kept.state().leaves_by()), (point, leaves));
+        router.stack.core().reinject(kept, Answer::Accept, None, router.now).expect("as it was");
+        let [_, on] = router.settle();
+        assert_eq!((on.len(), &on[0][14..]), (1, &packet(B, 30).on().frame()[14..]), "at {point:?}");
     }
 }
 

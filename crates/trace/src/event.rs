@@ -164,8 +164,12 @@ kinds! {
     /// Its addresses, once they are known. `a`: source IPv4 address. `b`: destination IPv4 address. `other`: none.
     Addresses Aside Ip "ip_rcv, ip_queue_xmit";
     /// It went through a netfilter hook. `a`: the hook, the kernel's number: 0 PRE_ROUTING, 1 LOCAL_IN, 2 FORWARD,
-    /// 3 LOCAL_OUT, 4 POST_ROUTING. `b`: the verdict: 0 DROP, 1 ACCEPT, 2 STOLEN, 3 QUEUE, 4 REPEAT. `other`: none.
+    /// 3 LOCAL_OUT, 4 POST_ROUTING. `b`: the verdict: 0 DROP, 1 ACCEPT, 2 STOLEN, 3 QUEUE, 4 REPEAT; of
+    /// QUEUE, the upper 16 bits are the queue's number. `other`: none.
     Hook Aside Ip "nf_hook_slow";
+    /// Whoever kept it at a netfilter hook gave it back. `a`: the hook, `b`: the verdict, both as of [`EventKind::Hook`].
+    /// `other`: none.
+    Reinjected Aside Ip "nf_reinject";
     /// An established socket was found before routing, which spares the route lookup. `a`: the socket's number, or 0.
     /// `b`: 0. `other`: none.
     EarlyDemux Middle Ip "tcp_v4_early_demux";
@@ -344,6 +348,7 @@ mod tests {
                 TapClone,
                 Addresses,
                 Hook,
+                Reinjected,
                 Ports,
                 AckTaken,
                 StateChange,

@@ -38,6 +38,8 @@ pub enum Holder {
     ReceiveQueue,
     /// A datagram that is not whole, waiting for its other fragments.
     Reassembly,
+    /// Kept at a netfilter hook: for a decider outside, or by the hook.
+    Netfilter,
     /// A neighbour entry, waiting for the next hop's address.
     Neighbour,
     /// A device's transmit queue.
@@ -61,6 +63,7 @@ impl Holder {
         Holder::OutOfOrder,
         Holder::ReceiveQueue,
         Holder::Reassembly,
+        Holder::Netfilter,
         Holder::Neighbour,
         Holder::TxQueue,
         Holder::TapQueue,
@@ -68,7 +71,7 @@ impl Holder {
         Holder::Recv,
     ];
     /// How many holders there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     /// A name in words, such as `receive queue`.
     pub const fn name(self) -> &'static str {
@@ -81,6 +84,7 @@ impl Holder {
             Holder::OutOfOrder => "out-of-order queue",
             Holder::ReceiveQueue => "receive queue",
             Holder::Reassembly => "reassembly",
+            Holder::Netfilter => "netfilter",
             Holder::Neighbour => "neighbour queue",
             Holder::TxQueue => "TX queue",
             Holder::TapQueue => "tap queue",

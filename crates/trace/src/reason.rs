@@ -201,6 +201,7 @@ reasons! {
     StackShutdown = 199 "STACK_SHUTDOWN" Nic "the stack" [] "the stack was shut down while the packet was on its way";
     FlowNotFollowed = 201 "FLOW_NOT_FOLLOWED" Tcp "__inet_lookup_skb" []
         "of a connection whose beginning was not seen, so its socket is not known here";
+    NfqueueFull = 202 "NFQUEUE_FULL" Input "nfqnl_enqueue_packet" [] "the queue to a netfilter decider is full (queue_dropped)";
 }
 
 impl DropReason {
@@ -276,7 +277,8 @@ mod tests {
                 "TX_RING_FULL",
                 "TX_ERROR",
                 "STACK_SHUTDOWN",
-                "FLOW_NOT_FOLLOWED"
+                "FLOW_NOT_FOLLOWED",
+                "NFQUEUE_FULL"
             ]
         );
         assert!(!DropReason::RecursionLimit.is_ours());

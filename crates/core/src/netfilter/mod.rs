@@ -2,14 +2,23 @@
 //!
 //! The five points of IPv4 and their priorities are the kernel's. A point without hooks costs one test of a bit.
 //!
-//! Mirrors `nf_hook`, `nf_hook_slow`, `nf_register_net_hook`, `nf_queue` (nobody ever listens to a queue here, so a
-//! queued packet is dropped, as in the kernel).
+//! A hook may keep a packet: for a decider outside, by way of a queue with a number ([`PacketQueue`]), or for itself
+//! ([`HookState::steal`]). What is kept stands in the ledger as held by netfilter, and goes on behind the hook that kept it
+//! once its owner says so ([`crate::stack::Stack::reinject`]).
+//!
+//! Mirrors `nf_hook`, `nf_hook_slow`, `nf_register_net_hook`, `nf_queue`, `nf_reinject`.
 //!
 //! Neighbours: `path` calls at PREROUTING, INPUT and FORWARD, [`crate::tx`] at OUTPUT and POSTROUTING. Nothing here panics
 //! on received bytes; what a hook does is its own.
 
+mod held;
+mod queue;
 #[cfg(test)]
 mod tests;
+
+pub use held::{Answer, HookState, Stolen};
+pub(crate) use held::{Onward, reinject};
+pub use queue::{PacketQueue, QueueOptions, QueueStats, QueuedPacket};
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,6 +90,27 @@ impl Priority {
     pub const CONNTRACK_CONFIRM: Priority = Priority(i32::MAX);
 }
 
+/// The queue that a packet is for (`NFQUEUE --queue-num`, `queue to` of nft).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ToQueue {
+    /// Its number.
+    pub number: u16,
+    /// Where nobody listens to it, the packet goes on instead of being dropped (`--queue-bypass`).
+    pub bypass: bool,
+}
+
+impl ToQueue {
+    /// The queue of this number; where nobody listens, the packet is dropped.
+    pub const fn number(number: u16) -> ToQueue {
+        ToQueue { number, bypass: false }
+    }
+
+    /// As [`ToQueue::number`]; where nobody listens, the packet goes on.
+    pub const fn bypass(number: u16) -> ToQueue {
+        ToQueue { number, bypass: true }
+    }
+}
+
 /// What a hook decides. Whoever gives the packet back keeps nothing of it.
 #[derive(Debug)]
 #[must_use]
@@ -89,10 +119,10 @@ pub enum Verdict {
     Drop(Skb),
     /// It goes on (`NF_ACCEPT`).
     Accept(Skb),
-    /// The hook keeps it, and has entered that into the ledger (`NF_STOLEN`).
+    /// The hook keeps it ([`HookState::steal`]), or has ended it (`NF_STOLEN`).
     Stolen,
     /// It is for a queue to a decider outside (`NF_QUEUE`).
-    Queue(Skb),
+    Queue(Skb, ToQueue),
     /// This hook wants to see it again (`NF_REPEAT`).
     Repeat(Skb),
 }
@@ -104,7 +134,8 @@ impl Verdict {
             Verdict::Drop(_) => 0,
             Verdict::Accept(_) => 1,
             Verdict::Stolen => 2,
-            Verdict::Queue(_) => 3,
+            // The upper half is the queue's number, as in the kernel's verdicts.
+            Verdict::Queue(_, to) => 3 | u32::from(to.number) << 16,
             Verdict::Repeat(_) => 4,
         }
     }
@@ -115,8 +146,8 @@ pub trait Hook: Send + Sync {
     /// A name for listings.
     fn name(&self) -> &str;
 
-    /// Decides over a packet at `point`. Inbound, its data starts at the IP header; so it does outbound.
-    fn decide(&self, cx: &mut Cx, point: HookPoint, skb: Skb) -> Verdict;
+    /// Decides over a packet that has come to `at`. Inbound, its data starts at the IP header; so it does outbound.
+    fn decide(&self, cx: &mut Cx, at: &HookState, skb: Skb) -> Verdict;
 }
 
 /// What a [`Rule`] says of a packet.
@@ -127,7 +158,7 @@ pub enum Decision {
     /// It is dropped.
     Drop,
     /// It is for a queue to a decider outside.
-    Queue,
+    Queue(ToQueue),
 }
 
 /// A hook that is a closure over the bytes of the packet, from its IP header on, as far as they lie in one piece: the
@@ -162,11 +193,11 @@ impl<F: Fn(HookPoint, &[u8]) -> Decision + Send + Sync> Hook for Rule<F> {
         &self.name
     }
 
-    fn decide(&self, _: &mut Cx, point: HookPoint, skb: Skb) -> Verdict {
-        match (self.decide)(point, skb.data()) {
+    fn decide(&self, _: &mut Cx, at: &HookState, skb: Skb) -> Verdict {
+        match (self.decide)(at.point(), skb.data()) {
             Decision::Accept => Verdict::Accept(skb),
             Decision::Drop => Verdict::Drop(skb),
-            Decision::Queue => Verdict::Queue(skb),
+            Decision::Queue(to) => Verdict::Queue(skb, to),
         }
     }
 }
@@ -183,6 +214,8 @@ pub struct Hooks {
     /// Bit `n`: point `n` has a hook.
     active: u8,
     lists: [Option<List>; HookPoint::ALL.len()],
+    /// Queues that somebody listens to, by number.
+    queues: Vec<Arc<PacketQueue>>,
 }
 
 impl fmt::Debug for Hooks {
@@ -236,45 +269,92 @@ impl Hooks {
         }
         true
     }
+
+    /// The queue of this number, if somebody listens to it.
+    pub fn queue(&self, number: u16) -> Option<&Arc<PacketQueue>> {
+        let place = self.queues.binary_search_by_key(&number, |queue| queue.number()).ok()?;
+        self.queues.get(place)
+    }
+
+    /// All queues that somebody listens to, by number.
+    pub fn queues(&self) -> &[Arc<PacketQueue>] {
+        &self.queues
+    }
+
+    /// Somebody listens to a queue. False if somebody else does already.
+    pub(crate) fn bind(&mut self, queue: &Arc<PacketQueue>) -> bool {
+        match self.queues.binary_search_by_key(&queue.number(), |queue| queue.number()) {
+            Ok(_) => false,
+            Err(place) => {
+                self.queues.insert(place, Arc::clone(queue));
+                true
+            }
+        }
+    }
+
+    /// Nobody listens to it any more.
+    pub(crate) fn unbind(&mut self, queue: &Arc<PacketQueue>) {
+        self.queues.retain(|other| !Arc::ptr_eq(other, queue));
+    }
 }
 
-/// `nf_hook`: asks the hooks of a point.
+/// `nf_hook`: asks the hooks of a point; `onward` says how a packet goes on that one of them keeps for a while.
 #[inline(always)]
-pub fn hook(cx: &mut Cx, point: HookPoint, skb: Skb) -> Fate<Skb> {
-    if cx.net.hooks.any_at(point) { hook_slow(cx, point, skb) } else { Fate::Pass(skb) }
+pub(crate) fn hook(cx: &mut Cx, point: HookPoint, skb: Skb, onward: impl FnOnce() -> Onward) -> Fate<Skb> {
+    if cx.net.hooks.any_at(point) { hook_slow(cx, point, skb, onward()) } else { Fate::Pass(skb) }
 }
 
 /// `nf_hook_slow`: the hooks one after the other, until one does not accept.
 #[cold]
-fn hook_slow(cx: &mut Cx, point: HookPoint, skb: Skb) -> Fate<Skb> {
+fn hook_slow(cx: &mut Cx, point: HookPoint, skb: Skb, onward: Onward) -> Fate<Skb> {
     let Some(list) = cx.net.hooks.lists[point as usize].clone() else { return Fate::Pass(skb) };
-    let life = skb.traced().then_some(skb.id);
-    let verdict = ask_all(cx, point, &list, skb);
-    if let Some(id) = life {
-        cx.record(id, EventKind::Hook, point as u32, verdict.number(), PacketId::NONE);
-    }
-    match verdict {
-        Verdict::Accept(skb) => Fate::Pass(skb),
-        Verdict::Stolen => Fate::Held,
-        Verdict::Drop(skb) | Verdict::Queue(skb) | Verdict::Repeat(skb) => Fate::Drop(skb, DropReason::NetfilterDrop),
-    }
+    let mut state = HookState::new(point, onward, list);
+    iterate(cx, &mut state, 0, skb)
 }
 
-/// The verdict of the first hook that does not accept, or the last one's.
-fn ask_all(cx: &mut Cx, point: HookPoint, list: &List, mut skb: Skb) -> Verdict {
-    for (_, hook) in list.iter() {
-        match ask(cx, point, hook.as_ref(), skb) {
-            Verdict::Accept(accepted) => skb = accepted,
-            decided => return decided,
+/// `nf_iterate`: asks the hooks of a point from the one at `from` on.
+fn iterate(cx: &mut Cx, state: &mut HookState, from: usize, mut skb: Skb) -> Fate<Skb> {
+    let list = Arc::clone(&state.list);
+    for (index, (_, hook)) in list.iter().enumerate().skip(from) {
+        state.index = index;
+        let life = skb.traced().then_some(skb.id);
+        let verdict = ask(cx, state, hook.as_ref(), skb);
+        let number = verdict.number();
+        let fate = match verdict {
+            Verdict::Accept(accepted) => {
+                skb = accepted;
+                continue;
+            }
+            Verdict::Queue(queued, to) => nf_queue(cx, state, queued, to),
+            Verdict::Stolen => Fate::Held,
+            Verdict::Drop(skb) | Verdict::Repeat(skb) => Fate::Drop(skb, DropReason::NetfilterDrop),
+        };
+        if let Some(id) = life {
+            cx.record(id, EventKind::Hook, state.point as u32, number, PacketId::NONE);
+        }
+        match fate {
+            Fate::Pass(passed) => skb = passed,
+            ended => return ended,
         }
     }
-    Verdict::Accept(skb)
+    cx.event(&skb, EventKind::Hook, state.point as u32, 1);
+    Fate::Pass(skb)
+}
+
+/// `nf_queue`: the packet goes to whoever listens to the queue. Where nobody does, it goes on or is dropped, as the verdict
+/// has it; where there is no room, as the queue has it.
+fn nf_queue(cx: &mut Cx, state: &HookState, skb: Skb, to: ToQueue) -> Fate<Skb> {
+    match cx.net.hooks.queue(to.number).cloned() {
+        Some(queue) => queue.enqueue(cx, state, skb, to.bypass),
+        None if to.bypass => Fate::Pass(skb),
+        None => Fate::Drop(skb, DropReason::NetfilterDrop),
+    }
 }
 
 /// Asks one hook, as often as it wants within the limit.
-fn ask(cx: &mut Cx, point: HookPoint, hook: &dyn Hook, mut skb: Skb) -> Verdict {
+fn ask(cx: &mut Cx, state: &HookState, hook: &dyn Hook, mut skb: Skb) -> Verdict {
     for _ in 0..MAX_REPEATS {
-        match hook.decide(cx, point, skb) {
+        match hook.decide(cx, state, skb) {
             Verdict::Repeat(again) => skb = again,
             decided => return decided,
         }

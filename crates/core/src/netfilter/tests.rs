@@ -1,10 +1,12 @@
+mod queue;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rxpath_mem::Skb;
 use rxpath_trace::{Counter, DropReason, EventKind, Holder};
 
-use super::{Decision, Hook, HookPoint, Hooks, Priority, Rule, Verdict};
+use super::{Decision, Hook, HookPoint, HookState, Hooks, Priority, Rule, ToQueue, Verdict};
 use crate::cx::Cx;
 use crate::testing::frames;
 use crate::testing::{Ended, Rig};
@@ -21,7 +23,7 @@ impl Hook for Scripted {
         self.name
     }
 
-    fn decide(&self, _: &mut Cx, _: HookPoint, skb: Skb) -> Verdict {
+    fn decide(&self, _: &mut Cx, _: &HookState, skb: Skb) -> Verdict {
         self.asked.lock().expect("no panic").push(self.name);
         (self.verdict)(skb)
     }
@@ -74,7 +76,7 @@ fn a_drop_ends_the_packet_without_an_ip_counter_of_its_own() {
 
 #[test]
 fn a_queue_without_a_listener_drops() {
-    let (mut rig, _) = rig(HookPoint::LocalIn, &[(0, "queue", Verdict::Queue)]);
+    let (mut rig, _) = rig(HookPoint::LocalIn, &[(0, "queue", |skb| Verdict::Queue(skb, ToQueue::number(0)))]);
     assert_eq!(rig.receive(&frames::tcp().frame()), Ended::Dropped(DropReason::NetfilterDrop));
 }
 
@@ -102,7 +104,7 @@ impl Hook for Thief {
         "thief"
     }
 
-    fn decide(&self, cx: &mut Cx, _: HookPoint, skb: Skb) -> Verdict {
+    fn decide(&self, cx: &mut Cx, _: &HookState, skb: Skb) -> Verdict {
         cx.hold(Holder::Mailbox);
         self.0.lock().expect("no panic").push(skb);
         Verdict::Stolen

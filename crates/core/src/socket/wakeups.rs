@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Listener, Sock, WaitQueue};
 use crate::demux::tap::Tap;
+use crate::netfilter::PacketQueue;
 
 /// Whom to wake when the locks are released.
 #[derive(Default)]
@@ -12,6 +13,7 @@ pub struct Wakeups {
     writers: Vec<Arc<Sock>>,
     acceptors: Vec<Arc<Listener>>,
     taps: Vec<Arc<Tap>>,
+    deciders: Vec<Arc<PacketQueue>>,
     queues: Vec<Arc<WaitQueue>>,
 }
 
@@ -36,6 +38,11 @@ impl Wakeups {
         self.taps.push(Arc::clone(tap));
     }
 
+    /// Who listens to a netfilter queue.
+    pub fn decider(&mut self, queue: &Arc<PacketQueue>) {
+        self.deciders.push(Arc::clone(queue));
+    }
+
     /// Those who wait at a datagram socket.
     pub fn queue(&mut self, queue: &Arc<WaitQueue>) {
         self.queues.push(Arc::clone(queue));
@@ -44,7 +51,7 @@ impl Wakeups {
     /// True if nobody is to be woken.
     pub fn is_empty(&self) -> bool {
         let sockets = self.readers.is_empty() && self.writers.is_empty() && self.acceptors.is_empty();
-        sockets && self.taps.is_empty() && self.queues.is_empty()
+        sockets && self.taps.is_empty() && self.deciders.is_empty() && self.queues.is_empty()
     }
 
     /// Wakes them all.
@@ -60,6 +67,9 @@ impl Wakeups {
         }
         for tap in self.taps.drain(..) {
             tap.wake();
+        }
+        for queue in self.deciders.drain(..) {
+            queue.wake();
         }
         for queue in self.queues.drain(..) {
             queue.wake_all();

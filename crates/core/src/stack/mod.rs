@@ -10,6 +10,7 @@
 mod build;
 pub mod calls;
 pub mod datagrams;
+mod nfqueue;
 mod packet;
 pub mod raw;
 pub mod views;
@@ -24,6 +25,7 @@ use rxpath_trace::{Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, 
 pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice, VlanConfig};
 pub use calls::{ConnectError, ListenError, RecvError};
 pub use datagrams::{BindOptions, GroupError, Received, SendError};
+pub use nfqueue::QueueError;
 pub use packet::{Outgoing, PacketError};
 pub use views::{DatagramView, InterfaceView, ListenerView, MemView, PoolView, RingView, SocketView};
 
@@ -32,6 +34,7 @@ use crate::demux::stats::DevShard;
 use crate::ip::{self, FragTable};
 use crate::napi::{Inbox, Ran, Softirq};
 use crate::neigh::{self, NeighTable};
+use crate::netfilter::Stolen;
 use crate::netns::{Interface, NetConfig};
 use crate::nic::{IrqLine, Readiness};
 use crate::path;
@@ -83,10 +86,16 @@ struct Shared {
     rcvbuf_max: AtomicU32,
 }
 
-/// A socket with requests for its Cpu.
+/// What waits for the holder of a Cpu's token.
 enum Mail {
+    /// A socket with requests.
     Tcp(Arc<Sock>),
+    /// A socket with requests.
     Udp(Arc<UdpSock>),
+    /// A packet that a netfilter hook kept, given back.
+    Packet(Box<nfqueue::GivenBack>),
+    /// One that was kept for a decider who is gone.
+    Purged(Box<Stolen>),
 }
 
 /// A Cpu and what others may do with it.
@@ -121,6 +130,17 @@ pub struct Polled {
     pub work: usize,
     /// When the next timer is due; now if something is left to do; None if only a packet or a call can change anything.
     pub next: Option<Time>,
+}
+
+impl Mail {
+    /// The packet that waits in it.
+    fn packet(self) -> Option<Stolen> {
+        match self {
+            Mail::Tcp(_) | Mail::Udp(_) => None,
+            Mail::Packet(back) => Some(back.held),
+            Mail::Purged(held) => Some(*held),
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -372,6 +392,7 @@ impl Stack {
             listener.close();
             listener.wait.wake_all();
         }
+        self.close_queues(self.0.cpus.first().map_or(Time::ZERO, |cell| lock(&cell.token).cx.now));
         for cell in &self.0.cpus {
             let mut guard = lock(&cell.token);
             let cpu = &mut *guard;
@@ -410,6 +431,17 @@ impl Stack {
 impl Drop for Shared {
     fn drop(&mut self) {
         // The last handle is gone: what Cpus still hold must end, too.
+        let net = self.net.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut kept: Vec<Stolen> = net.hooks.queues().iter().flat_map(|queue| queue.close()).collect();
+        for cell in &mut self.cpus {
+            let mailbox = cell.mailbox.get_mut().unwrap_or_else(PoisonError::into_inner);
+            kept.extend(mailbox.drain(..).filter_map(Mail::packet));
+        }
+        for held in kept {
+            if let Some(cell) = self.cpus.get_mut(usize::from(held.cpu)) {
+                held.purge(&mut cell.token.get_mut().unwrap_or_else(PoisonError::into_inner).cx);
+            }
+        }
         for cell in &mut self.cpus {
             let cpu = cell.token.get_mut().unwrap_or_else(PoisonError::into_inner);
             for id in cpu.flows.ids() {
@@ -437,6 +469,11 @@ fn drain_mailbox(cell: &CpuCell, cpu: &mut Cpu) {
         match next {
             Some(Mail::Tcp(sock)) => tcp::serve(&mut cpu.cx, &mut cpu.flows, sock),
             Some(Mail::Udp(sock)) => udp::serve(&mut cpu.cx, &sock),
+            Some(Mail::Packet(back)) => {
+                let nfqueue::GivenBack { held, answer, changed } = *back;
+                path::nf_reinject(&mut cpu.cx, &mut cpu.flows, held, answer, changed.as_deref());
+            }
+            Some(Mail::Purged(held)) => held.purge(&mut cpu.cx),
             None => return,
         }
     }

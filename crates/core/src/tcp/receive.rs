@@ -167,7 +167,7 @@ impl FlowKey {
 
     /// IP options in front of the ports.
     #[cold]
-    fn of_unusual(packet: &[u8]) -> Option<FlowKey> {
+    pub(crate) fn of_unusual(packet: &[u8]) -> Option<FlowKey> {
         let flow = flow_of_ipv4(packet).filter(|flow| !flow.is_fragment)?;
         if flow.proto == IpProto::ICMP {
             return FlowKey::of_quotation(packet);

@@ -23,7 +23,7 @@ use crate::demux::stats::{DevShard, DevStat};
 use crate::demux::{self, PacketType, Ptypes, Vlans};
 use crate::ip::{self, FragTable, InetProtos, Protocol};
 use crate::neigh::NeighTable;
-use crate::netfilter::{HookPoint, Hooks};
+use crate::netfilter::{HookPoint, Hooks, Onward};
 use crate::netns::{IfAddr, Interface, NetConfig};
 use crate::nic::{DeviceQueue, Features, TruesizeModel, Xmit};
 use crate::route::{Fib, RouteSpec};
@@ -250,16 +250,16 @@ impl Rig {
             PacketType::Registered(handler) => return handler(cx, skb),
         }
         let skb = room!(ip::rcv(cx, skb));
-        let skb = room!(netfilter::hook(cx, HookPoint::PreRouting, skb));
+        let skb = room!(netfilter::hook(cx, HookPoint::PreRouting, skb, || Onward::Receive));
         let (skb, way_on) = room!(ip::rcv_finish(cx, skb, udp::early_demux));
         if let Some(way) = way_on {
             let skb = room!(ip::forward(cx, skb, &way));
-            let skb = room!(netfilter::hook(cx, HookPoint::Forward, skb));
+            let skb = room!(netfilter::hook(cx, HookPoint::Forward, skb, || Onward::Forward(way)));
             tx::ip_forward_output(cx, skb, &way);
             return Fate::Held;
         }
         let skb = if ip::is_fragment(&skb) { room!(ip::defrag(cx, skb)) } else { skb };
-        let skb = room!(netfilter::hook(cx, HookPoint::LocalIn, skb));
+        let skb = room!(netfilter::hook(cx, HookPoint::LocalIn, skb, || Onward::Deliver));
         let (skb, protocol) = room!(ip::local_deliver_finish(cx, skb, false));
         match protocol {
             Protocol::Tcp => End::Consumed(skb, Consumed::AckOnly),

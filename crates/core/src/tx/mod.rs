@@ -22,4 +22,7 @@ mod tests;
 pub(crate) use self::outbox::push_ethernet;
 pub use self::outbox::{Devices, Outbox, TX_QUEUE_LEN, dev_queue_xmit, flush, packet_xmit, xdp_xmit};
 pub use self::output::{IpFlow, ip_queue_xmit};
-pub(crate) use self::output::{ip_build_and_send, ip_forward_output, ip_mc_output, ip_send_made};
+pub(crate) use self::output::{
+    ip_build_and_send, ip_finish_output, ip_forward_finish, ip_forward_output, ip_mc_output, ip_output_again,
+    ip_send_made,
+};

@@ -10,7 +10,7 @@ use super::outbox::{dev_queue_xmit, push_ethernet};
 use super::split::{cut, too_big};
 use crate::cx::{Cx, Fate};
 use crate::neigh;
-use crate::netfilter::{self, HookPoint};
+use crate::netfilter::{self, HookPoint, Onward};
 use crate::nic::TruesizeModel;
 use crate::route::{self, Forward, Route};
 
@@ -148,17 +148,48 @@ fn no_route(cx: &mut Cx, skb: Skb) {
     cx.drop_skb(skb, DropReason::IpOutnoroutes);
 }
 
-/// `ip_local_out` and `ip_output`: the OUTPUT and POSTROUTING hooks, then the link.
+/// `ip_local_out`: the OUTPUT hook, then [`ip_output`].
 #[inline(always)]
 fn ip_local_out(cx: &mut Cx, skb: Skb, route: &mut Route) {
-    let skb = match pass_hook(cx, HookPoint::LocalOut, skb) {
+    let skb = match pass_hook(cx, HookPoint::LocalOut, skb, || Onward::Output(*route)) {
         Some(skb) => skb,
         None => return,
     };
-    let skb = match pass_hook(cx, HookPoint::PostRouting, skb) {
+    ip_output(cx, skb, route);
+}
+
+/// `ip_output`: the POSTROUTING hook, then the link.
+#[inline(always)]
+fn ip_output(cx: &mut Cx, skb: Skb, route: &mut Route) {
+    let skb = match pass_hook(cx, HookPoint::PostRouting, skb, || Onward::Finish(*route)) {
         Some(skb) => skb,
         None => return,
     };
+    ip_finish_output(cx, skb, route);
+}
+
+/// [`ip_output`] of a packet that was kept at the OUTPUT hook. Its destination may have been changed there, and so may the
+/// configuration meanwhile: the way is looked up again then (`nf_reroute`).
+#[cold]
+pub(crate) fn ip_output_again(cx: &mut Cx, mut skb: Skb, mut route: Route) {
+    let Some((src, dst)) = Ipv4Header::parse(skb.data()).map(|(header, _)| (header.src_addr(), header.dst_addr()))
+    else {
+        return cx.drop_skb(skb, DropReason::IpInhdr);
+    };
+    let direct = dst == route.nexthop || dst.is_multicast();
+    if !direct || !route.is_current(&cx.net) {
+        match route::output(&cx.net, dst, Some(src)) {
+            Ok(found) => route = found,
+            Err(_) => return no_route(cx, skb),
+        }
+    }
+    skb.ifindex = route.ifindex;
+    ip_output(cx, skb, &mut route);
+}
+
+/// `ip_finish_output`: as it is, or in parts.
+#[inline(always)]
+pub(crate) fn ip_finish_output(cx: &mut Cx, skb: Skb, route: &mut Route) {
     if skb.len() > usize::from(route.mtu) && skb.gso_size == 0 {
         return ip_finish_output_slow(cx, skb, route);
     }
@@ -181,15 +212,21 @@ pub(crate) fn ip_forward_output(cx: &mut Cx, mut skb: Skb, way: &Forward) {
         confirm: false,
     };
     skb.ifindex = way.ifindex;
-    let Some(skb) = pass_hook(cx, HookPoint::PostRouting, skb) else { return };
+    let Some(skb) = pass_hook(cx, HookPoint::PostRouting, skb, || Onward::ForwardFinish(route)) else { return };
+    ip_forward_finish(cx, skb, &mut route);
+}
+
+/// `ip_finish_output` of a packet for another host.
+#[cold]
+pub(crate) fn ip_forward_finish(cx: &mut Cx, skb: Skb, route: &mut Route) {
     let merged = skb.gso_size > 0;
     let cut_by_device = merged && route.features.tso && fits_in_segments(&skb, route.mtu);
     let fits = cut_by_device || (!merged && skb.len() <= usize::from(route.mtu));
     let open = skb.ip_summed == IpSummed::Partial && !merged && !route.features.tx_csum;
     if fits && !open {
-        ip_finish_output2(cx, skb, &mut route);
+        ip_finish_output2(cx, skb, route);
     } else {
-        ip_finish_output_slow(cx, skb, &mut route);
+        ip_finish_output_slow(cx, skb, route);
     }
 }
 
@@ -211,8 +248,8 @@ fn fits_in_segments(skb: &Skb, mtu: u16) -> bool {
 
 /// The packet, if the hooks of the point let it go on; else it has ended or is held.
 #[inline(always)]
-fn pass_hook(cx: &mut Cx, point: HookPoint, skb: Skb) -> Option<Skb> {
-    match netfilter::hook(cx, point, skb) {
+fn pass_hook(cx: &mut Cx, point: HookPoint, skb: Skb, onward: impl FnOnce() -> Onward) -> Option<Skb> {
+    match netfilter::hook(cx, point, skb, onward) {
         Fate::Pass(skb) => Some(skb),
         ended => {
             if let Err(end) = ended.split() {

@@ -5,7 +5,7 @@ use rxpath_wire::{Addr, IpProto, Ipv4Header, MacAddr, ipv4};
 use super::{IpFlow, Outbox, TX_QUEUE_LEN, dev_queue_xmit, ip_build_and_send, ip_queue_xmit};
 use crate::demux::stats::DevStat;
 use crate::neigh;
-use crate::netfilter::{Hook, HookPoint, Priority, Verdict};
+use crate::netfilter::{Hook, HookPoint, HookState, Priority, Verdict};
 use crate::netns::IfAddr;
 use crate::nic::Xmit;
 use crate::route::{self, Fib, Route};
@@ -231,9 +231,9 @@ impl Hook for Wall {
         "wall"
     }
 
-    fn decide(&self, _: &mut crate::cx::Cx, point: HookPoint, skb: Skb) -> Verdict {
+    fn decide(&self, _: &mut crate::cx::Cx, at: &HookState, skb: Skb) -> Verdict {
         assert_eq!(skb.data()[0], 0x45, "from the IP header on");
-        if point == self.0 { Verdict::Drop(skb) } else { Verdict::Accept(skb) }
+        if at.point() == self.0 { Verdict::Drop(skb) } else { Verdict::Accept(skb) }
     }
 }
 

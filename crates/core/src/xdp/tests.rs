@@ -11,7 +11,7 @@ use rxpath_wire::{EthernetHeader, TcpFlags};
 use super::{Action, Door, Frame, Program, Target};
 use crate::cx::Cx;
 use crate::demux::stats::DevStat;
-use crate::netfilter::{Hook, HookPoint, Priority, Verdict};
+use crate::netfilter::{Hook, HookPoint, HookState, Priority, Verdict};
 use crate::nic::owner_cpu;
 use crate::tcp::tests::lab::{ACK, Lab, OUR_MAC, PEER, PEER_MAC, PSH_ACK, Peer, US};
 
@@ -199,7 +199,7 @@ impl Hook for Reader {
         "reader"
     }
 
-    fn decide(&self, _: &mut Cx, _: HookPoint, skb: Skb) -> Verdict {
+    fn decide(&self, _: &mut Cx, _: &HookState, skb: Skb) -> Verdict {
         self.0.lock().expect("no panic").push(skb.metadata());
         Verdict::Accept(skb)
     }

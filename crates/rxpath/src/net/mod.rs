@@ -2,7 +2,8 @@
 //!
 //! - [`TcpListener`], [`TcpStream`] and [`UdpSocket`] take a [`Stack`](crate::Stack) where those of `std` take the kernel for
 //!   granted; everything else is as there, down to the [`ErrorKind`](std::io::ErrorKind)s that Linux brings about.
-//! - [`PacketSocket`] sees packets before the stack does, as `AF_PACKET` of Linux does, which `std` has not.
+//! - [`PacketSocket`] sees packets before the stack does, as `AF_PACKET` of Linux does, which `std` has not;
+//!   [`NetfilterQueue`] decides over them in the middle of the path, as `nfnetlink_queue` lets programs do.
 //! - Calls on a stack that was shut down, and those that were blocked on it, fail with `NetworkDown`.
 //!
 //! A blocking `write` returns when all bytes are in the send buffer, as Linux's does. Sockets of one stack can be used
@@ -10,6 +11,7 @@
 
 mod call;
 mod listener;
+mod nfqueue;
 mod options;
 mod packet;
 mod raw;
@@ -17,6 +19,7 @@ mod stream;
 mod udp;
 
 pub use self::listener::{Incoming, TcpListener};
+pub use self::nfqueue::{Answer, NetfilterQueue, QueueOptions, QueueStats, QueuedPacket, ToQueue};
 pub use self::options::RecvFlags;
 pub use self::packet::{
     Glance, PacketChecksum, PacketFilter, PacketInfo, PacketKind, PacketOptions, PacketSocket, PacketStatistics,

@@ -215,6 +215,8 @@ fn holder(kind: EventKind) -> Option<Holder> {
         EventKind::Queued | EventKind::OfoDrained => Holder::ReceiveQueue,
         EventKind::OutOfOrder => Holder::OutOfOrder,
         EventKind::FragHeld => Holder::Reassembly,
+        // Of the verdicts, QUEUE and STOLEN keep the packet; another holder or end follows any other.
+        EventKind::Hook => Holder::Netfilter,
         EventKind::NeighHeld => Holder::Neighbour,
         _ => return None,
     })

@@ -355,6 +355,8 @@ fn arguments_are_told_in_words() {
         (VlanReceive, 2, 0, "vlan_do_receive: device 2 has it now, for us"),
         (Hook, 1, 0, "nf_hook_slow: LOCAL_IN says DROP"),
         (Hook, 9, 9, "nf_hook_slow: hook 9 says verdict 9"),
+        (Hook, 3, 3 | 7 << 16, "nf_hook_slow: LOCAL_OUT says QUEUE 7"),
+        (Reinjected, 0, 1, "nf_reinject: back at PRE_ROUTING with ACCEPT"),
         (ArpRcv, 1, 0x0a00_0001, "arp_rcv: a request by 10.0.0.1"),
         (GroFlushed, 3, 4344, "napi_gro_complete let it go with 3 segments, 4344 bytes of payload"),
         (Harvested, 0, 3, "napi_poll took it from the ring, checksum vouched for by the device"),

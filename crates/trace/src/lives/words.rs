@@ -38,6 +38,7 @@ pub(super) fn say(event: &Event, station: Option<&Event>, names: &Names) -> Stri
         EventKind::IpRcv
         | EventKind::Addresses
         | EventKind::Hook
+        | EventKind::Reinjected
         | EventKind::EarlyDemux
         | EventKind::RouteLocal
         | EventKind::RouteForward
@@ -101,6 +102,30 @@ fn birth_or_tap(event: &Event) -> String {
         EventKind::Cloned => format!("skb_clone: made from {other}, {a} bytes for tap {b}"),
         EventKind::TapClone => format!("deliver_skb: tap {b} got a clone, {other}, of {a} bytes"),
         _ => format!("packet_recvmsg: the reader of tap {b} took {a} bytes"),
+    }
+}
+
+/// The name of a netfilter hook point.
+fn hook_point(number: u32) -> String {
+    match number {
+        0 => "PRE_ROUTING".to_string(),
+        1 => "LOCAL_IN".to_string(),
+        2 => "FORWARD".to_string(),
+        3 => "LOCAL_OUT".to_string(),
+        4 => "POST_ROUTING".to_string(),
+        hook => format!("hook {hook}"),
+    }
+}
+
+/// The name of a netfilter verdict; of QUEUE, with the queue's number.
+fn verdict(number: u32) -> String {
+    match (number & 0xffff, number >> 16) {
+        (0, _) => "DROP".to_string(),
+        (1, _) => "ACCEPT".to_string(),
+        (2, _) => "STOLEN".to_string(),
+        (3, queue) => format!("QUEUE {queue}"),
+        (4, _) => "REPEAT".to_string(),
+        (verdict, _) => format!("verdict {verdict}"),
     }
 }
 
@@ -176,25 +201,8 @@ fn ip(event: &Event) -> String {
     match event.kind {
         EventKind::IpRcv => format!("ip_rcv: the header is sound, {a} bytes, TTL {b}"),
         EventKind::Addresses => format!("{} -> {}", Ipv4Addr::from_bits(a), Ipv4Addr::from_bits(b)),
-        EventKind::Hook => {
-            let hook = match a {
-                0 => "PRE_ROUTING".to_string(),
-                1 => "LOCAL_IN".to_string(),
-                2 => "FORWARD".to_string(),
-                3 => "LOCAL_OUT".to_string(),
-                4 => "POST_ROUTING".to_string(),
-                hook => format!("hook {hook}"),
-            };
-            let verdict = match b {
-                0 => "DROP".to_string(),
-                1 => "ACCEPT".to_string(),
-                2 => "STOLEN".to_string(),
-                3 => "QUEUE".to_string(),
-                4 => "REPEAT".to_string(),
-                verdict => format!("verdict {verdict}"),
-            };
-            format!("nf_hook_slow: {hook} says {verdict}")
-        }
+        EventKind::Hook => format!("nf_hook_slow: {} says {}", hook_point(a), verdict(b)),
+        EventKind::Reinjected => format!("nf_reinject: back at {} with {}", hook_point(a), verdict(b)),
         EventKind::EarlyDemux if a == 0 => "tcp_v4_early_demux found its connection".to_string(),
         EventKind::EarlyDemux => format!("tcp_v4_early_demux found its connection, socket {a}"),
         EventKind::RouteLocal => {

@@ -14,7 +14,10 @@ pub use arp::{ArpRow, arp};
 pub use datagram::{DatagramRow, raw, udp};
 pub use route::{RouteRow, route};
 pub use snmp::{netstat, snmp};
-pub use tables::{DevRow, PacketRow, PtypeRow, SockStat, SoftnetRow, dev, packet, ptype, sockstat, softnet_stat};
+pub use tables::{
+    DevRow, NfQueueRow, PacketRow, PtypeRow, SockStat, SoftnetRow, dev, nfnetlink_queue, packet, ptype, sockstat,
+    softnet_stat,
+};
 pub use tcp::{Conn, TcpRow, TcpTimer, tcp};
 
 #[cfg(doc)]

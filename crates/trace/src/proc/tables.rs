@@ -264,3 +264,36 @@ pub fn sockstat(stat: &SockStat) -> String {
 
 #[cfg(test)]
 mod tests;
+
+/// A queue's line of `/proc/net/netfilter/nfnetlink_queue`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NfQueueRow {
+    /// The queue's number.
+    pub number: u16,
+    /// The netlink port of who listens.
+    pub port: u32,
+    /// Packets that wait for a verdict.
+    pub waiting: u32,
+    /// How many bytes of a packet the listener is given.
+    pub copy_range: u32,
+    /// Packets that found the queue full.
+    pub dropped: u64,
+    /// The number that the last packet was given.
+    pub id_sequence: u32,
+}
+
+/// The text of `/proc/net/netfilter/nfnetlink_queue`: a line per queue that somebody listens to. All are of the mode that
+/// copies packets, and no reader loses what is queued.
+pub fn nfnetlink_queue(rows: &[NfQueueRow]) -> String {
+    const COPY_PACKET: u32 = 2;
+    let mut text = String::new();
+    for NfQueueRow { number, port, waiting, copy_range, dropped, id_sequence } in rows {
+        let lost = 0;
+        let _ = writeln!(
+            text,
+            "{number:5} {port:6} {waiting:5} {COPY_PACKET} {copy_range:5} {dropped:5} {lost:5} {id_sequence:8} {one:2}",
+            one = 1
+        );
+    }
+    text
+}

@@ -8,7 +8,7 @@ use rxpath_wire::{IpProto, MacAddr, arp, icmp as wire_icmp, ipv4};
 
 use super::{Cause, Scene};
 use crate::cx::Cx;
-use crate::netfilter::{Hook, HookPoint, Priority, Verdict};
+use crate::netfilter::{Decision, Hook, HookPoint, HookState, Priority, QueueOptions, Rule, ToQueue, Verdict};
 use crate::testing::frames::{Ip, arp_frame, echo, icmp, ip, tcp};
 use crate::testing::{ADDR, MAC};
 
@@ -62,6 +62,30 @@ pub(super) const CAUSES: &[Cause] = &[
             let mut scene = Scene::with(|config| {
                 config.hooks.register(HookPoint::PreRouting, Priority::FILTER, Arc::new(Never));
             });
+            scene.frame(&echo(&[0; 8]).frame());
+            scene
+        },
+    },
+    Cause {
+        reason: DropReason::NetfilterDrop,
+        what: "a hook at LOCAL_IN says QUEUE, and nobody listens to the queue",
+        run: || {
+            let mut scene =
+                Scene::with(|config| config.hooks.register(HookPoint::LocalIn, Priority::FILTER, to_queue()));
+            scene.frame(&echo(&[0; 8]).frame());
+            scene
+        },
+    },
+    Cause {
+        reason: DropReason::NfqueueFull,
+        what: "a hook at LOCAL_IN says QUEUE, and whoever listens has not decided over the packet before",
+        run: || {
+            let mut scene =
+                Scene::with(|config| config.hooks.register(HookPoint::LocalIn, Priority::FILTER, to_queue()));
+            let options = QueueOptions { max_len: 1, ..QueueOptions::default() };
+            scene.lab.stack.open_queue(7, options).expect("nobody else listens");
+            scene.frame(&echo(&[0; 8]).frame());
+            scene.begin();
             scene.frame(&echo(&[0; 8]).frame());
             scene
         },
@@ -239,12 +263,17 @@ fn fragment(offset: u16) -> Ip {
 /// A hook that lets nothing pass.
 struct Never;
 
+/// All packets are for queue 7.
+fn to_queue() -> Arc<dyn Hook> {
+    Arc::new(Rule::new("to the queue", |_, _| Decision::Queue(ToQueue::number(7))))
+}
+
 impl Hook for Never {
     fn name(&self) -> &'static str {
         "never"
     }
 
-    fn decide(&self, _: &mut Cx, _: HookPoint, skb: Skb) -> Verdict {
+    fn decide(&self, _: &mut Cx, _: &HookState, skb: Skb) -> Verdict {
         Verdict::Drop(skb)
     }
 }

@@ -7,7 +7,7 @@ use rxpath_wire::{IpProto, MacAddr, icmp as wire_icmp};
 
 use super::{bind, datagram, moved, put, read_all, recv, to_addr, to_port};
 use crate::cx::Cx;
-use crate::netfilter::{Hook, HookPoint, Priority, Verdict};
+use crate::netfilter::{Hook, HookPoint, HookState, Priority, Verdict};
 use crate::socket::NoDatagram;
 use crate::stack::BindOptions;
 use crate::tcp::SockError;
@@ -434,7 +434,7 @@ fn a_socket_that_ceases_to_ask_gets_each_for_itself() {
             "ceases"
         }
 
-        fn decide(&self, cx: &mut Cx, _: HookPoint, skb: Skb) -> Verdict {
+        fn decide(&self, cx: &mut Cx, _: &HookState, skb: Skb) -> Verdict {
             cx.udp.set_options(&self.0, |options| options.gro = false);
             Verdict::Accept(skb)
         }
