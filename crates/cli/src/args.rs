@@ -1,13 +1,14 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
 #[cfg(target_os = "linux")]
+use rxpath::config::Proto;
 use rxpath_sim::twin::Kind;
 use rxpath_trace::{Filter, Selector};
 
@@ -155,9 +156,41 @@ pub struct ReplayArgs {
     /// Tell the lives of the packets that the filter matches.
     #[arg(long, value_name = "FILTER", value_parser = filter, conflicts_with = "packet")]
     pub filter: Option<Filter>,
+    /// Where the host listened, beyond the services of its configuration; may be given several times. Without an address on
+    /// all of them, and over TCP unless it says otherwise.
+    #[arg(long, value_name = "[tcp:|udp:][ADDRESS:]PORT")]
+    pub listen: Vec<ListenAddress>,
     /// Write the capture anew as pcapng, with what became of each packet beside it.
     #[arg(long, value_name = "FILE")]
     pub pcapng: Option<PathBuf>,
+}
+
+/// Where a host listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// Over which protocol.
+    pub proto: Proto,
+    /// At which address and port.
+    pub addr: SocketAddr,
+}
+
+impl std::str::FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ListenAddress, String> {
+        let example = "write it as udp:53 or tcp:10.0.0.1:80";
+        let (proto, place) = match text.split_once(':') {
+            Some(("udp", place)) => (Proto::Udp, place),
+            Some(("tcp", place)) => (Proto::Tcp, place),
+            _ => (Proto::Tcp, text),
+        };
+        let (addr, port) = place.rsplit_once(':').unwrap_or(("0.0.0.0", place));
+        let addr: Ipv4Addr = addr.parse().map_err(|_| format!("{addr:?} is no IPv4 address; {example}"))?;
+        match port.parse() {
+            Ok(port @ 1..) => Ok(ListenAddress { proto, addr: SocketAddr::from((addr, port)) }),
+            _ => Err(format!("{port:?} is no port from 1 to 65535; {example}")),
+        }
+    }
 }
 
 /// An address of the kernel's end of a TAP, with the length of its network's prefix.

@@ -50,7 +50,8 @@ pub fn run(out: &mut Out, args: &ReplayArgs, json: bool) -> Result<(), Failure> 
         (None, Some(filter)) => Lives::Filter(filter.clone()),
         (None, None) => Lives::None,
     };
-    let options = Options { bytes: args.pcapng.is_some(), lives };
+    let listen = args.listen.iter().map(|listen| (listen.proto, listen.addr)).collect();
+    let options = Options { bytes: args.pcapng.is_some(), listen, lives };
     let mut replay = Replay::new(&config, reader, options).context("making the host's stack")?;
     refuse_overwriting(args)?;
     let mut annotated = args.pcapng.as_deref().map(Annotated::create).transpose()?;

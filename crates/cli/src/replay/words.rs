@@ -61,6 +61,9 @@ fn meaning(why: Unfed) -> &'static str {
         Unfed::LinkType(_) => "a link type that cannot be read",
         Unfed::LinkPayload => "what follows its link header is no network protocol",
         Unfed::NoInterface => "the capture does not describe its interface",
+        Unfed::Transport(17) => {
+            "nothing tells whether this host had the port open: name its sockets, as services or with --listen"
+        }
         Unfed::Network(_) | Unfed::Transport(_) => "a protocol that the kernel has and rxpath has not",
     }
 }

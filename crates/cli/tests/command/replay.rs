@@ -170,3 +170,25 @@ fn no_service_on_a_port_is_told_with_what_the_capture_shows() {
     assert!(ran.out.contains("accepts connections on 10.9.0.1:80, where the configuration has no [[service]]"));
     assert!(ran.out.contains("flow not followed"), "{}", ran.out);
 }
+
+#[test]
+fn where_the_host_listened_can_be_named() {
+    let folder = Folder::new();
+    let header = [&[0x45, 0, 0, 32, 0, 1, 0, 0, 64, 17, 0, 0][..], &[10, 9, 0, 2], &[10, 9, 0, 1]].concat();
+    let datagram =
+        [&[0x52, 0x54, 0, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 9, 8, 0][..], &header, &[20, 233, 0, 53, 0, 12, 0, 0]];
+    let mut frame = [&datagram.concat()[..], b"hey!"].concat();
+    rxpath::rxpath_wire::ipv4::fill_checksum(&mut frame[14..34]);
+    let mut file = pcap_header(1);
+    file.extend(pcap_record(1_700_000_000_000_000_000, frame.len(), &frame));
+    let capture = folder.path("one.pcap");
+    std::fs::write(&capture, file).expect("the disk takes it");
+    let host = folder.file("host.toml", HOST_TOML);
+    let of =
+        |listen: &[&str]| replayed(&[&[&capture as &str, "--config", &host, "--packet", "1"], listen].concat()).out;
+    assert!(of(&[]).contains("name its sockets"), "{}", of(&[]));
+    assert!(of(&["--listen", "udp:53"]).contains("udp_recvmsg"), "{}", of(&["--listen", "udp:53"]));
+    assert!(of(&["--listen", "udp:10.9.0.1:54"]).contains("NO_SOCKET"));
+    let wrong = run(&["replay", &capture, "--config", &host, "--listen", "udp:0"]);
+    assert!(wrong.code == 2 && wrong.err.contains("is no port"), "{}", wrong.err);
+}

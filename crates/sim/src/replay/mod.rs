@@ -12,16 +12,18 @@
 //! | `feed.rs` | the device's end |
 //! | `segment.rs` | TCP segments in frames |
 //! | `flows.rs` | connections, followed |
+//! | `datagrams.rs` | UDP sockets, as far as they are known |
 //! | `fates.rs` | what became of each packet |
 //! | `synthetic.rs` | captures made up from a seed |
 //!
 //! **What is not judged.** The neighbours' hardware addresses are those of the frames that come from them. Frames arrive one
 //! at a time: what GRO merged on the capturing host is merged in the capture already. Packets of protocols that the
-//! kernel has and this stack has not (IPv6, IGMP) are not given to it: its verdict would not be the kernel's. Nor are those
-//! of UDP, as nothing tells which sockets the host had.
+//! kernel has and this stack has not (IPv6, IGMP) are not given to it: its verdict would not be the kernel's. Nor are
+//! datagrams of UDP for ports of which nothing tells whether the host had them open (`datagrams.rs`).
 //!
 //! Memory is bounded, whatever the length of the capture; nothing here panics, whatever it holds.
 
+mod datagrams;
 mod fates;
 mod feed;
 mod flows;
@@ -32,18 +34,18 @@ pub mod synthetic;
 mod tests;
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::net::SocketAddr;
 
 use rxpath::capture::{self, CaptureError, CaptureReader, Interface, Link, Notes, Packet, Peeled, Unreadable};
-use rxpath::config::HostConfig;
-use rxpath_core::socket::Listener;
+use rxpath::config::{HostConfig, Proto};
 use rxpath_mem::IpSummed;
-use rxpath_trace::{Filter, Holder, LedgerSnapshot, Snapshot, Time};
+use rxpath_trace::{Filter, Flow, Holder, LedgerSnapshot, Snapshot, Time};
 use rxpath_wire::{EtherType, EthernetHeader, IpProto, Ipv4Header, MacAddr};
 
 pub use self::fates::{Fate, Told, Unfed};
 pub use self::flows::Followed;
 
+use self::datagrams::Datagrams;
 use self::fates::Books;
 use self::flows::Flows;
 use self::host::{Host, Port, Way};
@@ -82,6 +84,8 @@ pub enum Lives {
 pub struct Options {
     /// Its bytes.
     pub bytes: bool,
+    /// Where the host listened, beyond what its configuration says.
+    pub listen: Vec<(Proto, SocketAddr)>,
     /// Its life.
     pub lives: Lives,
 }
@@ -127,6 +131,7 @@ pub struct Replay<R> {
     options: Options,
     host: Host,
     flows: Flows,
+    datagrams: Datagrams,
     books: Books,
     clock: Clock,
     polls: usize,
@@ -171,12 +176,17 @@ impl<R: Read> Replay<R> {
     pub fn new(config: &HostConfig, reader: CaptureReader<R>, options: Options) -> io::Result<Replay<R>> {
         let host = Host::new(config)?;
         let backlog = config.sysctls.somaxconn;
-        let listen = |service: &rxpath::config::ServiceConfig| -> io::Result<Arc<Listener>> {
-            let refused = |error| io::Error::other(format!("listening on {}: {error:?}", service.listen));
-            host.stack.listen(service.listen, backlog).map_err(refused)
-        };
-        let over_tcp = config.services.iter().filter(|service| service.proto == rxpath::config::Proto::Tcp);
-        let listeners = over_tcp.map(listen).collect::<io::Result<_>>()?;
+        let configured = config.services.iter().map(|service| (service.proto, service.listen));
+        let (mut listeners, mut datagrams) = (Vec::new(), Datagrams::new(&host.stack));
+        for (proto, addr) in configured.chain(options.listen.iter().copied()) {
+            match proto {
+                Proto::Tcp => {
+                    let refused = |error| io::Error::other(format!("listening on {addr}: {error:?}"));
+                    listeners.push(host.stack.listen(addr, backlog).map_err(refused)?);
+                }
+                Proto::Udp => datagrams.open(addr)?,
+            }
+        }
         let flows = Flows::new(&host.stack, listeners);
         let clock = Clock { now: START, ..Clock::default() };
         Ok(Replay {
@@ -184,6 +194,7 @@ impl<R: Read> Replay<R> {
             options,
             host,
             flows,
+            datagrams,
             books: Books::default(),
             clock,
             polls: 0,
@@ -327,9 +338,10 @@ impl<R: Read> Replay<R> {
                 self.flows.send(&frame.bytes, &segment, at);
                 self.flows.opened(feed.opened());
             }
+            self.datagrams.sent(&told.flow, at);
             return self.books.enter(Told { fate: Fate::Outbound, ..told });
         }
-        if let Some(unfit) = self.not_modelled(port, &peeled, &frame.bytes) {
+        if let Some(unfit) = self.not_modelled(port, &peeled, &told.flow, &frame.bytes) {
             return self.books.enter(unfed(told, unfit));
         }
         let missing = packet.wire_len as usize - packet.data.len();
@@ -368,6 +380,7 @@ impl<R: Read> Replay<R> {
             Lives::Packet(number) => *number == told.number,
             Lives::Filter(filter) => filter.matches(&told.flow),
         };
+        let flow = told.flow;
         let Some((id, queue)) = feed.arrived() else { return self.books.enter(told) };
         self.fed += 1;
         told.id = Some((id, queue));
@@ -376,13 +389,14 @@ impl<R: Read> Replay<R> {
         if let Some(segment) = segment {
             self.flows.read(&segment.tuple, at);
         }
+        self.datagrams.read(&flow, at);
         if self.polls >= COLLECT_EVERY || wanted {
             self.collect();
         }
     }
 
     /// Whether the kernel would have known what to do with a packet, and this stack has not the protocol or the sockets.
-    fn not_modelled(&self, port: usize, peeled: &Peeled, frame: &[u8]) -> Option<Unfed> {
+    fn not_modelled(&self, port: usize, peeled: &Peeled, flow: &Flow, frame: &[u8]) -> Option<Unfed> {
         let net = self.host.stack.config();
         if peeled.ethertype == EtherType::IPV6 && net.ptypes.lookup(EtherType::IPV6).is_none() {
             return Some(Unfed::Network(EtherType::IPV6));
@@ -394,7 +408,10 @@ impl<R: Read> Replay<R> {
         let (ip, _) = Ipv4Header::parse(packet)?;
         let is_kernels = matches!(ip.protocol(), IpProto::UDP | IpProto::UDPLITE | IpProto::IGMP);
         let for_us = header.dst().is_multicast() || self.host.ports.get(port)?.is_own(header.dst());
-        let unknown = ip.protocol() == IpProto::UDP || net.inet_protos.lookup(ip.protocol()).is_none();
+        let unknown = match ip.protocol() {
+            IpProto::UDP => !self.datagrams.takes(flow),
+            protocol => net.inet_protos.lookup(protocol).is_none(),
+        };
         let missing = is_kernels && for_us && unknown;
         missing.then_some(Unfed::Transport(ip.protocol()))
     }
@@ -424,7 +441,7 @@ fn told(packet: &Packet<'_>, bytes: bool) -> Told {
         data: if bytes { packet.data.to_vec() } else { Vec::new() },
         flags: packet.flags,
         lost: packet.lost,
-        flow: rxpath_trace::Flow::default(),
+        flow: Flow::default(),
         notes: Notes::default(),
         id: None,
         fate: Fate::Held(Holder::RxRing),

@@ -7,7 +7,7 @@ use rxpath::capture::{CaptureReader, CaptureWriter, Interface, Link, Written};
 use rxpath::config::HostConfig;
 use rxpath_core::cx::Rng;
 use rxpath_trace::{Consumed, Counter, DropReason};
-use rxpath_wire::{SeqNum, TcpFlags, tcp};
+use rxpath_wire::{Addr, EtherType, EthernetRepr, IpProto, Ipv4Repr, SeqNum, TcpFlags, ethernet, ipv4, tcp, udp};
 
 use super::synthetic::{
     Captured, Conversation, End, HOST, HOST_MAC, HOST_TOML, PEER_MAC, PORT, pcap_header, pcap_record,
@@ -151,7 +151,11 @@ fn a_lost_segment_is_waited_for_and_a_life_is_kept() {
     talk.handshake();
     talk.exchange(1);
     talk.frames.remove(3);
-    let options = Options { bytes: true, lives: Lives::Filter("tcp and src port 32775".parse().expect("a filter")) };
+    let options = Options {
+        bytes: true,
+        lives: Lives::Filter("tcp and src port 32775".parse().expect("a filter")),
+        ..Options::default()
+    };
     let (told, _) = replay_of(HOST_TOML, &pcap(&talk.frames), options);
     assert_eq!(told[3].fate, Fate::Held(Holder::OutOfOrder));
     let life = told[3].life.as_ref().expect("it was asked for");
@@ -174,7 +178,7 @@ fn packets_that_are_cut_or_foreign_are_listed_as_such() {
     let udp = {
         let mut bytes = talk.frames[0].bytes.clone();
         bytes[23] = 17;
-        rxpath_wire::ipv4::fill_checksum(&mut bytes[14..34]);
+        ipv4::fill_checksum(&mut bytes[14..34]);
         bytes
     };
     file.extend(pcap_record(first, udp.len(), &udp));
@@ -188,6 +192,72 @@ fn packets_that_are_cut_or_foreign_are_listed_as_such() {
     let cut = summary.notes.iter().find(|(note, _)| *note == Notes::CUT);
     assert!(cut.is_some_and(|(_, n)| *n > 0), "{:?}", summary.notes);
     assert!(told.iter().any(|one| one.notes.contains(Notes::CUT) && one.fate == Fate::Held(Holder::OutOfOrder)));
+}
+
+/// A datagram between the peer's port 5353 and the host's port 53.
+fn datagram(talk: &mut Conversation, port: u16, outbound: bool, payload: &[u8]) -> Captured {
+    let (peer, mut repr) = (talk.client, udp::UdpRepr { sport: 5_353, dport: port, len: 8 + payload.len() as u16 });
+    let (mut src, mut dst) = ((peer.addr, PEER_MAC), (HOST, HOST_MAC));
+    if outbound {
+        (repr.sport, repr.dport) = (repr.dport, repr.sport);
+        std::mem::swap(&mut src, &mut dst);
+    }
+    let mut bytes = vec![0; 14 + 20 + 8];
+    ethernet::emit(&mut bytes, EthernetRepr { dst: dst.1, src: src.1, ethertype: EtherType::IPV4 });
+    let total_len = 28 + payload.len() as u16;
+    let ip = Ipv4Repr { src: src.0, dst: dst.0, proto: IpProto::UDP, ttl: 64, tos: 0, id: 1, df: true, total_len };
+    ipv4::emit(&mut bytes[14..], ip);
+    udp::emit(&mut bytes[34..], repr);
+    bytes.extend_from_slice(payload);
+    udp::fill_checksum(Addr::from(src.0), Addr::from(dst.0), &mut bytes[34..]);
+    talk.time += 20_000;
+    Captured { time: talk.time, bytes, outbound }
+}
+
+#[test]
+fn datagrams_go_to_the_sockets_that_are_known() {
+    let mut talk = conversation(3);
+    let frames = [
+        datagram(&mut talk, 53, false, b"before anything is known"),
+        datagram(&mut talk, 53, true, b"the host has a socket"),
+        datagram(&mut talk, 53, false, b"which gets this"),
+        datagram(&mut talk, 54, false, b"of this nothing is known"),
+    ];
+    let file = pcap(&frames);
+    let unknown = Fate::Unfed(Unfed::Transport(17));
+    let (told, summary) = replay_of(HOST_TOML, &file, Options::default());
+    assert_eq!(fates(&told), [unknown, Fate::Outbound, Fate::Delivered, unknown]);
+    assert_eq!(summary.counters[Counter::UdpInDatagrams], 1);
+    // A service makes it known which ports are open, and which are not; so does an option.
+    let toml = format!("{HOST_TOML}[[service]]\nlisten = \"10.9.0.1:53\"\napp = \"echo\"\nproto = \"udp\"\n");
+    let listen = vec![(Proto::Udp, "0.0.0.0:53".parse().expect("an address"))];
+    let refused = Fate::Dropped(DropReason::NoSocket);
+    for (toml, options) in
+        [(&toml, Options::default()), (&HOST_TOML.to_owned(), Options { listen, ..Options::default() })]
+    {
+        let (told, summary) = replay_of(toml, &file, options);
+        assert_eq!(fates(&told), [Fate::Delivered, Fate::Outbound, Fate::Delivered, refused]);
+        let (read, nobody) = (Counter::UdpInDatagrams, Counter::UdpNoPorts);
+        assert_eq!((summary.counters[read], summary.counters[nobody]), (2, 1));
+    }
+    // A damaged one is counted as such, and one in fragments is delivered as a whole.
+    let mut damaged = datagram(&mut talk, 53, false, &[7; 100]);
+    damaged.bytes[60] ^= 1;
+    let whole = datagram(&mut talk, 53, false, &[7; 100]);
+    let fragment = |at: usize, len: usize, word: u16| {
+        let mut bytes = whole.bytes[..34].to_vec();
+        bytes.extend_from_slice(&whole.bytes[34 + at..34 + at + len]);
+        bytes[16..18].copy_from_slice(&(20 + len as u16).to_be_bytes());
+        bytes[20..22].copy_from_slice(&word.to_be_bytes());
+        ipv4::fill_checksum(&mut bytes[14..34]);
+        Captured { bytes, ..whole.clone() }
+    };
+    let frames = [damaged, fragment(0, 64, ipv4::MORE_FRAGMENTS), fragment(64, 44, 8)];
+    let (told, summary) = replay_of(&toml, &pcap(&frames), Options::default());
+    let joined = Fate::Consumed(Consumed::Reassembled);
+    assert_eq!(fates(&told)[0], Fate::Dropped(DropReason::UdpCsum));
+    assert!(fates(&told)[1..].iter().all(|fate| [joined, Fate::Delivered].contains(fate)), "{told:?}");
+    assert_eq!((summary.counters[Counter::UdpInDatagrams], summary.counters[Counter::IpReasmOKs]), (1, 1));
 }
 
 #[test]
@@ -292,7 +362,7 @@ fn replaying_twice_gives_the_same() {
     let mut file = Vec::new();
     synthetic::write_pcap(&mut file, 500, 5).expect("memory takes everything");
     let run = || {
-        let (told, summary) = replay_of(HOST_TOML, &file, Options { lives: Lives::Packet(31), bytes: false });
+        let (told, summary) = replay_of(HOST_TOML, &file, Options { lives: Lives::Packet(31), ..Options::default() });
         (fates(&told), told[30].life.clone(), summary.counters, summary.ledger.to_string())
     };
     assert_eq!(run(), run());
@@ -393,7 +463,9 @@ fn two_hundred_malformed_captures_give_clean_errors_or_clean_results() {
     let seed = std::env::var("RXPATH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
     println!("RXPATH_SEED={seed}");
     let mut rng = Rng::new(seed);
-    let frames: Vec<Captured> = synthetic::frames(60, seed).collect();
+    let mut frames: Vec<Captured> = synthetic::frames(60, seed).collect();
+    let mut talk = conversation(seed);
+    frames.extend((0..6).map(|number| datagram(&mut talk, 53, number % 3 == 2, &[number; 300])));
     let good = [pcap(&frames), pcapng(&frames)];
     let (mut refused, mut cut, mut whole) = (0, 0, 0);
     for number in 0..200 {
@@ -402,7 +474,8 @@ fn two_hundred_malformed_captures_give_clean_errors_or_clean_results() {
             refused += 1;
             continue;
         };
-        let options = Options { bytes: true, lives: Lives::Filter("not arp".parse().expect("a filter")) };
+        let options =
+            Options { bytes: true, lives: Lives::Filter("not arp".parse().expect("a filter")), ..Options::default() };
         let mut replay = Replay::new(&host(HOST_TOML), reader, options).expect("a stack");
         let mut told = Vec::new();
         let tell = |one: Told, _: &[Interface]| -> Result<(), Infallible> {
@@ -430,7 +503,7 @@ fn segments_longer_than_the_mtu_are_super_frames() {
     talk.segment(true, TcpFlags::ACK, &[7; 20_000]);
     talk.segment(false, TcpFlags::ACK, &[]);
     let frame = talk.frames[3].bytes.clone();
-    assert!(tcp::verify(rxpath_wire::Addr::from(talk.client.addr), HOST.into(), &frame[34..]));
+    assert!(tcp::verify(Addr::from(talk.client.addr), HOST.into(), &frame[34..]));
     let (told, summary) = replay_of(HOST_TOML, &pcap(&talk.frames), Options::default());
     assert!(told[3].notes.contains(Notes::SUPER_FRAME));
     assert_eq!(told[3].fate, Fate::Delivered);
