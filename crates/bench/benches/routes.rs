@@ -30,6 +30,7 @@ fn interface() -> Interface {
         gro: false,
         addresses: vec![IfAddr { addr: v4(0x0a00_0001), prefix: 24 }],
         vlan: None,
+        egress: Default::default(),
         promiscuity: Default::default(),
         conf: Default::default(),
     }

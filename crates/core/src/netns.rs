@@ -8,7 +8,7 @@ use rxpath_mem::Skb;
 use rxpath_wire::{Addr, FlowHasher, MacAddr};
 
 use crate::cx::{Cx, End};
-use crate::demux::{Ptypes, Vlan, Vlans};
+use crate::demux::{EgressMap, Ptypes, Vlan, Vlans};
 use crate::icmp::RateLimits;
 use crate::ip::InetProtos;
 use crate::netfilter::Hooks;
@@ -66,8 +66,25 @@ pub struct Interface {
     pub promiscuity: Promiscuity,
     /// Of a VLAN device: which frames of which interface it has.
     pub vlan: Option<Vlan>,
+    /// Of a VLAN device: which priority it writes into its tags.
+    pub egress: EgressMap,
     /// The tunables that hold on it. Worked out by [`NetConfig::apply_sysctls`].
     pub conf: DevConf,
+}
+
+impl Interface {
+    /// There was a VLAN device of this index, and it is gone.
+    pub fn is_gone(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    /// The device is gone: nothing finds it any more.
+    pub(crate) fn leave(&mut self) {
+        self.name.clear();
+        self.addresses.clear();
+        (self.vlan, self.xdp) = (None, Attached::default());
+        (self.mac, self.promiscuity) = (MacAddr::ZERO, Promiscuity::default());
+    }
 }
 
 /// What happens to a segment of a connection that nobody here knows.
@@ -179,7 +196,11 @@ impl NetConfig {
     /// What the card of an interface is to let in: for it, and for the VLAN devices on it.
     pub fn rx_mode(&self, ifindex: u16) -> RxMode {
         let mut mode = RxMode::default();
-        for interface in self.interfaces.iter().filter(|interface| self.root_of(interface.ifindex) == ifindex) {
+        for interface in self
+            .interfaces
+            .iter()
+            .filter(|interface| self.root_of(interface.ifindex) == ifindex && !interface.is_gone())
+        {
             mode.promisc |= interface.promiscuity.promisc > 0;
             mode.allmulti |= interface.promiscuity.allmulti > 0;
             if !mode.unicast.contains(&interface.mac) {

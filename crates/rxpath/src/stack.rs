@@ -239,6 +239,20 @@ impl Stack {
         self.0.core.select_lives(selector);
     }
 
+    /// Makes a VLAN device while the stack runs, as [`StackBuilder::vlan`] does before; gives its index.
+    ///
+    /// # Errors
+    /// `InvalidInput` if something does not fit, with the mend.
+    pub fn add_vlan(&self, vlan: &VlanConfig) -> io::Result<u16> {
+        Ok(self.0.core.add_vlan(vlan)?)
+    }
+
+    /// Takes a VLAN device away, with its addresses and the routes that lead by it; those that stand on it go, too. False
+    /// if there is no VLAN device of this name.
+    pub fn remove_vlan(&self, name: &str) -> bool {
+        self.0.core.remove_vlan(name, self.now())
+    }
+
     /// The stack in the texts of `/proc/net`.
     pub fn proc(&self) -> ProcView<'_> {
         ProcView(self)
@@ -377,6 +391,12 @@ impl Interface {
     /// Whether GRO merges segments (`ethtool -K gro`).
     pub fn gro(mut self, on: bool) -> Interface {
         self.0.gro = on;
+        self
+    }
+
+    /// Whether a device with a filter of addresses lets everything in (`ip link set promisc on`).
+    pub fn promisc(mut self, on: bool) -> Interface {
+        self.0.promisc = on;
         self
     }
 

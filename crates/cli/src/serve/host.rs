@@ -62,6 +62,7 @@ pub fn open(config: &HostConfig, ends: KernelEnds) -> Result<(Stack, Vec<KernelE
         let device = with_faults(device, &interface.faults, seed);
         let opened = Interface::boxed(device)
             .gro(interface.gro)
+            .promisc(interface.promisc)
             .ring(usize::from(interface.ring))
             .moderation(interface.rx_usecs, interface.rx_frames);
         builder = builder.interface(interface.addresses.iter().fold(opened, |opened, cidr| opened.with_address(*cidr)));

@@ -1,9 +1,11 @@
 //! VLAN devices: interfaces of the stack that have no device of their own, but the frames of another interface (their
 //! parent) that carry their tag (`vlan_do_receive`).
 //!
-//! Tags are taken out in software, behind receive offload, which passes tagged frames on as they are. (The kernel merges
-//! behind a tag, too; merged and unmerged segments have the same outcome.) Priorities are not mapped: what is received
-//! loses that of its tag, what is sent has 0.
+//! Tags are taken out in software: in front of receive offload, which then merges what is behind them
+//! ([`vlan_gro_receive`]), or where somebody wants to see the tags, behind it. So the figures of a VLAN device count frames as
+//! they came, where the kernel's count what was merged of them. The priority of what is sent comes from its type
+//! of service, and by the device's map into the tag ([`EgressMap`]). That of what is received goes with its tag: nothing in
+//! this stack asks for it, so that there is no map for it.
 
 use rxpath_mem::{PktType, Skb};
 use rxpath_trace::{DropReason, EventKind};
@@ -29,9 +31,50 @@ pub struct Vlan {
 }
 
 impl Vlan {
-    /// The tag that it sends with.
-    pub const fn tag(self) -> VlanTag {
-        VlanTag { tpid: self.tpid, tci: self.id }
+    /// The tag that it sends with, of this priority.
+    pub const fn tag(self, priority: u8) -> VlanTag {
+        VlanTag { tpid: self.tpid, tci: (priority as u16) << 13 | self.id }
+    }
+}
+
+/// Which priority a VLAN device writes into its tags, by that of the packet (`egress-qos-map`): 0 where nothing else is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EgressMap([u8; EgressMap::PRIORITIES]);
+
+impl EgressMap {
+    /// Priorities that packets have, from 0 on (`TC_PRIO_MAX`).
+    pub const PRIORITIES: usize = 16;
+    /// Priorities that a tag has.
+    pub const TAG_PRIORITIES: u8 = 8;
+
+    /// Packets of this priority get this one in their tag. False if there is no such priority.
+    pub fn set(&mut self, priority: u8, tag: u8) -> bool {
+        match self.0.get_mut(usize::from(priority)) {
+            Some(entry) if tag < EgressMap::TAG_PRIORITIES => {
+                *entry = tag;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The tag's priority for a packet.
+    pub fn tag_of(&self, priority: u8) -> u8 {
+        self.0.get(usize::from(priority)).copied().unwrap_or(0)
+    }
+}
+
+/// `rt_tos2priority`: the priority that a type of service gives a packet (tc-prio(8)).
+pub const fn priority_of(tos: u8) -> u8 {
+    const BEST_EFFORT: u8 = 0;
+    const BULK: u8 = 2;
+    const INTERACTIVE_BULK: u8 = 4;
+    const INTERACTIVE: u8 = 6;
+    match (tos >> 3) & 3 {
+        0 => BEST_EFFORT,
+        1 => BULK,
+        2 => INTERACTIVE,
+        _ => INTERACTIVE_BULK,
     }
 }
 
@@ -103,6 +146,29 @@ pub fn vlan_receive(cx: &mut Cx, mut skb: Skb) -> Fate<Round> {
             None => return Fate::Drop(skb, DropReason::NotSpecified),
         }
     }
+}
+
+/// `vlan_gro_receive`: a frame that is to be merged goes to its VLAN device before that, as long as nobody wants to see it
+/// with its tag: a packet socket, a program in the generic door. One whose tag leads to no device passes as it is.
+#[cold]
+pub fn vlan_gro_receive(cx: &mut Cx, mut skb: Skb) -> Fate<Skb> {
+    if cx.net.ptypes.has_taps() || cx.net.xdp_generic {
+        return Fate::Pass(skb);
+    }
+    while is_tagged(&skb) && leads_to_device(cx, &skb) {
+        skb = match vlan_receive(cx, skb).split() {
+            Ok(Round::Again(skb) | Round::Here(skb)) => skb,
+            Err(end) => return end.into_fate(),
+        };
+    }
+    Fate::Pass(skb)
+}
+
+/// Whether a VLAN device has the frames with this tag, which is not taken out yet.
+fn leads_to_device(cx: &Cx, skb: &Skb) -> bool {
+    let Some([high, low]) = skb.data().first_chunk() else { return false };
+    let tag = VlanTag { tpid: skb.protocol, tci: u16::from_be_bytes([*high, *low]) };
+    cx.net.vlans.find(skb.ifindex, tag).is_some()
 }
 
 /// `vlan_do_receive`: from now on the frame is one that `device` received. Its own address may be another than the parent's,

@@ -16,8 +16,8 @@
 //! * A packet that is not followed by another in its burst is passed on instead of being held and flushed at once.
 //! * Where what XDP programs note changes from one packet to the next ([`Skb::metadata`]), all that is held is flushed;
 //!   Linux flushes the flow alone.
-//! * A frame with a VLAN tag passes on unmerged: tags are taken out behind GRO (the kernel's `vlan_gro_receive` looks
-//!   behind them).
+//! * A frame comes without its VLAN tags, unless a packet socket or a program wants to see them: then it passes on
+//!   unmerged (the kernel's `vlan_gro_receive` looks behind them).
 //! * A super-frame that a device merged passes alone (it flushes its flow); Linux may merge super-frames further.
 //! * A merged packet is marked [`IpSummed::Unnecessary`] where Linux says `CHECKSUM_PARTIAL`. Both mean that the
 //!   checksum was verified and is never verified again; the field itself holds the sum of the pseudo-header, as there.

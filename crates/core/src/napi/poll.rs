@@ -6,8 +6,8 @@ use rxpath_trace::{DropReason, EventKind, PacketId, Time};
 use rxpath_wire::MacAddr;
 
 use crate::cx::{Cx, flow_of_frame};
-use crate::demux::eth_type_trans;
 use crate::demux::stats::DevStat;
+use crate::demux::{self, eth_type_trans};
 use crate::gro::Gro;
 use crate::nic::{DeviceQueue, IrqLine, TruesizeModel, Xmit};
 use crate::tcp::{Source, Taken};
@@ -189,6 +189,12 @@ impl Napi {
             return cx.drop_skb(skb, DropReason::DevHdr);
         }
         if self.gro_on {
+            if demux::is_tagged(&skb) {
+                match demux::vlan_gro_receive(cx, skb).split() {
+                    Ok(untagged) => skb = untagged,
+                    Err(end) => return cx.end(end),
+                }
+            }
             let more = self.ring.done_count_hint() > 0 || self.ring.pending() > 0;
             self.gro.receive(cx, skb, more, ready);
         } else {

@@ -264,7 +264,8 @@ impl Fib {
         Ok(fib)
     }
 
-    fn add_address(&mut self, ifindex: u16, own: &IfAddr) -> Result<(), FibError> {
+    /// `fib_add_ifaddr`: an interface has an address, from which routes follow.
+    pub(crate) fn add_address(&mut self, ifindex: u16, own: &IfAddr) -> Result<(), FibError> {
         let addr = own.addr;
         if own.prefix > family_bits(addr) {
             return Err(FibError::PrefixTooLong(addr, own.prefix));
@@ -312,6 +313,28 @@ impl Fib {
         }
         if prefix < 32 {
             let _ = self.v4.insert(Prefix4 { network, len: prefix }, hop(RouteKind::Unicast), false);
+        }
+    }
+
+    /// Interfaces are gone, and so is what led by them (`fib_disable_ip`), and what was to have their addresses for its
+    /// source; `left` are those that there are. Looks at every route.
+    pub(crate) fn remove_interfaces(&mut self, gone: &[u16], left: &[Interface]) {
+        let routes = self.v4.routes();
+        let is_gone = |hop: &Hop| gone.contains(&hop.ifindex);
+        let own = |hop: &Hop| hop.kind == RouteKind::Local && hop.of_kernel && is_gone(hop);
+        let sources: Vec<u32> = routes.iter().filter(|(_, hop)| own(hop)).map(|(prefix, _)| prefix.network).collect();
+        for (prefix, hop) in routes {
+            if is_gone(&hop) || sources.contains(&hop.src) {
+                self.v4.remove(prefix, |other| *other == hop);
+            }
+        }
+        self.own_v4 = [0; FEW];
+        self.special.clear();
+        for interface in left {
+            for own in &interface.addresses {
+                // They were there before; a network that two shared has one route, which may be gone.
+                let _ = self.add_address(interface.ifindex, own);
+            }
         }
     }
 

@@ -10,17 +10,18 @@ use rxpath_mem::{PagePool, PoolConfig, SkbQueue, rx_ring};
 use rxpath_trace::{Counters, Ledger, LifeReader, PacketId, Selector};
 use rxpath_wire::{EtherType, FlowHasher, MacAddr, Toeplitz};
 
+use super::vlan::ADDED_MAX;
 use super::{Cpu, CpuCell, Shared, Stack};
 use crate::cx::{Cx, IdSource, Rng};
 use crate::demux::stats::DevShard;
-use crate::demux::{MAX_NEST, Ptypes, Vlan, Vlans};
+use crate::demux::{EgressMap, MAX_NEST, Ptypes, Vlan, Vlans};
 use crate::ip::FragTable;
 use crate::ip::InetProtos;
 use crate::napi::{Inbox, Napi, NapiSetup, Softirq};
 use crate::neigh::NeighTable;
 use crate::netfilter::Hooks;
 use crate::netns::{IfAddr, Interface, NetConfig, Strangers};
-use crate::nic::{Device, Doorbell, Features, IrqLine, Moderation, NoDoorbell, RxAttach, Steering};
+use crate::nic::{Device, Doorbell, Features, IrqLine, Moderation, NoDoorbell, Promiscuity, RxAttach, Steering};
 use crate::route::{Fib, FibError, RouteSpec};
 use crate::socket::{BindTable, FlowTable, ListenerCache, Listeners, WaitQueue, Wakeups};
 use crate::sysctl::Sysctls;
@@ -47,6 +48,8 @@ pub struct InterfaceConfig {
     pub addresses: Vec<IfAddr>,
     /// Whether GRO merges.
     pub gro: bool,
+    /// Whether a card with a filter lets everything in (`ip link set promisc on`).
+    pub promisc: bool,
     /// Places of each receive ring: a power of two from 16 to 32,768.
     pub ring: usize,
     /// Interrupt moderation.
@@ -62,6 +65,7 @@ impl InterfaceConfig {
             device,
             addresses: Vec::new(),
             gro: true,
+            promisc: false,
             ring: 256,
             moderation: Moderation::default(),
             steering: SteeringChoice::default(),
@@ -84,6 +88,8 @@ pub struct VlanConfig {
     pub mac: Option<MacAddr>,
     /// Its largest IP packet, at most the parent's; None for the parent's.
     pub mtu: Option<u16>,
+    /// Which priority goes into its tags.
+    pub egress: EgressMap,
     /// Addresses.
     pub addresses: Vec<IfAddr>,
 }
@@ -98,12 +104,13 @@ impl VlanConfig {
             id,
             mac: None,
             mtu: None,
+            egress: EgressMap::default(),
             addresses: Vec::new(),
         }
     }
 
     /// The interface that it makes, which follows `interfaces`.
-    fn interface(&self, interfaces: &[Interface]) -> Result<Interface, BuildError> {
+    pub(super) fn interface(&self, interfaces: &[Interface]) -> Result<Interface, BuildError> {
         let wrong = |what: String| Err(BuildError::Vlan(self.name.clone(), what));
         let Some(parent) = interfaces.iter().find(|interface| interface.name == self.parent) else {
             return wrong(format!("there is no interface {} before it: name one", self.parent));
@@ -147,9 +154,10 @@ impl VlanConfig {
             // Devices look behind one tag for checksums, and do not cut what is behind it.
             features: Features { tso: false, tx_csum: parent.features.tx_csum && nest == 1, ..parent.features },
             truesize: parent.truesize,
-            gro: false,
+            gro: parent.gro,
             addresses: self.addresses.clone(),
             vlan: Some(vlan),
+            egress: self.egress,
             promiscuity: Default::default(),
             conf: Default::default(),
         })
@@ -270,6 +278,7 @@ impl Stack {
         let listeners = Arc::new(Listeners::default());
         let neigh = Arc::new(NeighTable::new(rng.next_u64()));
         let frags = Arc::new(FragTable::new(config.pool.slots / 4));
+        let rows = net.interfaces.len() + usize::from(ADDED_MAX);
         let mut lives = LifeReader::new();
         let mut made = Vec::with_capacity(cpus);
         for cpu in 0..config.cpus {
@@ -280,7 +289,7 @@ impl Stack {
                 pool,
                 mib: Arc::new(Counters::new()),
                 ledger: Arc::new(Ledger::new()),
-                dev: Arc::new(DevShard::new(net.interfaces.len() as u16)),
+                dev: Arc::new(DevShard::new(rows as u16)),
                 life: lives.shard(cpu as u8, config.life_capacity, config.lives.clone()),
                 cause: PacketId::NONE,
                 net: Arc::clone(&net),
@@ -339,6 +348,7 @@ impl Stack {
             down: AtomicBool::new(false),
             down_wait: WaitQueue::new(),
             seed: config.seed,
+            rows,
             pool_share,
             rcvbuf_max,
         })))
@@ -382,7 +392,8 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
                 gro: interface.gro,
                 addresses: interface.addresses.clone(),
                 vlan: None,
-                promiscuity: Default::default(),
+                egress: Default::default(),
+                promiscuity: Promiscuity { promisc: u32::from(interface.promisc), allmulti: 0 },
                 conf: Default::default(),
             }
         })

@@ -190,7 +190,8 @@ impl Stack {
             return Err(PacketError::Down);
         }
         let net = self.config();
-        let interface = net.interface(ifindex).ok_or(PacketError::NoDevice)?;
+        let there = net.interface(ifindex).filter(|interface| !interface.is_gone());
+        let interface = there.ok_or(PacketError::NoDevice)?;
         check(&what, interface)?;
         let Some(cell) = self.0.cpus.first() else { return Err(PacketError::Down) };
         let mut guard = lock(&cell.token);
@@ -232,7 +233,7 @@ impl Stack {
         let taps = || net.ptypes.taps().iter();
         let is_all = |tap: &&Arc<Tap>| tap.config().protocol == EtherType::ALL;
         let mut rows = Vec::new();
-        for Interface { ifindex, name, .. } in &net.interfaces {
+        for Interface { ifindex, name, .. } in net.interfaces.iter().filter(|interface| !interface.is_gone()) {
             let of_this = taps().filter(is_all).filter(|tap| tap.config().ifindex == Some(*ifindex));
             rows.extend(of_this.map(|tap| row(tap, Some(name))));
         }

@@ -54,6 +54,7 @@ pub(crate) fn interface() -> Interface {
         gro: false,
         addresses: vec![IfAddr { addr: Addr::from(ADDR), prefix: 24 }],
         vlan: None,
+        egress: Default::default(),
         promiscuity: Default::default(),
         conf: Default::default(),
     }
@@ -270,7 +271,7 @@ impl Rig {
                     Some(handler) => handler(cx, &error),
                     None => match error.protocol {
                         IpProto::TCP => false,
-                        IpProto::UDP => udp::err(cx, &error),
+                        IpProto::UDP => udp::err(cx, &error, &skb),
                         _ => true,
                     },
                 };

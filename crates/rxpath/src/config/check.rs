@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
 
+use rxpath_core::demux::EgressMap;
 use rxpath_core::route::RouteKind;
 use rxpath_trace::Selector;
 use rxpath_wire::MacAddr;
@@ -90,6 +91,13 @@ impl Entry {
         }
     }
 
+    fn priorities(&self, key: &str) -> Option<EgressMap> {
+        match self.value(key)? {
+            Value::Priorities(map) => Some(*map),
+            _ => None,
+        }
+    }
+
     fn network(&self, key: &str) -> Option<Cidr> {
         match self.value(key)? {
             Value::Network(network) => Some(*network),
@@ -134,6 +142,7 @@ fn interface(index: usize, entry: &Entry) -> Option<InterfaceConfig> {
         rx_usecs: entry.number("rx_usecs")?,
         rx_frames: entry.number("rx_frames")?,
         gro: entry.switch("gro")?,
+        promisc: entry.switch("promisc")?,
         ring: entry.number("ring")?,
         faults: faults(entry.table("faults")?)?,
     })
@@ -151,6 +160,7 @@ fn vlan(entry: &Entry) -> Option<VlanConfig> {
         mac: entry.mac("mac"),
         addresses: entry.cidrs("addresses")?.iter().map(|(cidr, _)| *cidr).collect(),
         mtu: entry.number("mtu"),
+        egress_qos_map: entry.priorities("egress_qos_map")?,
     })
 }
 

@@ -11,6 +11,8 @@ pub(super) enum Form {
     Mac,
     /// A list of addresses with prefix lengths.
     Cidrs,
+    /// A list of priorities, each with that of the tag.
+    Priorities,
     /// `default`, or a network.
     Destination,
     /// An address.
@@ -49,6 +51,7 @@ impl Form {
             },
             Form::Mac => "a unicast hardware address of six bytes in hex".to_owned(),
             Form::Cidrs => "a list of IPv4 addresses with prefix lengths".to_owned(),
+            Form::Priorities => "a list of priorities from 0 to 15, each with that of the tag, from 0 to 7".to_owned(),
             Form::Destination => "\"default\" or an IPv4 network".to_owned(),
             Form::Address => "an IPv4 address".to_owned(),
             Form::Listen => "an IPv4 address and a port".to_owned(),
@@ -177,6 +180,13 @@ pub(super) static INTERFACE: Section = Section {
         ),
         key("gro", Form::Switch, Absent::Is("true"), "false", "Whether GRO merges segments of a flow."),
         key(
+            "promisc",
+            Form::Switch,
+            Absent::Is("false"),
+            "true",
+            "Whether a device that filters addresses lets in frames to other stations, too (`ip link set promisc on`). They are still dropped as `OTHERHOST`, behind the packet sockets.",
+        ),
+        key(
             "ring",
             Form::PowerOfTwo { least: 256, most: 4096 },
             Absent::Is("512"),
@@ -248,6 +258,13 @@ pub(super) static VLAN: Section = Section {
             Absent::Means("that of `link`"),
             "1400",
             "Largest IP packet, in bytes: at most that of `link`.",
+        ),
+        key(
+            "egress_qos_map",
+            Form::Priorities,
+            Absent::Is("[]"),
+            r#"["2:1", "6:5"]"#,
+            "Which priority goes into the tag, by that of the packet (`egress-qos-map` of ip-link): 0 where nothing is said. A packet has its priority from its type of service: 2 for bulk (0x08), 6 for interactive (0x10), 4 for both, else 0.",
         ),
     ],
 };

@@ -29,6 +29,7 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use rxpath_core::demux::EgressMap;
 use rxpath_core::netns::IfAddr;
 use rxpath_core::route::{RouteKind, RouteSpec};
 use rxpath_core::stack;
@@ -94,6 +95,8 @@ pub struct InterfaceConfig {
     pub rx_frames: u32,
     /// Whether GRO merges segments.
     pub gro: bool,
+    /// Whether it is promiscuous.
+    pub promisc: bool,
     /// Descriptors of each receive ring, a power of two, 256 to 4096.
     pub ring: u16,
     /// Faults that are put on purpose between the device and the stack.
@@ -126,6 +129,8 @@ pub struct VlanConfig {
     pub addresses: Vec<Cidr>,
     /// Largest IP packet, in bytes, 68 to 65535; nothing for that of `link`.
     pub mtu: Option<u16>,
+    /// Which priority goes into its tags.
+    pub egress_qos_map: EgressMap,
 }
 
 impl VlanConfig {
@@ -142,6 +147,7 @@ impl VlanConfig {
             id: self.id,
             mac: self.mac,
             mtu: self.mtu,
+            egress: self.egress_qos_map,
             addresses: self.addresses.iter().map(address).collect(),
         }
     }

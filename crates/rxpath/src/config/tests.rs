@@ -69,6 +69,7 @@ fn the_example_is_read_as_it_looks() {
         rx_usecs: 0,
         rx_frames: 0,
         gro: true,
+        promisc: false,
         ring: 512,
         faults: FaultsConfig::default(),
     };
@@ -100,7 +101,7 @@ fn what_is_not_given_has_its_default() {
 fn all_values_reach_their_fields() {
     let host = parse(
         "[[interface]]\nname = \"eth0\"\ndriver = \"wire\"\naddresses = [\"10.9.0.1/24\", \"192.0.2.7/32\"]\nmtu = 9000\n\
-         rx_usecs = 50\nrx_frames = 32\ngro = false\nring = 256\n\
+         rx_usecs = 50\nrx_frames = 32\ngro = false\npromisc = true\nring = 256\n\
          faults = { loss = 0.01, duplicate = 0.02, reorder = 0.03, corrupt = 0.04, delay_ms = 5, rate = \"10 mbit\" }\n\
          [[route]]\nto = \"198.51.100.0/24\"\ndev = \"eth0\"\nmetric = 7\n\
          [[service]]\nlisten = \"192.0.2.7:7\"\napp = \"echo\"\n[[service]]\nlisten = \"0.0.0.0:9\"\napp = \"discard\"\n\
@@ -109,7 +110,7 @@ fn all_values_reach_their_fields() {
     );
     let interface = &host.interfaces[0];
     assert_eq!((interface.driver, interface.mtu, interface.ring, interface.gro), (Driver::Wire, 9000, 256, false));
-    assert_eq!((interface.rx_usecs, interface.rx_frames), (50, 32));
+    assert_eq!((interface.rx_usecs, interface.rx_frames, interface.promisc), (50, 32, true));
     assert_eq!(interface.addresses.iter().map(Cidr::to_string).collect::<Vec<_>>(), ["10.9.0.1/24", "192.0.2.7/32"]);
     let faults =
         FaultsConfig { loss: 0.01, duplicate: 0.02, reorder: 0.03, corrupt: 0.04, delay_ms: 5, rate: 10_000_000 };
@@ -438,11 +439,30 @@ fn routes_of_every_type() {
 }
 
 #[test]
+fn priorities_are_pairs_within_bounds() {
+    let says = |map: &str| {
+        let text = format!("{MINIMAL}[[vlan]]\nname = \"five\"\nlink = \"eth0\"\nid = 5\negress_qos_map = {map}\n");
+        HostConfig::parse("host.toml", &text).map_or_else(|errors| errors.to_string(), |_| "nothing".to_owned())
+    };
+    assert_eq!(says("[\"0:7\", \"15:0\"]"), "nothing");
+    for (map, words) in [
+        ("[\"6\"]", "is no pair of priorities"),
+        ("[\"a:b\"]", "is no pair of priorities"),
+        ("[\"16:0\"]", "has a priority that there is not"),
+        ("[\"0:8\"]", "has a priority that there is not"),
+        ("[6]", "does not fit"),
+        ("6", "does not fit"),
+    ] {
+        assert!(says(map).contains(words), "{map}: {}", says(map));
+    }
+}
+
+#[test]
 fn vlans_are_interfaces_behind_those_with_a_driver() {
     let text = format!(
         "[[vlan]]\nname = \"eth1.5\"\nlink = \"eth1\"\nid = 5\naddresses = [\"10.5.0.1/24\"]\n{MINIMAL}\
          [[interface]]\nname = \"eth1\"\ndriver = \"wire\"\nmtu = 1400\n\
-         [[vlan]]\nname = \"s9\"\nlink = \"eth0\"\nid = 9\nprotocol = \"802.1ad\"\nmac = \"02:00:00:00:00:09\"\n\
+         [[vlan]]\nname = \"s9\"\nlink = \"eth0\"\nid = 9\nprotocol = \"802.1ad\"\negress_qos_map = [\"2:1\", \"6:5\"]\nmac = \"02:00:00:00:00:09\"\n\
          [[route]]\nto = \"192.0.2.0/24\"\nvia = \"10.5.0.254\"\n\
          [[route]]\nto = \"default\"\ndev = \"s9\"\n\
          [[service]]\nlisten = \"10.5.0.1:80\"\napp = \"http\"\n"
@@ -453,6 +473,7 @@ fn vlans_are_interfaces_behind_those_with_a_driver() {
     assert_eq!((five.name.as_str(), five.parent.as_str(), five.tpid, five.id), ("eth1.5", "eth1", EtherType::VLAN, 5));
     assert_eq!((five.mac, five.mtu, five.addresses.len()), (None, None, 1), "as the interface below it");
     assert_eq!((nine.tpid, nine.mac), (EtherType::QINQ, Some(MacAddr([2, 0, 0, 0, 0, 9]))));
+    assert_eq!([0, 2, 6].map(|priority| nine.egress.tag_of(priority)), [0, 1, 5]);
     let by: Vec<Option<u16>> = host.route_specs().iter().map(|route| route.ifindex).collect();
     assert_eq!(by, [Some(3), Some(4)]);
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use rxpath_core::demux::EgressMap;
 use rxpath_core::sysctl::nearest;
 use rxpath_trace::Selector;
 use rxpath_wire::MacAddr;
@@ -19,6 +20,7 @@ pub(super) enum Value {
     Mac(MacAddr),
     /// Each with its place in the file.
     Cidrs(Vec<(Cidr, Range<usize>)>),
+    Priorities(EgressMap),
     Network(Cidr),
     Address(IpAddr),
     Listen(SocketAddr),
@@ -47,6 +49,7 @@ pub(super) fn value(form: Form, given: &Spanned<DeValue<'_>>, text: &str) -> Res
         (Form::Cidrs, DeValue::Array(items)) => {
             items.iter().map(host_address).collect::<Result<_, _>>().map(Value::Cidrs)
         }
+        (Form::Priorities, DeValue::Array(items)) => priorities(items),
         (Form::Switch, DeValue::Boolean(switch)) => Ok(Value::Switch(*switch)),
         (Form::Number { least, most }, DeValue::Integer(number)) => match unsigned(number) {
             Some(number) if (least..=most).contains(&number) => Ok(Value::Number(number)),
@@ -71,6 +74,23 @@ pub(super) fn value(form: Form, given: &Spanned<DeValue<'_>>, text: &str) -> Res
         }
         _ => Err(other_kind()),
     }
+}
+
+/// Priorities in the form of ip-link: FROM:TO.
+fn priorities(items: &[Spanned<DeValue<'_>>]) -> Result<Value, Misfit> {
+    let mut map = EgressMap::default();
+    for item in items {
+        let misfit = |why: &str| Misfit { span: item.span(), why: Some(why.to_owned()) };
+        let DeValue::String(text) = item.get_ref() else { return Err(Misfit { span: item.span(), why: None }) };
+        let pair = text.split_once(':').ok_or_else(|| misfit("is no pair of priorities"))?;
+        let (Ok(from), Ok(to)) = (pair.0.parse(), pair.1.parse()) else {
+            return Err(misfit("is no pair of priorities"));
+        };
+        if !map.set(from, to) {
+            return Err(misfit("has a priority that there is not"));
+        }
+    }
+    Ok(Value::Priorities(map))
 }
 
 /// The sentence that tells of a misfit: the value, what is wrong with it, what the key takes, and an example.

@@ -76,6 +76,7 @@ impl Host {
             let address = |cidr: &rxpath::config::Cidr| IfAddr { addr: cidr.addr().into(), prefix: cidr.prefix() };
             opened.addresses = interface.addresses.iter().map(address).collect();
             opened.gro = interface.gro;
+            opened.promisc = interface.promisc;
             opened.ring = usize::from(interface.ring);
             interfaces.push(opened);
             ports.push(Port {

@@ -6,7 +6,7 @@ use rxpath_wire::{Addr, EtherType, EthernetHeader, MacAddr, VlanTag};
 
 use crate::cx::{Cx, End, Fate};
 use crate::demux::stats::DevStat;
-use crate::demux::{Vlan, Vlans, is_tagged, netif_receive_skb_core};
+use crate::demux::{EgressMap, Vlan, Vlans, is_tagged, netif_receive_skb_core};
 use crate::netns::{IfAddr, Interface};
 use crate::nic::Xmit;
 use crate::testing::frames::{self, ethernet};
@@ -175,6 +175,33 @@ fn what_leaves_by_a_vlan_within_a_vlan_has_both_tags() {
     assert_eq!((&sent[0][..6], &sent[0][12..]), (&expected[..6], &expected[12..]));
     assert_eq!((&sent[0][6..12], sent[0].len()), (&MAC.0[..], EthernetHeader::LEN + 8 + 28));
     assert_eq!([4, 3, 1].map(|ifindex| stats(&rig, ifindex, TX)[1]), [42, 46, 50]);
+}
+
+#[test]
+fn the_type_of_service_becomes_the_priority_of_the_tag() {
+    let mut rig = rig();
+    let mut map = EgressMap::default();
+    assert!(map.set(2, 1) && map.set(6, 5) && map.set(15, 7) && !map.set(16, 0) && !map.set(0, 8));
+    rig.reconfigure(|net| net.interfaces[1].egress = map);
+    let mut priority = |tos: u8| {
+        let mut packet = frames::ip(6, &[0; 20]);
+        packet.tos = tos;
+        let mut skb = rig.alloc_output(rxpath_trace::OutputWhat::Frame, 200, false).expect("a slot");
+        let packet = packet.packet();
+        skb.put(packet.len()).copy_from_slice(&packet);
+        skb.set_network_header_here();
+        skb.protocol = EtherType::IPV4;
+        crate::tx::push_ethernet(&rig, &mut skb, 2, PEER_MAC, EtherType::IPV4);
+        crate::tx::dev_queue_xmit(&mut rig, skb, 2);
+        let sent = rig.sent().remove(0);
+        assert_eq!((&sent[12..14], sent[14] & 0x0f, sent[15]), (&[0x81, 0][..], 0, 5));
+        sent[14] >> 5
+    };
+    // tc-prio(8): bulk, interactive, both, neither, and what ECN and the precedence do not change.
+    assert_eq!([0x08, 0x10, 0x18, 0x00, 0x0a, 0xb0].map(&mut priority), [1, 5, 0, 0, 1, 5]);
+    // What is no packet of IPv4 has none.
+    output(&mut rig, 2);
+    assert_eq!(rig.sent()[0][14] >> 5, 0);
 }
 
 #[test]
