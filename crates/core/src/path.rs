@@ -229,7 +229,7 @@ fn icmp_error(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, error
     let known = match (cx.net.inet_protos.error_handler(error.protocol), error.protocol) {
         (Some(handler), _) => handler(cx, error),
         (None, IpProto::TCP) => tcp::v4_err(cx, flows, error),
-        (None, IpProto::UDP) => udp::err(cx, error),
+        (None, IpProto::UDP) => udp::err(cx, error, &skb),
         (None, _) => true,
     };
     let end = icmp::delivered(cx, skb, known);

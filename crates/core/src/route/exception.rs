@@ -116,8 +116,8 @@ impl Exceptions {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Forgets what has expired.
-    pub fn expire(&self, now: Time) {
+    /// Forgets what has expired. True if anything did: who keeps a way looks it up anew then.
+    pub fn expire(&self, now: Time) -> bool {
         let mut next = u64::MAX;
         let mut gone = 0;
         for shard in &self.shards {
@@ -132,6 +132,7 @@ impl Exceptions {
         if gone > 0 {
             self.changes.fetch_add(1, Ordering::Release);
         }
+        gone > 0
     }
 
     /// Changes a way that was found as it was told.
@@ -170,9 +171,9 @@ mod tests {
         table.update_pmtu(host(1), 1_400, 1_500, Time::from_secs(1));
         table.redirect(host(2), host(9), Time::from_secs(2));
         assert_eq!(table.next_deadline(), Some(Time::from_secs(601)));
-        table.expire(Time::from_secs(601));
+        assert!(table.expire(Time::from_secs(601)));
         assert_eq!((table.len(), table.next_deadline()), (1, Some(Time::from_secs(602))));
-        table.expire(Time::from_secs(700));
+        assert!(table.expire(Time::from_secs(700)) && !table.expire(Time::from_secs(701)));
         assert!(table.is_empty() && table.next_deadline().is_none());
     }
 

@@ -1,5 +1,5 @@
-//! The receive side of a datagram socket (UDP, raw): whole packets, charged by truesize, and the error that the next call
-//! reports.
+//! The receive side of a datagram socket (UDP, raw): whole packets, charged by truesize, the error that the next call
+//! reports, and the errors that are told in detail.
 //!
 //! A softirq of any Cpu queues here, readers on any thread take from here: one lock for each socket, held for the time
 //! of a push or a pop. Who takes a packet copies it when the lock is free again.
@@ -14,6 +14,7 @@ use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::{EventKind, Holder, Time};
 
 use super::WaitQueue;
+use super::error_queue::{ErrorQueue, QueuedError};
 use crate::cx::Cx;
 use crate::tcp::SockError;
 
@@ -84,6 +85,7 @@ struct Queue {
     forward: u32,
     drops: u32,
     error: Option<SockError>,
+    errors: ErrorQueue,
     waiting: bool,
     closed: bool,
 }
@@ -249,6 +251,42 @@ impl Datagrams {
         self.lock().error.take()
     }
 
+    /// `sock_queue_err_skb`: an error to be told in detail. False, and it is forgotten, where it would fill the receive
+    /// buffer.
+    pub fn push_error(&self, error: QueuedError) -> bool {
+        let mut queue = self.lock();
+        if queue.closed || queue.rmem.saturating_add(error.charge) >= queue.rcvbuf {
+            return false;
+        }
+        queue.rmem += error.charge;
+        queue.errors.push(error);
+        true
+    }
+
+    /// `sock_dequeue_err_skb`: the oldest error that is told in detail. The next call tells of the one behind it, if another
+    /// host sent that; of none, if this was the last of them.
+    pub fn pop_error(&self) -> Option<QueuedError> {
+        let mut queue = self.lock();
+        let (error, pending) = queue.errors.pop()?;
+        queue.rmem = queue.rmem.saturating_sub(error.charge);
+        if let Some(pending) = pending {
+            queue.error = pending;
+        }
+        Some(error)
+    }
+
+    /// Whether errors wait that are told in detail.
+    pub fn has_errors(&self) -> bool {
+        !self.lock().errors.is_empty()
+    }
+
+    /// Forgets the errors that are told in detail (`skb_errqueue_purge`); what is pending stays.
+    pub fn forget_errors(&self) {
+        let mut queue = self.lock();
+        let charged = queue.errors.clear();
+        queue.rmem = queue.rmem.saturating_sub(charged);
+    }
+
     /// Takes nothing any more. Those who wait are to be woken by the caller.
     pub fn close(&self) {
         self.lock().closed = true;
@@ -258,6 +296,8 @@ impl Datagrams {
     pub fn drain(&self) -> SkbQueue {
         let mut queue = self.lock();
         let all = std::mem::take(&mut queue.packets);
+        let charged = queue.errors.clear();
+        queue.rmem = queue.rmem.saturating_sub(charged);
         let rmem = queue.rmem;
         queue.uncharge(rmem, &self.memory);
         queue.release_pages(0, &self.memory);

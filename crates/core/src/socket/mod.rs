@@ -5,6 +5,8 @@
 
 pub mod bind;
 pub mod datagram;
+mod deferred;
+mod error_queue;
 mod icmp_error;
 pub mod listener;
 pub mod readiness;
@@ -24,6 +26,8 @@ use crate::tcp::TcpSock;
 
 pub use bind::BindTable;
 pub use datagram::{Datagrams, NoDatagram, Refused};
+pub use deferred::{Deferred, DeferredErrors};
+pub use error_queue::{ErrorOrigin, LOCAL_ERROR, QueuedError};
 pub use icmp_error::ErrorMeans;
 pub use listener::{AcceptQueue, Listener, ListenerCache, ListenerMap, Listeners};
 pub use readiness::Readiness;
@@ -49,6 +53,8 @@ pub mod post {
     pub const CONNECT: u8 = 32;
     /// A timer came while the application owned the socket.
     pub const TIMER: u8 = 64;
+    /// An ICMP error came while the application owned the socket.
+    pub const ERROR: u8 = 128;
 }
 
 /// One TCP socket.
@@ -75,6 +81,8 @@ pub struct Sock {
     pub recv_wait: WaitQueue,
     /// Threads and tasks that wait for room or for the handshake.
     pub send_wait: WaitQueue,
+    /// ICMP errors that wait for the application to release the socket.
+    pub errors: DeferredErrors,
     /// The listener whose accept queue a passive connection goes to.
     pub listener: Option<Arc<Listener>>,
 }
@@ -94,6 +102,7 @@ impl Sock {
             lock: SockLock::new(sk),
             recv_wait: WaitQueue::new(),
             send_wait: WaitQueue::new(),
+            errors: DeferredErrors::default(),
             listener,
         }
     }

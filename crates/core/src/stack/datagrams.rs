@@ -15,7 +15,7 @@ use crate::cx::Rng;
 use crate::netns::NetConfig;
 use crate::route::{self, AddrType, Reach, Route, RouteError};
 use crate::socket::datagram::{Datagrams, NoDatagram, arrival};
-use crate::socket::post;
+use crate::socket::{ErrorOrigin, LOCAL_ERROR, QueuedError, post};
 use crate::tcp::SockError;
 use crate::udp::{self, Binding, MAX_PAYLOAD, Pending, UdpOptions, UdpSock};
 
@@ -43,8 +43,11 @@ pub enum SendError {
     NoDestination,
     /// The destination is all hosts of a link, which the socket may not send to (`EACCES`).
     NotPermitted,
-    /// The destination's port is 0, or it is not of IPv4 (`EINVAL`).
+    /// The destination's port is 0, or it is not of IPv4; or what is to be cut would be more datagrams than one call may
+    /// send, or ones without a checksum (`EINVAL`).
     Invalid,
+    /// The socket has no port, and none is free (`EAGAIN`).
+    NoPort,
     /// The send buffer is full; with the registration that was asked for.
     Full(Option<EventListener>),
     /// The stack is down.
@@ -77,6 +80,10 @@ pub struct Received {
     pub from: SocketAddr,
     /// The address that it was sent to.
     pub to: Addr,
+    /// Its time to live (`IP_RECVTTL`).
+    pub ttl: u8,
+    /// Its type of service (`IP_RECVTOS`).
+    pub tos: u8,
     /// When it came.
     pub at: Time,
     /// The interface that it came by.
@@ -133,6 +140,8 @@ impl Stack {
             return Err(SendError::Invalid);
         }
         let route = self.udp_route(&net, sock, dst)?;
+        let _naming = lock(&sock.naming);
+        self.udp_autobind(&net, sock)?;
         let asked = sock.asked();
         let local = if asked.local.is_unspecified() { route.0.src } else { asked.local };
         let binding = Binding { local, remote: Some((dst, remote.port())), ..asked };
@@ -140,9 +149,27 @@ impl Stack {
         Ok(())
     }
 
-    /// Ends a connection (`connect` to `AF_UNSPEC`): the socket is what it was bound to.
+    /// Ends a connection (`connect` to `AF_UNSPEC`): the socket is what it was bound to. One whose port was chosen for it has
+    /// none any more, and gets another one when it next sends or connects.
     pub fn udp_disconnect(&self, sock: &Arc<UdpSock>) {
-        self.0.udp.rebind(sock, sock.asked());
+        let _naming = lock(&sock.naming);
+        if sock.has_auto_port() {
+            self.0.udp.release_port(sock);
+        } else {
+            self.0.udp.rebind(sock, sock.asked());
+        }
+    }
+
+    /// `inet_autobind`; the caller holds the socket's name.
+    fn udp_autobind(&self, net: &NetConfig, sock: &Arc<UdpSock>) -> Result<(), SendError> {
+        if sock.binding().port != 0 {
+            return Ok(());
+        }
+        let range = net.sysctl.ip_local_port_range;
+        let turn = self.0.sockets.fetch_add(1, Ordering::Relaxed);
+        let mut rng = Rng::new(self.0.seed ^ (turn + 1) << 20);
+        let bound = self.0.udp.autobind(sock, (range.low, range.high), &mut rng);
+        if bound { Ok(()) } else { Err(SendError::NoPort) }
     }
 
     /// Sends a datagram to `to`, or to the peer of a connected socket. It waits in the send buffer for the socket's Cpu.
@@ -154,6 +181,23 @@ impl Stack {
         sock: &Arc<UdpSock>,
         payload: &[u8],
         to: Option<SocketAddr>,
+        register: bool,
+        now: Time,
+    ) -> Result<usize, SendError> {
+        self.udp_send_cut(sock, payload, to, None, register, now)
+    }
+
+    /// As [`Stack::udp_send`], cut into datagrams of `segment` bytes, of which the last may be shorter (`UDP_SEGMENT`); 0 for
+    /// one of whatever length, None for what the socket's options say. They go through the stack as one packet, up to the device.
+    ///
+    /// # Errors
+    /// As [`SendError`] lists them.
+    pub fn udp_send_cut(
+        &self,
+        sock: &Arc<UdpSock>,
+        payload: &[u8],
+        to: Option<SocketAddr>,
+        segment: Option<u16>,
         register: bool,
         now: Time,
     ) -> Result<usize, SendError> {
@@ -174,13 +218,24 @@ impl Stack {
         let net = self.config();
         let (route, reach) = self.udp_route(&net, sock, to.0)?;
         let options = sock.options();
-        let too_long = options.dont_fragment && payload.len() + HEADERS > usize::from(route.mtu);
+        let segment = segment.unwrap_or(options.segment);
+        let too_long = options.dont_fragment && segment == 0 && payload.len() + HEADERS > usize::from(route.mtu);
         if payload.len() > MAX_PAYLOAD || too_long {
+            self.udp_local_error(sock, (to.0, binding.remote.map_or(0, |(_, port)| port)), route.mtu, now);
             return Err(SendError::TooLong);
         }
         if let Some(error) = sock.rx.take_error() {
             return Err(SendError::Failed(error));
         }
+        check_segments(payload.len(), segment, &options, route.mtu)?;
+        let binding = match binding.port {
+            0 => {
+                let _naming = lock(&sock.naming);
+                self.udp_autobind(&net, sock)?;
+                sock.binding()
+            }
+            _ => binding,
+        };
         let ttl = match reach {
             Reach::Multicast => options.multicast_ttl,
             _ => options.ttl.unwrap_or(net.sysctl.ip_default_ttl),
@@ -194,6 +249,7 @@ impl Stack {
             tos: options.tos,
             no_checksum: options.no_checksum,
             dont_fragment: options.dont_fragment,
+            segment: if payload.len() > usize::from(segment) { segment } else { 0 },
             to_all: reach != Reach::Unicast,
             looped: reach == Reach::Broadcast || options.multicast_loop,
         };
@@ -209,6 +265,16 @@ impl Stack {
                 Err(SendError::Full(waiter))
             }
         }
+    }
+
+    /// `ip_local_error`: a datagram is longer than the way allows. `to`: where it was to go, with the port of the peer.
+    fn udp_local_error(&self, sock: &UdpSock, to: (Addr, u16), mtu: u16, now: Time) {
+        if !sock.options().recv_errors {
+            return;
+        }
+        let (error, origin, charge) = (SockError::MsgSize, ErrorOrigin::Local, LOCAL_ERROR);
+        let payload = Box::default();
+        sock.rx.push_error(QueuedError { error, origin, info: u32::from(mtu), to, at: now, payload, charge });
     }
 
     /// The way to a destination, as the socket's name and options allow; what was found last is kept.
@@ -272,6 +338,11 @@ impl Stack {
         }
     }
 
+    /// The oldest error that is told in detail (`MSG_ERRQUEUE`); never waits. None if there is none.
+    pub fn udp_recv_error(&self, sock: &UdpSock) -> Option<QueuedError> {
+        sock.rx.pop_error()
+    }
+
     /// A reader found the checksum wrong (`__skb_checksum_complete` in `udp_recvmsg`).
     fn udp_unsound(&self, sock: &UdpSock, skb: Skb, now: Time) {
         sock.rx.count_drop();
@@ -311,6 +382,9 @@ impl Stack {
     /// Changes the options of a socket.
     pub fn udp_set(&self, sock: &UdpSock, change: impl FnOnce(&mut UdpOptions)) {
         self.0.udp.set_options(sock, change);
+        if !sock.options().recv_errors {
+            sock.rx.forget_errors();
+        }
         sock.forget_route();
     }
 
@@ -376,6 +450,24 @@ impl Stack {
 /// Headers in front of the payload: IPv4, UDP.
 const HEADERS: usize = Ipv4Header::LEN + UdpHeader::LEN;
 
+/// Most datagrams that one call may send (`UDP_MAX_SEGMENTS`).
+const MAX_SEGMENTS: usize = 128;
+
+/// What `udp_send_skb` asks of a payload that is to be cut.
+fn check_segments(len: usize, segment: u16, options: &UdpOptions, mtu: u16) -> Result<(), SendError> {
+    let segment = usize::from(segment);
+    if segment == 0 {
+        return Ok(());
+    }
+    if HEADERS + len.min(segment) > usize::from(mtu) {
+        return Err(SendError::TooLong);
+    }
+    if len > segment * MAX_SEGMENTS || options.no_checksum {
+        return Err(SendError::Invalid);
+    }
+    Ok(())
+}
+
 /// `ip_mc_find_dev`.
 fn interface_for(net: &NetConfig, group: Ipv4Addr, interface: Ipv4Addr) -> Result<u16, GroupError> {
     if !group.is_multicast() {
@@ -394,14 +486,17 @@ fn copy_out(skb: &Skb, buf: &mut [u8]) -> Received {
     let full_len = skb.len().saturating_sub(UdpHeader::LEN);
     let room = full_len.min(buf.len());
     let len = skb.copy_to(UdpHeader::LEN, &mut buf[..room]);
-    let (from, to) = Ipv4Header::parse(skb.network_header())
-        .map_or((Ipv4Addr::UNSPECIFIED, Addr::UNSPECIFIED_V4), |(ip, _)| (ip.src(), ip.dst_addr()));
+    let nobody = (Ipv4Addr::UNSPECIFIED, Addr::UNSPECIFIED_V4, 0, 0);
+    let (from, to, ttl, tos) =
+        Ipv4Header::parse(skb.network_header()).map_or(nobody, |(ip, _)| (ip.src(), ip.dst_addr(), ip.ttl(), ip.tos()));
     let port = UdpHeader::parse(skb.data()).map_or(0, |(header, _)| header.src_port());
     Received {
         len,
         full_len,
         from: SocketAddr::from((from, port)),
         to,
+        ttl,
+        tos,
         at: arrival(skb),
         ifindex: skb.ifindex,
         gso_size: skb.gso_size,

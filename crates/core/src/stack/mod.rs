@@ -14,6 +14,7 @@ mod nfqueue;
 mod packet;
 pub mod raw;
 pub mod views;
+mod vlan;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
@@ -79,6 +80,8 @@ struct Shared {
     /// Those who wait for the stack to go down.
     down_wait: WaitQueue,
     seed: u64,
+    /// Interfaces that statistics have room for.
+    rows: usize,
     /// An eighth of a Cpu's pool: no receive buffer tunes itself beyond it, so that eight idle readers do not take all.
     pool_share: u32,
     /// Largest receive buffer that auto-tuning may reach, by the pool and by `tcp_rmem`: all that readers need to know of
@@ -243,7 +246,10 @@ impl Stack {
         if cell.mail.load(Ordering::Acquire) {
             drain_mailbox(cell, cpu);
         }
-        run_timers(cpu);
+        if run_timers(cpu) {
+            // Connections keep their way until the configuration moves.
+            self.reconfigure(NetConfig::clone);
+        }
     }
 
     /// What comes after packets: frames leave, orphans are reset, the books are checked.
@@ -499,7 +505,8 @@ fn close_datagram_sockets(cx: &mut Cx) {
     }
 }
 
-fn run_timers(cpu: &mut Cpu) {
+/// True if what was told of ways has expired.
+fn run_timers(cpu: &mut Cpu) -> bool {
     cpu.flows.wheel.expire(cpu.cx.now, &mut cpu.due);
     for index in 0..cpu.due.len() {
         let id = FlowId::of_token(cpu.due[index]);
@@ -509,12 +516,12 @@ fn run_timers(cpu: &mut Cpu) {
     if cpu.cx.neigh.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
         neigh::tick(&mut cpu.cx, icmp::link_failure);
     }
-    if cpu.cx.net.exceptions.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
-        cpu.cx.net.exceptions.expire(cpu.cx.now);
-    }
+    let told = &cpu.cx.net.exceptions;
+    let expired = told.next_deadline().is_some_and(|at| at <= cpu.cx.now) && told.expire(cpu.cx.now);
     if cpu.cx.frags.next_deadline().is_some_and(|at| at <= cpu.cx.now) {
         ip::defrag::tick(&mut cpu.cx);
     }
+    expired
 }
 
 /// Nobody will accept this connection: its close resets the peer.

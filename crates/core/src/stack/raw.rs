@@ -204,13 +204,16 @@ pub(super) fn purge(cx: &mut Cx, sock: &RawSock) {
 fn copy_out(skb: &Skb, buf: &mut [u8]) -> Received {
     let (full_len, room) = (skb.len(), skb.len().min(buf.len()));
     let len = skb.copy_to(0, &mut buf[..room]);
-    let (from, to) = Ipv4Header::parse(skb.network_header())
-        .map_or((Ipv4Addr::UNSPECIFIED, Addr::UNSPECIFIED_V4), |(ip, _)| (ip.src(), ip.dst_addr()));
+    let nobody = (Ipv4Addr::UNSPECIFIED, Addr::UNSPECIFIED_V4, 0, 0);
+    let (from, to, ttl, tos) =
+        Ipv4Header::parse(skb.network_header()).map_or(nobody, |(ip, _)| (ip.src(), ip.dst_addr(), ip.ttl(), ip.tos()));
     Received {
         len,
         full_len,
         from: SocketAddr::from((from, 0)),
         to,
+        ttl,
+        tos,
         at: arrival(skb),
         ifindex: skb.ifindex,
         gso_size: 0,

@@ -227,7 +227,8 @@ impl Stack {
                 MemView { rmem_alloc, rcvbuf, wmem_alloc: row.tx_queue, sndbuf: sock.sndbuf(), ..MemView::default() };
             DatagramView { row, cpu: sock.cpu, mem }
         };
-        self.0.udp.all().into_iter().map(view).collect()
+        // Those without a port are in no table of the kernel's.
+        self.0.udp.all().into_iter().filter(|sock| sock.binding().port != 0).map(view).collect()
     }
 
     /// `/proc/net/udp`.
@@ -270,7 +271,7 @@ impl Stack {
     /// Interfaces with their statistics.
     pub fn interfaces(&self) -> Vec<InterfaceView> {
         let net = self.config();
-        let rows = net.interfaces.iter().map(|interface| InterfaceView {
+        let rows = net.interfaces.iter().filter(|interface| !interface.is_gone()).map(|interface| InterfaceView {
             name: interface.name.clone(),
             ifindex: interface.ifindex,
             stats: self.0.cpus.iter().map(|cell| cell.dev.row(interface.ifindex)).sum(),

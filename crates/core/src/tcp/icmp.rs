@@ -7,11 +7,11 @@ use rxpath_trace::{Counter, Time};
 use rxpath_wire::{SeqNum, Tuple, icmp as wire_icmp};
 
 use super::receive::{let_go, remove_request};
-use super::{State, TSTAMP_ALIGNED, TcpSock};
+use super::{State, TcpSock};
 use crate::cx::Cx;
 use crate::icmp::IcmpError;
 use crate::route;
-use crate::socket::{ErrorMeans, FlowEntry, FlowTable};
+use crate::socket::{Deferred, ErrorMeans, FlowEntry, FlowTable, Sock, post};
 
 /// `tcp_v4_err`: an error about a segment, to its connection. False if there is none.
 #[cold]
@@ -34,12 +34,7 @@ pub fn v4_err(cx: &mut Cx, flows: &mut FlowTable, error: &IcmpError) -> bool {
                     let_go(cx, flows, id, sk);
                 }
                 Err(sock) => {
-                    // The application has the socket: only what is known of the way is kept.
-                    if error.needs_fragments() {
-                        route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
-                    } else {
-                        cx.count(Counter::TcpExtLockDroppedIcmps);
-                    }
+                    defer(cx, &sock, error, seq);
                     entry.sock = Some(sock);
                 }
             }
@@ -60,6 +55,23 @@ pub fn v4_err(cx: &mut Cx, flows: &mut FlowTable, error: &IcmpError) -> bool {
     true
 }
 
+/// The application has the socket. That a link is narrow is seen to when it lets go, as in the kernel; of other errors no
+/// more than what went wrong is kept. The kernel looks at once whether the segment is in flight, here that is looked at
+/// later, too, before anything else is done.
+fn defer(cx: &Cx, sock: &Sock, error: &IcmpError, seq: SeqNum) {
+    let narrow = error.needs_fragments();
+    if !narrow {
+        cx.count(Counter::TcpExtLockDroppedIcmps);
+    }
+    // A redirect is forgotten.
+    let Some(means) = ErrorMeans::of(error.kind, error.code) else { return };
+    sock.errors.put(|deferred| match narrow {
+        true => deferred.narrow = Some((*error, seq)),
+        false => deferred.soft = Some((means.error, seq)),
+    });
+    sock.defer(post::ERROR);
+}
+
 /// Whether an error ends the attempt of a peer to connect.
 fn ends_request(error: &IcmpError) -> bool {
     match error.kind {
@@ -74,8 +86,8 @@ impl TcpSock {
         if self.state == State::Close {
             return;
         }
-        if !(seq.at_or_after(self.tx.snd_una) && self.tx.snd_nxt.at_or_after(seq)) {
-            return cx.count(Counter::TcpExtOutOfWindowIcmps);
+        if !self.in_flight(cx, seq) {
+            return;
         }
         if error.kind == wire_icmp::REDIRECT {
             if let Some(gateway) = route::do_redirect(&cx.net, error.dst, (error.from, error.gateway()), cx.now) {
@@ -97,13 +109,43 @@ impl TcpSock {
         }
     }
 
+    /// Whether an error is about something in flight; counts it if not.
+    fn in_flight(&self, cx: &Cx, seq: SeqNum) -> bool {
+        let known = seq.at_or_after(self.tx.snd_una) && self.tx.snd_nxt.at_or_after(seq);
+        if !known {
+            cx.count(Counter::TcpExtOutOfWindowIcmps);
+        }
+        known
+    }
+
+    /// Of the errors that came while the application owned the socket those that are about something in flight.
+    pub(super) fn judge_deferred(&self, cx: &Cx, deferred: Deferred) -> Deferred {
+        let open = self.state != State::Close;
+        Deferred {
+            narrow: deferred.narrow.filter(|(_, seq)| open && self.in_flight(cx, *seq)),
+            soft: deferred.soft.filter(|(_, seq)| open && self.in_flight(cx, *seq)),
+        }
+    }
+
+    /// The application has let go (`tcp_release_cb`): what was put off is done.
+    pub(super) fn deferred_errors(&mut self, cx: &mut Cx, deferred: Deferred) {
+        if self.state == State::Close {
+            return;
+        }
+        if let Some((error, _)) = deferred.soft {
+            self.user.error_soft = Some(error);
+        }
+        if let Some((error, _)) = deferred.narrow {
+            self.mtu_reduced(cx, &error);
+        }
+    }
+
     /// `tcp_v4_mtu_reduced`: segments get smaller, and those that were too long are sent again at once.
     fn mtu_reduced(&mut self, cx: &mut Cx, error: &IcmpError) {
         let believed = route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
-        let Some(mtu) = believed.filter(|mtu| *mtu < self.route.mtu) else { return };
+        let Some(mtu) = believed.filter(|mtu| *mtu < self.tx.pmtu) else { return };
         self.route.mtu = mtu;
-        let options = if self.opts.timestamps { u16::from(TSTAMP_ALIGNED) } else { 0 };
-        self.tx.mss = self.tx.mss.min(mtu.saturating_sub(40 + options).max(1));
+        self.sync_mss(self.tx.mss_clamp);
         self.simple_retransmit(cx);
         if !self.tx.segments.is_empty() && self.timers.retransmit == Time::MAX {
             self.arm_for_output(cx);

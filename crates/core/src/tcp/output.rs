@@ -8,7 +8,7 @@ use super::isn::tsval;
 use super::write_queue::{Filled, PACKET_CHARGE};
 use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock, XmitTimer, expiry, tick};
 use crate::cx::Cx;
-use crate::route::Route;
+use crate::route::{self, Route};
 use crate::tx::{self, IpFlow};
 
 /// Largest payload of one super-frame: below 64 KiB with every header.
@@ -212,6 +212,9 @@ impl TcpSock {
     pub fn push(&mut self, cx: &mut Cx) {
         if !self.may_transmit_data() {
             return;
+        }
+        if self.tx.pmtu != self.route.mtu || !self.route.is_current(&cx.net) {
+            self.sync_route(cx);
         }
         // A call that was just cut has been offered at its end; what waits is joined once for each time it is offered.
         if !self.push_calls(cx) {
@@ -448,8 +451,23 @@ impl TcpSock {
         true
     }
 
+    /// The way may have become narrower or wider, or be another one: segments follow (`tcp_current_mss`). Where there is no
+    /// way at the moment, they stay as they are.
+    #[cold]
+    fn sync_route(&mut self, cx: &Cx) {
+        if !self.route.is_current(&cx.net)
+            && let Ok(found) = route::output(&cx.net, self.tuple.remote, Some(self.tuple.local))
+        {
+            self.route = found;
+        }
+        if self.route.mtu != self.tx.pmtu {
+            self.sync_mss(self.tx.mss_clamp);
+        }
+    }
+
     /// Segment size towards the peer: what it announced, what the path carries, less our options (`tcp_sync_mss`).
     pub(super) fn sync_mss(&mut self, peer_mss: u16) {
+        (self.tx.mss_clamp, self.tx.pmtu) = (peer_mss, self.route.mtu);
         let path = self.route.mtu.saturating_sub(40);
         let options = if self.opts.timestamps { u16::from(TSTAMP_ALIGNED) } else { 0 };
         self.tx.mss = peer_mss.min(path).max(super::MSS_MIN).saturating_sub(options).max(1);

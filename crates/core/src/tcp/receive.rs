@@ -652,10 +652,15 @@ pub fn serve(cx: &mut Cx, flows: &mut FlowTable, sock: Arc<Sock>) {
         // `tcp_delack_timer` with the socket in use; which timer it was can only be looked at now.
         cx.count(Counter::TcpExtDelayedACKLocked);
     }
+    let told = (bits & post::ERROR != 0).then(|| sk.owner().map(|sock| sock.errors.take()).unwrap_or_default());
+    let told = told.map(|told| sk.judge_deferred(cx, told));
     if let Some(entry) = id.and_then(|id| flows.sock_mut(id)) {
         let mut waiting = std::mem::take(&mut entry.backlog);
         entry.backlog_charge = 0;
         backlog::drain(cx, &mut sk, &mut waiting);
+    }
+    if let Some(told) = told {
+        sk.deferred_errors(cx, told);
     }
     carry_out(cx, &mut sk, bits);
     match id {

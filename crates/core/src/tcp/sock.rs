@@ -128,6 +128,10 @@ pub struct Sender {
     pub max_window: u32,
     /// Payload bytes per segment towards the peer.
     pub mss: u16,
+    /// What the peer announced as the most that it takes (`mss_clamp`).
+    pub mss_clamp: u16,
+    /// The way's MTU for which `mss` is right (`icsk_pmtu_cookie`).
+    pub pmtu: u16,
     /// MSS that we announce.
     pub advmss: u16,
     /// Packets that were not sent yet.
@@ -551,6 +555,8 @@ impl Sender {
             snd_wl1: SeqNum(0),
             max_window: 0,
             mss: MSS_DEFAULT,
+            mss_clamp: MSS_DEFAULT,
+            pmtu: 0,
             advmss: MSS_DEFAULT,
             queue: WriteQueue::default(),
             buffer: SendBuffer::default(),

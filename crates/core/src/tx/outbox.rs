@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::{DropReason, Holder};
-use rxpath_wire::{EthernetHeader, EthernetRepr, MacAddr, ethernet};
+use rxpath_wire::{EtherType, EthernetHeader, EthernetRepr, IpProto, Ipv4Header, MacAddr, ethernet};
 
+use super::split::gso_segment;
 use crate::cx::Cx;
 use crate::demux::stats::DevStat;
-use crate::demux::{insert_vlan_tag, tap};
+use crate::demux::{insert_vlan_tag, priority_of, tap};
 use crate::netns::NetConfig;
 use crate::nic::{DeviceQueue, Xmit};
 
@@ -106,6 +107,9 @@ pub(crate) fn push_ethernet(cx: &Cx, skb: &mut Skb, ifindex: u16, dst: MacAddr, 
 #[inline]
 pub fn dev_queue_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
     skb.ifindex = ifindex;
+    if skb.gso_size > 0 && is_udp(&skb) {
+        return xmit_segments(cx, skb, ifindex);
+    }
     if ifindex > cx.net.devices {
         return vlan_xmit(cx, skb, Some(NOBODY));
     }
@@ -116,6 +120,26 @@ pub fn dev_queue_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
         tap::deliver_outgoing(cx, &skb, NOBODY);
     }
     enqueue(cx, skb, ifindex);
+}
+
+/// Whether a frame is of UDP over IPv4.
+fn is_udp(skb: &Skb) -> bool {
+    let packet = skb.data().get(EthernetHeader::LEN..).and_then(Ipv4Header::parse);
+    packet.is_some_and(|(ip, _)| ip.version() == 4 && ip.protocol() == IpProto::UDP)
+}
+
+/// `validate_xmit_skb`: no device of ours cuts datagrams, so that is done here.
+#[cold]
+fn xmit_segments(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
+    let link = skb.data().first_chunk::<{ EthernetHeader::LEN }>().copied();
+    let Some(link) = link.filter(|_| skb.pull(EthernetHeader::LEN)) else {
+        return cx.drop_skb(skb, DropReason::SkbGsoSeg);
+    };
+    let mut segments = gso_segment(cx, skb);
+    while let Some(mut segment) = segments.pop_front() {
+        segment.push(EthernetHeader::LEN).copy_from_slice(&link);
+        dev_queue_xmit(cx, segment, ifindex);
+    }
 }
 
 /// `packet_xmit`: as [`dev_queue_xmit`], for a frame of the packet socket of number `sender`, which does not see it.
@@ -150,21 +174,32 @@ pub fn xdp_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
     enqueue(cx, skb, ifindex);
 }
 
+/// The priority of a packet that this host's protocols send, by its type of service (`skb->priority`).
+fn priority(skb: &Skb) -> u8 {
+    match Ipv4Header::parse(skb.network_header()) {
+        Some((ip, _)) if skb.protocol == EtherType::IPV4 => priority_of(ip.tos()),
+        _ => 0,
+    }
+}
+
 /// `vlan_dev_hard_start_xmit`: each VLAN device on the way down puts its tag into the frame, which then waits for the
 /// device that they stand on. Taps see it on each, but for the sender's own; none do without a `sender`.
 #[cold]
 fn vlan_xmit(cx: &mut Cx, mut skb: Skb, sender: Option<u32>) {
     let net = Arc::clone(&cx.net);
-    let sender = sender.filter(|_| net.ptypes.has_taps());
     let mut ifindex = skb.ifindex;
-    while let Some(vlan) = net.interface(ifindex).and_then(|interface| interface.vlan) {
+    let priority = if sender == Some(NOBODY) { priority(&skb) } else { 0 };
+    let sender = sender.filter(|_| net.ptypes.has_taps());
+    while let Some((vlan, egress)) =
+        net.interface(ifindex).and_then(|interface| Some((interface.vlan?, interface.egress)))
+    {
         if let Some(sender) = sender {
             tap::deliver_outgoing(cx, &skb, sender);
         }
         let len = skb.len() as u64;
         let reason = if cx.outbox.len_of(net.root_of(ifindex)) >= TX_QUEUE_LEN {
             Some(DropReason::TxRingFull)
-        } else if !insert_vlan_tag(cx, &mut skb, vlan.tag()) {
+        } else if !insert_vlan_tag(cx, &mut skb, vlan.tag(egress.tag_of(priority))) {
             Some(DropReason::Nomem)
         } else {
             None

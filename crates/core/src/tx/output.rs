@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use rxpath_mem::{IpSummed, PktType, Skb};
 use rxpath_trace::{Counter, DropReason, Holder};
-use rxpath_wire::{Addr, EtherType, EthernetHeader, Ipv4Header, Ipv4Repr, TcpHeader, ipv4};
+use rxpath_wire::{Addr, EtherType, EthernetHeader, Ipv4Header, Ipv4Repr, TcpHeader, UdpHeader, ipv4};
 
 use super::outbox::{dev_queue_xmit, push_ethernet};
 use super::split::{cut, too_big};
@@ -92,7 +92,7 @@ fn loop_back(cx: &mut Cx, skb: &Skb, flow: &IpFlow, route: &Route) {
     push_header(&mut copy, flow, (src, dst), &[], total_len);
     copy.set_network_header_here();
     (copy.protocol, copy.ifindex, copy.pkt_type) = (EtherType::IPV4, route.ifindex, PktType::Loopback);
-    copy.ip_summed = IpSummed::Unnecessary;
+    (copy.ip_summed, copy.gso_size) = (IpSummed::Unnecessary, skb.gso_size);
     copy.truesize = TruesizeModel::Kernel.charge(u32::from(total_len) + EthernetHeader::LEN as u32);
     cx.announce_output(&mut copy);
     cx.hold(Holder::CpuBacklog);
@@ -190,7 +190,7 @@ pub(crate) fn ip_output_again(cx: &mut Cx, mut skb: Skb, mut route: Route) {
 /// `ip_finish_output`: as it is, or in parts.
 #[inline(always)]
 pub(crate) fn ip_finish_output(cx: &mut Cx, skb: Skb, route: &mut Route) {
-    if skb.len() > usize::from(route.mtu) && skb.gso_size == 0 {
+    if skb.len() > usize::from(route.mtu) && !segments_fit(&skb, route.mtu) {
         return ip_finish_output_slow(cx, skb, route);
     }
     ip_finish_output2(cx, skb, route);
@@ -237,6 +237,14 @@ fn ip_finish_output_slow(cx: &mut Cx, skb: Skb, route: &mut Route) {
     while let Some(part) = parts.pop_front() {
         ip_finish_output2(cx, part, route);
     }
+}
+
+/// Whether a packet that is longer than the interface allows leaves in segments that are not. TCP keeps its own to the way's
+/// length; a segment of UDP has a header more.
+#[inline(always)]
+fn segments_fit(skb: &Skb, mtu: u16) -> bool {
+    const HEADERS: usize = Ipv4Header::LEN + UdpHeader::LEN;
+    skb.gso_size > 0 && HEADERS + usize::from(skb.gso_size) <= usize::from(mtu)
 }
 
 /// Whether each segment of a merged packet is short enough.

@@ -3,7 +3,7 @@
 use rxpath_arch::csum;
 use rxpath_mem::{IpSummed, Skb, SkbQueue};
 use rxpath_trace::{Consumed, Counter, DropReason, EventKind, MadeHow};
-use rxpath_wire::{EtherType, IpProto, Ipv4Header, TcpFlags, TcpHeader, ipv4, tcp};
+use rxpath_wire::{EtherType, IpProto, Ipv4Header, TcpFlags, TcpHeader, UdpHeader, ipv4, tcp, udp};
 
 use crate::cx::Cx;
 
@@ -141,40 +141,39 @@ fn options_fragment(header: &mut [u8]) {
     }
 }
 
-/// `tcp4_gso_segment`: the segments that a packet was merged of, for a device that cannot cut it.
-fn gso_segment(cx: &mut Cx, skb: Skb) -> SkbQueue {
+/// What is told apart of the segments of a packet.
+enum Transport {
+    Tcp(TcpHeader),
+    Udp,
+}
+
+/// `tcp4_gso_segment`, `__udp_gso_segment`: the segments that a packet was merged of, or is to leave in, for a device that
+/// cannot cut it.
+pub(super) fn gso_segment(cx: &mut Cx, skb: Skb) -> SkbQueue {
     let mut segments = SkbQueue::new();
     let gso_size = usize::from(skb.gso_size);
-    let headers = Ipv4Header::parse(skb.data()).and_then(|(ip, _)| {
-        let at = ip.header_len();
-        let (tcp, _) = TcpHeader::parse(skb.data().get(at..)?).filter(|_| ip.protocol() == IpProto::TCP)?;
-        let end = at + tcp.header_len();
-        (tcp.header_len() >= TcpHeader::LEN && end <= skb.headlen()).then_some((*ip, *tcp, end))
-    });
-    let Some((ip, header, end)) = headers else {
+    let Some((ip, transport, end)) = headers_of(&skb) else {
         cx.drop_skb(skb, DropReason::SkbGsoSeg);
         return segments;
     };
     let (at, payload) = (ip.header_len(), skb.len() - end);
     for (index, from) in (0..payload).step_by(gso_size).enumerate() {
         let len = gso_size.min(payload - from);
-        let mut flags = header.flags().0;
-        if from + len < payload {
-            flags &= !(TcpFlags::FIN.0 | TcpFlags::PSH.0);
-        }
-        if index > 0 {
-            flags &= !TcpFlags::CWR.0;
-        }
-        let seq = header.seq() + from as u32;
+        let last = from + len == payload;
         let Some(piece) = part(cx, &skb, end, (end + from, len), MadeHow::Segmented, |packet| {
             if let Some((ip, _)) = Ipv4Header::parse_mut(packet) {
                 ip.set_id(ip.id().wrapping_add(index as u16));
             }
             finish_header(packet, at);
             let segment = &mut packet[at..];
-            segment[4..8].copy_from_slice(&seq.0.to_be_bytes());
-            segment[13] = flags;
-            tcp::fill_checksum(ip.src_addr(), ip.dst_addr(), segment);
+            match &transport {
+                Transport::Tcp(header) => tcp_segment(segment, header, (from, index == 0, last), &ip),
+                Transport::Udp => {
+                    let len = segment.len() as u16;
+                    segment[4..6].copy_from_slice(&len.to_be_bytes());
+                    udp::fill_checksum(ip.src_addr(), ip.dst_addr(), segment);
+                }
+            }
         }) else {
             cx.drop_skb(skb, DropReason::Nomem);
             return segments;
@@ -183,6 +182,38 @@ fn gso_segment(cx: &mut Cx, skb: Skb) -> SkbQueue {
     }
     cx.consume(skb, Consumed::Split);
     segments
+}
+
+/// The headers of a packet that is to be cut, and where they end.
+fn headers_of(skb: &Skb) -> Option<(Ipv4Header, Transport, usize)> {
+    let (ip, _) = Ipv4Header::parse(skb.data())?;
+    let at = ip.header_len();
+    let behind = skb.data().get(at..)?;
+    let (transport, len) = match ip.protocol() {
+        IpProto::TCP => {
+            let (header, _) = TcpHeader::parse(behind).filter(|(header, _)| header.header_len() >= TcpHeader::LEN)?;
+            (Transport::Tcp(*header), header.header_len())
+        }
+        IpProto::UDP => (Transport::Udp, UdpHeader::LEN),
+        _ => return None,
+    };
+    let end = at + len;
+    (end <= skb.headlen()).then_some((*ip, transport, end))
+}
+
+/// The header of a segment whose payload begins `from` bytes into the whole.
+fn tcp_segment(segment: &mut [u8], header: &TcpHeader, (from, first, last): (usize, bool, bool), ip: &Ipv4Header) {
+    let mut flags = header.flags().0;
+    if !last {
+        flags &= !(TcpFlags::FIN.0 | TcpFlags::PSH.0);
+    }
+    if !first {
+        flags &= !TcpFlags::CWR.0;
+    }
+    let seq = header.seq() + from as u32;
+    segment[4..8].copy_from_slice(&seq.0.to_be_bytes());
+    segment[13] = flags;
+    tcp::fill_checksum(ip.src_addr(), ip.dst_addr(), segment);
 }
 
 /// A packet of its own: the first `headers` bytes of `skb` and `len` bytes `from` there, as `write` changes them. None if

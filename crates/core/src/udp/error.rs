@@ -1,16 +1,17 @@
 //! ICMP errors about datagrams that we sent.
 
-use rxpath_wire::icmp as wire_icmp;
+use rxpath_mem::Skb;
+use rxpath_wire::{Addr, IcmpHeader, Ipv4Header, UdpHeader, icmp as wire_icmp};
 
 use super::name::UdpKey;
 use crate::cx::Cx;
 use crate::icmp::IcmpError;
 use crate::route;
-use crate::socket::ErrorMeans;
+use crate::socket::{ErrorMeans, ErrorOrigin, QueuedError};
 
-/// `udp_err`: reports the error to the socket that sent the datagram, if that is connected and the error is no passing one.
-/// False if there is no such socket.
-pub fn err(cx: &mut Cx, error: &IcmpError) -> bool {
+/// `udp_err`: reports the error to the socket that sent the datagram, if that is connected and the error is no passing one,
+/// or if it wants to be told of all. `skb` is the message. False if there is no such socket.
+pub fn err(cx: &mut Cx, error: &IcmpError, skb: &Skb) -> bool {
     let [a, b, c, d, ..] = error.transport;
     let key = UdpKey {
         local: error.src,
@@ -20,17 +21,38 @@ pub fn err(cx: &mut Cx, error: &IcmpError) -> bool {
         ifindex: error.ifindex,
     };
     let Some(sock) = cx.udp.lookup(&key, &cx.net.hasher) else { return false };
-    let means = ErrorMeans::of(error.kind, error.code);
     if error.needs_fragments() {
         route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
     } else if error.kind == wire_icmp::REDIRECT {
         route::do_redirect(&cx.net, error.dst, (error.from, error.gateway()), cx.now);
     }
-    if let Some(ErrorMeans { error, fatal: true }) = means
-        && sock.is_connected()
-        && let Some(queue) = sock.rx.fail(error)
-    {
+    let Some(means) = ErrorMeans::of(error.kind, error.code) else { return true };
+    if sock.options().recv_errors {
+        // What does not fit is told by the next call all the same.
+        sock.rx.push_error(in_detail(cx, error, means, (key.remote, key.remote_port), skb));
+    } else if !means.fatal || !sock.is_connected() {
+        return true;
+    }
+    if let Some(queue) = sock.rx.fail(means.error) {
         cx.wakeups.queue(queue);
     }
     true
+}
+
+/// `ip_icmp_error`: the error, and what came back of the datagram.
+fn in_detail(cx: &Cx, error: &IcmpError, means: ErrorMeans, to: (Addr, u16), skb: &Skb) -> QueuedError {
+    let quoted = skb.data().get(IcmpHeader::LEN..).and_then(Ipv4Header::parse);
+    let headers = IcmpHeader::LEN + quoted.map_or(Ipv4Header::LEN, |(ip, _)| ip.header_len()) + UdpHeader::LEN;
+    let mut payload = vec![0; skb.len().saturating_sub(headers)];
+    let came = skb.copy_to(headers, &mut payload);
+    payload.truncate(came);
+    QueuedError {
+        error: means.error,
+        origin: ErrorOrigin::Icmp { kind: error.kind, code: error.code, offender: error.from, ifindex: error.ifindex },
+        info: if error.needs_fragments() { u32::from(error.mtu()) } else { 0 },
+        to,
+        at: cx.now,
+        payload: payload.into_boxed_slice(),
+        charge: skb.truesize,
+    }
 }

@@ -12,7 +12,7 @@
 //! | `name` | `inet_rcv_saddr_equal`, `__udp_is_mcast_sock` |
 //! | `sock` | `struct udp_sock`: names, options, what waits to be sent |
 //! | `output` | `udp_send_skb`, `udp4_hwcsum` |
-//! | `error` | `udp_err`, `__udp4_lib_err` |
+//! | `error` | `udp_err`, `__udp4_lib_err`, `ip_icmp_error` |
 //!
 //! Neighbours: [`crate::ip`] before, [`crate::socket`] for the queue, [`crate::icmp`] and [`crate::tx`] beside. Nothing
 //! here panics on what the wire brings.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rxpath_arch::csum;
-use rxpath_mem::Skb;
+use rxpath_mem::{IpSummed, Skb};
 use rxpath_trace::{Counter, DropReason, Holder, OutputWhat};
 use rxpath_wire::{IpProto, UdpHeader, pseudo_sum, udp};
 
@@ -58,7 +58,8 @@ fn send(cx: &mut Cx, sock: &Arc<UdpSock>, skb: Skb, pending: &Pending) {
         Some(kept) if kept.ifindex == pending.route.ifindex && kept.src == pending.route.src => kept,
         _ => pending.route,
     };
-    let fits = skb.len() + rxpath_wire::Ipv4Header::LEN <= usize::from(route.mtu);
+    let longest = if skb.gso_size > 0 { UdpHeader::LEN + usize::from(skb.gso_size) } else { skb.len() };
+    let fits = longest + rxpath_wire::Ipv4Header::LEN <= usize::from(route.mtu);
     let flow = IpFlow {
         src: route.src,
         dst,
@@ -92,7 +93,10 @@ fn datagram(cx: &mut Cx, pending: &Pending, (first, second): (&[u8], &[u8])) -> 
             return None;
         }
     }
-    if !pending.no_checksum {
+    if pending.segment > 0 {
+        // Each datagram gets one of its own.
+        (skb.gso_size, skb.ip_summed) = (pending.segment, IpSummed::Partial);
+    } else if !pending.no_checksum {
         fill_checksum(&mut skb, pending);
     }
     Some(skb)

@@ -41,6 +41,10 @@ pub struct UdpOptions {
     pub dont_fragment: bool,
     /// It takes datagrams of a flow merged (`UDP_GRO`).
     pub gro: bool,
+    /// Errors are told in detail, passing ones and those of a socket without a peer too (`IP_RECVERR`).
+    pub recv_errors: bool,
+    /// What it sends is cut into datagrams of so many bytes (`UDP_SEGMENT`); 0 for what it is.
+    pub segment: u16,
 }
 
 impl Default for UdpOptions {
@@ -55,6 +59,8 @@ impl Default for UdpOptions {
             no_checksum: false,
             dont_fragment: false,
             gro: false,
+            recv_errors: false,
+            segment: 0,
         }
     }
 }
@@ -78,6 +84,8 @@ pub struct Pending {
     pub no_checksum: bool,
     /// It is not to be cut on its way.
     pub dont_fragment: bool,
+    /// It is cut into datagrams of so many bytes; 0 if it is one.
+    pub segment: u16,
     /// It is for a group or for all hosts of a link.
     pub to_all: bool,
     /// It comes back to this host, if it is for it too.
@@ -124,6 +132,8 @@ pub struct UdpSock {
     pub send_wait: Arc<WaitQueue>,
     names: Mutex<Names>,
     sending: Mutex<Sending>,
+    /// Held while its port is given and taken.
+    pub(crate) naming: Mutex<()>,
     gro: AtomicBool,
     connected: AtomicBool,
     /// Requests not yet carried out.
@@ -138,6 +148,8 @@ struct Names {
     binding: Binding,
     /// What it was bound to, before it was connected.
     asked: Binding,
+    /// The port was chosen for it, and goes with the connection (no `SOCK_BINDPORT_LOCK`).
+    auto_port: bool,
     options: UdpOptions,
     groups: Vec<(u16, std::net::Ipv4Addr)>,
 }
@@ -152,7 +164,14 @@ impl UdpSock {
             cpu,
             rx,
             send_wait: Arc::default(),
-            names: Mutex::new(Names { binding, asked: binding, options: UdpOptions::default(), groups: Vec::new() }),
+            names: Mutex::new(Names {
+                binding,
+                asked: binding,
+                auto_port: false,
+                options: UdpOptions::default(),
+                groups: Vec::new(),
+            }),
+            naming: Mutex::new(()),
             sending: Mutex::new(Sending { sndbuf, ..Sending::default() }),
             gro: AtomicBool::new(false),
             connected: AtomicBool::new(false),
@@ -182,6 +201,26 @@ impl UdpSock {
         }
         self.connected.store(binding.remote.is_some(), Ordering::Relaxed);
         self.rx_route.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that its port was chosen for it.
+    pub(super) fn set_auto_port(&self) {
+        self.names().auto_port = true;
+    }
+
+    /// Whether its port was chosen for it.
+    pub fn has_auto_port(&self) -> bool {
+        self.names().auto_port
+    }
+
+    /// It has no port any more: gives what it is named now.
+    pub(super) fn lose_port(&self) -> Binding {
+        let mut names = self.names();
+        names.asked.port = 0;
+        names.binding = names.asked;
+        self.connected.store(false, Ordering::Relaxed);
+        self.rx_route.store(0, Ordering::Relaxed);
+        names.binding
     }
 
     /// Whether it has a peer.

@@ -16,6 +16,8 @@ use crate::socket::datagram::ProtoMemory;
 
 /// Number of shards: a power of two.
 const SHARDS: usize = 256;
+/// Where sockets are that have no port: no datagram is for it.
+const NO_PORT: u16 = 0;
 
 struct Entry {
     binding: Binding,
@@ -41,12 +43,16 @@ impl Port {
         }
     }
 
-    fn remove(&mut self, binding: &Binding, sock: &Arc<UdpSock>) {
+    /// False if it was not there.
+    fn remove(&mut self, binding: &Binding, sock: &Arc<UdpSock>) -> bool {
         let list = self.list(binding);
+        let before = list.len();
         list.retain(|entry| !Arc::ptr_eq(&entry.sock, sock));
+        let removed = list.len() < before;
         if let (true, Some((remote, port))) = (list.is_empty(), binding.remote) {
             self.connected.remove(&(binding.local, remote, port));
         }
+        removed
     }
 
     fn is_empty(&self) -> bool {
@@ -155,6 +161,7 @@ impl UdpTable {
         if binding.port != 0 {
             return self.try_bind(sock, binding);
         }
+        sock.set_auto_port();
         let count = u32::from(range.1.saturating_sub(range.0)) + 1;
         let start = rng.below(count);
         (0..count).any(|step| {
@@ -177,6 +184,29 @@ impl UdpTable {
         true
     }
 
+    /// `udp_disconnect` of a socket whose port was chosen for it: it has none, and nothing is for it. It stays in the table,
+    /// so that whoever closes all finds it.
+    pub fn release_port(&self, sock: &Arc<UdpSock>) {
+        self.unbind(sock);
+        let binding = sock.lose_port();
+        let mut shard = self.write(NO_PORT);
+        shard.entry(NO_PORT).or_default().bound.push(Entry { binding, sock: Arc::clone(sock) });
+        self.len.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `inet_autobind`: gives a socket without a port one. False if none is free (`EAGAIN`).
+    pub fn autobind(&self, sock: &Arc<UdpSock>, range: (u16, u16), rng: &mut Rng) -> bool {
+        if sock.binding().port != NO_PORT {
+            return true;
+        }
+        self.unbind(sock);
+        if self.bind(sock, sock.asked(), range, rng) {
+            return true;
+        }
+        self.release_port(sock);
+        false
+    }
+
     /// `udp_lib_rehash`: gives a bound socket another name at the same port.
     pub fn rebind(&self, sock: &Arc<UdpSock>, binding: Binding) {
         let mut shard = self.write(binding.port);
@@ -194,16 +224,19 @@ impl UdpTable {
         let mut shard = self.write(binding.port);
         let Some(port) = shard.get_mut(&binding.port) else { return };
         self.changes.fetch_add(1, Ordering::Release);
-        port.remove(&binding, sock);
+        let removed = port.remove(&binding, sock);
         if port.is_empty() {
             shard.remove(&binding.port);
         }
         self.changes.fetch_add(1, Ordering::Release);
-        self.len.fetch_sub(1, Ordering::Relaxed);
+        self.len.fetch_sub(u64::from(removed), Ordering::Relaxed);
     }
 
     /// `__udp4_lib_lookup`: the one socket that a datagram to a single host is for.
     pub fn lookup(&self, key: &UdpKey, hasher: &FlowHasher) -> Option<Arc<UdpSock>> {
+        if key.local_port == NO_PORT {
+            return None;
+        }
         let shard = self.read(key.local_port);
         let found = shard.get(&key.local_port)?.lookup(key, || key.hash(hasher))?;
         Some(Arc::clone(&found.sock))
@@ -218,6 +251,9 @@ impl UdpTable {
 
     /// All sockets that want a datagram to a group or to all.
     pub fn lookup_all(&self, key: &UdpKey) -> Vec<Arc<UdpSock>> {
+        if key.local_port == NO_PORT {
+            return Vec::new();
+        }
         let shard = self.read(key.local_port);
         let entries = shard.get(&key.local_port).into_iter().flat_map(Port::entries);
         entries.filter(|entry| entry.binding.wants(key)).map(|entry| Arc::clone(&entry.sock)).collect()

@@ -26,8 +26,8 @@ pub use self::packet::{
 };
 pub use self::raw::RawSocket;
 pub use self::stream::TcpStream;
-pub use self::udp::{Message, UdpSocket};
+pub use self::udp::{ErrorMessage, ErrorOrigin, Message, UdpSocket};
 pub use rxpath_core::socket::Readiness;
 pub use rxpath_core::stack::BindOptions;
 pub use rxpath_core::sysctl::CongestionControl;
-pub use rxpath_core::tcp::{Keepalive, TcpInfo};
+pub use rxpath_core::tcp::{Keepalive, SockError, TcpInfo};

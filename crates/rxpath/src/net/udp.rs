@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use rxpath_core::socket::ErrorOrigin;
 use rxpath_core::socket::NoDatagram;
 use rxpath_core::stack::{BindOptions, GroupError, Received, SendError};
+use rxpath_core::tcp::SockError;
 use rxpath_core::udp::{UdpOptions, UdpSock};
 use rxpath_trace::Time;
 
@@ -68,22 +70,47 @@ pub struct Message {
     pub from: SocketAddr,
     /// The address that it was sent to, and the index of the interface that it came by (`IP_PKTINFO`).
     pub to: (Ipv4Addr, u16),
-    /// When it came, on the stack's clock (`SO_TIMESTAMP`).
+    /// Its time to live (`IP_RECVTTL`).
+    pub ttl: u8,
+    /// Its type of service (`IP_RECVTOS`).
+    pub tos: u8,
+    /// When it came, on the stack's clock, to the nanosecond (`SO_TIMESTAMPNS`).
     pub at: Time,
     /// Bytes of each of the datagrams that it was merged of, but for the last, which may be shorter (`UDP_GRO`); none for a
     /// single one.
     pub gso_size: Option<u16>,
 }
 
+/// An error that came back for a datagram, or that this host found (`struct sock_extended_err`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorMessage {
+    /// Bytes of the datagram's payload that the buffer took.
+    pub len: usize,
+    /// Bytes of it that came back; more than `len` if the buffer was too short.
+    pub full_len: usize,
+    /// What went wrong (`ee_errno`).
+    pub error: SockError,
+    /// Who found out; of another host, its address and the type and code of its message.
+    pub origin: ErrorOrigin,
+    /// Of a datagram that was too long: the longest packet that passes; else 0 (`ee_info`).
+    pub info: u32,
+    /// Where the datagram was to go; of an error that this host found, the port is that of the peer, or 0.
+    pub to: SocketAddr,
+    /// When the error came, on the stack's clock.
+    pub at: Time,
+}
+
 impl From<Received> for Message {
     fn from(received: Received) -> Message {
-        let Received { len, full_len, from, to, at, ifindex, gso_size } = received;
+        let Received { len, full_len, from, to, ttl, tos, at, ifindex, gso_size } = received;
         Message {
             len,
             full_len,
             truncated: len < full_len,
             from,
             to: (to.v4().unwrap_or(Ipv4Addr::UNSPECIFIED), ifindex),
+            ttl,
+            tos,
             at,
             gso_size: (gso_size > 0).then_some(gso_size),
         }
@@ -104,7 +131,7 @@ pub(super) fn send_error(error: SendError) -> io::Error {
         SendError::NoDestination => numbered(89, io::ErrorKind::NotConnected),
         SendError::NotPermitted => io::ErrorKind::PermissionDenied.into(),
         SendError::Invalid => io::ErrorKind::InvalidInput.into(),
-        SendError::Full(_) => io::ErrorKind::WouldBlock.into(),
+        SendError::Full(_) | SendError::NoPort => io::ErrorKind::WouldBlock.into(),
         SendError::Down => down(),
     }
 }
@@ -138,12 +165,12 @@ impl Inner {
         })
     }
 
-    fn send(&self, payload: &[u8], to: Option<SocketAddr>) -> io::Result<usize> {
+    fn send(&self, payload: &[u8], to: Option<SocketAddr>, segment: Option<u16>) -> io::Result<usize> {
         let (core, timeout) = (self.stack.core(), self.timeouts().write);
         let nonblocking = self.nonblocking.load(Ordering::Relaxed);
         let cpu = self.sock.cpu;
         block(&self.stack, cpu..cpu + 1, nonblocking, timeout, |register| {
-            match core.udp_send(&self.sock, payload, to, register, self.stack.now()) {
+            match core.udp_send_cut(&self.sock, payload, to, segment, register, self.stack.now()) {
                 Ok(sent) => Attempt::Done(Ok(sent)),
                 Err(SendError::Full(waiter)) => Attempt::Pending(waiter),
                 Err(error) => Attempt::Done(Err(send_error(error))),
@@ -236,7 +263,7 @@ impl UdpSocket {
     /// came back for what was sent before, if the socket is connected.
     pub fn send_to(&self, buf: &[u8], addrs: impl ToSocketAddrs) -> io::Result<usize> {
         match addrs.to_socket_addrs()?.next() {
-            Some(addr) => self.0.send(buf, Some(addr)),
+            Some(addr) => self.0.send(buf, Some(addr), None),
             None => Err(io::Error::new(io::ErrorKind::InvalidInput, "no addresses to send data to")),
         }
     }
@@ -246,7 +273,81 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::send_to`]; `EDESTADDRREQ` if it is not connected.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.0.send(buf, None)
+        self.0.send(buf, None, None)
+    }
+
+    /// Sends `buf` as datagrams of `segment` bytes, of which the last may be shorter (`UDP_SEGMENT` beside a message), to
+    /// `to` or to the peer; 0 for one of whatever length. They go through the stack as one packet and are cut on their way
+    /// to the device.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::send_to`]; `EMSGSIZE` if a segment is longer than the way allows, `InvalidInput` for more than 128 of
+    /// them and for datagrams without a checksum.
+    pub fn send_segments(&self, buf: &[u8], segment: u16, to: Option<SocketAddr>) -> io::Result<usize> {
+        self.0.send(buf, to, Some(segment))
+    }
+
+    /// Into datagrams of how many bytes all that is sent is cut (`UDP_SEGMENT` as an option); 0, as at first, for not at all.
+    ///
+    /// # Errors
+    /// None; what does not go is told by [`UdpSocket::send`], as of [`UdpSocket::send_segments`].
+    pub fn set_segment_size(&self, segment: u16) -> io::Result<()> {
+        self.0.set(|options| options.segment = segment);
+        Ok(())
+    }
+
+    /// Whether errors are told in detail (`IP_RECVERR`): [`UdpSocket::recv_error`] gives all that come back, the next call
+    /// fails with those that other hosts told of, passing ones too, and that of a socket without a peer. Taken back, what
+    /// nobody read is forgotten.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn set_recv_errors(&self, recv_errors: bool) -> io::Result<()> {
+        self.0.set(|options| options.recv_errors = recv_errors);
+        Ok(())
+    }
+
+    /// The oldest error that nobody has read (`MSG_ERRQUEUE`), and into `buf` what came back of the datagram's payload. Never
+    /// waits. The queue shares the receive buffer with what is received; what would fill it is not in it.
+    ///
+    /// ```
+    /// # use rxpath::device::wire::{self, WireConfig};
+    /// # use rxpath::net::{ErrorOrigin, UdpSocket};
+    /// # use rxpath::{Interface, Stack};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (a, b) = wire::pair(WireConfig::default(), WireConfig::default());
+    /// # let one = Stack::builder().interface(Interface::new(a).address("10.0.0.1/24")?).build()?;
+    /// # let other = Stack::builder().interface(Interface::new(b).address("10.0.0.2/24")?).build()?;
+    /// let socket = UdpSocket::bind(&other, "0.0.0.0:0")?;
+    /// socket.set_recv_errors(true)?;
+    /// // Two datagrams, which go through the stack as one packet, to a port where nobody is.
+    /// socket.send_segments(b"who is there?", 8, Some("10.0.0.1:53".parse()?))?;
+    /// let refused = socket.recv(&mut [0; 8]).expect_err("the first is told by the next call");
+    /// assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    /// let mut buf = [0; 64];
+    /// let told = socket.recv_error(&mut buf)?;
+    /// assert_eq!((&buf[..told.len], told.to), (&b"who is t"[..], "10.0.0.1:53".parse()?));
+    /// assert!(matches!(told.origin, ErrorOrigin::Icmp { kind: 3, code: 3, .. }));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none.
+    pub fn recv_error(&self, buf: &mut [u8]) -> io::Result<ErrorMessage> {
+        let Some(error) = self.0.stack.core().udp_recv_error(&self.0.sock) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let len = error.payload.len().min(buf.len());
+        buf[..len].copy_from_slice(&error.payload[..len]);
+        Ok(ErrorMessage {
+            len,
+            full_len: error.payload.len(),
+            error: error.error,
+            origin: error.origin,
+            info: error.info,
+            to: SocketAddr::new(error.to.0.to_ip(), error.to.1),
+            at: error.at,
+        })
     }
 
     /// Connects: sends to this peer where no other is named, and receives from it alone.
@@ -257,7 +358,8 @@ impl UdpSocket {
         each_addr(addrs, |addr| self.0.stack.core().udp_connect(&self.0.sock, addr).map_err(send_error))
     }
 
-    /// Ends the connection: the socket is again what it was bound to.
+    /// Ends the connection: the socket is again what it was bound to. If its port was chosen for it, it has none now, and
+    /// gets another when it next sends or connects.
     ///
     /// # Errors
     /// `NotConnected`.

@@ -137,6 +137,41 @@ fn a_narrow_path_makes_segments_smaller_and_sends_them_again() {
     assert_eq!(mtu(&lab), 1_000);
     lab.wait(600_000);
     assert_eq!(mtu(&lab), 1_500);
+    // So does the one that there is, which sends full segments again.
+    lab.send(&sock, &[8; 1_460]);
+    assert_eq!(lab.sent().expect("a segment").payload.len(), 1_460);
+}
+
+#[test]
+fn an_error_for_an_owned_connection_waits_for_its_release() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 1);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    lab.send(&sock, &[7; 2_920]);
+    let first: Vec<Sent> = std::iter::from_fn(|| lab.sent()).collect();
+    assert_eq!(first.len(), 2);
+    let (stack, now) = (lab.stack.clone(), lab.now);
+    // The application is in the middle of a call.
+    stack.with(&sock, 0, now, |sk| {
+        told(&mut lab, (3, 1, 0), (80, 40_000), first[0].seq);
+        told(&mut lab, (3, 1, 0), (80, 40_000), first[0].seq - 1);
+        told(&mut lab, (5, 1, u32::from_be_bytes([10, 0, 0, 3])), (80, 40_000), first[0].seq);
+        assert_eq!((lab.count(Counter::TcpExtLockDroppedIcmps), sk.user.error_soft), (3, None));
+        told(&mut lab, (3, wire_icmp::FRAGMENTATION_NEEDED, 1_000), (80, 40_000), first[0].seq);
+        assert_eq!((lab.count(Counter::TcpExtLockDroppedIcmps), sk.tx.mss), (3, 1_460));
+        lab.expect_nothing();
+    });
+    // It lets go: segments get smaller, and what was too long is sent again.
+    let again: Vec<Sent> = std::iter::from_fn(|| lab.sent()).collect();
+    assert!(!again.is_empty() && again.iter().all(|sent| sent.payload.len() <= 960), "{again:?}");
+    assert_eq!(again[0].seq, first[0].seq);
+    assert_eq!(lab.count(Counter::TcpExtOutOfWindowIcmps), 1, "the newest of each kind is looked at");
+    // An attempt to connect that is owned does not end with the error, but remembers it.
+    let (sock, syn) = connecting(&mut lab);
+    stack.with(&sock, 0, now, |_| told(&mut lab, (3, 3, 0), (syn.sport, 80), syn.seq));
+    assert_eq!((lab.state(&sock), lab.count(Counter::TcpExtLockDroppedIcmps)), (State::SynSent, 4));
+    stack.with(&sock, 0, now, |sk| assert_eq!(sk.user.error_soft, Some(SockError::Refused)));
 }
 
 #[test]

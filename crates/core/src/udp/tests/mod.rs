@@ -1,5 +1,6 @@
 //! UDP through a whole stack: frames in, frames out, sockets by their calls.
 
+mod errors;
 mod lookup;
 mod receive;
 mod send;

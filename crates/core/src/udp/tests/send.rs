@@ -174,3 +174,129 @@ fn who_does_not_answer_is_told_of_by_nothing_but_the_counters() {
     lab.wait(5_000);
     assert_eq!(lab.dropped(DropReason::NeighFailed), 1);
 }
+
+#[test]
+fn a_payload_is_cut_into_datagrams_at_the_device() {
+    let mut lab = Lab::with(|config| config.lives = Selector::All);
+    let sock = bind(&lab, US, 7);
+    let payload: Vec<u8> = (0..95).collect();
+    let before = lab.stack.snapshot();
+    let cut = |lab: &Lab, payload: &[u8], segment| {
+        lab.stack.udp_send_cut(&sock, payload, Some(addr(PEER, 9)), Some(segment), false, lab.now)
+    };
+    assert_eq!(cut(&lab, &payload, 10).expect("on the link"), 95);
+    // As Linux 6.18 counts: one packet, up to the device.
+    let counted = lab.stack.snapshot().diff(&before);
+    let ip = [Counter::IpOutRequests, Counter::IpOutTransmits, Counter::IpExtOutOctets, Counter::UdpOutDatagrams];
+    assert_eq!(ip.map(|counter| counted[counter]), [1, 1, 123, 1]);
+    let first = sent(&mut lab);
+    let mut whole = first.2.clone();
+    for index in 1..10 {
+        let (ip, header, part) = sent(&mut lab);
+        assert_eq!(ip.id(), first.0.id().wrapping_add(index));
+        assert!(ip.dont_fragment());
+        assert_eq!((header.dst_port(), part.len()), (9, if index == 9 { 5 } else { 10 }));
+        whole.extend(part);
+    }
+    assert_eq!((whole, lab.raw()), (payload.clone(), None));
+    let ledger = lab.stack.ledger();
+    assert_eq!((ledger.made(), ledger.output()), (10, 2), "the packet, and the ARP reply before");
+    // What is not longer than a segment is a datagram like others; the option of the socket does the same.
+    assert_eq!(cut(&lab, &payload[..10], 10).expect("on the link"), 10);
+    assert_eq!((sent(&mut lab).2.len(), lab.stack.ledger().made()), (10, 10));
+    lab.stack.udp_set(&sock, |options| options.segment = 50);
+    lab.stack.udp_send(&sock, &payload, Some(addr(PEER, 9)), false, lab.now).expect("on the link");
+    assert_eq!((sent(&mut lab).2.len(), sent(&mut lab).2.len()), (50, 45));
+    lab.stack.udp_send_cut(&sock, &payload, Some(addr(PEER, 9)), Some(0), false, lab.now).expect("on the link");
+    assert_eq!(sent(&mut lab).2.len(), 95);
+}
+
+#[test]
+fn what_is_cut_has_bounds() {
+    let mut lab = Lab::new();
+    let sock = bind(&lab, US, 7);
+    // Each asked of Linux 6.18 on a link of 1,500 bytes.
+    let outcome = |lab: &mut Lab, len: usize, segment: u16| {
+        let sent = lab.stack.udp_send_cut(&sock, &vec![0; len], Some(addr(PEER, 9)), Some(segment), false, lab.now);
+        let frames = std::iter::from_fn(|| lab.raw()).count();
+        match sent {
+            Ok(sent) if sent == len => frames,
+            Err(SendError::TooLong) => 1_000,
+            Err(SendError::Invalid) => 2_000,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (len, segment, frames) in [
+        (1_280, 10, 128),
+        (1_290, 10, 2_000),
+        (128, 1, 128),
+        (129, 1, 2_000),
+        (3_000, 1_472, 3),
+        (3_000, 1_473, 1_000),
+        (1_000, 1_473, 1),
+        (1_473, 1_473, 1_000),
+        (0, 10, 1),
+        (65_507, 1_472, 45),
+        (65_508, 1_472, 1_000),
+        (65_507, 511, 2_000),
+        (65_507, 512, 128),
+    ] {
+        assert_eq!(outcome(&mut lab, len, segment), frames, "{len} bytes in {segment}");
+    }
+    // That it is longer than the link as a whole does not matter where it is not to be cut into fragments.
+    lab.stack.udp_set(&sock, |options| options.dont_fragment = true);
+    assert_eq!(outcome(&mut lab, 3_000, 1_000), 3);
+    assert_eq!(outcome(&mut lab, 3_000, 0), 1_000);
+    lab.stack.udp_set(&sock, |options| options.no_checksum = true);
+    assert_eq!(outcome(&mut lab, 10, 10), 2_000);
+    assert_eq!(outcome(&mut lab, 10, 0), 1);
+}
+
+#[test]
+fn segments_come_back_from_a_group_one_by_one() {
+    let mut lab = Lab::new();
+    let (sender, member) = (bind(&lab, US, 7), bind(&lab, Ipv4Addr::UNSPECIFIED, 9));
+    let group = Ipv4Addr::new(239, 1, 1, 1);
+    lab.stack.udp_join(&member, group, US).expect("joined");
+    lab.stack.udp_send_cut(&sender, b"abcdef", Some(addr(group, 9)), Some(4), false, lab.now).expect("a way");
+    lab.run();
+    assert_eq!(read_all(&lab, &member), [b"abcd".to_vec(), b"ef".to_vec()]);
+    assert_eq!(std::iter::from_fn(|| lab.raw()).count(), 2);
+}
+
+#[test]
+fn a_port_that_was_chosen_goes_with_the_connection() {
+    // As Linux 6.18 names sockets.
+    let lab = Lab::with(|config| {
+        (config.sysctl.ip_local_port_range.low, config.sysctl.ip_local_port_range.high) = (40_000, 40_001);
+    });
+    let any = Ipv4Addr::UNSPECIFIED;
+    let chosen = bind(&lab, any, 0);
+    let name = |sock: &crate::udp::UdpSock| (sock.binding().local.v4(), sock.binding().port);
+    assert!(name(&chosen).1 >= 40_000);
+    lab.stack.udp_connect(&chosen, addr(PEER, 9)).expect("on the link");
+    lab.stack.udp_disconnect(&chosen);
+    assert_eq!(name(&chosen), (Some(any), 0));
+    assert_eq!(lab.stack.udp_sockets().len(), 0, "in no table");
+    let asked = bind(&lab, any, 5_555);
+    lab.stack.udp_connect(&asked, addr(PEER, 9)).expect("on the link");
+    lab.stack.udp_disconnect(&asked);
+    assert_eq!(name(&asked), (Some(any), 5_555));
+    let half = bind(&lab, US, 0);
+    lab.stack.udp_connect(&half, addr(PEER, 9)).expect("on the link");
+    lab.stack.udp_disconnect(&half);
+    assert_eq!(name(&half), (Some(US), 0));
+    // Both are given one again as they need it, as long as there is one.
+    lab.stack.udp_send(&chosen, b"x", Some(addr(PEER, 9)), false, lab.now).expect("a port");
+    lab.stack.udp_connect(&half, addr(PEER, 9)).expect("a port");
+    assert_ne!(name(&chosen).1, name(&half).1);
+    let third = lab.stack.udp_bind(addr(any, 0), Default::default());
+    assert_eq!(third.map(|_| ()), Err(crate::stack::ListenError::InUse));
+    lab.stack.udp_disconnect(&half);
+    let other = bind(&lab, any, 0);
+    let refused = lab.stack.udp_send(&half, b"x", Some(addr(PEER, 9)), false, lab.now);
+    assert!(matches!(refused, Err(SendError::NoPort)), "{refused:?}");
+    lab.stack.udp_close(&other, lab.now);
+    lab.stack.udp_send(&half, b"x", Some(addr(PEER, 9)), false, lab.now).expect("a port");
+    assert_eq!(lab.stack.udp_sockets().len(), 3);
+}
