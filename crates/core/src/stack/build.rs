@@ -10,7 +10,6 @@ use rxpath_mem::{PagePool, PoolConfig, SkbQueue, rx_ring};
 use rxpath_trace::{Counters, Ledger, LifeReader, PacketId, Selector};
 use rxpath_wire::{EtherType, FlowHasher, MacAddr, Toeplitz};
 
-use super::vlan::ADDED_MAX;
 use super::{Cpu, CpuCell, Shared, Stack};
 use crate::cx::{Cx, IdSource, Rng};
 use crate::demux::stats::DevShard;
@@ -256,6 +255,9 @@ impl From<BuildError> for io::Error {
         io::Error::new(kind, error)
     }
 }
+
+/// VLAN devices that may be made while a stack runs, those that are gone included.
+pub(super) const ADDED_MAX: u16 = 256;
 
 /// Slots behind the ring's own: what may be queued in sockets while the ring stays full.
 const FIRST_RING: u16 = 0;

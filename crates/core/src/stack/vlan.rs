@@ -8,14 +8,11 @@ use std::sync::atomic::Ordering;
 
 use rxpath_trace::Time;
 
-use super::build::{BuildError, VlanConfig};
+use super::build::{ADDED_MAX, BuildError, VlanConfig};
 use super::{Stack, lock};
 use crate::demux::Vlans;
 use crate::neigh;
 use crate::netns::NetConfig;
-
-/// VLAN devices that may be made while a stack runs, those that are gone included.
-pub(super) const ADDED_MAX: u16 = 256;
 
 impl Stack {
     /// Makes a VLAN device, with its addresses and the routes that follow from them; gives its index. Each Cpu sees it with
