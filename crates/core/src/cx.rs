@@ -23,6 +23,7 @@ use crate::ip::FragTable;
 use crate::neigh::NeighTable;
 use crate::netns::NetConfig;
 use crate::socket::{BindTable, ListenerCache, Sock, Wakeups};
+use crate::tcp::TcpMemory;
 use crate::tx::Outbox;
 use crate::udp::{self, UdpTable};
 use crate::xdp::Redirected;
@@ -95,6 +96,8 @@ pub struct Cx {
     pub listeners: ListenerCache,
     /// Local ports in use, shared by all Cpus.
     pub binds: Arc<BindTable>,
+    /// The memory of TCP sockets, shared by all Cpus.
+    pub tcp_memory: Arc<TcpMemory>,
     /// UDP sockets, shared by all Cpus.
     pub udp: Arc<UdpTable>,
     /// The UDP socket that was found last.

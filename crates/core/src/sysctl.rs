@@ -287,6 +287,14 @@ sysctls! {
         "Receive buffer of a TCP socket: least, default, and most by autotuning.";
     tcp_wmem: Triple = Triple { min: 4096, default: 16_384, max: 4_194_304 }, "net.ipv4.tcp_wmem", 1 ..= INT_MAX, "bytes",
         "Send buffer of a TCP socket: least, default, and most by autotuning.";
+    tcp_mem: Triple = Triple { min: 287_901, default: 383_869, max: 575_802 }, "net.ipv4.tcp_mem", 0 ..= INT_MAX, "pages",
+        "Memory of all TCP sockets: below the first number there is no pressure, above the second there is, above the third nobody gets more.";
+    mem_pcpu_rsv: u32 = 256, "net.core.mem_pcpu_rsv", 1 ..= INT_MAX, "pages",
+        "What a Cpu gathers of the memory of its sockets before it tells the account of all.";
+    tcp_moderate_rcvbuf: bool = true, "net.ipv4.tcp_moderate_rcvbuf", 0 ..= 1, "switch",
+        "Receive buffers grow with what the application reads in a round trip.";
+    tcp_max_orphans: u32 = 131_072, "net.ipv4.tcp_max_orphans", 0 ..= INT_MAX, "sockets",
+        "Connections without an application beyond which a further one is reset.";
     tcp_timestamps: u8 = 1, "net.ipv4.tcp_timestamps", 0 ..= 2, "mode",
         "Timestamps (RFC 7323): 0 off, 1 on with a random offset for each connection, 2 on without offset.";
     tcp_sack: bool = true, "net.ipv4.tcp_sack", 0 ..= 1, "switch",

@@ -16,4 +16,4 @@ pub use device::{Device, DeviceInfo, DeviceQueue, Features, Readiness, RxAttach,
 pub use filter::{Promiscuity, RxMode};
 pub use irq::{Doorbell, IrqLine, IrqStats, Moderation, NapiState, NoDoorbell};
 pub use steering::{Steering, owner_cpu};
-pub use truesize::{Joins, TruesizeModel};
+pub use truesize::{DENSE_MAX, Dense, Joins, TruesizeModel};

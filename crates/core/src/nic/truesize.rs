@@ -20,6 +20,34 @@ const FRAGS_MAX: u8 = 17;
 /// Ethernet, IPv4 and TCP header with timestamps: what stays in the head of a paged packet.
 const HEADERS: u32 = 66;
 
+/// Most bytes of a packet into which others are collapsed: what a page holds besides the shared information.
+pub const DENSE_MAX: usize = 3_776;
+
+/// A buffer of the kernel's own that packets are collapsed into: one of the sizes that its allocator has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dense(u8);
+
+impl Dense {
+    /// Bytes that the buffer holds, and its charge.
+    const FORMS: [(u32, u32); 4] = [(256, 832), (704, 1_280), (1_728, 2_304), (DENSE_MAX as u32, 4_352)];
+
+    /// The smallest buffer for `len` bytes, at most [`DENSE_MAX`].
+    pub fn of(len: usize) -> Dense {
+        let form = Dense::FORMS.iter().position(|(room, _)| *room as usize >= len);
+        Dense(form.unwrap_or(Dense::FORMS.len() - 1) as u8)
+    }
+
+    /// Bytes charged for it.
+    pub fn charge(self) -> u32 {
+        Dense::FORMS[usize::from(self.0)].1
+    }
+
+    /// What may be joined to it.
+    pub fn joins(self) -> Joins {
+        Joins(DENSE + self.0)
+    }
+}
+
 /// How frames of a device are charged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TruesizeModel {
@@ -60,11 +88,32 @@ fn align(len: u32) -> u32 {
 
 /// What may still be joined to a queued packet: bytes in its tail room, or page fragments. One byte, so that it fits
 /// the packet's metadata: below 64 the tail room of a packet without fragments, from 64 on the number of fragments
-/// behind a head with payload, from 128 on the number of fragments of a packet whose head has none.
+/// behind a head with payload, from 128 on the number of fragments of a packet whose head has none, from 248 on
+/// which buffer of the kernel's own it lies in, whose room is what its length leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joins(pub u8);
 
+/// The least value of a packet that others were collapsed into, and that nothing was chained to.
+const DENSE: u8 = 248;
+
 impl Joins {
+    /// True of a packet that others were collapsed into.
+    #[inline(always)]
+    pub fn is_dense(self) -> bool {
+        self.0 >= DENSE
+    }
+
+    /// As [`Joins::join`], to such a packet of `tail_len` bytes.
+    #[cold]
+    pub fn join_dense(self, tail_len: u32, len: u32, truesize: u32, other: Joins) -> Option<(u32, Joins)> {
+        let (room, _) = Dense::FORMS[usize::from(self.0 - DENSE).min(Dense::FORMS.len() - 1)];
+        if len <= room.saturating_sub(tail_len) {
+            return Some((0, self));
+        }
+        let (_, fragments) = other.count();
+        (fragments <= FRAGS_MAX).then(|| (truesize.saturating_sub(SKB_OVERHEAD), Joins(64 + fragments)))
+    }
+
     fn fragments(count: u32) -> Joins {
         Joins(128 + count as u8)
     }
@@ -75,7 +124,9 @@ impl Joins {
         match self.0 {
             0..64 => (0, 1),
             64..128 => (self.0 - 64, self.0 - 63),
-            _ => (self.0 - 128, self.0 - 128),
+            128..DENSE => (self.0 - 128, self.0 - 128),
+            // Such a buffer cannot become a fragment.
+            _ => (0, u8::MAX),
         }
     }
 
@@ -89,7 +140,7 @@ impl Joins {
         if len <= room {
             return Some((0, Joins(self.0 - len as u8)));
         }
-        let fragments = self.count().0 + other.count().1;
+        let fragments = self.count().0.saturating_add(other.count().1);
         let kind = if self.0 < 128 { 64 } else { 128 };
         (fragments <= FRAGS_MAX).then(|| (truesize.saturating_sub(SKB_OVERHEAD), Joins(kind + fragments)))
     }

@@ -8,6 +8,7 @@ use rxpath_trace::Time;
 use rxpath_wire::Addr;
 
 use super::{Sock, WaitQueue};
+use crate::tcp::SockOptions;
 
 /// A listening socket. `listen(n)` gives room for n + 1 established and n + 1 half-open connections.
 #[derive(Debug)]
@@ -18,10 +19,12 @@ pub struct Listener {
     pub port: u16,
     /// The argument of `listen`, within `somaxconn`.
     pub backlog: u32,
-    /// Receive buffer of its children.
-    pub rcvbuf: u32,
+    /// What its connections inherit.
+    options: Mutex<SockOptions>,
     /// Half-open connections.
     requests: AtomicU32,
+    /// Of those, with a SYN-ACK that was sent once (`reqsk_queue_len_young`).
+    young: AtomicU32,
     closed: AtomicBool,
     /// When the queue of requests was last full, in nanoseconds plus one; 0 for never.
     overflow: AtomicU64,
@@ -49,12 +52,13 @@ impl std::fmt::Debug for AcceptQueue {
 
 impl Listener {
     /// A listener that nobody has connected to.
-    pub fn new(addr: Addr, port: u16, backlog: u32, rcvbuf: u32) -> Listener {
+    pub fn new(addr: Addr, port: u16, backlog: u32) -> Listener {
         Listener {
             addr,
             port,
             backlog,
-            rcvbuf,
+            options: Mutex::default(),
+            young: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             overflow: AtomicU64::new(0),
@@ -112,6 +116,26 @@ impl Listener {
         self.defer.load(Ordering::Relaxed)
     }
 
+    /// What its connections inherit.
+    pub fn options(&self) -> SockOptions {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what its connections inherit.
+    pub fn set_options(&self, options: SockOptions) {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+    }
+
+    /// Half-open connections whose SYN-ACK was sent only once.
+    pub fn young_requests(&self) -> u32 {
+        self.young.load(Ordering::Relaxed)
+    }
+
+    /// A half-open connection is not young any more.
+    pub fn request_aged(&self) {
+        self.young.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Half-open connections.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
@@ -119,11 +143,13 @@ impl Listener {
 
     /// A half-open connection more.
     pub fn request_added(&self) {
+        self.young.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A half-open connection less.
-    pub fn request_removed(&self) {
+    /// A half-open connection less, which was `young` or not.
+    pub fn request_removed(&self, young: bool) {
+        self.young.fetch_sub(u32::from(young), Ordering::Relaxed);
         self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -261,10 +287,10 @@ mod tests {
         let mut cache = ListenerCache::of(Arc::clone(&shared));
         let (here, any) = (Addr::from_v4([10, 0, 0, 1]), Addr::UNSPECIFIED_V4);
         assert!(cache.lookup(here, 80).is_none());
-        let wildcard = Arc::new(Listener::new(any, 80, 1, 1_000));
+        let wildcard = Arc::new(Listener::new(any, 80, 1));
         shared.change(|map| map.insert(Arc::clone(&wildcard)));
         assert!(cache.lookup(here, 80).is_some_and(|found| Arc::ptr_eq(found, &wildcard)));
-        let exact = Arc::new(Listener::new(here, 80, 1, 1_000));
+        let exact = Arc::new(Listener::new(here, 80, 1));
         shared.change(|map| map.insert(Arc::clone(&exact)));
         assert!(cache.lookup(here, 80).is_some_and(|found| Arc::ptr_eq(found, &exact)), "the exact address goes first");
         assert!(cache.lookup(here, 81).is_none());

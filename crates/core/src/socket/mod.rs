@@ -17,12 +17,12 @@ pub mod wake;
 mod wakeups;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use rxpath_mem::{LockOwner, SockLock};
 use rxpath_wire::Tuple;
 
-use crate::tcp::TcpSock;
+use crate::tcp::{TcpMemory, TcpSock};
 
 pub use bind::BindTable;
 pub use datagram::{Datagrams, NoDatagram, Refused};
@@ -75,6 +75,9 @@ pub struct Sock {
     rcvbuf: AtomicU32,
     /// Segments that the full backlog refused; its Cpu alone counts.
     backlog_drops: AtomicU32,
+    /// The account of all, and the pages of this socket that it knows.
+    memory: Arc<TcpMemory>,
+    pages: AtomicI32,
     /// The locked state.
     pub lock: SockLock<TcpSock>,
     /// Threads and tasks that wait for bytes.
@@ -89,7 +92,8 @@ pub struct Sock {
 
 impl Sock {
     /// A socket around its locked state.
-    pub fn new(sk: TcpSock, hash: u32, cpu: u16, listener: Option<Arc<Listener>>) -> Sock {
+    pub fn new(sk: TcpSock, hash: u32, cpu: u16, listener: Option<Arc<Listener>>, memory: &Arc<TcpMemory>) -> Sock {
+        memory.socket_added();
         Sock {
             tuple: sk.tuple,
             hash,
@@ -99,6 +103,8 @@ impl Sock {
             rmem: AtomicU32::new(0),
             rcvbuf: AtomicU32::new(sk.rx.rcvbuf),
             backlog_drops: AtomicU32::new(0),
+            memory: Arc::clone(memory),
+            pages: AtomicI32::new(0),
             lock: SockLock::new(sk),
             recv_wait: WaitQueue::new(),
             send_wait: WaitQueue::new(),
@@ -127,11 +133,16 @@ impl Sock {
         if self.deferred.load(Ordering::Relaxed) == 0 { 0 } else { self.deferred.swap(0, Ordering::AcqRel) }
     }
 
-    /// Publishes what the bound of the backlog is derived from.
+    /// Publishes what the bound of the backlog is derived from, and tells the account of all what it was not told
+    /// (`Receiver::take_untold`).
     #[inline(always)]
-    pub fn publish_memory(&self, sk: &TcpSock) {
+    pub fn publish_memory(&self, sk: &TcpSock, change: i32) {
         self.rmem.store(sk.rx.rmem_alloc, Ordering::Relaxed);
         self.rcvbuf.store(sk.rx.rcvbuf, Ordering::Relaxed);
+        if change != 0 {
+            self.pages.store(sk.rx.pages, Ordering::Relaxed);
+            self.memory.tell(self.cpu, change);
+        }
     }
 
     /// Charged memory, as last published.
@@ -153,6 +164,13 @@ impl Sock {
     /// (`tcp_add_backlog`).
     pub fn backlog_limit(&self) -> u64 {
         u64::from(self.rcvbuf.load(Ordering::Relaxed)) * 2 + 64 * 1_024 + SNDBUF_SHARE
+    }
+}
+
+impl Drop for Sock {
+    fn drop(&mut self) {
+        self.memory.tell(self.cpu, -*self.pages.get_mut());
+        self.memory.socket_removed();
     }
 }
 

@@ -171,8 +171,9 @@ impl Sock {
     }
 
     /// Lets go of the socket; gives the requests that follow.
-    fn released(&self, guard: UserGuard<'_, TcpSock>) -> u8 {
-        self.publish_memory(&guard);
+    fn released(&self, mut guard: UserGuard<'_, TcpSock>) -> u8 {
+        let untold = guard.rx.take_untold();
+        self.publish_memory(&guard, untold);
         if guard.release() { post::BACKLOG } else { 0 }
     }
 

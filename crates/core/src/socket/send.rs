@@ -36,7 +36,7 @@ impl Sock {
                 self.send_wait.listen()
             }))
         } else {
-            let limit = sk.tx.sndbuf;
+            let limit = sk.tx.buffer.len() + sk.send_room();
             let taken = sk.tx.buffer.append(data, limit);
             sk.wrote(taken as u32);
             if urgent && taken == data.len() && taken > 0 {

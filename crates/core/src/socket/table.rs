@@ -97,8 +97,6 @@ pub struct FlowTable {
     free: Vec<u32>,
     len: usize,
     gone: usize,
-    /// Mini-sockets among the flows.
-    pub time_waits: usize,
     /// Deadlines of the flows, by [`FlowId::token`].
     pub wheel: Wheel,
 }
@@ -118,7 +116,6 @@ impl FlowTable {
             free: Vec::new(),
             len: 0,
             gone: 0,
-            time_waits: 0,
             wheel: Wheel::new(),
         }
     }

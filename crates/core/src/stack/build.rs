@@ -24,6 +24,7 @@ use crate::nic::{Device, Doorbell, Features, IrqLine, Moderation, NoDoorbell, Pr
 use crate::route::{Fib, FibError, RouteSpec};
 use crate::socket::{BindTable, FlowTable, ListenerCache, Listeners, WaitQueue, Wakeups};
 use crate::sysctl::Sysctls;
+use crate::tcp::TcpMemory;
 use crate::tx::Outbox;
 use crate::udp::UdpTable;
 
@@ -276,6 +277,7 @@ impl Stack {
         let bells = (0..cpus).map(|cpu| config.bells.get(cpu).unwrap_or(&none).clone());
         let inboxes: Arc<[Inbox]> = bells.map(Inbox::new).collect();
         let binds = Arc::new(BindTable::default());
+        let tcp_memory = Arc::new(TcpMemory::new(config.cpus, &net.sysctl));
         let udp = Arc::new(UdpTable::default());
         let listeners = Arc::new(Listeners::default());
         let neigh = Arc::new(NeighTable::new(rng.next_u64()));
@@ -297,6 +299,7 @@ impl Stack {
                 net: Arc::clone(&net),
                 listeners: ListenerCache::of(Arc::clone(&listeners)),
                 binds: Arc::clone(&binds),
+                tcp_memory: Arc::clone(&tcp_memory),
                 udp: Arc::clone(&udp),
                 udp_memo: Default::default(),
                 neigh: Arc::clone(&neigh),
@@ -330,13 +333,14 @@ impl Stack {
             asleep_until: AtomicU64::new(u64::MAX),
         });
         let pool_share = pool_share(&config.pool);
-        let rcvbuf_max = AtomicU32::new(pool_share.min(net.sysctl.tcp_rmem.max));
+        let rcvbuf_max = AtomicU32::new(super::rcvbuf_max(&net.sysctl, pool_share));
         Ok(Stack(Arc::new(Shared {
             cpus: cells.collect(),
             net: RwLock::new(net),
             listeners,
             generation: AtomicU64::new(0),
             binds,
+            tcp_memory,
             udp,
             sockets: AtomicU64::new(0),
             neigh,

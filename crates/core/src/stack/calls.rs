@@ -16,7 +16,7 @@ use crate::neigh;
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
 use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, Nothing, Readiness, Sock, Taken, WriteStep, post};
-use crate::tcp::{NoUrgent, SockError, State, TcpSock};
+use crate::tcp::{NoUrgent, SockError, SockOptions, State, TcpSock};
 
 /// Why a listener could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +77,9 @@ impl Stack {
             _ => return Err(ListenError::InUse),
         };
         let backlog = backlog.min(net.sysctl.somaxconn);
-        let listener = Arc::new(Listener::new(local, port, backlog, net.sysctl.tcp_rmem.default));
+        let listener = Arc::new(Listener::new(local, port, backlog));
         self.0.listeners.change(|map| map.insert(Arc::clone(&listener)));
+        self.0.tcp_memory.socket_added();
         Ok(listener)
     }
 
@@ -86,6 +87,7 @@ impl Stack {
     pub fn close_listener(&self, listener: &Arc<Listener>, now: Time) {
         self.0.listeners.change(|map| map.remove(listener));
         self.0.binds.unlisten(listener.addr, listener.port);
+        self.0.tcp_memory.socket_removed();
         for sock in listener.close() {
             self.abort(&sock, now);
         }
@@ -117,6 +119,20 @@ impl Stack {
     /// # Errors
     /// As [`Stack::connect`]; there is no free port, too, if the one given is in use towards `remote`.
     pub fn connect_from(&self, port: Option<u16>, remote: SocketAddr, now: Time) -> Result<Arc<Sock>, ConnectError> {
+        self.connect_with(port, remote, &SockOptions::default(), now)
+    }
+
+    /// As [`Stack::connect_from`], with options that are set before the SYN goes out; they are not checked here.
+    ///
+    /// # Errors
+    /// As [`Stack::connect_from`].
+    pub fn connect_with(
+        &self,
+        port: Option<u16>,
+        remote: SocketAddr,
+        options: &SockOptions,
+        now: Time,
+    ) -> Result<Arc<Sock>, ConnectError> {
         if self.is_down() {
             return Err(ConnectError::Down);
         }
@@ -137,14 +153,9 @@ impl Stack {
         let hash = net.hasher.hash(&tuple);
         let cpu = owner_cpu(hash, net.cpus);
         // Not CLOSED, which would be an outcome: the attempt is under way, although its owner may not know yet.
-        let sk = TcpSock::new(
-            State::SynSent,
-            tuple,
-            route,
-            net.sysctl.tcp_rmem.default,
-            net.sysctl.tcp_wmem.default as usize,
-        );
-        let sock = Arc::new(Sock::new(sk, hash, cpu, None));
+        let mut sk = TcpSock::new(State::SynSent, tuple, route, 0, 0);
+        sk.set_options(options, &net.sysctl);
+        let sock = Arc::new(Sock::new(sk, hash, cpu, None, &self.0.tcp_memory));
         self.kick(&sock, post::CONNECT, now);
         Ok(sock)
     }

@@ -41,6 +41,8 @@ use crate::nic::{IrqLine, Readiness};
 use crate::path;
 use crate::route::Fib;
 use crate::socket::{BindTable, FlowId, FlowTable, Listeners, Sock, WaitQueue};
+use crate::sysctl::Sysctls;
+use crate::tcp::TcpMemory;
 use crate::udp::{UdpSock, UdpTable};
 use crate::{icmp, tcp, tx, udp};
 
@@ -62,6 +64,7 @@ struct Shared {
     /// Grows when the configuration changes: tells a Cpu to load it again.
     generation: AtomicU64,
     binds: Arc<BindTable>,
+    tcp_memory: Arc<TcpMemory>,
     udp: Arc<UdpTable>,
     /// Datagram sockets that were ever made.
     sockets: AtomicU64,
@@ -146,6 +149,11 @@ impl Mail {
     }
 }
 
+/// How far receive buffers tune themselves: not at all where that is off.
+fn rcvbuf_max(sysctl: &Sysctls, pool_share: u32) -> u32 {
+    if sysctl.tcp_moderate_rcvbuf { sysctl.tcp_rmem.max.min(pool_share) } else { 0 }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -167,8 +175,9 @@ impl Stack {
         let mut changed = change(&net);
         changed.generation = net.generation + 1;
         changed.apply_sysctls();
-        let rcvbuf_max = changed.sysctl.tcp_rmem.max.min(self.0.pool_share);
+        let rcvbuf_max = rcvbuf_max(&changed.sysctl, self.0.pool_share);
         self.0.rcvbuf_max.store(rcvbuf_max, Ordering::Relaxed);
+        self.0.tcp_memory.configure(&changed.sysctl);
         *net = Arc::new(changed);
         self.0.generation.fetch_add(1, Ordering::Release);
     }
@@ -340,7 +349,9 @@ impl Stack {
 
     /// Counters of all Cpus and of the applications' threads, summed.
     pub fn snapshot(&self) -> Snapshot {
-        self.0.cpus.iter().fold(Snapshot::default(), |sum, cell| sum + cell.user_mib.snapshot() + cell.mib.snapshot())
+        self.0.cpus.iter().fold(self.0.tcp_memory.counters().snapshot(), |sum, cell| {
+            sum + cell.user_mib.snapshot() + cell.mib.snapshot()
+        })
     }
 
     /// Counters of one Cpu.

@@ -240,19 +240,18 @@ impl Stack {
     /// `/proc/net/sockstat`.
     pub fn proc_sockstat(&self) -> String {
         let mut stat = SockStat::default();
+        let memory = &self.0.tcp_memory;
         let listeners = self.listeners().len() as u64;
         stat.tcp_inuse += listeners;
-        stat.tcp_alloc += listeners;
+        stat.tcp_alloc = memory.sockets();
+        stat.tcp_orphan = memory.orphans();
+        stat.tcp_mem = memory.pages();
         for cell in &self.0.cpus {
             let cpu = lock(&cell.token);
             for (_, entry) in cpu.flows.iter() {
                 match entry {
                     FlowEntry::Sock(entry) => {
-                        let Some(sock) = &entry.sock else { continue };
-                        stat.tcp_inuse += 1;
-                        stat.tcp_alloc += 1;
-                        stat.tcp_mem += u64::from(sock.rmem().div_ceil(4_096));
-                        stat.tcp_orphan += u64::from(sock.lock.try_user().is_some_and(|sk| sk.user.orphan));
+                        stat.tcp_inuse += u64::from(entry.sock.is_some());
                     }
                     FlowEntry::TimeWait(_) => stat.tcp_tw += 1,
                     FlowEntry::Request(_) => {}
@@ -296,13 +295,13 @@ impl Stack {
     /// Listeners.
     pub fn listeners(&self) -> Vec<ListenerView> {
         let listeners = self.0.listeners.map();
-        let sndbuf = self.config().sysctl.tcp_wmem.default;
+        let config = self.config();
         let views = listeners.iter().map(|listener| ListenerView {
             local: SocketAddr::new(listener.addr.to_ip(), listener.port),
             accept_queue: listener.accept_queue_len() as u32,
             backlog: listener.backlog,
-            rcvbuf: listener.rcvbuf,
-            sndbuf,
+            rcvbuf: listener.options().rcvbuf(&config.sysctl),
+            sndbuf: listener.options().sndbuf(&config.sysctl),
         });
         views.collect()
     }

@@ -321,6 +321,9 @@ impl TcpSock {
 
     /// Twice the congestion window, within `tcp_wmem` (`tcp_sndbuf_expand`).
     pub(super) fn expand_sndbuf(&mut self, wmem_max: u32) {
+        if self.tx.sndbuf_locked || self.rx.pressure {
+            return;
+        }
         let wanted = self.cong.cwnd as usize * usize::from(self.tx.mss) * 2;
         self.tx.sndbuf = self.tx.sndbuf.max(wanted.min(wmem_max as usize));
     }

@@ -50,6 +50,19 @@ impl TcpSock {
             State::FinWait2 => self.orphan_fin_wait2(cx),
             _ => self.shutdown_send(cx),
         }
+        if self.state != State::Close {
+            self.become_orphan(cx);
+        }
+    }
+
+    /// The connection goes on by itself, unless there are too many such or too little memory.
+    fn become_orphan(&mut self, cx: &mut Cx) {
+        cx.tcp_memory.orphan_added();
+        self.user.orphan_counted = true;
+        if cx.tcp_memory.is_short_for(&cx.net.sysctl, self.wmem_queued(), 0) {
+            cx.count(Counter::TcpExtTCPAbortOnMemory);
+            self.abort(cx);
+        }
     }
 
     /// Resets the peer and ends the connection (`tcp_send_active_reset`, `tcp_done`).
@@ -62,7 +75,10 @@ impl TcpSock {
 
     /// Our FIN is acknowledged and nobody waits for the peer's: a mini-socket does.
     fn orphan_fin_wait2(&mut self, cx: &mut Cx) {
-        let len = self.fin_timeout(cx);
+        let Some(len) = self.fin_timeout(cx) else {
+            cx.count(Counter::TcpExtTCPAbortOnLinger);
+            return self.abort(cx);
+        };
         if len > TIMEWAIT_LEN {
             self.timers.keepalive = Time(cx.now.0 + (len - TIMEWAIT_LEN));
         } else {

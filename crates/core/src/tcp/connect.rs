@@ -11,6 +11,7 @@ impl TcpSock {
     /// Begins the handshake: the first SYN goes out.
     pub fn connect(&mut self, cx: &mut Cx) {
         let sysctl = &cx.net.sysctl;
+        let options = self.handshake_options();
         let iss = secure_tcp_seq(&cx.net, &self.tuple, cx.now);
         let tx = &mut self.tx;
         tx.iss = iss;
@@ -22,14 +23,13 @@ impl TcpSock {
         tx.queue = WriteQueue::starting_at(iss + 1);
         tx.snd_sml = iss;
         tx.last_sent = cx.now;
-        tx.advmss = self.route.mtu.saturating_sub(40);
+        tx.advmss = options.mss_clamp(self.route.mtu.saturating_sub(40));
         tx.ts_offset = if sysctl.tcp_timestamps == 1 { secure_ts_offset(&cx.net, &self.tuple) } else { 0 };
         tx.ip_id = first_ip_id(&cx.net, &self.tuple, cx.now);
         let scale_space = sysctl.tcp_rmem.max.max(sysctl.rmem_max);
         let space = self.rx.full_space();
         let (window, clamp, scale) =
-            select_initial_window(space, self.tx.advmss, sysctl.tcp_window_scaling, scale_space);
-        self.cong.algorithm = sysctl.tcp_congestion_control;
+            select_initial_window(space, self.tx.advmss, sysctl.tcp_window_scaling, scale_space, options.clamp(space));
         self.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         self.rx.rcv_wnd = window;
         self.rx.rcv_ssthresh = window;

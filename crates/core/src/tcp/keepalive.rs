@@ -33,7 +33,7 @@ impl TcpSock {
     /// The keepalive timer, which is also the end of an orphan's FIN-WAIT-2 (`tcp_keepalive_timer`).
     pub(super) fn keepalive_timer(&mut self, cx: &mut Cx) {
         if self.state == State::FinWait2 && self.user.orphan {
-            let left = self.fin_timeout(cx);
+            let Some(left) = self.fin_timeout(cx) else { return self.abort(cx) };
             let mini = if left > TIMEWAIT_LEN { left - TIMEWAIT_LEN } else { left };
             return self.time_wait(cx, State::FinWait2, mini);
         }

@@ -205,12 +205,13 @@ impl Request {
         let sysctl = &cx.net.sysctl;
         let ts_recent = options.timestamps.filter(|_| sysctl.tcp_timestamps != 0).map(|(tsval, _)| tsval);
         let snd_wscale = options.wscale.filter(|_| sysctl.tcp_window_scaling);
-        let advmss = route.mtu.saturating_sub(40);
+        let wanted = listener.options();
+        let advmss = wanted.mss_clamp(route.mtu.saturating_sub(40));
         let stamps = if ts_recent.is_some() { u16::from(TSTAMP_ALIGNED) } else { 0 };
-        let space = listener.rcvbuf / 2;
+        let space = wanted.rcvbuf(sysctl) / 2;
         let scale_space = sysctl.tcp_rmem.max.max(sysctl.rmem_max);
         let (rcv_wnd, window_clamp, rcv_wscale) =
-            select_initial_window(space, advmss - stamps, snd_wscale.is_some(), scale_space);
+            select_initial_window(space, advmss - stamps, snd_wscale.is_some(), scale_space, wanted.clamp(space));
         let ts_offset = if sysctl.tcp_timestamps == 1 { secure_ts_offset(&cx.net, &tuple) } else { 0 };
         let now_ts = tsval(cx.now, ts_offset);
         Some(Request {
@@ -411,13 +412,16 @@ impl Request {
     /// The SYN-ACK was not answered in time: again after 1, 2, 4, 8, 16 seconds; false when it is given up
     /// (`reqsk_timer_handler`).
     pub(super) fn timer(&mut self, cx: &mut Cx) -> bool {
-        let (retries, deferred) = (cx.net.sysctl.tcp_synack_retries, self.listener.deferred());
+        let (retries, deferred) = (self.synack_retries(cx), self.listener.deferred());
         // A peer that has answered is waited for as long as the listener wants data.
         let waits = self.acked && self.retransmits < deferred;
         if self.listener.is_closed() || (self.retransmits >= retries && !waits) {
             return false;
         }
         let resends = !self.acked || deferred == 0 || self.retransmits + 1 >= deferred;
+        if self.retransmits == 0 {
+            self.listener.request_aged();
+        }
         self.retransmits += 1;
         if !resends {
             self.deadline = cx.now + (RTO_INITIAL << self.retransmits.min(7));
@@ -432,12 +436,27 @@ impl Request {
         true
     }
 
+    /// SYN-ACKs that are sent again: fewer while more than half of the queue is taken by peers that do not answer
+    /// (`reqsk_timer_handler`).
+    fn synack_retries(&self, cx: &Cx) -> u8 {
+        let wanted = self.listener.options().syn_retries.unwrap_or(cx.net.sysctl.tcp_synack_retries);
+        let (requests, mut young) = (self.listener.requests(), self.listener.young_requests() * 2);
+        let mut retries = wanted;
+        if requests * 2 > self.listener.backlog.max(8) {
+            while retries > 2 && requests >= young {
+                retries -= 1;
+                young *= 2;
+            }
+        }
+        retries
+    }
+
     /// The socket that the completed handshake makes (`tcp_v4_syn_recv_sock`, `tcp_create_openreq_child`), in SYN-RECV.
     pub(super) fn child(&self, cx: &mut Cx) -> Option<TcpSock> {
         let route = route::output(&cx.net, self.tuple.remote, Some(self.tuple.local)).ok()?;
         let sysctl = &cx.net.sysctl;
-        let sndbuf = sysctl.tcp_wmem.default as usize;
-        let mut sk = TcpSock::new(State::SynRecv, self.tuple, route, self.listener.rcvbuf, sndbuf);
+        let mut sk = TcpSock::new(State::SynRecv, self.tuple, route, sysctl.tcp_rmem.default, 0);
+        sk.set_options(&self.listener.options(), sysctl);
         sk.opts.timestamps = self.ts_recent.is_some();
         sk.opts.sack = self.sack;
         sk.ecn.ok = self.ecn;
@@ -467,7 +486,6 @@ impl Request {
         sk.tx.ip_id = first_ip_id(&cx.net, &self.tuple, cx.now);
         sk.tx.last_sent = cx.now;
         sk.ack.last_rcv = tick(cx.now);
-        sk.cong.algorithm = sysctl.tcp_congestion_control;
         sk.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         sk.sync_mss(self.mss);
         let echoed = |tsecr: u32| u64::from(tsval(cx.now, self.ts_offset).wrapping_sub(tsecr).max(1)) * MS;

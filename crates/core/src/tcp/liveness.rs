@@ -28,6 +28,8 @@ pub struct Liveness {
     pub settings: Keepalive,
     /// Milliseconds for which unacknowledged data, or a closed window, is put up with; 0 sets no limit but the usual one.
     pub user_timeout_ms: u32,
+    /// SYNs, or SYN-ACKs, that are sent again (`TCP_SYNCNT`); None is the stack's default.
+    pub syn_retries: Option<u8>,
     /// Probes since the peer was last heard of (`icsk_probes_out`).
     pub(super) probes_out: u8,
     /// When the last acknowledgement came.

@@ -20,6 +20,9 @@
 //! | `ack` | `tcp_ack`, `tcp_clean_rtx_queue`, `tcp_ack_update_window` |
 //! | `queue` | `tcp_data_queue`, `tcp_queue_rcv`, `tcp_try_coalesce`, `tcp_data_queue_ofo`, `tcp_ofo_queue` |
 //! | `sack` | `tcp_sack_new_ofo_skb`, `tcp_dsack_set`, `tcp_compressed_ack_kick` |
+//! | `options` | `do_tcp_setsockopt`, `tcp_set_window_clamp` |
+//! | `prune` | `tcp_prune_queue`, `tcp_collapse`, `tcp_try_rmem_schedule` |
+//! | `memory` | `__sk_mem_raise_allocated`, `tcp_enter_memory_pressure`, `tcp_check_oom` |
 //! | `ofo` | the tree of `tcp_data_queue_ofo`: `rb_insert_color`, `rb_erase` |
 //! | `urgent` | `tcp_urg`, `tcp_check_urg`, `tcp_recv_urg`, `tcp_mark_urg` |
 //! | `window` | `__tcp_select_window`, `tcp_grow_window`, `tcp_rcv_space_adjust`, `tcp_measure_rcv_mss` |
@@ -55,8 +58,11 @@ mod keepalive;
 mod listen;
 mod liveness;
 mod loss;
+mod memory;
 mod ofo;
+mod options;
 mod output;
+mod prune;
 mod queue;
 mod receive;
 mod reply;
@@ -86,6 +92,8 @@ pub use info::TcpInfo;
 pub use listen::Request;
 pub use liveness::{Keepalive, Liveness};
 pub use loss::{Loss, Rack};
+pub use memory::{Owner, TcpMemory};
+pub use options::{Linger2, OutOfRange, SockOptions};
 pub(crate) use receive::let_go;
 pub use receive::{FlowKey, Run, deliver, early_demux, serve, timer_fired, v4_rcv};
 pub use rtt::RttEstimator;

@@ -470,6 +470,7 @@ impl TcpSock {
         (self.tx.mss_clamp, self.tx.pmtu) = (peer_mss, self.route.mtu);
         let path = self.route.mtu.saturating_sub(40);
         let options = if self.opts.timestamps { u16::from(TSTAMP_ALIGNED) } else { 0 };
-        self.tx.mss = peer_mss.min(path).max(super::MSS_MIN).saturating_sub(options).max(1);
+        let own = if self.tx.user_mss > 0 { self.tx.user_mss } else { u16::MAX };
+        self.tx.mss = peer_mss.min(path).min(own).max(super::MSS_MIN).saturating_sub(options).max(1);
     }
 }

@@ -29,8 +29,16 @@ fn joined(tail: &Skb, skb: &Skb) -> Option<(u32, Joins)> {
     if tail.end_seq != skb.seq || !tail.same_pool(skb) {
         return None;
     }
-    Joins(tail.scratch).join(skb.len() as u32, skb.truesize, Joins(skb.scratch))
+    let joins = Joins(tail.scratch);
+    if joins.is_dense() {
+        return joins.join_dense(tail.len() as u32, skb.len() as u32, skb.truesize, Joins(skb.scratch));
+    }
+    joins.join(skb.len() as u32, skb.truesize, Joins(skb.scratch))
 }
+
+/// Marks a packet of the receive queue, in the place of its control bits, that came with bytes that were known before: its
+/// hash is their number.
+pub(super) const OVERLAPS: u8 = 0xff;
 
 /// Payload up to this size is copied when the pool runs low, so that its slot is free again.
 const DENSE_MAX: usize = 192;
@@ -85,6 +93,7 @@ impl TcpSock {
                 cx.count(Counter::TcpExtTCPRcvQDrop);
                 return Fate::Drop(skb, DropReason::ProtoMem);
             }
+            self.rx.schedule(skb.truesize);
         }
         let (len, header_len, truesize) = (seg.len, seg.header_len, skb.truesize);
         let pushed = seg.has(TcpFlags::PSH) || seg.has(TcpFlags::FIN);
@@ -143,6 +152,7 @@ impl TcpSock {
         if skb.is_empty() {
             return Fate::Consumed(skb, Consumed::Fin);
         }
+        (skb.tcp_flags, skb.hash) = (OVERLAPS, known);
         skb.seq = (seg.seq + known).0;
         skb.end_seq = (seg.seq + seg.len).0;
         self.append(cx, skb)
@@ -152,7 +162,7 @@ impl TcpSock {
     #[inline(always)]
     fn append(&mut self, cx: &mut Cx, skb: Skb) -> End {
         self.rx.charge(skb.truesize);
-        self.rx.pressure = cx.pool_is_tight();
+        self.rx.pressure = cx.pool_is_tight() || cx.tcp_memory.is_under_pressure();
         cx.event(&skb, EventKind::Queued, skb.len() as u32, self.rx.rmem_alloc);
         let skb = cx.compact(skb, DENSE_MAX);
         cx.hold(Holder::ReceiveQueue);
@@ -195,74 +205,15 @@ impl TcpSock {
         Fate::Held
     }
 
-    /// Whether the segment may be charged (`tcp_try_rmem_schedule`): the socket's buffer, then the stack's memory.
-    #[inline(always)]
-    fn try_rmem_schedule(&mut self, cx: &mut Cx, seg: &Segment, truesize: u32) -> bool {
-        let fits = self.rx.rmem_alloc <= self.rx.rcvbuf && !cx.pool_is_short();
-        let scheduled = fits || self.prune(cx, seg);
-        if scheduled {
-            self.rx.schedule(truesize);
-        }
-        scheduled
-    }
-
-    /// Makes room (`tcp_prune_queue`): raise the buffer within `tcp_rmem`, then give up what lies out of order, highest
-    /// first, and never what the incoming segment would complete.
-    #[cold]
-    fn prune(&mut self, cx: &mut Cx, seg: &Segment) -> bool {
-        cx.count(Counter::TcpExtPruneCalled);
-        let short = cx.pool_is_short();
-        if !short && self.rx.rmem_alloc > self.rx.rcvbuf {
-            self.ack.quick = 0;
-            let rmem_max = cx.net.sysctl.tcp_rmem.max;
-            self.rx.rcvbuf = self.rx.rcvbuf.max(self.rx.rmem_alloc.min(rmem_max));
-        }
-        let fits = |sk: &TcpSock| sk.rx.rmem_alloc <= sk.rx.rcvbuf;
-        if !short && fits(self) {
-            return true;
-        }
-        self.prune_ofo(cx, seg.seq);
-        if short {
-            // Under pressure a socket that holds little may still receive, so that new connections stay alive.
-            return self.rx.rmem_alloc < cx.net.sysctl.tcp_rmem.min && !cx.pool_is_dry();
-        }
-        if fits(self) {
-            return true;
-        }
-        cx.count(Counter::TcpExtRcvPruned);
-        self.pred_flags = 0;
-        false
-    }
-
-    /// Drops out-of-order data above `seq`, an eighth of the buffer at a time (`tcp_prune_ofo_queue`).
-    fn prune_ofo(&mut self, cx: &mut Cx, seq: SeqNum) {
-        let mut pruned = false;
-        let goal = self.rx.rcvbuf - self.rx.rcvbuf / 8;
-        while let Some(last) = self.rx.ofo.last() {
-            if SeqNum(self.rx.ofo[last].seq).at_or_before(seq) || (pruned && self.rx.rmem_alloc <= goal) {
-                break;
-            }
-            let Some(skb) = self.rx.ofo.remove(last) else { break };
-            self.rx.uncharge(skb.truesize);
-            cx.release(Holder::OutOfOrder);
-            self.end(cx, Fate::Drop(skb, DropReason::TcpOfoQueuePrune));
-            pruned = true;
-        }
-        if pruned {
-            // What was promised to the peer is not kept.
-            self.rx.sack.reset();
-            cx.count(Counter::TcpExtOfoPruned);
-        }
-    }
-
     /// A segment beyond the next byte (`tcp_data_queue_ofo`). Packets here may overlap: only what is covered whole goes,
     /// and a packet joins another only where that one ends. The window grows only with selective acknowledgements:
     /// without, the peer must see duplicates, which repeat the window.
     fn data_queue_ofo(&mut self, cx: &mut Cx, mut skb: Skb, seg: &Segment) -> End {
         self.ecn_check(self.ecn_mark(&skb));
         if !self.try_rmem_schedule(cx, seg, skb.truesize) {
+            // Without an answer: nothing is acknowledged, and the peer shall not send the same again at once.
             cx.count(Counter::TcpExtTCPOFODrop);
-            self.ack.scheduled = true;
+            self.data_ready(cx, true);
             return Fate::Drop(skb, DropReason::ProtoMem);
         }
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { seg.len };
@@ -276,6 +227,7 @@ impl TcpSock {
         skb.tcp_flags = seg.flags.0;
         let (truesize, first) = (skb.truesize, self.rx.ofo.is_empty());
         let place = self.ofo_place(cx, &skb);
+        let mut uncharged = 0;
         let covered = matches!(place, Place::Covered);
         let end = match place {
             Place::Covered => {
@@ -286,20 +238,18 @@ impl TcpSock {
             Place::Behind(before, charge, joins) => self.coalesce_ofo(cx, before, skb, charge, joins),
             Place::InsteadOf(other) => {
                 let skb = self.compact_ofo(cx, skb);
-                let truesize = skb.truesize;
+                uncharged = skb.truesize;
                 let replaced = self.rx.ofo.replace(other, skb);
                 self.dsack_extend(cx, SeqNum(replaced.seq), SeqNum(replaced.end_seq));
                 self.end_covered(cx, replaced);
                 self.drop_covered(cx, other, seg.end_seq);
-                self.rx.charge(truesize);
                 Fate::Held
             }
             Place::Below(parent, side) => {
                 let skb = self.compact_ofo(cx, skb);
-                let truesize = skb.truesize;
+                uncharged = skb.truesize;
                 let inserted = self.rx.ofo.insert(parent, side, skb);
                 self.drop_covered(cx, inserted, seg.end_seq);
-                self.rx.charge(truesize);
                 Fate::Held
             }
         };
@@ -313,7 +263,9 @@ impl TcpSock {
                 self.grow_window(cx, seg.len, truesize);
             }
         }
-        self.make_room_for_ofo(cx.net.sysctl.tcp_rmem.max);
+        // The window grows by the room that there was before the packet.
+        self.rx.charge(uncharged);
+        self.make_room_for_ofo(cx);
         end
     }
 
@@ -434,8 +386,8 @@ impl TcpSock {
             }
             let Some(skb) = self.rx.ofo.remove(first) else { break };
             cx.release(Holder::OutOfOrder);
-            self.rx.uncharge(skb.truesize);
             if end_seq.at_or_before(self.rx.rcv_nxt) {
+                self.rx.uncharge(skb.truesize);
                 self.end(cx, Fate::Drop(skb, DropReason::TcpOfoDrop));
                 continue;
             }
@@ -451,8 +403,15 @@ impl TcpSock {
                 len: skb.len() as u32,
                 word: 0,
             };
+            // Its charge goes with it; only what joining saves goes back.
+            let charged = self.rx.rmem_alloc;
+            self.rx.rmem_alloc -= skb.truesize;
+            self.rx.forward_alloc += skb.truesize as i32;
             let end =
                 if seq == self.rx.rcv_nxt { self.queue_rcv(cx, skb, &seg) } else { self.queue_rest(cx, skb, &seg) };
+            if self.rx.rmem_alloc != charged {
+                self.rx.reclaim();
+            }
             cx.end(end);
             if flags.contains(TcpFlags::FIN) {
                 self.fin_received(cx);
@@ -517,45 +476,13 @@ impl TcpSock {
     }
 }
 
-/// Unit in which accounted memory is given to a socket.
-const PAGE: i32 = 4_096;
-
 impl super::Receiver {
-    /// Charges a packet, extending the accounted memory by whole pages where it does not suffice (`skb_set_owner_r`).
-    #[inline(always)]
-    pub fn charge(&mut self, truesize: u32) {
-        self.rmem_alloc += truesize;
-        self.forward_alloc -= truesize as i32;
-        if self.forward_alloc < 0 {
-            self.forward_alloc += (-self.forward_alloc + PAGE - 1) / PAGE * PAGE;
-        }
-    }
-
-    /// Accounts for as much memory as a packet may come to be charged, by whole pages (`sk_rmem_schedule`).
-    #[inline(always)]
-    pub(super) fn schedule(&mut self, truesize: u32) {
-        let missing = truesize as i32 - self.forward_alloc;
-        if missing > 0 {
-            self.forward_alloc += (missing + PAGE - 1) / PAGE * PAGE;
-        }
-    }
-
     /// The reader has come to the end of what is queued: if that is the peer's FIN, it is read, too.
     pub fn eat_fin(&mut self) {
         if std::mem::take(&mut self.fin) {
             self.copied_seq += 1;
             let charge = std::mem::take(&mut self.fin_charge);
             self.uncharge(charge);
-        }
-    }
-
-    /// Gives a packet's charge back; whole pages return to the stack (`sock_rfree`).
-    #[inline(always)]
-    pub fn uncharge(&mut self, truesize: u32) {
-        // A read that empties no packet gives nothing back, not even pages that are there.
-        if truesize > 0 {
-            self.rmem_alloc = self.rmem_alloc.saturating_sub(truesize);
-            self.forward_alloc = (self.forward_alloc + truesize as i32) % PAGE;
         }
     }
 }

@@ -407,7 +407,7 @@ fn accept_cookie(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, reques
         cx.count(Counter::IpOutNoRoutes);
         return cx.drop_skb(skb, DropReason::IpOutnoroutes);
     };
-    let sock = Arc::new(Sock::new(child, hash, cx.cpu, Some(Arc::clone(&request.listener))));
+    let sock = Arc::new(Sock::new(child, hash, cx.cpu, Some(Arc::clone(&request.listener)), &cx.tcp_memory));
     let id = flows.insert(hash, request.tuple, FlowEntry::Sock(SockEntry::new(Arc::clone(&sock))));
     process_child(cx, flows, id, sock, skb, seg);
 }
@@ -439,13 +439,13 @@ fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, 
             cx.end(end);
         }
         Checked::Child(skb) => {
-            let listener = Arc::clone(&request.listener);
+            let (listener, young) = (Arc::clone(&request.listener), request.retransmits == 0);
             let Some(child) = request.child(cx) else {
                 cx.count(Counter::IpOutNoRoutes);
                 return cx.drop_skb(skb, DropReason::IpOutnoroutes);
             };
-            listener.request_removed();
-            let sock = Arc::new(Sock::new(child, hash, cx.cpu, Some(listener)));
+            listener.request_removed(young);
+            let sock = Arc::new(Sock::new(child, hash, cx.cpu, Some(listener), &cx.tcp_memory));
             let entry = SockEntry::new(Arc::clone(&sock));
             flows.replace(id, FlowEntry::Sock(entry));
             process_child(cx, flows, id, sock, skb, &incoming.seg);
@@ -468,7 +468,7 @@ fn process_child(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, sock: Arc<Sock>
 
 pub(super) fn remove_request(flows: &mut FlowTable, id: FlowId) {
     if let Some(FlowEntry::Request(request)) = flows.remove(id) {
-        request.listener.request_removed();
+        request.listener.request_removed(request.retransmits == 0);
     }
 }
 
@@ -504,7 +504,7 @@ fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb
 
 fn end_time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
     if let Some(FlowEntry::TimeWait(tw)) = flows.remove(id) {
-        flows.time_waits -= 1;
+        cx.tcp_memory.time_wait_removed();
         cx.binds.disconnect(&tw.tuple);
     }
 }
@@ -521,11 +521,15 @@ pub(crate) fn let_go(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mut sk: Own
     if effects.wake_send {
         sk.user.wait_send = false;
     }
+    let untold = sk.rx.take_untold();
     if let Some(sock) = sk.owner() {
-        sock.publish_memory(&sk);
+        sock.publish_memory(&sk, untold);
         if !effects.is_empty() {
             apply(cx, sock, &effects);
         }
+    }
+    if untold < 0 {
+        cx.tcp_memory.gave_back(cx.net.sysctl.tcp_mem, cx.now);
     }
     let sock = sk.release();
     let known = match flows.sock_mut(id) {
@@ -567,11 +571,9 @@ fn apply(cx: &mut Cx, sock: &Arc<Sock>, effects: &Effects) {
 
 /// The socket is done: its place goes to the mini-socket, or is free.
 fn leave_table(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mini: Option<TimeWait>) {
-    let full = flows.time_waits >= cx.net.sysctl.tcp_max_tw_buckets as usize;
     let old = match mini {
-        Some(mini) if !full => {
+        Some(mini) if cx.tcp_memory.time_wait_added(cx.net.sysctl.tcp_max_tw_buckets) => {
             cx.count(Counter::TcpExtTW);
-            flows.time_waits += 1;
             let deadline = mini.deadline;
             let old = flows.replace(id, FlowEntry::TimeWait(Box::new(mini)));
             flows.arm(id, deadline);

@@ -9,8 +9,8 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Congestion, Ecn, Liveness, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State, Urgent,
-    WriteQueue,
+    AckPolicy, Congestion, Ecn, Linger2, Liveness, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State,
+    Urgent, WriteQueue,
 };
 use crate::route::Route;
 
@@ -64,12 +64,20 @@ pub struct Receiver {
     pub rcv_ssthresh: u32,
     /// Largest window ever to be advertised.
     pub window_clamp: u32,
+    /// What the application wants that to be at most when the connection begins; 0 for no wish (`TCP_WINDOW_CLAMP`).
+    pub user_clamp: u32,
     /// Limit of charged memory.
     pub rcvbuf: u32,
+    /// The application has set that (`SOCK_RCVBUF_LOCK`).
+    pub rcvbuf_locked: bool,
     /// Charged memory (truesize of what is queued).
     pub rmem_alloc: u32,
     /// Accounted memory that is already the socket's and not yet charged (`sk_forward_alloc`): extended by whole pages.
     pub forward_alloc: i32,
+    /// Accounted memory in all, in pages.
+    pub pages: i32,
+    /// Of those, what the account of the stack knows.
+    pub told: i32,
     /// Bytes of the backlog, as far as the free space is concerned.
     pub backlog_len: u32,
     /// Payload per 256 bytes of truesize, as measured.
@@ -134,6 +142,10 @@ pub struct Sender {
     pub pmtu: u16,
     /// MSS that we announce.
     pub advmss: u16,
+    /// Largest segment that the application wants; 0 for no wish (`TCP_MAXSEG`).
+    pub user_mss: u16,
+    /// Bytes that may wait unsent before a writer has to wait (`TCP_NOTSENT_LOWAT`).
+    pub notsent_lowat: u32,
     /// Packets that were not sent yet.
     pub queue: WriteQueue,
     /// Unacknowledged and unsent bytes.
@@ -142,6 +154,8 @@ pub struct Sender {
     pub buffer_seq: SeqNum,
     /// Limit of `buffer`, in bytes.
     pub sndbuf: usize,
+    /// The application has set that (`SOCK_SNDBUF_LOCK`).
+    pub sndbuf_locked: bool,
     /// Segments in flight.
     pub segments: VecDeque<SentSegment>,
     /// End of the last segment smaller than the MSS that was sent (Minshall's variant of Nagle's algorithm).
@@ -394,10 +408,14 @@ pub struct UserSide {
     pub accepted: bool,
     /// The application has let go (`SOCK_DEAD`).
     pub orphan: bool,
+    /// It is counted as an orphan.
+    pub orphan_counted: bool,
     /// Nagle's algorithm is off.
     pub nodelay: bool,
     /// `SO_LINGER` with zero time: close resets.
     pub linger_reset: bool,
+    /// How long an orphan waits in FIN-WAIT-2.
+    pub linger2: Linger2,
     /// Bytes that were delivered to the application in all.
     pub delivered: u64,
     /// Segments that the socket dropped, for whatever reason (`sk_drops`), but for those that its full backlog refused.
@@ -475,14 +493,24 @@ impl TcpSock {
         self.tx.write_seq + u32::from(self.tx.fin)
     }
 
-    /// Room for the application's bytes.
+    /// Room for the application's bytes: in the buffer, and as long as less waits unsent than it wants
+    /// (`tcp_stream_memory_free`).
     pub fn send_room(&self) -> usize {
-        self.tx.sndbuf.saturating_sub(self.tx.buffer.len())
+        let room = self.tx.sndbuf.saturating_sub(self.tx.buffer.len());
+        if self.tx.notsent_lowat == u32::MAX {
+            return room;
+        }
+        match self.tx.notsent_lowat.saturating_sub(self.outq_unsent()) {
+            0 => 0,
+            // A segment is not cut for it.
+            left => room.min(left.max(u32::from(self.tx.mss)) as usize),
+        }
     }
 
     /// Room for the application's bytes worth a wake-up (`sk_stream_is_writeable`).
     pub fn has_send_room(&self) -> bool {
-        self.send_room() * 3 >= self.tx.sndbuf
+        let free = self.tx.sndbuf.saturating_sub(self.tx.buffer.len());
+        free * 3 >= self.tx.sndbuf && (self.outq_unsent() << 1) < self.tx.notsent_lowat
     }
 
     /// True while nothing is in flight.
@@ -518,9 +546,13 @@ impl Receiver {
             rcv_wnd: 0,
             rcv_ssthresh: 0,
             window_clamp: u32::MAX,
+            user_clamp: 0,
             rcvbuf,
+            rcvbuf_locked: false,
             rmem_alloc: 0,
             forward_alloc: 0,
+            pages: 0,
+            told: 0,
             backlog_len: 0,
             scaling_ratio: 128,
             queue: SkbQueue::new(),
@@ -558,10 +590,13 @@ impl Sender {
             mss_clamp: MSS_DEFAULT,
             pmtu: 0,
             advmss: MSS_DEFAULT,
+            user_mss: 0,
+            notsent_lowat: u32::MAX,
             queue: WriteQueue::default(),
             buffer: SendBuffer::default(),
             buffer_seq: SeqNum(0),
             sndbuf,
+            sndbuf_locked: false,
             segments: VecDeque::new(),
             snd_sml: SeqNum(0),
             snd_up: None,

@@ -94,7 +94,7 @@ impl TcpSock {
         self.tx.snd_wnd = u32::from(seg.window) << self.opts.snd_wscale;
         self.tx.max_window = self.tx.max_window.max(self.tx.snd_wnd);
         self.tx.snd_wl1 = seg.seq;
-        self.init_transfer(cx.now);
+        self.init_transfer(cx);
         self.fast_path_on();
         // The application may have closed its side while the handshake was under way.
         if self.tx.fin {
@@ -116,7 +116,11 @@ impl TcpSock {
             cx.count(Counter::TcpExtTCPAbortOnData);
             return Err(Ended::AbortOnData);
         }
-        let len = self.fin_timeout(cx);
+        let Some(len) = self.fin_timeout(cx) else {
+            cx.count(Counter::TcpExtTCPAbortOnData);
+            self.done(cx);
+            return Err(Ended::Absorbed);
+        };
         if seg.flags.fin() || len > TIMEWAIT_LEN {
             self.timers.keepalive = cx.now + len;
             return Ok(());
@@ -130,10 +134,9 @@ impl TcpSock {
         seg.end_seq != seg.seq && (seg.end_seq - u32::from(seg.flags.fin())).after(self.rx.rcv_nxt)
     }
 
-    /// How long an orphan waits for the peer's FIN (`tcp_fin_time`).
-    pub(super) fn fin_timeout(&self, cx: &Cx) -> u64 {
-        let configured = u64::from(cx.net.sysctl.tcp_fin_timeout) * 1_000_000_000;
-        configured.max(self.rtt.rto * 7 / 2)
+    /// How long an orphan waits for the peer's FIN (`tcp_fin_time`); None if not at all.
+    pub(super) fn fin_timeout(&self, cx: &Cx) -> Option<u64> {
+        self.linger2(&cx.net.sysctl).map(|time| time.max(self.rtt.rto * 7 / 2))
     }
 
     /// The sixth to eighth step: data in the states that take it.
@@ -232,7 +235,7 @@ impl TcpSock {
         if let Some((tsval, _)) = stamps {
             self.store_ts_recent(cx.now, tsval);
         }
-        self.init_transfer(cx.now);
+        self.init_transfer(cx);
         self.fast_path_on();
         self.effects.wake_send = true;
         if self.tx.fin {
@@ -283,17 +286,22 @@ impl TcpSock {
     }
 
     /// Both directions are open: estimates that need a peer begin (`tcp_init_transfer`).
-    pub(super) fn init_transfer(&mut self, now: Time) {
+    pub(super) fn init_transfer(&mut self, cx: &Cx) {
         if self.opts.timestamps {
             self.tx.advmss -= u16::from(super::TSTAMP_ALIGNED);
         }
         self.init_buffer_space();
         self.init_cwnd();
         self.ack.rcv_mss = self.initial_rcv_mss();
-        self.rx.space_time = now;
+        self.rx.space_time = cx.now;
         self.rx.space_seq = self.rx.copied_seq;
         self.rx.space = self.rx.rcv_wnd.min(10 * u32::from(self.tx.advmss));
-        self.tx.sndbuf = self.tx.sndbuf.max(self.cong.cwnd as usize * usize::from(self.tx.mss) * 2);
+        if !self.tx.sndbuf_locked {
+            self.tx.sndbuf = self.tx.sndbuf.max(self.cong.cwnd as usize * usize::from(self.tx.mss) * 2);
+        }
+        if self.live.on {
+            self.timers.keepalive = cx.now + self.live.idle(&cx.net.sysctl);
+        }
     }
 
     /// First guess of the peer's segment size (`tcp_initialize_rcv_mss`).
@@ -387,6 +395,9 @@ impl TcpSock {
 
     fn leave(&mut self, cx: &mut Cx) {
         self.change_state(cx, State::Close);
+        if std::mem::take(&mut self.user.orphan_counted) {
+            cx.tcp_memory.orphan_removed();
+        }
         self.timers.clear();
         self.purge_ofo(cx);
         self.user.rcv_shutdown = true;

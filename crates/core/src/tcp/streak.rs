@@ -274,7 +274,8 @@ impl Segments<'_> {
         let rx = &self.sk.rx;
         let in_window = self.payload <= rx.offered();
         let hit = i64::from(self.truesize) <= i64::from(rx.forward_alloc);
-        let in_memory = hit || (rx.rmem_alloc <= rx.rcvbuf && !self.cx.pool_is_short());
+        let tight = || self.cx.pool_is_short() || self.cx.tcp_memory.is_tight(self.cx.net.sysctl.tcp_mem);
+        let in_memory = hit || (rx.rmem_alloc <= rx.rcvbuf && !tight());
         // A window that was closed meanwhile sends every segment the slow way.
         if !in_window || !in_memory || self.sk.pred_flags == 0 {
             return None;

@@ -83,8 +83,10 @@ impl TcpSock {
     /// How often the state allows to retransmit.
     fn retries(&self, cx: &Cx) -> u8 {
         match self.state {
-            State::SynSent => cx.net.sysctl.tcp_syn_retries.saturating_add(SYN_LINEAR_TIMEOUTS),
-            State::SynRecv => cx.net.sysctl.tcp_synack_retries,
+            State::SynSent => {
+                self.live.syn_retries.unwrap_or(cx.net.sysctl.tcp_syn_retries).saturating_add(SYN_LINEAR_TIMEOUTS)
+            }
+            State::SynRecv => self.live.syn_retries.unwrap_or(cx.net.sysctl.tcp_synack_retries),
             _ if self.user.orphan => ORPHAN_RETRIES,
             _ => cx.net.sysctl.tcp_retries2,
         }

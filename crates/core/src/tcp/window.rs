@@ -6,7 +6,7 @@
 use rxpath_trace::{Counter, Time};
 use rxpath_wire::SeqNum;
 
-use super::{MAX_WSCALE, MSS_DEFAULT, MSS_MIN, RCVBUF_MIN, Receiver, TSTAMP_ALIGNED, TcpSock};
+use super::{MAX_WSCALE, MSS_DEFAULT, MSS_MIN, Receiver, TSTAMP_ALIGNED, TcpSock};
 use crate::cx::Cx;
 
 /// `ALIGN`: `value` rounded up to a multiple of `1 << shift`.
@@ -52,13 +52,20 @@ impl Receiver {
 ///
 /// `space` is the window worth of the receive buffer; `scale_space` the largest space that auto-tuning may reach. Gives
 /// (window, clamp, scale).
-pub(super) fn select_initial_window(space: u32, mss: u16, wscale_ok: bool, scale_space: u32) -> (u32, u32, u8) {
+/// What binds the window goes before both.
+pub(super) fn select_initial_window(
+    space: u32,
+    mss: u16,
+    wscale_ok: bool,
+    scale_space: u32,
+    clamp: Option<u32>,
+) -> (u32, u32, u8) {
     let mss = u32::from(mss).max(1);
-    let clamp = 65_535u32 << MAX_WSCALE;
+    let clamp = clamp.unwrap_or(65_535 << MAX_WSCALE).min(65_535 << MAX_WSCALE);
     let space = space.min(clamp);
     let window = if space > mss { space - space % mss } else { space };
     if !wscale_ok {
-        return (window, 65_535, 0);
+        return (window, clamp.min(65_535), 0);
     }
     let space = scale_space.max(window).min(clamp);
     let bits = 32 - space.leading_zeros();
@@ -180,7 +187,7 @@ impl TcpSock {
     }
 
     /// Under memory pressure four segments must do (`tcp_adjust_rcv_ssthresh`).
-    fn adjust_ssthresh(&mut self) {
+    pub(super) fn adjust_ssthresh(&mut self) {
         self.rx.rcv_ssthresh = self.rx.rcv_ssthresh.min(4 * u32::from(self.tx.advmss));
     }
 
@@ -237,15 +244,8 @@ impl TcpSock {
             return;
         }
         self.rx.scaling_ratio = ratio;
-        let before = self.rx.window_clamp;
-        let clamp = self.rx.full_space().max(RCVBUF_MIN / 2);
-        self.rx.window_clamp = clamp;
-        if clamp < before {
-            self.rx.rcv_ssthresh = self.rx.rcv_ssthresh.min(clamp);
-        } else {
-            self.rx.rcv_ssthresh = self.rx.rcv_ssthresh.max(self.rx.rcv_wnd.min(clamp));
-        }
-        self.rx.space = self.rx.space.min(clamp);
+        self.set_window_clamp(self.rx.full_space());
+        self.rx.space = self.rx.space.min(self.rx.window_clamp);
     }
 
     /// Receiver-side round trip from a timestamp echo (`tcp_rcv_rtt_measure_ts`).
@@ -315,7 +315,7 @@ impl TcpSock {
         self.rx.lowat = bytes.min(rmem_max / 2).max(1);
         let space =
             ((u64::from(self.rx.lowat) << 8) / u64::from(self.rx.scaling_ratio.max(1))).min(u64::from(rmem_max));
-        if space as u32 > self.rx.rcvbuf {
+        if space as u32 > self.rx.rcvbuf && !self.rx.rcvbuf_locked {
             self.rx.rcvbuf = space as u32;
             self.rx.window_clamp = self.rx.window_clamp.max(self.rx.lowat);
         }
@@ -323,8 +323,9 @@ impl TcpSock {
     }
 
     /// Out-of-order data waits in the buffer: it must have room beside what the reader takes in a round trip.
-    pub(super) fn make_room_for_ofo(&mut self, rmem_max: u32) {
-        if self.user.accepted && !self.user.orphan && !self.rx.pressure {
+    pub(super) fn make_room_for_ofo(&mut self, cx: &Cx) {
+        let rmem_max = cx.net.sysctl.tcp_rmem.max;
+        if cx.net.sysctl.tcp_moderate_rcvbuf && self.user.accepted && !self.user.orphan && !self.rx.pressure {
             self.grow_rcvbuf(self.rx.space, rmem_max);
         }
     }
@@ -342,7 +343,7 @@ impl TcpSock {
         }
         let space = (window << 8) / u64::from(self.rx.scaling_ratio.max(1));
         let rcvbuf = space.min(u64::from(rmem_max)) as u32;
-        if rcvbuf > self.rx.rcvbuf {
+        if rcvbuf > self.rx.rcvbuf && !self.rx.rcvbuf_locked {
             self.rx.rcvbuf = rcvbuf;
             self.rx.window_clamp = self.rx.win_from_space(i64::from(rcvbuf));
         }
@@ -356,11 +357,13 @@ mod tests {
     #[test]
     fn the_first_window_is_what_the_kernel_offers() {
         // tcp_rmem 4096 131072 33554432: half of 131,072 in whole segments, scale 10 for 16 MiB of window.
-        assert_eq!(select_initial_window(65_536, 1_460, true, 33_554_432), (64_240, 65_535 << 10, 10));
-        assert_eq!(select_initial_window(65_536, 1_448, true, 33_554_432).0, 65_160);
-        assert_eq!(select_initial_window(65_536, 1_460, true, 6_291_456).2, 7);
-        assert_eq!(select_initial_window(65_536, 1_460, false, 33_554_432).2, 0);
-        assert_eq!(select_initial_window(100, 1_460, true, 100), (100, 65_535, 0));
+        assert_eq!(select_initial_window(65_536, 1_460, true, 33_554_432, None), (64_240, 65_535 << 10, 10));
+        assert_eq!(select_initial_window(65_536, 1_448, true, 33_554_432, None).0, 65_160);
+        assert_eq!(select_initial_window(65_536, 1_460, true, 6_291_456, None).2, 7);
+        assert_eq!(select_initial_window(65_536, 1_460, false, 33_554_432, None).2, 0);
+        assert_eq!(select_initial_window(100, 1_460, true, 100, None), (100, 65_535, 0));
+        // SO_RCVBUF 2000: half of 4,000 in whole segments, and no scale for a buffer that stays so small.
+        assert_eq!(select_initial_window(2_000, 1_460, true, 33_554_432, Some(2_000)), (1_460, 2_000, 0));
     }
 
     #[test]

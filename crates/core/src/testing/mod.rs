@@ -115,6 +115,7 @@ pub(crate) fn cx() -> Cx {
         net: Arc::new(net(vec![interface()], &[])),
         listeners: crate::socket::ListenerCache::default(),
         binds: Arc::default(),
+        tcp_memory: Arc::new(crate::tcp::TcpMemory::new(1, &Sysctls::default())),
         udp: Arc::default(),
         udp_memo: Default::default(),
         neigh: Arc::new(NeighTable::new(1)),

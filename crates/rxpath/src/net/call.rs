@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use rxpath_core::stack::{ConnectError, ListenError};
-use rxpath_core::tcp::SockError;
+use rxpath_core::tcp::{OutOfRange, SockError};
 
 use crate::clock::nanos;
 use crate::runtime::Attempt;
@@ -15,6 +15,11 @@ use crate::stack::Stack;
 /// What a call says on a stack that is down.
 pub(super) fn down() -> io::Error {
     io::Error::new(io::ErrorKind::NetworkDown, "the stack was shut down")
+}
+
+/// An option that is out of its range (`EINVAL`).
+pub(super) fn invalid(error: OutOfRange) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
 pub(super) fn listen_error(error: ListenError) -> io::Error {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rxpath_core::socket::Listener;
+use rxpath_core::tcp::SockOptions;
 
-use super::call::{block, each_addr, listen_error};
+use super::call::{block, each_addr, invalid, listen_error};
 use super::stream::TcpStream;
 use crate::runtime::Attempt;
 use crate::stack::Stack;
@@ -78,6 +79,21 @@ impl TcpListener {
     /// sent again.
     pub fn set_defer_accept(&self, seconds: u32) -> u32 {
         self.0.listener.set_defer_accept(seconds)
+    }
+
+    /// What its connections inherit, from now on; [`SockOptions::syn_retries`] is how often its SYN-ACKs are sent again.
+    ///
+    /// # Errors
+    /// `InvalidInput` if an option is out of its range; nothing is changed then.
+    pub fn set_options(&self, options: SockOptions) -> io::Result<()> {
+        options.check().map_err(invalid)?;
+        self.0.listener.set_options(options);
+        Ok(())
+    }
+
+    /// What its connections inherit.
+    pub fn options(&self) -> SockOptions {
+        self.0.listener.options()
     }
 
     /// Another handle to the same socket.

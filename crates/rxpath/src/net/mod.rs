@@ -30,4 +30,4 @@ pub use self::udp::{ErrorMessage, ErrorOrigin, Message, UdpSocket};
 pub use rxpath_core::socket::Readiness;
 pub use rxpath_core::stack::BindOptions;
 pub use rxpath_core::sysctl::CongestionControl;
-pub use rxpath_core::tcp::{Keepalive, SockError, TcpInfo};
+pub use rxpath_core::tcp::{Keepalive, Linger2, SockError, SockOptions, TcpInfo};

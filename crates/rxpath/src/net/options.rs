@@ -7,10 +7,10 @@ use std::time::Duration;
 use rxpath_core::socket::{Readiness, WriteStep, post};
 use rxpath_core::stack::RecvError;
 use rxpath_core::sysctl::CongestionControl;
-use rxpath_core::tcp::{Keepalive, NoUrgent, State, TcpInfo, TcpSock};
+use rxpath_core::tcp::{Keepalive, Linger2, NoUrgent, State, TcpInfo, TcpSock};
 
 use super::TcpStream;
-use super::call::{block, down, sock_error};
+use super::call::{block, down, invalid, sock_error};
 use super::stream::Inner;
 use crate::runtime::Attempt;
 
@@ -219,6 +219,115 @@ impl TcpStream {
     pub fn info(&self) -> TcpInfo {
         let now = self.0.stack.now();
         self.look(|sk| sk.info(now))
+    }
+
+    /// Receive buffer (`SO_RCVBUF`): it becomes twice `bytes`, at most twice `net.core.rmem_max` and at least 2,304, and does
+    /// not tune itself any more.
+    pub fn set_recv_buffer_size(&self, bytes: u32) {
+        let most = self.0.stack.core().config().sysctl.rmem_max;
+        self.look(|sk| sk.set_rcvbuf(bytes, most));
+    }
+
+    /// As [`TcpStream::set_recv_buffer_size`], whatever `net.core.rmem_max` says (`SO_RCVBUFFORCE`).
+    pub fn force_recv_buffer_size(&self, bytes: u32) {
+        self.look(|sk| sk.set_rcvbuf(bytes, u32::MAX));
+    }
+
+    /// Bytes of the receive buffer.
+    pub fn recv_buffer_size(&self) -> u32 {
+        self.look(|sk| sk.rx.rcvbuf)
+    }
+
+    /// Send buffer (`SO_SNDBUF`): it becomes twice `bytes`, at most twice `net.core.wmem_max` and at least 4,608, and does not
+    /// tune itself any more.
+    pub fn set_send_buffer_size(&self, bytes: u32) {
+        let most = self.0.stack.core().config().sysctl.wmem_max;
+        self.0.with(post::PUSH, |sk| sk.set_sndbuf(bytes, most));
+    }
+
+    /// As [`TcpStream::set_send_buffer_size`], whatever `net.core.wmem_max` says (`SO_SNDBUFFORCE`).
+    pub fn force_send_buffer_size(&self, bytes: u32) {
+        self.0.with(post::PUSH, |sk| sk.set_sndbuf(bytes, u32::MAX));
+    }
+
+    /// Bytes of the send buffer.
+    pub fn send_buffer_size(&self) -> u32 {
+        self.look(|sk| sk.tx.sndbuf) as u32
+    }
+
+    /// Most that the window may offer from now on, at least 1,152 bytes (`TCP_WINDOW_CLAMP`).
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is 0: a connection that stands keeps its clamp.
+    pub fn set_window_clamp(&self, bytes: u32) -> io::Result<()> {
+        if bytes == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.look(|sk| sk.set_window_clamp(bytes));
+        Ok(())
+    }
+
+    /// Most that the window may offer.
+    pub fn window_clamp(&self) -> u32 {
+        self.look(|sk| sk.rx.window_clamp)
+    }
+
+    /// Largest segment, 88 to 32,767 bytes (`TCP_MAXSEG`). What is announced to the peer is settled with the handshake; see
+    /// [`SockOptions::max_segment`](super::SockOptions::max_segment).
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is out of that range.
+    pub fn set_max_segment(&self, bytes: u16) -> io::Result<()> {
+        self.look(|sk| sk.set_max_segment(bytes)).map_err(invalid)
+    }
+
+    /// Payload of a segment that would be sent now, without options that come and go (`TCP_MAXSEG`).
+    pub fn max_segment(&self) -> u16 {
+        self.look(|sk| sk.tx.mss)
+    }
+
+    /// Acknowledges at once, or lets our data carry the acknowledgements (`TCP_QUICKACK`). Neither lasts: the connection
+    /// changes over by itself.
+    pub fn set_quickack(&self, on: bool) {
+        if self.look(|sk| sk.set_quickack(on)) {
+            self.0.with(post::ACK, |_| ());
+        }
+    }
+
+    /// Whether acknowledgements go out at once.
+    pub fn quickack(&self) -> bool {
+        self.look(|sk| sk.quickack())
+    }
+
+    /// Bytes that may wait unsent before a writer has to wait (`TCP_NOTSENT_LOWAT`); `u32::MAX` sets no limit. A writer is woken
+    /// at half of it. What is in the buffer already stays; a segment is not cut for it.
+    pub fn set_notsent_lowat(&self, bytes: u32) {
+        self.look(|sk| sk.tx.notsent_lowat = bytes);
+    }
+
+    /// How long the connection waits for the peer's FIN once the application has let go (`TCP_LINGER2`).
+    pub fn set_linger2(&self, linger: Linger2) {
+        self.look(|sk| sk.user.linger2 = linger);
+    }
+
+    /// Bytes that were written and not acknowledged (`SIOCOUTQ`).
+    pub fn unacknowledged(&self) -> u32 {
+        self.look(|sk| sk.outq())
+    }
+
+    /// Bytes that were written and not sent (`SIOCOUTQNSD`).
+    pub fn unsent(&self) -> u32 {
+        self.look(|sk| sk.outq_unsent())
+    }
+
+    /// As a read, and tells how many bytes are left to be read (`TCP_INQ`): 1 at the end of the stream, so that the reader
+    /// comes once more.
+    ///
+    /// # Errors
+    /// As a read.
+    pub fn recv_inq(&self, buf: &mut [u8]) -> io::Result<(usize, u32)> {
+        let count = self.0.read(buf)?;
+        Ok((count, self.look(|sk| sk.inq_hint())))
     }
 
     fn look<R>(&self, look: impl FnOnce(&mut TcpSock) -> R) -> R {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rxpath_core::socket::{Sock, WriteStep, post};
 use rxpath_core::stack::RecvError;
-use rxpath_core::tcp::{SockError, State, TcpSock};
+use rxpath_core::tcp::{SockError, SockOptions, State, TcpSock};
 
-use super::call::{block, check_timeout, connect_error, down, each_addr, sock_error};
+use super::call::{block, check_timeout, connect_error, down, each_addr, invalid, sock_error};
 use crate::runtime::Attempt;
 use crate::stack::Stack;
 
@@ -147,7 +147,7 @@ impl Inner {
         })
     }
 
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.receive(buf, |buf, register| self.stack.core().recv(&self.sock, buf, register, self.stack.now()))
     }
 
@@ -197,9 +197,23 @@ impl TcpStream {
         TcpStream(Arc::new(Inner { stack, sock, nonblocking: AtomicBool::new(false), options: Mutex::default() }))
     }
 
-    fn begin(stack: &Stack, addr: SocketAddr) -> io::Result<TcpStream> {
-        let sock = stack.core().connect(addr, stack.now()).map_err(connect_error)?;
+    fn begin(stack: &Stack, addr: SocketAddr, options: &SockOptions) -> io::Result<TcpStream> {
+        options.check().map_err(invalid)?;
+        let sock = stack.core().connect_with(None, addr, options, stack.now()).map_err(connect_error)?;
         Ok(TcpStream::of(stack.clone(), sock))
+    }
+
+    /// Connects to the first of `addrs` that answers, with options that the handshake must know: buffers, the window's
+    /// clamp, segment size, retries.
+    ///
+    /// # Errors
+    /// `InvalidInput` if an option is out of its range, else as [`TcpStream::connect`].
+    pub fn connect_with(stack: &Stack, addrs: impl ToSocketAddrs, options: &SockOptions) -> io::Result<TcpStream> {
+        each_addr(addrs, |addr| {
+            let stream = TcpStream::begin(stack, addr, options)?;
+            stream.0.connected(None)?;
+            Ok(stream)
+        })
     }
 
     /// Connects to the first of `addrs` that answers.
@@ -208,11 +222,7 @@ impl TcpStream {
     /// `ConnectionRefused`, `TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `AddrNotAvailable` if all ports are in
     /// use, `NetworkDown`.
     pub fn connect(stack: &Stack, addrs: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        each_addr(addrs, |addr| {
-            let stream = TcpStream::begin(stack, addr)?;
-            stream.0.connected(None)?;
-            Ok(stream)
-        })
+        TcpStream::connect_with(stack, addrs, &SockOptions::default())
     }
 
     /// Connects, waiting for at most `timeout`.
@@ -221,7 +231,7 @@ impl TcpStream {
     /// As [`TcpStream::connect`]; `TimedOut` past the timeout, `InvalidInput` if it is zero.
     pub fn connect_timeout(stack: &Stack, addr: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         check_timeout(Some(timeout))?;
-        let stream = TcpStream::begin(stack, *addr)?;
+        let stream = TcpStream::begin(stack, *addr, &SockOptions::default())?;
         match stream.0.connected(Some(timeout)) {
             Ok(()) => Ok(stream),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

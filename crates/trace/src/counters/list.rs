@@ -398,7 +398,7 @@ counters! {
         CopiedPeek: "payload bytes copied to applications that looked at them and left them there",
         CopiedGro: "payload bytes of short segments copied behind those that GRO merged them into",
         CopiedCoalesce: "payload bytes of short segments copied behind those that they continue in a receive queue",
-        CopiedDense: "payload bytes copied into smaller slots or behind others while the pool ran low",
+        CopiedDense: "payload bytes copied together while the pool, or a socket's receive buffer, ran low",
         CopiedUnshare: "bytes copied because their packet was to be written and shared its data, or lay in another pool",
         CopiedSplit: "bytes copied into the fragments and segments that a packet was cut into",
     }

@@ -58,6 +58,7 @@ argument! {
         Fragmented = 1, "a fragment of a larger packet";
         Segmented = 2, "a segment of a larger packet";
         Copied = 3, "a copy of another packet";
+        Collapsed = 4, "collapsed from queued segments";
     }
 }
 

@@ -3,6 +3,8 @@
 use rxpath_trace::{Counter, DropReason};
 
 use super::lab::{Lab, Peer};
+use crate::sysctl::Triple;
+use crate::tcp::State;
 
 /// Segments that each of the slow connections is sent.
 const SEGMENTS: usize = 1_500;
@@ -65,4 +67,73 @@ fn out_of_order_data_is_given_up_before_the_socket_starves() {
     assert!(lab.dropped(DropReason::TcpOfoQueuePrune) > 0, "what is next goes before what is far ahead");
     assert_eq!(lab.recv(&sock, 4_000).expect("what became contiguous").len(), 1_000);
     while lab.sent().is_some() {}
+}
+
+/// A stack whose sockets have few pages, each of which is told of at once.
+fn poor(limits: Triple) -> Lab {
+    Lab::with(|config| {
+        config.sysctl.tcp_mem = limits;
+        config.sysctl.mem_pcpu_rsv = 1;
+    })
+}
+
+#[test]
+fn sockets_share_the_memory_that_tcp_mem_gives() {
+    let mut lab = poor(Triple { min: 15, default: 20, max: 28 });
+    let listener = lab.listen(80, 8);
+    let mut peers = Vec::new();
+    for n in 0..3 {
+        let mut peer = Peer::new(40_000 + n, 80);
+        let sock = peer.connect(&mut lab, &listener);
+        peers.push((peer, sock));
+    }
+    let pages = |lab: &Lab| lab.stack.proc_sockstat().lines().nth(1).map(str::to_owned).expect("the TCP line");
+    assert_eq!(pages(&lab), "TCP: inuse 4 orphan 0 tw 0 alloc 4 mem 0");
+    // The first one takes what it gets, until memory is under pressure.
+    let mut taken = 0;
+    while lab.count(Counter::TcpExtTCPMemoryPressures) == 0 && taken < 100 {
+        peers[0].0.data(&mut lab, &[1; 1_400]);
+        while lab.sent().is_some() {}
+        taken += 1;
+    }
+    assert!((40..=46).contains(&taken), "{taken} segments of some 1,860 bytes in 20 pages");
+    assert_eq!(lab.count(Counter::TcpExtTCPRcvQDrop), 1, "it has more than the average");
+    let rich = peers[0].1.clone();
+    let ceiling = lab.stack.with(&rich, 0, lab.now, |sk| sk.rx.rcv_ssthresh);
+    assert!(ceiling <= 4 * 1_460, "four segments must do: {ceiling}");
+    // One that has little still gets its share.
+    let (peer, sock) = &mut peers[1];
+    peer.data(&mut lab, b"a little");
+    assert_eq!(lab.recv(sock, 100).expect("it was taken"), b"a little");
+    while lab.recv(&rich, 65_536).is_ok_and(|bytes| !bytes.is_empty()) {}
+    lab.wait(20);
+    let (peer, _) = &mut peers[2];
+    peer.data(&mut lab, b"more");
+    assert!(lab.count(Counter::TcpExtTCPMemoryPressuresChrono) > 0, "pressure ended, and how long it was is counted");
+    for (_, sock) in &peers {
+        lab.stack.abort(sock, lab.now);
+    }
+    lab.run();
+    while lab.sent().is_some() {}
+    drop((peers, rich));
+    assert_eq!(pages(&lab), "TCP: inuse 1 orphan 0 tw 0 alloc 1 mem 0", "every page came back");
+}
+
+#[test]
+fn orphans_beyond_the_limit_are_reset() {
+    let mut lab = Lab::with(|config| config.sysctl.tcp_max_orphans = 1);
+    let listener = lab.listen(80, 8);
+    let mut open = |port| {
+        let mut peer = Peer::new(port, 80);
+        peer.connect(&mut lab, &listener)
+    };
+    let socks = [open(40_000), open(40_001)];
+    lab.close(&socks[0]);
+    assert_eq!(lab.expect(super::lab::FIN_ACK).dport, 40_000);
+    lab.close(&socks[1]);
+    lab.expect(super::lab::FIN_ACK);
+    assert!(lab.sent().is_some_and(|reset| reset.flags.rst() && reset.dport == 40_001), "one too many");
+    assert_eq!(lab.count(Counter::TcpExtTCPAbortOnMemory), 1);
+    assert_eq!((lab.state(&socks[0]), lab.state(&socks[1])), (State::FinWait1, State::Close));
+    assert!(lab.stack.proc_sockstat().contains("orphan 1 "), "{}", lab.stack.proc_sockstat());
 }

@@ -1,0 +1,264 @@
+//! What applications set of a connection, before it is there (and listeners hand on to their connections) or later.
+//!
+//! Mirrors `do_tcp_setsockopt`, `sock_setsockopt` and what `tcp_create_openreq_child` inherits. Ranges and errors are the
+//! kernel's; see `tcp(7)` and `socket(7)`.
+
+use super::liveness::SECOND;
+use super::memory::{SNDBUF_MIN, doubled};
+use super::{Keepalive, RCVBUF_MIN, State, TcpSock};
+use crate::sysctl::{CongestionControl, Sysctls};
+
+/// Smallest window clamp: half of the smallest receive buffer.
+const CLAMP_MIN: u32 = RCVBUF_MIN / 2;
+/// Most seconds that an orphan may wait in FIN-WAIT-2 (`TCP_FIN_TIMEOUT_MAX`).
+const LINGER2_MAX: u32 = 120;
+
+/// Options of a connection that may be set before there is one. What is None, or not set, is as the stack's tunables say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SockOptions {
+    /// Receive buffer, bytes; it gets twice that, at most twice `net.core.rmem_max` and at least 2,304, and does not grow by
+    /// itself (`SO_RCVBUF`).
+    pub recv_buffer: Option<u32>,
+    /// Send buffer, bytes; likewise with `net.core.wmem_max`, at least 4,608 (`SO_SNDBUF`).
+    pub send_buffer: Option<u32>,
+    /// Most that the window may offer, bytes; at least 1,152 (`TCP_WINDOW_CLAMP`).
+    pub window_clamp: Option<u32>,
+    /// Largest segment in both directions, 88 to 32,767 bytes (`TCP_MAXSEG`).
+    pub max_segment: Option<u16>,
+    /// SYNs, or SYN-ACKs, that are sent again, 1 to 127 (`TCP_SYNCNT`).
+    pub syn_retries: Option<u8>,
+    /// How long the connection waits for the peer's FIN once nobody has it any more (`TCP_LINGER2`).
+    pub linger2: Linger2,
+    /// Milliseconds for which unacknowledged data is put up with; 0 leaves it to the number of retransmissions
+    /// (`TCP_USER_TIMEOUT`).
+    pub user_timeout_ms: u32,
+    /// Probes of a silent peer (`SO_KEEPALIVE`, `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`).
+    pub keepalive: Option<Keepalive>,
+    /// How the congestion window grows and how far it falls (`TCP_CONGESTION`).
+    pub congestion: Option<CongestionControl>,
+    /// Small segments go out at once (`TCP_NODELAY`).
+    pub nodelay: bool,
+    /// Bytes worth a wake-up of a reader (`SO_RCVLOWAT`); 0 counts as 1.
+    pub recv_lowat: u32,
+    /// Bytes that may wait unsent before a writer has to wait (`TCP_NOTSENT_LOWAT`).
+    pub notsent_lowat: Option<u32>,
+}
+
+/// How long an orphan waits in FIN-WAIT-2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Linger2 {
+    /// As long as `net.ipv4.tcp_fin_timeout` says.
+    #[default]
+    Default,
+    /// Not at all: it is reset (a negative number in `setsockopt`).
+    Never,
+    /// So many seconds, at most 120.
+    Seconds(u32),
+}
+
+/// An option was given a value that is out of its range (`EINVAL`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// The option's name in `setsockopt(2)`.
+    pub option: &'static str,
+    /// What was given.
+    pub value: u32,
+    /// Least and most.
+    pub range: (u32, u32),
+}
+
+impl std::fmt::Display for OutOfRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let OutOfRange { option, value, range: (least, most) } = self;
+        write!(f, "{option} {value} is not within {least} to {most}")
+    }
+}
+
+impl std::error::Error for OutOfRange {}
+
+/// `value`, if it is within `range`.
+fn within(option: &'static str, value: u32, range: (u32, u32)) -> Result<(), OutOfRange> {
+    if (range.0..=range.1).contains(&value) { Ok(()) } else { Err(OutOfRange { option, value, range }) }
+}
+
+impl SockOptions {
+    /// Looks whether all values are within their ranges.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        if let Some(bytes) = self.max_segment {
+            check_max_segment(bytes)?;
+        }
+        if let Some(retries) = self.syn_retries {
+            within("TCP_SYNCNT", u32::from(retries), (1, 127))?;
+        }
+        if let Some(Keepalive { idle_s, interval_s, probes }) = self.keepalive {
+            within("TCP_KEEPIDLE", idle_s.unwrap_or(1), (1, 32_767))?;
+            within("TCP_KEEPINTVL", interval_s.unwrap_or(1), (1, 32_767))?;
+            within("TCP_KEEPCNT", u32::from(probes.unwrap_or(1)), (1, 127))?;
+        }
+        within("TCP_USER_TIMEOUT", self.user_timeout_ms, (0, i32::MAX as u32))
+    }
+
+    /// Bytes of the receive buffer.
+    pub fn rcvbuf(&self, sysctl: &Sysctls) -> u32 {
+        self.recv_buffer.map_or(sysctl.tcp_rmem.default, |bytes| doubled(bytes, sysctl.rmem_max).max(RCVBUF_MIN))
+    }
+
+    /// Bytes of the send buffer.
+    pub fn sndbuf(&self, sysctl: &Sysctls) -> u32 {
+        self.send_buffer.map_or(sysctl.tcp_wmem.default, |bytes| doubled(bytes, sysctl.wmem_max).max(SNDBUF_MIN))
+    }
+
+    /// Bytes that the window may not exceed; `full` is the window that the whole buffer stands for, which binds if the
+    /// application has set the buffer. None sets no limit.
+    pub(super) fn clamp(&self, full: u32) -> Option<u32> {
+        let own = self.window_clamp.map(|bytes| bytes.max(CLAMP_MIN));
+        if self.recv_buffer.is_none() {
+            return own;
+        }
+        Some(own.map_or(full, |own| own.min(full)))
+    }
+
+    /// A segment of at most `bytes`, or less if the application wants it so (`tcp_mss_clamp`).
+    pub(super) fn mss_clamp(&self, bytes: u16) -> u16 {
+        self.max_segment.map_or(bytes, |own| own.min(bytes))
+    }
+}
+
+/// `TCP_MAXSEG`'s range.
+pub(super) fn check_max_segment(bytes: u16) -> Result<(), OutOfRange> {
+    within("TCP_MAXSEG", u32::from(bytes), (88, 32_767))
+}
+
+impl TcpSock {
+    /// Makes a socket that has no connection yet as the options say.
+    pub fn set_options(&mut self, options: &SockOptions, sysctl: &Sysctls) {
+        self.rx.rcvbuf = options.rcvbuf(sysctl);
+        self.rx.rcvbuf_locked = options.recv_buffer.is_some();
+        self.tx.sndbuf = options.sndbuf(sysctl) as usize;
+        self.tx.sndbuf_locked = options.send_buffer.is_some();
+        self.rx.user_clamp = options.window_clamp.map_or(0, |bytes| bytes.max(CLAMP_MIN));
+        self.tx.user_mss = options.max_segment.unwrap_or(0);
+        self.live.syn_retries = options.syn_retries;
+        self.live.user_timeout_ms = options.user_timeout_ms;
+        self.live.on = options.keepalive.is_some();
+        self.live.settings = options.keepalive.unwrap_or_default();
+        self.user.linger2 = options.linger2;
+        self.user.nodelay = options.nodelay;
+        self.tx.notsent_lowat = options.notsent_lowat.unwrap_or(u32::MAX);
+        self.cong.algorithm = options.congestion.unwrap_or(sysctl.tcp_congestion_control);
+        self.set_rcvlowat(options.recv_lowat, sysctl.tcp_rmem.max);
+    }
+
+    /// What [`TcpSock::set_options`] made of it, for the handshake.
+    pub(super) fn handshake_options(&self) -> SockOptions {
+        SockOptions {
+            recv_buffer: self.rx.rcvbuf_locked.then_some(self.rx.rcvbuf / 2),
+            window_clamp: (self.rx.user_clamp > 0).then_some(self.rx.user_clamp),
+            max_segment: (self.tx.user_mss > 0).then_some(self.tx.user_mss),
+            ..SockOptions::default()
+        }
+    }
+
+    /// The largest window that may be offered, bytes, at least 1,152 (`TCP_WINDOW_CLAMP`): the ceiling of the window
+    /// follows (`tcp_set_window_clamp`).
+    pub fn set_window_clamp(&mut self, bytes: u32) {
+        let (before, clamp) = (self.rx.window_clamp, bytes.max(CLAMP_MIN));
+        self.rx.window_clamp = clamp;
+        if clamp < before {
+            self.rx.rcv_ssthresh = self.rx.rcv_ssthresh.min(clamp);
+        } else if clamp > before {
+            self.rx.rcv_ssthresh = self.rx.rcv_ssthresh.max(self.rx.rcv_wnd.min(clamp));
+        }
+    }
+
+    /// Largest segment of a connection that stands, of both directions (`TCP_MAXSEG`): the next one that is sent has at
+    /// most that.
+    ///
+    /// # Errors
+    /// It is not within 88 to 32,767 bytes.
+    pub fn set_max_segment(&mut self, bytes: u16) -> Result<(), OutOfRange> {
+        check_max_segment(bytes)?;
+        self.tx.user_mss = bytes;
+        Ok(())
+    }
+
+    /// Acknowledges at once from now on, or lets our data carry the acknowledgements (`TCP_QUICKACK`); neither lasts. True
+    /// if an ACK is due now.
+    pub fn set_quickack(&mut self, on: bool) -> bool {
+        self.ack.pingpong = !on;
+        if !on || !matches!(self.state, State::Established | State::CloseWait) || !self.ack.scheduled {
+            return false;
+        }
+        self.ack.pushed = true;
+        self.ack_due_after_read(1)
+    }
+
+    /// Whether acknowledgements go out at once.
+    pub fn quickack(&self) -> bool {
+        !self.ack.pingpong
+    }
+
+    /// Bytes that were written and not acknowledged (`SIOCOUTQ`).
+    pub fn outq(&self) -> u32 {
+        (self.tx.write_seq - self.tx.snd_una).max(0) as u32
+    }
+
+    /// Of those, bytes that were not sent (`SIOCOUTQNSD`).
+    pub fn outq_unsent(&self) -> u32 {
+        (self.tx.write_seq - self.tx.snd_nxt).max(0) as u32
+    }
+
+    /// Bytes that wait to be read, and at least 1 once the stream has ended, so that the reader comes for that
+    /// (`TCP_INQ`).
+    pub fn inq_hint(&self) -> u32 {
+        self.readable().max(u32::from(self.user.done))
+    }
+
+    /// Nanoseconds that an orphan waits in FIN-WAIT-2; None if it is to be reset.
+    pub(super) fn linger2(&self, sysctl: &Sysctls) -> Option<u64> {
+        match self.user.linger2 {
+            Linger2::Never => None,
+            Linger2::Default => Some(u64::from(sysctl.tcp_fin_timeout) * SECOND),
+            Linger2::Seconds(seconds) => Some(u64::from(seconds.min(LINGER2_MAX)) * SECOND),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let fine = SockOptions { max_segment: Some(88), syn_retries: Some(127), ..SockOptions::default() };
+        assert_eq!(fine.check(), Ok(()));
+        let wrong = |options: SockOptions| options.check().map_err(|error| error.to_string());
+        let keepalive = |idle_s, interval_s, probes| SockOptions {
+            keepalive: Some(Keepalive { idle_s, interval_s, probes }),
+            ..SockOptions::default()
+        };
+        let says = |text: &str| Err(text.to_owned());
+        assert_eq!(
+            wrong(SockOptions { max_segment: Some(87), ..fine }),
+            says("TCP_MAXSEG 87 is not within 88 to 32767")
+        );
+        assert_eq!(wrong(SockOptions { syn_retries: Some(0), ..fine }), says("TCP_SYNCNT 0 is not within 1 to 127"));
+        assert_eq!(wrong(keepalive(Some(0), None, None)), says("TCP_KEEPIDLE 0 is not within 1 to 32767"));
+        assert_eq!(wrong(keepalive(None, Some(40_000), None)), says("TCP_KEEPINTVL 40000 is not within 1 to 32767"));
+        assert_eq!(wrong(keepalive(None, None, Some(128))), says("TCP_KEEPCNT 128 is not within 1 to 127"));
+    }
+
+    #[test]
+    fn a_buffer_that_was_set_bounds_the_window() {
+        let options = SockOptions { recv_buffer: Some(10_000), ..SockOptions::default() };
+        assert_eq!(options.clamp(10_000), Some(10_000));
+        let clamped = SockOptions { window_clamp: Some(5_000), ..options };
+        assert_eq!(clamped.clamp(10_000), Some(5_000));
+        assert_eq!(SockOptions { window_clamp: Some(1), ..SockOptions::default() }.clamp(10_000), Some(1_152));
+        assert_eq!(SockOptions::default().clamp(10_000), None);
+    }
+}
