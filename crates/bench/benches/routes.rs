@@ -31,6 +31,7 @@ fn interface() -> Interface {
         addresses: vec![IfAddr { addr: v4(0x0a00_0001), prefix: 24 }],
         vlan: None,
         egress: Default::default(),
+        ingress: Default::default(),
         promiscuity: Default::default(),
         conf: Default::default(),
     }

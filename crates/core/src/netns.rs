@@ -8,7 +8,7 @@ use rxpath_mem::Skb;
 use rxpath_wire::{Addr, FlowHasher, MacAddr};
 
 use crate::cx::{Cx, End};
-use crate::demux::{EgressMap, Ptypes, Vlan, Vlans};
+use crate::demux::{EgressMap, IngressMap, Ptypes, Vlan, Vlans};
 use crate::icmp::RateLimits;
 use crate::ip::InetProtos;
 use crate::netfilter::Hooks;
@@ -68,6 +68,8 @@ pub struct Interface {
     pub vlan: Option<Vlan>,
     /// Of a VLAN device: which priority it writes into its tags.
     pub egress: EgressMap,
+    /// Of a VLAN device: which priority those of its tags are.
+    pub ingress: IngressMap,
     /// The tunables that hold on it. Worked out by [`NetConfig::apply_sysctls`].
     pub conf: DevConf,
 }

@@ -185,6 +185,8 @@ pub(crate) const TRACED: u8 = 4;
 
 /// A program sent the packet here: none of its kind looks at it again.
 pub(crate) const REDIRECTED: u8 = 8;
+/// Where the packet's priority begins, which takes the upper bits.
+pub(crate) const PRIORITY_SHIFT: u32 = 4;
 
 /// The private half of the metadata line.
 #[repr(C)]
@@ -201,7 +203,7 @@ pub(crate) struct Link {
     pub(crate) len: u16,
     /// The slot's class.
     pub(crate) class: SlotClass,
-    /// [`SHARED`], [`VIEW`], [`TRACED`], [`REDIRECTED`]. A cell, because cloning marks the original as shared.
+    /// [`SHARED`], [`VIEW`], [`TRACED`], [`REDIRECTED`], and the priority. A cell, because cloning marks the original as shared.
     pub(crate) flags: Cell<u8>,
 }
 

@@ -28,7 +28,9 @@ pub(crate) use self::eth::insert_vlan_tag;
 pub use self::ptype::{PacketType, Ptypes, Taken};
 use self::stats::DevStat;
 pub use self::stats::count_processed;
-pub use self::vlan::{EgressMap, MAX_NEST, Round, Vlan, Vlans, is_tagged, priority_of, vlan_gro_receive, vlan_receive};
+pub use self::vlan::{
+    EgressMap, IngressMap, MAX_NEST, Round, Vlan, Vlans, is_tagged, priority_of, vlan_gro_receive, vlan_receive,
+};
 use crate::cx::{Cx, Fate};
 
 /// `__netif_receive_skb_core`: a packet without a tag goes to the taps, and on to the handler of its protocol.

@@ -4,8 +4,8 @@
 //! Tags are taken out in software: in front of receive offload, which then merges what is behind them
 //! ([`vlan_gro_receive`]), or where somebody wants to see the tags, behind it. So the figures of a VLAN device count frames as
 //! they came, where the kernel's count what was merged of them. The priority of what is sent comes from its type
-//! of service, and by the device's map into the tag ([`EgressMap`]). That of what is received goes with its tag: nothing in
-//! this stack asks for it, so that there is no map for it.
+//! of service, and by the device's map into the tag ([`EgressMap`]); that of a tag becomes the packet's by another
+//! ([`IngressMap`]), for hooks and deciders to see: forwarding gives a packet that of its type of service, as in the kernel.
 
 use rxpath_mem::{PktType, Skb};
 use rxpath_trace::{DropReason, EventKind};
@@ -61,6 +61,28 @@ impl EgressMap {
     /// The tag's priority for a packet.
     pub fn tag_of(&self, priority: u8) -> u8 {
         self.0.get(usize::from(priority)).copied().unwrap_or(0)
+    }
+}
+
+/// Which priority a packet has, by that of the tag that it came with (`ingress-qos-map`): 0 where nothing else is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IngressMap([u8; EgressMap::TAG_PRIORITIES as usize]);
+
+impl IngressMap {
+    /// Packets whose tag has this priority get this one. False if there is no such priority.
+    pub fn set(&mut self, tag: u8, priority: u8) -> bool {
+        match self.0.get_mut(usize::from(tag)) {
+            Some(entry) if usize::from(priority) < EgressMap::PRIORITIES => {
+                *entry = priority;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A packet's priority by its tag (`vlan_get_ingress_priority`).
+    pub fn priority_of(&self, tag: VlanTag) -> u8 {
+        self.0[usize::from(tag.tci >> 13)]
     }
 }
 
@@ -131,7 +153,7 @@ pub fn vlan_receive(cx: &mut Cx, mut skb: Skb) -> Fate<Round> {
     }
     loop {
         if let Some(device) = cx.net.vlans.find(skb.ifindex, tag) {
-            vlan_do_receive(cx, &mut skb, device);
+            vlan_do_receive(cx, &mut skb, device, tag);
             return Fate::Pass(Round::Again(skb));
         }
         if tag.id() != 0 {
@@ -173,9 +195,12 @@ fn leads_to_device(cx: &Cx, skb: &Skb) -> bool {
 
 /// `vlan_do_receive`: from now on the frame is one that `device` received. Its own address may be another than the parent's,
 /// to which the frame was somebody else's then.
-fn vlan_do_receive(cx: &mut Cx, skb: &mut Skb, device: u16) {
-    let Some(mac) = cx.net.interface(device).map(|interface| interface.mac) else { return };
+fn vlan_do_receive(cx: &mut Cx, skb: &mut Skb, device: u16, tag: VlanTag) {
+    let Some((mac, ingress)) = cx.net.interface(device).map(|interface| (interface.mac, interface.ingress)) else {
+        return;
+    };
     skb.ifindex = device;
+    skb.set_priority(ingress.priority_of(tag));
     if skb.pkt_type == PktType::OtherHost && destination(skb) == Some(mac) {
         skb.pkt_type = PktType::Host;
     }

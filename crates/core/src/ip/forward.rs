@@ -6,6 +6,7 @@ use rxpath_trace::{Counter, DropReason};
 use rxpath_wire::{IpProto, Ipv4Header, TcpHeader, icmp as wire_icmp, ipv4};
 
 use crate::cx::{Cx, Fate};
+use crate::demux::priority_of;
 use crate::icmp;
 use crate::route::Forward;
 
@@ -18,13 +19,15 @@ pub fn forward(cx: &mut Cx, mut skb: Skb, way: &Forward) -> Fate<Skb> {
         return Fate::Drop(skb, DropReason::NotSpecified);
     }
     let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return Fate::Drop(skb, DropReason::IpInhdr) };
-    let (ttl, dont_fragment, header_len) = (header.ttl(), header.dont_fragment(), header.header_len());
+    let (ttl, tos, dont_fragment, header_len) =
+        (header.ttl(), header.tos(), header.dont_fragment(), header.header_len());
     if ttl <= 1 {
         cx.count(Counter::IpInHdrErrors);
         icmp::send_error(cx, &skb, wire_icmp::TIME_EXCEEDED, wire_icmp::TTL_EXCEEDED, 0);
         return Fate::Drop(skb, DropReason::IpInhdr);
     }
     cx.count(Counter::IpForwDatagrams);
+    skb.set_priority(priority_of(tos));
     let mtu = cx.net.interface(way.ifindex).map_or(0, |interface| interface.mtu);
     if dont_fragment && longest(&skb, header_len) > usize::from(mtu) {
         cx.count(Counter::IpFragFails);

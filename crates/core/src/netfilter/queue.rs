@@ -53,6 +53,8 @@ pub struct QueuedPacket {
     pub leaves_by: Option<u16>,
     /// Its length in bytes, from the IP header on; what did not fit the buffer or the copy range is not given.
     pub len: usize,
+    /// Its priority (`NFQA_PRIORITY`): 0, unless a VLAN device or a hook gave it another.
+    pub priority: u8,
     /// Payload bytes of each segment if it was merged of several; 0 if it was not.
     pub segment: u16,
     /// Its transport checksum is not filled in (`NFQA_SKB_CSUMNOTREADY`).
@@ -180,6 +182,7 @@ impl PacketQueue {
             came_by: state.came_by(skb),
             leaves_by: state.leaves_by(),
             len: skb.len(),
+            priority: skb.priority(),
             segment: skb.gso_size,
             checksum_open: skb.ip_summed == IpSummed::Partial || skb.gso_size > 0,
         };

@@ -13,7 +13,7 @@ use rxpath_wire::{EtherType, FlowHasher, MacAddr, Toeplitz};
 use super::{Cpu, CpuCell, Shared, Stack};
 use crate::cx::{Cx, IdSource, Rng};
 use crate::demux::stats::DevShard;
-use crate::demux::{EgressMap, MAX_NEST, Ptypes, Vlan, Vlans};
+use crate::demux::{EgressMap, IngressMap, MAX_NEST, Ptypes, Vlan, Vlans};
 use crate::ip::FragTable;
 use crate::ip::InetProtos;
 use crate::napi::{Inbox, Napi, NapiSetup, Softirq};
@@ -90,6 +90,8 @@ pub struct VlanConfig {
     pub mtu: Option<u16>,
     /// Which priority goes into its tags.
     pub egress: EgressMap,
+    /// Which priority those of its tags are.
+    pub ingress: IngressMap,
     /// Addresses.
     pub addresses: Vec<IfAddr>,
 }
@@ -105,6 +107,7 @@ impl VlanConfig {
             mac: None,
             mtu: None,
             egress: EgressMap::default(),
+            ingress: IngressMap::default(),
             addresses: Vec::new(),
         }
     }
@@ -158,6 +161,7 @@ impl VlanConfig {
             addresses: self.addresses.clone(),
             vlan: Some(vlan),
             egress: self.egress,
+            ingress: self.ingress,
             promiscuity: Default::default(),
             conf: Default::default(),
         })
@@ -399,6 +403,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
                 addresses: interface.addresses.clone(),
                 vlan: None,
                 egress: Default::default(),
+                ingress: Default::default(),
                 promiscuity: Promiscuity { promisc: u32::from(interface.promisc), allmulti: 0 },
                 conf: Default::default(),
             }

@@ -55,6 +55,7 @@ pub(crate) fn interface() -> Interface {
         addresses: vec![IfAddr { addr: Addr::from(ADDR), prefix: 24 }],
         vlan: None,
         egress: Default::default(),
+        ingress: Default::default(),
         promiscuity: Default::default(),
         conf: Default::default(),
     }

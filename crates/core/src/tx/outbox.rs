@@ -174,9 +174,11 @@ pub fn xdp_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16) {
     enqueue(cx, skb, ifindex);
 }
 
-/// The priority of a packet that this host's protocols send, by its type of service (`skb->priority`).
+/// The priority of a packet that this host sends (`skb->priority`): its own, as a hook may have given it one, or that of its
+/// type of service.
 fn priority(skb: &Skb) -> u8 {
     match Ipv4Header::parse(skb.network_header()) {
+        _ if skb.priority() != 0 => skb.priority(),
         Some((ip, _)) if skb.protocol == EtherType::IPV4 => priority_of(ip.tos()),
         _ => 0,
     }

@@ -352,3 +352,25 @@ fn the_owner_and_clones_on_other_threads_share_without_loss() {
     pool.drain();
     assert_eq!(pool.outstanding(), 0);
 }
+
+#[test]
+fn a_priority_leaves_the_other_marks_alone() {
+    let mut pool = small();
+    let mut skb = pool.alloc().expect("a slot");
+    assert_eq!(skb.priority(), 0);
+    skb.put(1);
+    skb.set_traced(true);
+    skb.set_redirected();
+    for priority in [15, 6, 0, 22] {
+        skb.set_priority(priority);
+        let marks = (skb.traced(), skb.redirected(), skb.is_shared());
+        assert_eq!((skb.priority(), marks), (priority & 15, (true, true, false)));
+    }
+    let copy = skb.copy(&mut pool).expect("a slot");
+    assert_eq!((copy.priority(), copy.traced()), (6, true));
+    pool.free(copy);
+    pool.free(skb);
+    let fresh = pool.alloc().expect("a slot");
+    assert_eq!(fresh.priority(), 0);
+    pool.free(fresh);
+}

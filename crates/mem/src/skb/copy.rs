@@ -78,6 +78,7 @@ impl Skb {
         let mut copy = pool.alloc_class(smallest(end)?)?;
         *copy = SkbMeta::clone(self);
         copy.set_traced(self.traced());
+        copy.set_priority(self.priority());
         copy.link_mut().data_off = LINE as i32;
         copy.put(end).copy_from_slice(self.head_bytes(0, end));
         advance_to(&mut copy, start);

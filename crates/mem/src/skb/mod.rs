@@ -20,7 +20,9 @@ pub use tail::Tail;
 
 use crate::pool::Header;
 use crate::returns::{Returns, Token};
-use crate::slot::{LINE, Link, REDIRECTED, REGION_SIZE, SHARED, SkbMeta, SlotClass, SlotPtr, TRACED, VIEW};
+use crate::slot::{
+    LINE, Link, PRIORITY_SHIFT, REDIRECTED, REGION_SIZE, SHARED, SkbMeta, SlotClass, SlotPtr, TRACED, VIEW,
+};
 
 /// An owned packet: eight bytes, moved from room to room.
 ///
@@ -360,6 +362,17 @@ impl Skb {
     #[inline(always)]
     pub fn set_redirected(&mut self) {
         *self.link_mut().flags.get_mut() |= REDIRECTED;
+    }
+
+    /// The packet's priority (`skb->priority`), 0 to 15 (`TC_PRIO_MAX`); 0 in a fresh one, and in a clone.
+    pub fn priority(&self) -> u8 {
+        self.link().flags.get() >> PRIORITY_SHIFT
+    }
+
+    /// Gives the packet a priority; of one beyond 15, the lower four bits.
+    pub fn set_priority(&mut self, priority: u8) {
+        let flags = self.link_mut().flags.get_mut();
+        *flags = *flags & !(u8::MAX << PRIORITY_SHIFT) | priority << PRIORITY_SHIFT;
     }
 
     /// Identity of the pool that the packet lies in: unique among live pools.

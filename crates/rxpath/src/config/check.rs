@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use rxpath_core::demux::EgressMap;
+use rxpath_core::demux::{EgressMap, IngressMap};
 use rxpath_core::route::RouteKind;
 use rxpath_trace::Selector;
 use rxpath_wire::MacAddr;
@@ -91,9 +91,9 @@ impl Entry {
         }
     }
 
-    fn priorities(&self, key: &str) -> Option<EgressMap> {
+    fn priorities(&self, key: &str) -> Option<&[(u8, u8)]> {
         match self.value(key)? {
-            Value::Priorities(map) => Some(*map),
+            Value::Priorities(pairs) => Some(pairs),
             _ => None,
         }
     }
@@ -149,6 +149,10 @@ fn interface(index: usize, entry: &Entry) -> Option<InterfaceConfig> {
 }
 
 fn vlan(entry: &Entry) -> Option<VlanConfig> {
+    let (mut ingress_qos_map, mut egress_qos_map) = (IngressMap::default(), EgressMap::default());
+    // All are within their bounds.
+    entry.priorities("ingress_qos_map")?.iter().for_each(|&(from, to)| _ = ingress_qos_map.set(from, to));
+    entry.priorities("egress_qos_map")?.iter().for_each(|&(from, to)| _ = egress_qos_map.set(from, to));
     Some(VlanConfig {
         name: entry.text("name")?,
         link: entry.text("link")?,
@@ -160,7 +164,8 @@ fn vlan(entry: &Entry) -> Option<VlanConfig> {
         mac: entry.mac("mac"),
         addresses: entry.cidrs("addresses")?.iter().map(|(cidr, _)| *cidr).collect(),
         mtu: entry.number("mtu"),
-        egress_qos_map: entry.priorities("egress_qos_map")?,
+        ingress_qos_map,
+        egress_qos_map,
     })
 }
 

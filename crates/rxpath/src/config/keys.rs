@@ -11,8 +11,8 @@ pub(super) enum Form {
     Mac,
     /// A list of addresses with prefix lengths.
     Cidrs,
-    /// A list of priorities, each with that of the tag.
-    Priorities,
+    /// A list of priorities, each with the one that it becomes.
+    Priorities { from: u8, to: u8 },
     /// `default`, or a network.
     Destination,
     /// An address.
@@ -51,7 +51,9 @@ impl Form {
             },
             Form::Mac => "a unicast hardware address of six bytes in hex".to_owned(),
             Form::Cidrs => "a list of IPv4 addresses with prefix lengths".to_owned(),
-            Form::Priorities => "a list of priorities from 0 to 15, each with that of the tag, from 0 to 7".to_owned(),
+            Form::Priorities { from, to } => {
+                format!("a list of priorities within 0 to {from}, each with the one within 0 to {to} that it becomes")
+            }
             Form::Destination => "\"default\" or an IPv4 network".to_owned(),
             Form::Address => "an IPv4 address".to_owned(),
             Form::Listen => "an IPv4 address and a port".to_owned(),
@@ -260,8 +262,15 @@ pub(super) static VLAN: Section = Section {
             "Largest IP packet, in bytes: at most that of `link`.",
         ),
         key(
+            "ingress_qos_map",
+            Form::Priorities { from: 7, to: 15 },
+            Absent::Is("[]"),
+            r#"["5:6"]"#,
+            "Which priority a packet has, by that of the tag that it came with (`ingress-qos-map` of ip-link): 0 where nothing is said. Netfilter hooks and deciders see it; a packet that is forwarded has that of its type of service.",
+        ),
+        key(
             "egress_qos_map",
-            Form::Priorities,
+            Form::Priorities { from: 15, to: 7 },
             Absent::Is("[]"),
             r#"["2:1", "6:5"]"#,
             "Which priority goes into the tag, by that of the packet (`egress-qos-map` of ip-link): 0 where nothing is said. A packet has its priority from its type of service: 2 for bulk (0x08), 6 for interactive (0x10), 4 for both, else 0.",

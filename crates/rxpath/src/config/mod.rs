@@ -29,7 +29,7 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use rxpath_core::demux::EgressMap;
+use rxpath_core::demux::{EgressMap, IngressMap};
 use rxpath_core::netns::IfAddr;
 use rxpath_core::route::{RouteKind, RouteSpec};
 use rxpath_core::stack;
@@ -131,6 +131,8 @@ pub struct VlanConfig {
     pub mtu: Option<u16>,
     /// Which priority goes into its tags.
     pub egress_qos_map: EgressMap,
+    /// Which priority those of its tags are.
+    pub ingress_qos_map: IngressMap,
 }
 
 impl VlanConfig {
@@ -148,6 +150,7 @@ impl VlanConfig {
             mac: self.mac,
             mtu: self.mtu,
             egress: self.egress_qos_map,
+            ingress: self.ingress_qos_map,
             addresses: self.addresses.iter().map(address).collect(),
         }
     }

@@ -462,7 +462,7 @@ fn vlans_are_interfaces_behind_those_with_a_driver() {
     let text = format!(
         "[[vlan]]\nname = \"eth1.5\"\nlink = \"eth1\"\nid = 5\naddresses = [\"10.5.0.1/24\"]\n{MINIMAL}\
          [[interface]]\nname = \"eth1\"\ndriver = \"wire\"\nmtu = 1400\n\
-         [[vlan]]\nname = \"s9\"\nlink = \"eth0\"\nid = 9\nprotocol = \"802.1ad\"\negress_qos_map = [\"2:1\", \"6:5\"]\nmac = \"02:00:00:00:00:09\"\n\
+         [[vlan]]\nname = \"s9\"\nlink = \"eth0\"\nid = 9\nprotocol = \"802.1ad\"\negress_qos_map = [\"2:1\", \"6:5\"]\ningress_qos_map = [\"5:6\"]\nmac = \"02:00:00:00:00:09\"\n\
          [[route]]\nto = \"192.0.2.0/24\"\nvia = \"10.5.0.254\"\n\
          [[route]]\nto = \"default\"\ndev = \"s9\"\n\
          [[service]]\nlisten = \"10.5.0.1:80\"\napp = \"http\"\n"
@@ -474,6 +474,8 @@ fn vlans_are_interfaces_behind_those_with_a_driver() {
     assert_eq!((five.mac, five.mtu, five.addresses.len()), (None, None, 1), "as the interface below it");
     assert_eq!((nine.tpid, nine.mac), (EtherType::QINQ, Some(MacAddr([2, 0, 0, 0, 0, 9]))));
     assert_eq!([0, 2, 6].map(|priority| nine.egress.tag_of(priority)), [0, 1, 5]);
+    let tag = |priority: u16| rxpath_wire::VlanTag { tpid: EtherType::VLAN, tci: priority << 13 | 9 };
+    assert_eq!([4, 5].map(|priority| nine.ingress.priority_of(tag(priority))), [0, 6]);
     let by: Vec<Option<u16>> = host.route_specs().iter().map(|route| route.ifindex).collect();
     assert_eq!(by, [Some(3), Some(4)]);
 }

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use rxpath_core::demux::EgressMap;
 use rxpath_core::sysctl::nearest;
 use rxpath_trace::Selector;
 use rxpath_wire::MacAddr;
@@ -20,7 +19,8 @@ pub(super) enum Value {
     Mac(MacAddr),
     /// Each with its place in the file.
     Cidrs(Vec<(Cidr, Range<usize>)>),
-    Priorities(EgressMap),
+    /// Pairs: from, to.
+    Priorities(Vec<(u8, u8)>),
     Network(Cidr),
     Address(IpAddr),
     Listen(SocketAddr),
@@ -49,7 +49,9 @@ pub(super) fn value(form: Form, given: &Spanned<DeValue<'_>>, text: &str) -> Res
         (Form::Cidrs, DeValue::Array(items)) => {
             items.iter().map(host_address).collect::<Result<_, _>>().map(Value::Cidrs)
         }
-        (Form::Priorities, DeValue::Array(items)) => priorities(items),
+        (Form::Priorities { from, to }, DeValue::Array(items)) => {
+            items.iter().map(|item| priorities(item, (from, to))).collect::<Result<_, _>>().map(Value::Priorities)
+        }
         (Form::Switch, DeValue::Boolean(switch)) => Ok(Value::Switch(*switch)),
         (Form::Number { least, most }, DeValue::Integer(number)) => match unsigned(number) {
             Some(number) if (least..=most).contains(&number) => Ok(Value::Number(number)),
@@ -76,21 +78,13 @@ pub(super) fn value(form: Form, given: &Spanned<DeValue<'_>>, text: &str) -> Res
     }
 }
 
-/// Priorities in the form of ip-link: FROM:TO.
-fn priorities(items: &[Spanned<DeValue<'_>>]) -> Result<Value, Misfit> {
-    let mut map = EgressMap::default();
-    for item in items {
-        let misfit = |why: &str| Misfit { span: item.span(), why: Some(why.to_owned()) };
-        let DeValue::String(text) = item.get_ref() else { return Err(Misfit { span: item.span(), why: None }) };
-        let pair = text.split_once(':').ok_or_else(|| misfit("is no pair of priorities"))?;
-        let (Ok(from), Ok(to)) = (pair.0.parse(), pair.1.parse()) else {
-            return Err(misfit("is no pair of priorities"));
-        };
-        if !map.set(from, to) {
-            return Err(misfit("has a priority that there is not"));
-        }
-    }
-    Ok(Value::Priorities(map))
+/// A pair of priorities in the form of ip-link, FROM:TO, within these bounds.
+fn priorities(item: &Spanned<DeValue<'_>>, most: (u8, u8)) -> Result<(u8, u8), Misfit> {
+    let misfit = |why: &str| Misfit { span: item.span(), why: Some(why.to_owned()) };
+    let DeValue::String(text) = item.get_ref() else { return Err(Misfit { span: item.span(), why: None }) };
+    let pair = text.split_once(':').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    let (from, to): (u8, u8) = pair.ok_or_else(|| misfit("is no pair of priorities"))?;
+    if from > most.0 || to > most.1 { Err(misfit("has a priority that there is not")) } else { Ok((from, to)) }
 }
 
 /// The sentence that tells of a misfit: the value, what is wrong with it, what the key takes, and an example.

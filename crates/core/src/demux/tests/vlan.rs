@@ -6,7 +6,8 @@ use rxpath_wire::{Addr, EtherType, EthernetHeader, MacAddr, VlanTag};
 
 use crate::cx::{Cx, End, Fate};
 use crate::demux::stats::DevStat;
-use crate::demux::{EgressMap, Vlan, Vlans, is_tagged, netif_receive_skb_core};
+use crate::demux::{EgressMap, IngressMap, Vlan, Vlans, is_tagged, netif_receive_skb_core};
+use crate::netfilter::{Hook, HookPoint, HookState, Priority, Verdict};
 use crate::netns::{IfAddr, Interface};
 use crate::nic::Xmit;
 use crate::testing::frames::{self, ethernet};
@@ -202,6 +203,42 @@ fn the_type_of_service_becomes_the_priority_of_the_tag() {
     // What is no packet of IPv4 has none.
     output(&mut rig, 2);
     assert_eq!(rig.sent()[0][14] >> 5, 0);
+}
+
+/// Notes the priority of what it sees.
+struct Priorities(std::sync::Mutex<Vec<u8>>);
+
+impl Hook for Priorities {
+    fn name(&self) -> &str {
+        "priorities"
+    }
+
+    fn decide(&self, _: &mut Cx, _: &HookState, skb: Skb) -> Verdict {
+        self.0.lock().expect("no panic").push(skb.priority());
+        Verdict::Accept(skb)
+    }
+}
+
+#[test]
+fn the_priority_of_the_tag_becomes_the_packets() {
+    let mut rig = rig();
+    let seen = std::sync::Arc::new(Priorities(Default::default()));
+    let hook = std::sync::Arc::clone(&seen);
+    let mut map = IngressMap::default();
+    assert!(map.set(5, 6) && map.set(7, 15) && !map.set(8, 0) && !map.set(0, 16));
+    rig.reconfigure(|net| {
+        net.interfaces[1].ingress = map;
+        net.hooks.register(HookPoint::PreRouting, Priority::FILTER, hook);
+    });
+    let packet = frames::tcp().to([10, 0, 5, 1]).packet();
+    for priority in [0, 5, 7] {
+        let frame = tagged(FIVE, &[tag(priority << 13 | 5)], EtherType::IPV4, &packet);
+        assert_eq!(rig.receive(&frame), Ended::Tcp);
+    }
+    // Another device has another map, and what has no tag no priority.
+    let frame = tagged(MAC, &[service(5 << 13 | 9)], EtherType::IPV4, &frames::tcp().to([10, 0, 9, 1]).packet());
+    assert_eq!((rig.receive(&frame), rig.receive(&frames::tcp().frame())), (Ended::Tcp, Ended::Tcp));
+    assert_eq!(*seen.0.lock().expect("no panic"), [0, 6, 15, 0, 0]);
 }
 
 #[test]
