@@ -60,6 +60,8 @@ pub struct PairConfig {
     pub features: Features,
     /// Whether GRO merges.
     pub gro: bool,
+    /// Largest IP packet of the cable.
+    pub mtu: u16,
     /// Tunables of both stacks.
     pub sysctl: Sysctls,
     /// Pool of each Cpu.
@@ -77,6 +79,7 @@ impl PairConfig {
             cpus: 1,
             features: Features::default(),
             gro: true,
+            mtu: 1_500,
             sysctl: Sysctls::default(),
             pool: PoolConfig::default(),
             lives: Selector::All,
@@ -109,6 +112,7 @@ impl Simulation {
         let end = |index: u8| WireConfig {
             features: config.features,
             queues: config.cpus,
+            mtu: config.mtu,
             ..WireConfig::named(&format!("wire{index}")).mac(MacAddr([2, 0x72, 0x78, 0, 0, index + 1]))
         };
         let (a, b) = wire::pair(end(0), end(1));

@@ -63,6 +63,11 @@ impl BindTable {
         })
     }
 
+    /// Connections that have a local port of ours.
+    pub fn connections(&self) -> usize {
+        self.lock().connected.len()
+    }
+
     /// Gives a connection's port back.
     pub fn disconnect(&self, tuple: &Tuple) {
         self.lock().connected.remove(tuple);

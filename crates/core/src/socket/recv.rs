@@ -111,9 +111,7 @@ impl Sock {
         }
         let wanted = if sk.rx.urgent.is_set() { sk.read_to_mark(buf.len()) } else { buf.len() };
         if sk.readable() == 0 {
-            // Nothing but the urgent byte was there.
-            let nothing = self.nothing_to_read(&mut sk, register);
-            return (Err(nothing), self.released(sk));
+            return self.only_urgent(sk, register);
         }
         let (taken, ack_due) = take(&mut sk, &mut buf[..wanted], now, rmem_max);
         if sk.rx.urgent.is_set() {
@@ -156,7 +154,6 @@ impl Sock {
     /// As [`Sock::take`], of at most `len` bytes that are not to be copied (`MSG_TRUNC`).
     pub fn discard(&self, len: usize, register: bool, now: Time, rmem_max: u32) -> (Result<Taken, Nothing>, u8) {
         let mut sk = self.lock.user();
-        let wanted = if sk.rx.urgent.is_set() { sk.read_to_mark(len) } else { len };
         if sk.readable() == 0 {
             let nothing = self.nothing_to_read(&mut sk, register);
             if matches!(nothing, Nothing::Eof) {
@@ -164,10 +161,25 @@ impl Sock {
             }
             return (Err(nothing), self.released(sk));
         }
+        let wanted = if sk.rx.urgent.is_set() { sk.read_to_mark(len) } else { len };
+        if sk.readable() == 0 {
+            return self.only_urgent(sk, register);
+        }
         let (taken, ack_due) = take_len(&mut sk, wanted, now, rmem_max, |_, _, _| ());
         sk.passed_mark();
         let ack = if ack_due { post::ACK } else { 0 };
         (Ok(taken), ack | self.released(sk))
+    }
+
+    /// Nothing but the urgent byte was there, and the reader has passed it: its packet is to end, or its memory would keep
+    /// the window shut.
+    #[cold]
+    fn only_urgent(&self, mut sk: UserGuard<'_, TcpSock>, register: bool) -> (Result<Taken, Nothing>, u8) {
+        let nothing = self.nothing_to_read(&mut sk, register);
+        if matches!(nothing, Nothing::Eof) {
+            sk.rx.eat_fin();
+        }
+        (Err(nothing), self.released(sk) | post::BACKLOG)
     }
 
     /// Lets go of the socket; gives the requests that follow.

@@ -317,6 +317,11 @@ impl Stack {
         self.0.cpus.iter().any(|cell| lock(&cell.token).flows.iter().any(|(_, entry)| due(entry)))
     }
 
+    /// Connections that were opened here and keep their local port: until TIME-WAIT is over.
+    pub fn bound_connections(&self) -> usize {
+        self.0.binds.connections()
+    }
+
     /// Listeners first, then connections, as `/proc/net/tcp` has them.
     pub fn sockets(&self, now: Time) -> Vec<SocketView> {
         let mut views: Vec<SocketView> = self.listeners().iter().map(listen_view).collect();

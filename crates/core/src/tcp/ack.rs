@@ -75,6 +75,8 @@ impl TcpSock {
         } else {
             self.tx.snd_wl1 = seg.seq;
         }
+        // Before this ACK moves it: what is acknowledged in order overtook nothing.
+        let high_sack = self.high_sack();
         self.tx.snd_una = seg.ack;
         self.loss.last_tsecr = heard.tsecr;
         self.live.last_ack = cx.now;
@@ -87,7 +89,6 @@ impl TcpSock {
         if self.tx.snd_up.is_some_and(|up| !up.after(seg.ack)) {
             self.tx.snd_up = None;
         }
-        let high_sack = self.high_sack();
         if !heard.sack.is_empty() {
             self.sacktag_write_queue(cx, heard.sack, seg.ack, prior.una, &mut says);
         }
@@ -129,10 +130,17 @@ impl TcpSock {
         }
     }
 
+    /// The window that a segment offers, in bytes: that of a SYN is never scaled (RFC 7323 section 2.2). The kernel scales
+    /// it where the SYN-ACK ends a simultaneous open, and then sends more than the peer has room for.
+    #[inline]
+    pub(super) fn window_of(&self, seg: &Segment) -> u32 {
+        if seg.flags.syn() { u32::from(seg.window) } else { u32::from(seg.window) << self.opts.snd_wscale }
+    }
+
     /// RFC 9293 section 3.10.7.4, fifth check, with Linux's exceptions (`tcp_ack_update_window`).
     /// True if the segment had a say in it.
     fn ack_update_window(&mut self, seg: &Segment) -> bool {
-        let window = u32::from(seg.window) << self.opts.snd_wscale;
+        let window = self.window_of(seg);
         let newer = seg.ack.after(self.tx.snd_una)
             || seg.seq.after(self.tx.snd_wl1)
             || (seg.seq == self.tx.snd_wl1 && (window > self.tx.snd_wnd || window == 0));

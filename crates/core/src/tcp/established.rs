@@ -157,6 +157,9 @@ impl TcpSock {
             && self.paws_rejects(cx, tsval)
             && !seg.flags.rst()
         {
+            if seg.flags.syn() {
+                return Err(self.syn_challenge(cx));
+            }
             self.paws_discard(cx, seg, tsval)?;
         }
         if let Some(reason) = self.sequence_rejects(seg) {
@@ -171,7 +174,7 @@ impl TcpSock {
             self.send_challenge_ack(cx);
             return Err(Refused::Because(DropReason::TcpReset));
         }
-        if seg.flags.syn() {
+        if seg.flags.syn() && !self.ends_crossed_open(seg) {
             // RFC 5961 section 4.2.
             return Err(self.syn_challenge(cx));
         }
@@ -179,6 +182,16 @@ impl TcpSock {
             self.accept_cwr(seg.seq != seg.end_seq);
         }
         Ok(())
+    }
+
+    /// The SYN-ACK of a peer whose SYN crossed ours (RFC 9293 section 3.5, figure 7): it acknowledges our SYN.
+    fn ends_crossed_open(&self, seg: &Segment) -> bool {
+        self.state == State::SynRecv
+            && self.user.accepted
+            && seg.flags.ack()
+            && seg.end_seq == seg.seq + 1
+            && seg.end_seq == self.rx.rcv_nxt
+            && seg.ack == self.tx.snd_nxt
     }
 
     fn syn_challenge(&mut self, cx: &mut Cx) -> Refused {

@@ -68,13 +68,14 @@ pub struct Request {
     pub acked: bool,
 }
 
-/// A segment for a listener (`tcp_v4_do_rcv`, LISTEN): None if it must be dropped for the reason given, or a request.
+/// A segment for a listener (`tcp_v4_do_rcv`, LISTEN): how it ends, or a request. `isn` is given when TIME-WAIT made way.
 pub(super) fn rcv(
     cx: &mut Cx,
     skb: Skb,
     seg: &Segment,
     tuple: Tuple,
     listener: &Arc<Listener>,
+    isn: Option<SeqNum>,
 ) -> Result<(Skb, Request), End> {
     if seg.flags.ack() {
         // It was no cookie.
@@ -87,11 +88,11 @@ pub(super) fn rcv(
     if !seg.flags.syn() || seg.flags.fin() {
         return Err(Fate::Drop(skb, DropReason::TcpFlags));
     }
-    conn_request(cx, skb, seg, tuple, listener, None)
+    conn_request(cx, skb, seg, tuple, listener, isn)
 }
 
-/// `tcp_conn_request`: the limits, then the request. `isn` is given when TIME-WAIT made way; that passes the limits.
-pub(super) fn conn_request(
+/// `tcp_conn_request`: the limits, then the request. An `isn` that is given passes the limits.
+fn conn_request(
     cx: &mut Cx,
     skb: Skb,
     seg: &Segment,

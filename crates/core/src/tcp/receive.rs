@@ -390,7 +390,7 @@ fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: &I
     {
         return accept_cookie(cx, flows, hash, skb, &request, &seg);
     }
-    match listen::rcv(cx, skb, &seg, tuple, &listener) {
+    match listen::rcv(cx, skb, &seg, tuple, &listener, None) {
         Ok((skb, request)) => open_request(cx, flows, hash, skb, request),
         Err(end) => cx.end(end),
     }
@@ -494,7 +494,7 @@ fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb
                 return cx.end(end);
             };
             end_time_wait(cx, flows, id);
-            match listen::conn_request(cx, skb, &seg, tuple, &listener, Some(isn)) {
+            match listen::rcv(cx, skb, &seg, tuple, &listener, Some(isn)) {
                 Ok((skb, request)) => open_request(cx, flows, hash, skb, request),
                 Err(end) => cx.end(end),
             }
@@ -673,6 +673,7 @@ pub fn serve(cx: &mut Cx, flows: &mut FlowTable, sock: Arc<Sock>) {
 
 fn carry_out(cx: &mut Cx, sk: &mut TcpSock, bits: u8) {
     use crate::socket::post;
+    sk.end_skipped(cx);
     if bits & post::CONNECT != 0 {
         sk.connect(cx);
     }

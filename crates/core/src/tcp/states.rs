@@ -91,7 +91,7 @@ impl TcpSock {
         self.set_state(cx, State::Established);
         self.effects.established = true;
         self.effects.wake_send = true;
-        self.tx.snd_wnd = u32::from(seg.window) << self.opts.snd_wscale;
+        self.tx.snd_wnd = self.window_of(seg);
         self.tx.max_window = self.tx.max_window.max(self.tx.snd_wnd);
         self.tx.snd_wl1 = seg.seq;
         self.init_transfer(cx);
@@ -339,7 +339,7 @@ impl TcpSock {
         self.effects.wake_send |= self.user.wait_send;
     }
 
-    /// An acceptable RST (`tcp_reset`).
+    /// An acceptable RST, or what is answered by one (`tcp_reset`).
     pub(super) fn reset(&mut self, cx: &mut Cx) {
         let error = match self.state {
             State::SynSent => SockError::Refused,
@@ -429,7 +429,7 @@ impl Ended {
             Ended::Absorbed => Fate::Consumed(skb, Consumed::AckOnly),
             Ended::AbortOnData => {
                 reply::reset(cx, &skb, seg);
-                sk.done(cx);
+                sk.reset(cx);
                 Fate::Drop(skb, DropReason::TcpAbortOnData)
             }
         }

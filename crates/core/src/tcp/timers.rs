@@ -100,12 +100,20 @@ impl TcpSock {
             return;
         }
         let since = *self.live.probing_since.get_or_insert(cx.now);
-        if (self.user.orphan && self.rtt.backoff >= ORPHAN_RETRIES) || self.user_timed_out(cx.now, Some(since)) {
+        let retries2 = cx.net.sysctl.tcp_retries2;
+        // RFC 1122 section 4.2.2.17: for as long as the peer answers, its window may stay closed. An orphan is not put up
+        // with beyond the longest timeout.
+        let patience = if self.user.orphan { ORPHAN_RETRIES } else { retries2 };
+        let tired = self.user.orphan && self.rtt.backed_off() >= RTO_MAX;
+        if tired || self.live.probes_out >= patience || self.user_timed_out(cx.now, Some(since)) {
             self.give_up(cx);
             return;
         }
         self.write_wakeup(cx);
-        self.rtt.backoff = self.rtt.backoff.saturating_add(1);
+        self.live.probes_out = if self.tx.segments.is_empty() { self.live.probes_out.saturating_add(1) } else { 0 };
+        if self.rtt.backoff < retries2 {
+            self.rtt.backoff += 1;
+        }
         let still = self.tx.segments.is_empty();
         self.timers.pending = if still { XmitTimer::WindowProbe } else { XmitTimer::Retransmit };
         let timeout = self.rtt.backed_off().max(self.rtt.rto_min);

@@ -5,6 +5,7 @@
 //! before, whose byte then belongs to the stream again (RFC 6093 section 3.1: nobody should build on this).
 
 use rxpath_mem::Skb;
+use rxpath_trace::{EventKind, Holder};
 use rxpath_wire::{SeqNum, TcpFlags, TcpHeader};
 
 use super::{Segment, TcpSock};
@@ -106,9 +107,24 @@ impl TcpSock {
         }
         rx.urgent.byte = Byte::Announced;
         rx.urgent.seq = mark;
+        self.end_skipped(cx);
         self.pred_flags = 0;
         // The notice that the kernel gives by SIGURG.
         self.data_ready(cx, true);
+    }
+
+    /// Ends packets of which nothing is left to be read although no read took their last byte: the urgent one, which was
+    /// skipped.
+    #[inline]
+    pub(super) fn end_skipped(&mut self, cx: &mut Cx) {
+        while self.rx.queue.front().is_some_and(|skb| SeqNum(skb.end_seq).at_or_before(self.rx.copied_seq)) {
+            let Some(skb) = self.rx.queue.pop_front() else { return };
+            self.rx.uncharge(skb.truesize);
+            cx.release(Holder::ReceiveQueue);
+            cx.ledger.delivered(1);
+            cx.event(&skb, EventKind::Recv, 0, self.user.reads);
+            cx.pool.free(skb);
+        }
     }
 
     /// Bytes that one read may take, of `wanted`: it stops at the mark, and one that begins there skips the urgent byte.

@@ -138,13 +138,13 @@ pub fn checklist(text: &str) -> Result<Vec<Row>, String> {
     .collect()
 }
 
-fn cells(line: &str) -> Vec<String> {
+pub fn cells(line: &str) -> Vec<String> {
     let inner = line.trim().strip_prefix('|').and_then(|line| line.strip_suffix('|'));
     inner.map(|inner| inner.split('|').map(|cell| cell.trim().to_owned()).collect()).unwrap_or_default()
 }
 
 /// What stands between backticks.
-fn spans(cell: &str) -> Vec<String> {
+pub fn spans(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 

@@ -4,6 +4,7 @@
 //! what mends it`. Each is also shown bad samples, so that no check is one that cannot fail.
 
 mod circles;
+mod decided;
 mod docs;
 mod imports;
 mod length;
@@ -84,6 +85,14 @@ fn the_checklist_names_files_and_tests_that_exist() {
     let mut findings = docs::checklist_findings(&rows, &tree);
     findings.extend(docs::open_rows(&rows, ratchet::OPEN_CHECKLIST_ROWS));
     assert_tidy(&findings);
+}
+
+#[test]
+fn what_is_decided_is_decided_where_the_table_says() {
+    let tree = Tree::load();
+    assert_tidy(
+        &decided::findings(tree.document("ARCHITECTURE.md"), &tree.sources).expect("ARCHITECTURE.md has the table"),
+    );
 }
 
 #[test]

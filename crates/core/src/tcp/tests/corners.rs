@@ -1,10 +1,12 @@
 //! Corners in which random cases found the kernel and the stack to differ, each pinned down by itself.
 
+use std::net::{IpAddr, SocketAddr};
+
 use rxpath_trace::{Counter, DropReason};
 use rxpath_wire::TcpFlags;
 
-use super::lab::{ACK, FIN_ACK, Lab, PSH_ACK, Peer};
-use crate::tcp::State;
+use super::lab::{ACK, FIN_ACK, Lab, PEER, PSH_ACK, Peer, SYN, SYN_ACK};
+use crate::tcp::{SockError, State};
 
 const FIN_PSH_ACK: TcpFlags = TcpFlags(FIN_ACK.0 | TcpFlags::PSH.0);
 
@@ -181,4 +183,65 @@ fn packets_that_wait_are_joined_once_for_each_time_they_are_offered() {
     peer.ack += 3 * 1_460;
     lab.segment(peer.repr(ACK), &[]);
     assert_eq!(std::iter::from_fn(|| lab.sent()).map(|sent| sent.payload.len()).sum::<usize>(), 3 * 1_460 + 42);
+}
+
+#[test]
+fn a_syn_of_the_past_is_challenged_as_any_other() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    peer.stamps = Some((5_000, 0));
+    let _sock = peer.connect(&mut lab, &listener);
+    peer.stamps = Some((4_000, 0));
+    lab.segment(peer.repr(SYN), &[]);
+    lab.expect(ACK);
+    assert_eq!((lab.count(Counter::TcpExtTCPSYNChallenge), lab.count(Counter::TcpExtPAWSEstab)), (1, 0));
+    assert_eq!(lab.dropped(DropReason::TcpInvalidSyn), 1);
+}
+
+#[test]
+fn a_syn_that_also_ends_the_stream_takes_the_place_of_time_wait_and_opens_nothing() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    lab.close(&sock);
+    peer.ack = lab.expect(FIN_ACK).seq + 1;
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    lab.expect(ACK);
+    peer.seq += 1_000;
+    lab.segment(peer.repr(TcpFlags(SYN.0 | TcpFlags::FIN.0)), &[]);
+    lab.expect_nothing();
+    assert_eq!(lab.dropped(DropReason::TcpFlags), 1);
+    assert_eq!(lab.stack.sockets(lab.now).len(), 1, "the listener alone");
+}
+
+#[test]
+fn the_syn_ack_of_a_crossed_open_ends_it() {
+    let mut lab = Lab::new();
+    let mut peer = Peer::new(40_000, 81);
+    let remote = SocketAddr::new(IpAddr::V4(PEER), peer.sport);
+    let sock = lab.stack.connect_from(Some(peer.dport), remote, lab.now).expect("a route");
+    lab.run();
+    peer.ack = lab.expect(SYN).seq + 1;
+    lab.segment(peer.repr(SYN), &[]);
+    lab.expect(SYN_ACK);
+    assert_eq!(lab.state(&sock), State::SynRecv);
+    lab.segment(peer.repr(SYN_ACK), &[]);
+    assert_eq!(lab.state(&sock), State::Established);
+    assert_eq!(lab.expect(ACK).ack, peer.seq + 1);
+    assert_eq!(lab.count(Counter::TcpExtTCPSYNChallenge), 0);
+}
+
+#[test]
+fn data_behind_the_fin_breaks_the_connection_and_the_application_is_told() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    peer.data_at(&mut lab, 0, b"before and behind");
+    lab.expect(TcpFlags::RST);
+    assert_eq!(sock.lock.user().user.error, Some(SockError::BrokenPipe));
+    assert_eq!(lab.count(Counter::TcpExtTCPAbortOnData), 1);
 }

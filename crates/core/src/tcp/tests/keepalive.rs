@@ -1,12 +1,12 @@
 //! Peers that fall silent.
 
 use rxpath_trace::{Counter, Time};
-use rxpath_wire::TcpFlags;
+use rxpath_wire::{Addr, TcpFlags};
 
-use super::lab::{ACK, Lab, PSH_ACK, Peer};
+use super::lab::{ACK, Lab, MS, PEER, PEER_MAC, PSH_ACK, Peer};
 use crate::stack::RecvError;
 use crate::sysctl::Sysctls;
-use crate::tcp::{Keepalive, SockError};
+use crate::tcp::{Keepalive, SockError, State};
 
 const RST_ACK: TcpFlags = TcpFlags(TcpFlags::RST.0 | TcpFlags::ACK.0);
 
@@ -109,4 +109,58 @@ fn a_connection_tells_of_itself() {
     let info = sock.lock.user().info(lab.now);
     assert_eq!((info.unacked, info.delivered, info.last_ack_recv), (0, 1, 0));
     assert!(info.rtt > 0 && info.rto >= 200_000);
+}
+
+/// A connection whose peer has closed its window over bytes that wait.
+fn shut_window(retries2: u8) -> (Lab, std::sync::Arc<crate::socket::Sock>, Peer) {
+    let mut lab = Lab::with(|config| config.sysctl.tcp_retries2 = retries2);
+    // Minutes will pass, and the peer answers no ARP request.
+    assert!(lab.stack.set_neighbour(1, Addr::from(PEER), Some(PEER_MAC), lab.now));
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    peer.window = 0;
+    lab.segment(peer.repr(ACK), &[]);
+    lab.send(&sock, &[7; 100]);
+    lab.expect_nothing();
+    (lab, sock, peer)
+}
+
+#[test]
+fn a_closed_window_is_put_up_with_for_as_long_as_the_peer_answers() {
+    let (mut lab, sock, peer) = shut_window(3);
+    for _ in 0..1_000 {
+        lab.wait(100);
+        if lab.sent().is_some() {
+            lab.segment(peer.repr(ACK), &[]);
+        }
+    }
+    assert_eq!(lab.state(&sock), State::Established);
+    let before = lab.count(Counter::TcpExtTCPWinProbe);
+    assert!(before > 12, "probes go on: {before}");
+    lab.wait(60_000);
+    assert_eq!(sock.lock.user().user.error, Some(SockError::TimedOut), "three probes without an answer");
+    assert_eq!(lab.count(Counter::TcpExtTCPWinProbe) - before, 3);
+    assert_eq!(lab.count(Counter::TcpExtTCPAbortOnTimeout), 1);
+    while lab.sent().is_some() {}
+}
+
+#[test]
+fn an_orphan_before_a_closed_window_lasts_until_the_timeout_is_the_longest() {
+    let (mut lab, sock, peer) = shut_window(15);
+    lab.close(&sock);
+    let begun = lab.now;
+    let mut probes = 0;
+    while lab.state(&sock) != State::Close {
+        lab.wait(100);
+        if lab.sent().is_some() {
+            probes += 1;
+            lab.segment(peer.repr(ACK), &[]);
+        }
+        assert!(lab.now - begun < 400_000 * MS, "it ends");
+    }
+    // The timeout doubles from 200 ms, and the first that would be more than two minutes is the last.
+    assert_eq!(probes, 10);
+    assert!((300_000 * MS..330_000 * MS).contains(&(lab.now - begun)), "{}", (lab.now - begun) / MS);
+    assert_eq!(lab.count(Counter::TcpExtTCPAbortOnTimeout), 1);
 }

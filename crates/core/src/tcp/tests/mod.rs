@@ -17,6 +17,7 @@ mod proc;
 mod recorded;
 mod sack;
 mod streak;
+mod transitions;
 mod urgent;
 
 use std::net::{IpAddr, SocketAddr};

@@ -160,3 +160,18 @@ fn readiness_is_by_the_kernels_rules() {
     assert!(ready(&lab).error);
     while lab.sent().is_some() {}
 }
+
+#[test]
+fn an_urgent_byte_that_is_all_there_is_keeps_no_memory() {
+    let (mut lab, sock, mut peer) = connection();
+    peer.urgent(&mut lab, b"abc", 3);
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"ab");
+    assert!(matches!(lab.recv(&sock, 100), Err(RecvError::Empty(_))), "only the urgent byte is left, and is skipped");
+    assert_eq!(sock.lock.user().rx.rmem_alloc, 0, "or the window could be shut for good");
+    assert_eq!(lab.stack.ledger().held(), 0);
+    peer.urgent(&mut lab, b"x", 1);
+    peer.urgent(&mut lab, b"y", 1);
+    assert_eq!(sock.lock.user().rx.queue.len(), 1, "the former urgent byte is skipped, too");
+    assert_eq!(oob(&lab, &sock), Ok(b'y'));
+    while lab.sent().is_some() {}
+}

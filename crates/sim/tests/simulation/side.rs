@@ -1,0 +1,220 @@
+//! One side of a connection: writes a stream, reads the other's in its own time, and ends as it was told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rxpath_core::cx::Rng;
+use rxpath_core::socket::{Sock, WriteStep};
+use rxpath_core::stack::{RecvError, Stack};
+use rxpath_core::tcp::{Keepalive, SockError};
+use rxpath_sim::simulation::Simulation;
+use rxpath_trace::Time;
+
+use super::stream::{Progress, Stream};
+
+/// Most bytes of one write.
+const WRITE: usize = 8_192;
+
+/// How a side ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Ends writing when all is written, reads to the end, closes.
+    Orderly,
+    /// Reads to the end first, and writes then: a half-closed connection carries data.
+    Answer,
+    /// Closes as soon as all is written: nothing will come that it would read.
+    Early,
+    /// Aborts when so many bytes were written and read.
+    Abort(usize),
+}
+
+/// What a side does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub ending: Ending,
+    /// The connection may end in an error: somebody aborts it, or nobody listens.
+    pub may_fail: bool,
+    /// Bytes of a read, at most.
+    pub gulp: usize,
+    /// Pause between reads.
+    pub pause: Duration,
+    /// Urgent bytes are read in their place.
+    pub inline: bool,
+    /// Reads look first, or take without a look, now and then.
+    pub flags: bool,
+}
+
+/// A side at work.
+pub struct Side {
+    pub stack: usize,
+    pub sock: Arc<Sock>,
+    pub plan: Plan,
+    outgoing: Stream,
+    incoming: Progress,
+    written: usize,
+    shut: bool,
+    eof: bool,
+    pub closed: bool,
+    /// Why it ended before its end.
+    pub error: Option<SockError>,
+    next_read: Time,
+    rng: Rng,
+}
+
+impl Side {
+    pub fn new(sim: &Simulation, stack: usize, sock: Arc<Sock>, plan: Plan, streams: [Stream; 2], rng: Rng) -> Side {
+        let [outgoing, incoming] = streams;
+        let core = sim.stack(stack);
+        let keepalive = Keepalive { idle_s: Some(20), interval_s: Some(5), probes: Some(3) };
+        let sysctl = &core.config().sysctl;
+        core.with(&sock, rxpath_core::socket::post::PUSH, sim.now(), |sk| {
+            sk.rx.urgent.inline = plan.inline;
+            if plan.may_fail {
+                // A reset that is lost on its way leaves a reader who waits for nobody: he asks.
+                sk.set_keepalive(Some(keepalive), sysctl, sim.now());
+            }
+        });
+        Side {
+            stack,
+            sock,
+            incoming: Progress::new(incoming, plan.inline),
+            plan,
+            outgoing,
+            written: 0,
+            shut: false,
+            eof: false,
+            closed: false,
+            error: None,
+            next_read: Time::ZERO,
+            rng,
+        }
+    }
+
+    /// Makes all the calls that are due; gives when the next read is.
+    pub fn act(&mut self, sim: &Simulation) -> Option<Time> {
+        let (stack, now) = (sim.stack(self.stack), sim.now());
+        if self.closed || self.aborts(stack, now) {
+            return None;
+        }
+        let outcome = self.write(stack, now).and_then(|()| self.read(stack, now));
+        if let Err(error) = outcome {
+            assert!(self.plan.may_fail, "{error:?} at {now}: {}", self.tell());
+            self.error = Some(error);
+            self.close(stack, now);
+            return None;
+        }
+        let done = self.shut && self.eof || self.plan.ending == Ending::Early && self.written == self.outgoing.len;
+        if !self.aborts(stack, now) && done {
+            self.close(stack, now);
+        }
+        (!self.eof && !self.closed).then_some(self.next_read).filter(|&at| at > now)
+    }
+
+    /// Aborts, if it is to and has come so far.
+    fn aborts(&mut self, stack: &Stack, now: Time) -> bool {
+        let aborts = matches!(self.plan.ending, Ending::Abort(after) if self.written + self.incoming.at >= after);
+        if aborts && !self.closed {
+            self.closed = true;
+            stack.abort(&self.sock, now);
+        }
+        aborts
+    }
+
+    fn close(&mut self, stack: &Stack, now: Time) {
+        self.closed = true;
+        stack.close(&self.sock, now);
+    }
+
+    fn write(&mut self, stack: &Stack, now: Time) -> Result<(), SockError> {
+        if self.plan.ending == Ending::Answer && !self.eof {
+            return Ok(());
+        }
+        while self.written < self.outgoing.len {
+            let (chunk, urgent) = self.outgoing.chunk(self.written, WRITE);
+            let step = match urgent {
+                true => stack.send_urgent(&self.sock, &chunk, false, now),
+                false => stack.send(&self.sock, &chunk, false, now),
+            };
+            match step {
+                WriteStep::Taken(0) | WriteStep::Full(_) => break,
+                WriteStep::Taken(count) => self.written += count,
+                WriteStep::Error(error) => return Err(error),
+                WriteStep::Closed => return Err(SockError::BrokenPipe),
+            }
+        }
+        if self.written == self.outgoing.len && !self.shut && self.plan.ending != Ending::Early {
+            stack.shutdown_write(&self.sock, now);
+            self.shut = true;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, stack: &Stack, now: Time) -> Result<(), SockError> {
+        if self.incoming.has_urgent()
+            && let Ok(byte) = stack.recv_urgent(&self.sock, self.rng.below(2) == 0, now)
+        {
+            self.incoming.urgent(byte);
+        }
+        while !self.eof && self.next_read <= now {
+            match self.read_once(stack, now) {
+                Ok(0) => {
+                    self.incoming.end();
+                    self.eof = true;
+                }
+                Ok(_) => self.next_read = now + self.plan.pause.as_nanos() as u64,
+                Err(RecvError::Empty(_)) => return Ok(()),
+                Err(RecvError::Failed(error)) => return Err(error),
+                Err(RecvError::NotConnected) => return Err(SockError::Aborted),
+                Err(RecvError::Down) => panic!("the stack is up"),
+            }
+        }
+        // Who answers has waited for this.
+        if self.eof && self.plan.ending == Ending::Answer { self.write(stack, now) } else { Ok(()) }
+    }
+
+    fn read_once(&mut self, stack: &Stack, now: Time) -> Result<usize, RecvError> {
+        let mut buf = vec![0; self.plan.gulp];
+        let flagged = self.plan.flags && !self.incoming.has_urgent();
+        if flagged && self.rng.below(4) == 0 {
+            let count = stack.discard(&self.sock, self.plan.gulp, false, now)?;
+            self.incoming.skip(count);
+            return Ok(count);
+        }
+        if flagged && self.rng.below(3) == 0 {
+            let mut seen = vec![0; self.plan.gulp];
+            let ahead = stack.peek(&self.sock, &mut seen, false, now)?;
+            let count = stack.recv(&self.sock, &mut buf, false, now)?;
+            assert_eq!(buf[..count], seen[..ahead], "what was seen is what is read");
+            self.incoming.read(&buf[..count]);
+            return Ok(count);
+        }
+        let count = stack.recv(&self.sock, &mut buf, false, now)?;
+        self.incoming.read(&buf[..count]);
+        Ok(count)
+    }
+
+    /// Where it stands, for who looks at a run that does not end.
+    pub fn tell(&self) -> String {
+        let Side { stack, plan, written, shut, eof, closed, error, .. } = self;
+        let sk = self.sock.lock.user();
+        format!(
+            "stack {stack} {:?}: wrote {written} of {} (shut {shut}), read {} of {} (eof {eof}), closed {closed}, {error:?}, {plan:?}\n\
+             \u{20} snd una {} nxt {} write {} wnd {} in flight {}; rcv nxt {} wup {} wnd {} queue {} ofo empty {}; {:?}",
+            sk.state,
+            self.outgoing.len,
+            self.incoming.at,
+            self.incoming.len(),
+            sk.tx.snd_una.0,
+            sk.tx.snd_nxt.0,
+            sk.tx.write_seq.0,
+            sk.tx.snd_wnd,
+            sk.tx.segments.len(),
+            sk.rx.rcv_nxt.0,
+            sk.rx.rcv_wup.0,
+            sk.rx.rcv_wnd,
+            sk.rx.queue.len(),
+            sk.rx.ofo.is_empty(),
+            sk.timers,
+        )
+    }
+}
