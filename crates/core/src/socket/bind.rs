@@ -13,8 +13,8 @@ pub struct BindTable(Mutex<Binds>);
 
 #[derive(Debug, Default)]
 struct Binds {
-    /// Ports with listeners: the addresses that they listen on.
-    listening: HashMap<u16, Vec<Addr>>,
+    /// Ports with listeners: the addresses that they listen on, and whether they share them (`SO_REUSEPORT`).
+    listening: HashMap<u16, Vec<(Addr, bool)>>,
     /// Connections that we opened.
     connected: HashSet<Tuple>,
 }
@@ -24,27 +24,30 @@ impl BindTable {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves a port for a listener; false if another one listens there (`EADDRINUSE`).
-    pub fn listen(&self, addr: Addr, port: u16) -> bool {
+    /// Reserves a port for a listener; false if another one listens there, unless both share it (`EADDRINUSE`).
+    pub fn listen(&self, addr: Addr, port: u16, shared: bool) -> bool {
         let mut binds = self.lock();
         let taken = binds.listening.entry(port).or_default();
-        let clash = taken.iter().any(|other| *other == addr || other.is_unspecified() || addr.is_unspecified());
+        let clash = taken.iter().any(|(other, both)| {
+            let overlap = *other == addr || other.is_unspecified() || addr.is_unspecified();
+            overlap && !(shared && *both)
+        });
         if !clash {
-            taken.push(addr);
+            taken.push((addr, shared));
         }
         !clash
     }
 
     /// Reserves a free port of `low..=high` for a listener, starting at a random one.
-    pub fn listen_any(&self, addr: Addr, low: u16, high: u16, rng: &mut Rng) -> Option<u16> {
-        ports(low, high, rng).find(|&port| self.listen(addr, port))
+    pub fn listen_any(&self, addr: Addr, (low, high): (u16, u16), shared: bool, rng: &mut Rng) -> Option<u16> {
+        ports(low, high, rng).find(|&port| self.listen(addr, port, shared))
     }
 
     /// Gives a listener's port back.
     pub fn unlisten(&self, addr: Addr, port: u16) {
         let mut binds = self.lock();
         if let Some(taken) = binds.listening.get_mut(&port) {
-            if let Some(index) = taken.iter().position(|other| *other == addr) {
+            if let Some(index) = taken.iter().position(|(other, _)| *other == addr) {
                 taken.swap_remove(index);
             }
             if taken.is_empty() {
@@ -91,13 +94,23 @@ mod tests {
     #[test]
     fn a_port_is_given_to_one_listener_per_address() {
         let binds = BindTable::default();
-        assert!(binds.listen(LOCAL, 80));
-        assert!(!binds.listen(LOCAL, 80));
-        assert!(!binds.listen(Addr::UNSPECIFIED_V4, 80), "the wildcard clashes with every address");
-        assert!(binds.listen(PEER, 80), "another address does not");
+        assert!(binds.listen(LOCAL, 80, false));
+        assert!(!binds.listen(LOCAL, 80, false));
+        assert!(!binds.listen(Addr::UNSPECIFIED_V4, 80, false), "the wildcard clashes with every address");
+        assert!(binds.listen(PEER, 80, false), "another address does not");
         binds.unlisten(LOCAL, 80);
         binds.unlisten(PEER, 80);
-        assert!(binds.listen(Addr::UNSPECIFIED_V4, 80));
+        assert!(binds.listen(Addr::UNSPECIFIED_V4, 80, false));
+    }
+
+    #[test]
+    fn those_who_share_a_port_share_it_with_each_other_alone() {
+        let binds = BindTable::default();
+        assert!(binds.listen(LOCAL, 80, true) && binds.listen(LOCAL, 80, true));
+        assert!(binds.listen(Addr::UNSPECIFIED_V4, 80, true));
+        assert!(!binds.listen(LOCAL, 80, false));
+        binds.unlisten(LOCAL, 80);
+        assert!(!binds.listen(LOCAL, 80, false), "one is left");
     }
 
     #[test]

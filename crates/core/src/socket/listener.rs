@@ -19,6 +19,8 @@ pub struct Listener {
     pub port: u16,
     /// The argument of `listen`, within `somaxconn`.
     pub backlog: u32,
+    /// It shares its address with others that do, too (`SO_REUSEPORT`).
+    pub shared: bool,
     /// What its connections inherit.
     options: Mutex<SockOptions>,
     /// Half-open connections.
@@ -52,11 +54,12 @@ impl std::fmt::Debug for AcceptQueue {
 
 impl Listener {
     /// A listener that nobody has connected to.
-    pub fn new(addr: Addr, port: u16, backlog: u32) -> Listener {
+    pub fn new(addr: Addr, port: u16, backlog: u32, shared: bool) -> Listener {
         Listener {
             addr,
             port,
             backlog,
+            shared,
             options: Mutex::default(),
             young: AtomicU32::new(0),
             requests: AtomicU32::new(0),
@@ -189,11 +192,18 @@ pub struct ListenerMap {
 
 impl ListenerMap {
     /// The listener for a SYN to this address: an exact local address goes before the wildcard
-    /// (`__inet_lookup_listener`).
-    pub fn lookup(&self, addr: Addr, port: u16) -> Option<&Arc<Listener>> {
+    /// (`__inet_lookup_listener`). Of those that share it, the flow's hash names one, the same for as long as they are the
+    /// same (`reuseport_select_sock`, `reciprocal_scale`).
+    pub fn lookup(&self, addr: Addr, port: u16, hash: impl FnOnce() -> u32) -> Option<&Arc<Listener>> {
         let listeners = self.by_port.get(&port)?;
         let exact = listeners.iter().find(|listener| listener.addr == addr);
-        exact.or_else(|| listeners.iter().find(|listener| listener.addr.is_unspecified()))
+        let found = exact.or_else(|| listeners.iter().find(|listener| listener.addr.is_unspecified()))?;
+        if !found.shared {
+            return Some(found);
+        }
+        let group = || listeners.iter().filter(|listener| listener.addr == found.addr);
+        let index = (u64::from(hash()) * group().count() as u64) >> 32;
+        group().nth(index as usize)
     }
 
     /// Adds a listener.
@@ -204,7 +214,11 @@ impl ListenerMap {
     /// Removes a listener.
     pub fn remove(&mut self, listener: &Arc<Listener>) {
         if let Some(listeners) = self.by_port.get_mut(&listener.port) {
-            listeners.retain(|other| !Arc::ptr_eq(other, listener));
+            let Some(gone) = listeners.iter().position(|other| Arc::ptr_eq(other, listener)) else { return };
+            // The last one of a group takes the place of one that goes, so that few flows change over.
+            let last = listeners.iter().rposition(|other| other.addr == listener.addr).unwrap_or(gone);
+            listeners.swap(gone, last);
+            listeners.remove(last);
             if listeners.is_empty() {
                 self.by_port.remove(&listener.port);
             }
@@ -266,14 +280,14 @@ impl ListenerCache {
     }
 
     /// As [`ListenerMap::lookup`], among the listeners as they are now.
-    pub fn lookup(&mut self, addr: Addr, port: u16) -> Option<&Arc<Listener>> {
+    pub fn lookup(&mut self, addr: Addr, port: u16, hash: impl FnOnce() -> u32) -> Option<&Arc<Listener>> {
         let changes = self.shared.changes();
         if changes != self.seen {
             // The map may be newer than the count; then it is loaded once more than needed.
             self.seen = changes;
             self.map = self.shared.map();
         }
-        self.map.lookup(addr, port)
+        self.map.lookup(addr, port, hash)
     }
 }
 
@@ -286,16 +300,37 @@ mod tests {
         let shared = Arc::new(Listeners::default());
         let mut cache = ListenerCache::of(Arc::clone(&shared));
         let (here, any) = (Addr::from_v4([10, 0, 0, 1]), Addr::UNSPECIFIED_V4);
-        assert!(cache.lookup(here, 80).is_none());
-        let wildcard = Arc::new(Listener::new(any, 80, 1));
+        assert!(cache.lookup(here, 80, || 0).is_none());
+        let wildcard = Arc::new(Listener::new(any, 80, 1, false));
         shared.change(|map| map.insert(Arc::clone(&wildcard)));
-        assert!(cache.lookup(here, 80).is_some_and(|found| Arc::ptr_eq(found, &wildcard)));
-        let exact = Arc::new(Listener::new(here, 80, 1));
+        assert!(cache.lookup(here, 80, || 0).is_some_and(|found| Arc::ptr_eq(found, &wildcard)));
+        let exact = Arc::new(Listener::new(here, 80, 1, false));
         shared.change(|map| map.insert(Arc::clone(&exact)));
-        assert!(cache.lookup(here, 80).is_some_and(|found| Arc::ptr_eq(found, &exact)), "the exact address goes first");
-        assert!(cache.lookup(here, 81).is_none());
+        assert!(
+            cache.lookup(here, 80, || 0).is_some_and(|found| Arc::ptr_eq(found, &exact)),
+            "the exact address goes first"
+        );
+        assert!(cache.lookup(here, 81, || 0).is_none());
         shared.change(|map| map.remove(&exact));
-        assert!(cache.lookup(here, 80).is_some_and(|found| Arc::ptr_eq(found, &wildcard)));
+        assert!(cache.lookup(here, 80, || 0).is_some_and(|found| Arc::ptr_eq(found, &wildcard)));
         assert_eq!((shared.changes(), shared.map().iter().count()), (3, 1));
+    }
+
+    #[test]
+    fn flows_are_spread_over_those_who_share_an_address() {
+        let here = Addr::from_v4([10, 0, 0, 1]);
+        let mut map = ListenerMap::default();
+        let group: Vec<_> = (0..3).map(|_| Arc::new(Listener::new(here, 80, 1, true))).collect();
+        map.insert(Arc::new(Listener::new(Addr::UNSPECIFIED_V4, 80, 1, true)));
+        group.iter().for_each(|listener| map.insert(Arc::clone(listener)));
+        let place = |map: &ListenerMap, hash: u32| {
+            let found = map.lookup(here, 80, || hash).expect("there are some");
+            group.iter().position(|listener| Arc::ptr_eq(listener, found))
+        };
+        let third = u32::MAX / 3;
+        let places = |map: &ListenerMap| [0, third, third + 1, 2 * third + 1, u32::MAX].map(|hash| place(map, hash));
+        assert_eq!(places(&map), [0, 0, 1, 2, 2].map(Some));
+        map.remove(&group[0]);
+        assert_eq!(places(&map), [2, 2, 2, 1, 1].map(Some), "the last one is where the first one was");
     }
 }

@@ -31,7 +31,7 @@ pub use error_queue::{ErrorOrigin, LOCAL_ERROR, QueuedError};
 pub use icmp_error::ErrorMeans;
 pub use listener::{AcceptQueue, Listener, ListenerCache, ListenerMap, Listeners};
 pub use readiness::Readiness;
-pub use recv::{Nothing, ReadOf, Taken};
+pub use recv::{Lent, Nothing, ReadOf, Taken};
 pub use send::WriteStep;
 pub use table::{FlowEntry, FlowId, FlowTable};
 pub use wake::WaitQueue;

@@ -96,7 +96,96 @@ impl Taken {
     }
 }
 
+/// Packets that are lent to the application: their bytes are read where they lie. What they are charged stays charged, and
+/// the window closed by it, until they are given back ([`Sock::give_back`]).
+#[must_use = "the packets must be given back"]
+pub struct Lent {
+    taken: Taken,
+    /// Bytes up to an urgent one, which are copied.
+    copied: Vec<u8>,
+    charge: u32,
+    len: u32,
+}
+
+impl Lent {
+    /// Nothing: the stream has ended.
+    pub fn nothing() -> Lent {
+        let taken = Taken { packets: SkbQueue::new(), skip: 0, part: 0, part_of: None, read: 0 };
+        Lent { taken, copied: Vec::new(), charge: 0, len: 0 }
+    }
+
+    /// Bytes that are lent.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// True at the end of the stream.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that had to be copied.
+    pub fn copied(&self) -> usize {
+        self.copied.len()
+    }
+
+    /// The bytes, piece by piece, each as the device wrote it.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut skip = self.taken.skip;
+        let whole = if self.copied.is_empty() { usize::MAX } else { 0 };
+        let lie = self.taken.packets.iter().take(whole).flat_map(Skb::fragments).map(move |piece| {
+            let known = skip.min(piece.len());
+            skip -= known;
+            &piece[known..]
+        });
+        std::iter::once(&self.copied[..]).chain(lie).filter(|piece| !piece.is_empty())
+    }
+
+    /// The packets, to be ended as those of a read are.
+    pub(crate) fn into_taken(self) -> Taken {
+        self.taken
+    }
+}
+
 impl Sock {
+    /// Owns the socket and lends whole packets of at most `most` bytes, or one if that has more. Before an urgent byte the
+    /// bytes are copied instead.
+    pub fn lend(&self, most: usize, register: bool, now: Time, rmem_max: u32) -> (Result<Lent, Nothing>, u8) {
+        let mut sk = self.lock.user();
+        if sk.readable() == 0 {
+            let nothing = self.nothing_to_read(&mut sk, register);
+            if matches!(nothing, Nothing::Eof) {
+                sk.rx.eat_fin();
+            }
+            return (Err(nothing), self.released(sk));
+        }
+        let wanted = if sk.rx.urgent.is_set() { sk.read_to_mark(most) } else { most };
+        if sk.readable() == 0 {
+            let (nothing, requests) = self.only_urgent(sk, register);
+            return (nothing.map(|taken| Lent { taken, copied: Vec::new(), charge: 0, len: 0 }), requests);
+        }
+        let (lent, ack_due) = if sk.rx.urgent.is_set() {
+            let mut copied = vec![0; wanted.min(sk.readable() as usize)];
+            let (taken, ack_due) = take(&mut sk, &mut copied, now, rmem_max);
+            taken.copy_to(&mut copied);
+            sk.passed_mark();
+            let len = copied.len() as u32;
+            (Lent { taken, copied, charge: 0, len }, ack_due)
+        } else {
+            lend(&mut sk, wanted, now, rmem_max)
+        };
+        let ack = if ack_due { post::ACK } else { 0 };
+        (Ok(lent), ack | self.released(sk))
+    }
+
+    /// What was lent is not charged any more; the window may open. Gives the requests that follow.
+    pub fn give_back(&self, lent: &Lent) -> u8 {
+        let mut sk = self.lock.user();
+        sk.rx.uncharge(lent.charge);
+        let ack = if sk.ack_due_after_read(lent.len) { post::ACK } else { 0 };
+        ack | self.released(sk)
+    }
+
     /// Owns the socket and takes at most `buf.len()` bytes, which must not be 0, or says why there are none. With the
     /// requests for the owner's Cpu ([`post`]). If there is nothing and `register` is set, the caller is registered as a
     /// waiter before the socket is released, so that no wake-up is lost.
@@ -263,6 +352,35 @@ fn take_len(
     }
     let ack_due = sk.ack_due_after_read(copied);
     (Taken { packets, skip, part, part_of, read: sk.user.reads }, ack_due)
+}
+
+/// Takes whole packets off the queue, and leaves them charged.
+fn lend(sk: &mut TcpSock, most: usize, now: Time, rmem_max: u32) -> (Lent, bool) {
+    let skip = read_before(sk);
+    let (mut len, mut first, mut charge) = (0, None, 0);
+    let packets = sk.rx.queue.split_front_while(|skb| {
+        let unread = skb.len().saturating_sub(if first.is_none() { skip } else { 0 });
+        let fits = first.is_none() || len + unread <= most;
+        if fits {
+            len += unread;
+            first.get_or_insert(unread);
+            charge += skb.truesize;
+        }
+        fits
+    });
+    let (len, first) = (len as u32, first.unwrap_or(0) as u32);
+    // As in a read: the first packet tells the reader's pace.
+    sk.rx.copied_seq += first;
+    sk.rcv_space_adjust(now, rmem_max);
+    sk.rx.copied_seq += len - first;
+    sk.user.delivered += u64::from(len);
+    sk.user.reads = sk.user.reads.wrapping_add(1);
+    if sk.rx.fin && sk.rx.queue.is_empty() && sk.rx.fin_charge == 0 {
+        sk.rx.eat_fin();
+    }
+    let taken = Taken { packets, skip, part: 0, part_of: None, read: sk.user.reads };
+    let ack_due = sk.ack_due_after_read(len);
+    (Lent { taken, copied: Vec::new(), charge, len }, ack_due)
 }
 
 /// Bytes of the first packet of the queue that were read before.

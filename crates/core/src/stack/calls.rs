@@ -15,7 +15,7 @@ use crate::cx::{Cx, Rng};
 use crate::neigh;
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
-use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, Nothing, Readiness, Sock, Taken, WriteStep, post};
+use crate::socket::{FlowEntry, FlowId, FlowTable, Lent, Listener, Nothing, Readiness, Sock, Taken, WriteStep, post};
 use crate::tcp::{NoUrgent, SockError, SockOptions, State, TcpSock};
 
 /// Why a listener could not be made.
@@ -59,6 +59,15 @@ impl Stack {
     /// # Errors
     /// The address is taken or not local, or the stack is down.
     pub fn listen(&self, addr: SocketAddr, backlog: u32) -> Result<Arc<Listener>, ListenError> {
+        self.listen_with(addr, backlog, false)
+    }
+
+    /// As [`Stack::listen`]; `shared` listeners share the address with each other, and connections are spread over them by
+    /// their hash (`SO_REUSEPORT`).
+    ///
+    /// # Errors
+    /// As [`Stack::listen`].
+    pub fn listen_with(&self, addr: SocketAddr, backlog: u32, shared: bool) -> Result<Arc<Listener>, ListenError> {
         if self.is_down() {
             return Err(ListenError::Down);
         }
@@ -71,13 +80,14 @@ impl Stack {
             0 => {
                 let range = net.sysctl.ip_local_port_range;
                 let mut rng = Rng::new(self.0.seed ^ self.0.listeners.changes() << 17);
-                self.0.binds.listen_any(local, range.low, range.high, &mut rng).ok_or(ListenError::InUse)?
+                let range = (range.low, range.high);
+                self.0.binds.listen_any(local, range, shared, &mut rng).ok_or(ListenError::InUse)?
             }
-            port if self.0.binds.listen(local, port) => port,
+            port if self.0.binds.listen(local, port, shared) => port,
             _ => return Err(ListenError::InUse),
         };
         let backlog = backlog.min(net.sysctl.somaxconn);
-        let listener = Arc::new(Listener::new(local, port, backlog));
+        let listener = Arc::new(Listener::new(local, port, backlog, shared));
         self.0.listeners.change(|map| map.insert(Arc::clone(&listener)));
         self.0.tcp_memory.socket_added();
         Ok(listener)
@@ -226,6 +236,31 @@ impl Stack {
         if let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) {
             cell.read.fetch_add(delivered, Ordering::Relaxed);
         }
+    }
+
+    /// Lends the packets at the front of the stream, of at most `most` bytes, or one if that has more; nothing at the end
+    /// of the stream. They must come back by [`Stack::take_back`].
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`] if there is nothing yet.
+    pub fn lend(&self, sock: &Arc<Sock>, most: usize, register: bool, now: Time) -> Result<Lent, RecvError> {
+        let rcvbuf_max = self.0.rcvbuf_max.load(Ordering::Relaxed);
+        let (lent, requests) = sock.lend(most, register, now, rcvbuf_max);
+        let result = lent.or_else(|nothing| self.no_bytes(nothing).map(|_| Lent::nothing()));
+        if let (Ok(lent), Some(cell)) = (&result, self.0.cpus.get(usize::from(sock.cpu)))
+            && lent.copied() > 0
+        {
+            cell.user_mib.add_shared(Counter::CopiedRecv, lent.copied() as u64);
+        }
+        self.kick(sock, requests, now);
+        result
+    }
+
+    /// Takes back what was lent: slots are free again, and the window opens.
+    pub fn take_back(&self, sock: &Arc<Sock>, lent: Lent, now: Time) {
+        let requests = sock.give_back(&lent);
+        self.end_taken(sock, lent.into_taken(), now);
+        self.kick(sock, requests, now);
     }
 
     /// Reads without taking (`MSG_PEEK`).

@@ -19,7 +19,7 @@ use crate::cx::{Cx, Fate};
 use crate::demux::MAX_NEST;
 use crate::netns::Strangers;
 use crate::socket::table::SockEntry;
-use crate::socket::{FlowEntry, FlowId, FlowTable, Sock};
+use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, Sock};
 
 /// A validated segment and whom it is for.
 #[derive(Clone, Copy, Debug)]
@@ -318,7 +318,7 @@ fn is_for_time_wait(cx: &Cx, flows: &mut FlowTable, skb: &Skb, tuple: Tuple) -> 
 #[cold]
 fn refuse(cx: &mut Cx, flows: &mut FlowTable, skb: Skb, tuple: Tuple, reason: DropReason) {
     let known = flows.lookup(flow_hash(cx, &skb, &tuple), &tuple).is_some()
-        || cx.listeners.lookup(tuple.local, tuple.local_port).is_some();
+        || cx.listeners.lookup(tuple.local, tuple.local_port, || 0).is_some();
     if !known {
         return cx.drop_skb(skb, DropReason::NoSocket);
     }
@@ -371,6 +371,13 @@ fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incomi
     }
 }
 
+/// The listener for a flow: where several share the address, the flow's hash decides (`inet_ehashfn`, with a key of its own
+/// here, so that the Cpu that a flow belongs to says nothing of its listener).
+fn listener_of(cx: &mut Cx, tuple: &Tuple) -> Option<Arc<Listener>> {
+    let hasher = cx.net.hasher;
+    cx.listeners.lookup(tuple.local, tuple.local_port, || hasher.hash(&tuple.reversed())).cloned()
+}
+
 /// No flow has this tuple: a listener, or nobody.
 fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: &Incoming) {
     let Incoming { seg, tuple } = *incoming;
@@ -379,7 +386,7 @@ fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: &I
         cx.event(&skb, EventKind::LookupMiss, 0, 0);
         return cx.drop_skb(skb, DropReason::FlowNotFollowed);
     }
-    let Some(listener) = cx.listeners.lookup(tuple.local, tuple.local_port).cloned() else {
+    let Some(listener) = listener_of(cx, &tuple) else {
         cx.event(&skb, EventKind::LookupMiss, 0, 0);
         reply::reset(cx, &skb, &seg);
         return cx.drop_skb(skb, DropReason::NoSocket);
@@ -427,10 +434,9 @@ fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, 
     cx.event(&skb, EventKind::LookupHit, LookupKind::Request as u32, 0);
     let Some(FlowEntry::Request(request)) = flows.get_mut(id) else { return };
     if request.listener.is_closed() {
-        // The listener is gone: nobody will accept.
-        reply::reset(cx, &skb, &incoming.seg);
+        // The listener is gone, and its requests with it: another one that shares the address knows nothing of them.
         remove_request(flows, id);
-        return cx.drop_skb(skb, DropReason::NoSocket);
+        return no_flow(cx, flows, hash, skb, incoming);
     }
     match request.check(cx, skb, &incoming.seg) {
         Checked::Stay(end) => cx.end(end),
@@ -488,7 +494,7 @@ fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb
             cx.end(end);
         }
         Verdict::Reopen(skb, isn) => {
-            let Some(listener) = cx.listeners.lookup(tuple.local, tuple.local_port).cloned() else {
+            let Some(listener) = listener_of(cx, &tuple) else {
                 let Some(FlowEntry::TimeWait(tw)) = flows.get_mut(id) else { return };
                 let end = tw.answer_syn(cx, skb, &seg);
                 return cx.end(end);

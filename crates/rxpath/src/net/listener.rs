@@ -60,8 +60,22 @@ impl TcpListener {
     /// # Errors
     /// As [`TcpListener::bind`].
     pub fn bind_with(stack: &Stack, addrs: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
+        TcpListener::listen(stack, addrs, backlog, false)
+    }
+
+    /// As [`TcpListener::bind_with`], for one of several listeners on the same address (`SO_REUSEPORT`): each connection
+    /// comes to the one that the hash of its addresses and ports names. Half-open connections of one that is closed are
+    /// reset, as are those that it did not accept.
+    ///
+    /// # Errors
+    /// As [`TcpListener::bind`]; `AddrInUse` if one that does not share listens there.
+    pub fn bind_shared(stack: &Stack, addrs: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
+        TcpListener::listen(stack, addrs, backlog, true)
+    }
+
+    fn listen(stack: &Stack, addrs: impl ToSocketAddrs, backlog: u32, shared: bool) -> io::Result<TcpListener> {
         each_addr(addrs, |addr| {
-            let listener = stack.core().listen(addr, backlog).map_err(listen_error)?;
+            let listener = stack.core().listen_with(addr, backlog, shared).map_err(listen_error)?;
             Ok(TcpListener(Arc::new(Inner { stack: stack.clone(), listener, nonblocking: AtomicBool::new(false) })))
         })
     }

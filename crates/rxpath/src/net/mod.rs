@@ -10,6 +10,7 @@
 //! from any number of threads.
 
 mod call;
+mod chunks;
 mod listener;
 mod nfqueue;
 mod options;
@@ -18,6 +19,7 @@ mod raw;
 mod stream;
 mod udp;
 
+pub use self::chunks::Chunks;
 pub use self::listener::{Incoming, TcpListener};
 pub use self::nfqueue::{Answer, NetfilterQueue, QueueOptions, QueueStats, QueuedPacket, ToQueue};
 pub use self::options::RecvFlags;

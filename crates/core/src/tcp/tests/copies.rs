@@ -1,8 +1,9 @@
 //! One copy of the payload between the ring and `recv`, counted.
 
 use rxpath_trace::Counter;
+use rxpath_wire::TcpFlags;
 
-use super::lab::{ACK, Lab, Peer};
+use super::lab::{ACK, FIN_ACK, Lab, Peer};
 use crate::stack::StackConfig;
 
 const PLACES: [Counter; 5] =
@@ -106,4 +107,52 @@ fn payload_that_is_moved_for_want_of_slots_is_counted() {
     assert!((100..=sent).contains(&before[3]), "{before:?} of {sent}");
     let read: usize = socks.iter().map(|sock| lab.recv(sock, 100_000).expect("all").len()).sum();
     assert_eq!(copies(&lab), [read as u64, 0, 0, before[3], 0]);
+}
+
+#[test]
+fn what_is_lent_is_not_copied_and_closes_the_window_until_it_comes_back() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    let sent: Vec<u8> = (0..20_000u32).map(|n| (n * 7) as u8).collect();
+    for piece in sent.chunks(1_000) {
+        peer.data(&mut lab, piece);
+    }
+    while lab.sent().is_some() {}
+    assert_eq!(lab.recv(&sock, 300).expect("bytes"), sent[..300], "a read leaves a packet that was read in part");
+    let copied = lab.count(Counter::CopiedRecv);
+    let charged = sock.rmem();
+    let lent = lab.stack.lend(&sock, 1, false, lab.now).expect("one packet at the least");
+    let bytes: Vec<u8> = lent.pieces().flatten().copied().collect();
+    assert_eq!((bytes.len(), &bytes[..]), (lent.len(), &sent[300..300 + lent.len()]));
+    assert!(lent.pieces().count() > 1, "segments that were joined lie where they came");
+    assert_eq!(sock.rmem(), charged, "they are charged for as long as they are lent");
+    let rest = lab.stack.lend(&sock, 1 << 20, false, lab.now).expect("the rest");
+    let more: Vec<u8> = rest.pieces().flatten().copied().collect();
+    assert_eq!([&sent[..300], &bytes, &more].concat(), sent);
+    assert!(lab.stack.lend(&sock, 1, false, lab.now).is_err(), "nothing is left");
+    lab.stack.take_back(&sock, rest, lab.now);
+    lab.stack.take_back(&sock, lent, lab.now);
+    lab.run();
+    assert_eq!((sock.rmem(), lab.count(Counter::CopiedRecv)), (0, copied));
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    assert!(lab.stack.lend(&sock, 1, false, lab.now).is_ok_and(|end| end.is_empty()), "the end of the stream");
+    while lab.sent().is_some() {}
+}
+
+#[test]
+fn what_is_lent_may_outlive_its_connection() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    peer.data(&mut lab, &[9; 1_000]);
+    while lab.sent().is_some() {}
+    let lent = lab.stack.lend(&sock, 1 << 20, false, lab.now).expect("bytes");
+    lab.segment(peer.repr(TcpFlags::RST), &[]);
+    lab.close(&sock);
+    assert!(lent.pieces().flatten().all(|byte| *byte == 9));
+    lab.stack.take_back(&sock, lent, lab.now);
+    assert_eq!(sock.rmem(), 0);
 }

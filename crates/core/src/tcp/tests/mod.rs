@@ -7,6 +7,7 @@ mod ecn;
 mod icmp;
 mod keepalive;
 pub(crate) mod lab;
+mod listening;
 mod lives;
 mod loss;
 mod memory;

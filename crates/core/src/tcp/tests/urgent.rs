@@ -175,3 +175,17 @@ fn an_urgent_byte_that_is_all_there_is_keeps_no_memory() {
     assert_eq!(oob(&lab, &sock), Ok(b'y'));
     while lab.sent().is_some() {}
 }
+
+#[test]
+fn what_is_lent_stops_at_the_mark_and_is_copied_before_it() {
+    let (mut lab, sock, mut peer) = connection();
+    peer.urgent(&mut lab, b"abcde", 3);
+    for (expected, copied) in [(&b"ab"[..], 2), (b"de", 2)] {
+        let lent = lab.stack.lend(&sock, 100, false, lab.now).expect("bytes");
+        assert_eq!(lent.pieces().collect::<Vec<_>>(), [expected]);
+        lab.stack.take_back(&sock, lent, lab.now);
+        assert_eq!(lab.count(Counter::CopiedRecv), copied);
+    }
+    assert_eq!(sock.lock.user().rx.rmem_alloc, 0);
+    while lab.sent().is_some() {}
+}
