@@ -457,8 +457,8 @@ fn to_flow(parts: &FlowKeyParts) -> Flow {
 pub const OUTPUT_HEADROOM: usize = 128;
 /// Payload bytes for which a small head slot (256 bytes of buffer) is enough.
 const HEAD_ROOM_FOR_PAYLOAD: usize = 256 - OUTPUT_HEADROOM;
-/// Payload bytes for which an ordinary slot (2,048 bytes of buffer) is enough.
-const SLOT_ROOM_FOR_PAYLOAD: usize = 2_048 - OUTPUT_HEADROOM;
+/// Payload bytes for which an ordinary slot (2,240 bytes of buffer) is enough.
+const SLOT_ROOM_FOR_PAYLOAD: usize = 2_240 - OUTPUT_HEADROOM;
 
 /// Mints ids for the packets that a Cpu makes.
 #[derive(Debug)]

@@ -21,13 +21,13 @@ use crate::sync::{AtomicU64, Ordering};
 /// How many slots a pool has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// Slots of 2 KiB, 2,112 bytes each with metadata: what is posted to the RX ring.
+    /// Slots for frames, 2,304 bytes each with metadata: what is posted to the RX ring.
     pub slots: usize,
     /// Slots of 256 bytes, 320 each: control segments, heads of clones.
     pub head_slots: usize,
     /// Slots of 64 KiB, 65,792 each: payload of super-frames.
     pub large_slots: usize,
-    /// Slots of the 2 KiB class, and as many of the 256-byte class, that only [`PagePool::alloc_reserved`] may take.
+    /// Slots of the frame class, and as many of the 256-byte class, that only [`PagePool::alloc_reserved`] may take.
     pub reserve: usize,
 }
 
@@ -233,7 +233,7 @@ impl PagePool {
         PagePool { base, stacks, head: 0, stats: PoolStats::default() }
     }
 
-    /// An empty packet in a 2 KiB slot, its data starting at [`crate::RX_HEADROOM`] (`__alloc_skb`). None below the
+    /// An empty packet in a slot for a frame, its data starting at [`crate::RX_HEADROOM`] (`__alloc_skb`). None below the
     /// reserve.
     #[inline]
     pub fn alloc(&mut self) -> Option<Skb> {
@@ -289,7 +289,7 @@ impl PagePool {
         unsafe { Skb::from_slot(slot) }
     }
 
-    /// Gives up to `n` 2 KiB slots as such, their lines unwritten, the most recently freed first: for the RX ring, after a
+    /// Gives up to `n` slots for frames as such, their lines unwritten, the most recently freed first: for the RX ring, after a
     /// drain. There are less than `n` if there are not as many above the reserve. The caller takes all that are given.
     #[inline(always)]
     pub(crate) fn pop_frames(&mut self, n: usize) -> impl ExactSizeIterator<Item = SlotPtr> {
@@ -427,7 +427,7 @@ impl PagePool {
         self.stacks.iter().map(|stack| stack.free.len() - stack.top).sum()
     }
 
-    /// Free 2 KiB slots on the private stack, the reserve included. What other threads returned counts once drained.
+    /// Free slots for frames on the private stack, the reserve included. What other threads returned counts once drained.
     #[inline]
     pub fn free_slots(&self) -> usize {
         self.free_of(SlotClass::Frame)

@@ -1,12 +1,12 @@
 //! The slot: one metadata line and a buffer, and how they lie in a pool's region.
 //!
 //! ```text
-//! region (aligned to REGION_SIZE) : header | 2 KiB class … | head class … | large class …
-//! slot                            : metadata line (64) | buffer (2048, 256 or 65,728)
+//! region (aligned to REGION_SIZE) : header | frame class … | head class … | large class …
+//! slot                            : metadata line (64) | buffer (2,240, 256 or 65,728)
 //! ```
 //!
-//! The strides are odd multiples of the cache line where that matters: at a stride of 2,048 the same bytes of all
-//! packets would compete for the same cache sets.
+//! The strides are no powers of two: at a stride of 2,048 the same bytes of all packets would compete for the same cache
+//! sets.
 //!
 //! A [`SlotPtr`] is a plain address. Whoever owns a slot (a pool's stack, a descriptor ring, an [`crate::Skb`]) owns
 //! its line and, unless the data is shared by count, its buffer; everything here that dereferences is `unsafe` and says
@@ -37,11 +37,14 @@ pub(crate) const REGION_SIZE: usize = 1 << 26;
 /// Bytes of the metadata line, and the unit of offsets in a region.
 pub(crate) const LINE: usize = 64;
 
+/// Bytes of a buffer of the frame class.
+const FRAME: usize = 2_240;
+
 /// The size classes of a pool's slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SlotClass {
-    /// 2 KiB: one Ethernet frame.
+    /// 2,240 bytes: one Ethernet frame, or a small one and what is copied behind it: a burst of 32 segments of 64 bytes.
     Frame = 0,
     /// 256 bytes: control segments, ARP, and the heads of clones.
     Head = 1,
@@ -57,7 +60,7 @@ impl SlotClass {
     #[inline(always)]
     pub const fn stride(self) -> usize {
         match self {
-            SlotClass::Frame => LINE + 2048,
+            SlotClass::Frame => LINE + FRAME,
             SlotClass::Head => LINE + 256,
             SlotClass::Large => LINE + 65_536 + 192,
         }
@@ -67,7 +70,7 @@ impl SlotClass {
     #[inline(always)]
     pub const fn capacity(self) -> usize {
         match self {
-            SlotClass::Frame => 2048,
+            SlotClass::Frame => FRAME,
             SlotClass::Head => 256,
             SlotClass::Large => 65_535,
         }
@@ -218,7 +221,7 @@ pub(crate) struct Line {
 }
 
 const _: () = assert!(size_of::<Line>() == LINE && align_of::<Line>() == LINE);
-const _: () = assert!(SlotClass::Frame.stride() == 2112 && SlotClass::Head.stride() == 320);
+const _: () = assert!(SlotClass::Frame.stride() == 2_304 && SlotClass::Head.stride() == 320);
 const _: () = assert!(SlotClass::Large.stride().is_multiple_of(LINE));
 
 impl Line {
@@ -319,7 +322,7 @@ impl SlotPtr {
         unsafe { self.0.cast::<Image>().write(image) };
     }
 
-    /// Writes the private half of the line: what makes a fragment of a free slot of the 2 KiB class, with `len` bytes of
+    /// Writes the private half of the line: what makes a fragment of a free slot for frames, with `len` bytes of
     /// data from `data_off` on, counted from the line.
     ///
     /// # Safety

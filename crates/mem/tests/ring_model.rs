@@ -13,7 +13,7 @@ use rxpath_trace::{PacketId, Time};
 
 const SIZE: usize = 16;
 /// Bytes of a frame per slot.
-const ROOM: usize = 2048 - RX_HEADROOM;
+const ROOM: usize = 2_240 - RX_HEADROOM;
 
 #[derive(Clone, Debug)]
 enum Op {

@@ -54,7 +54,7 @@ pub enum TruesizeModel {
     /// As the running kernel charges a frame written to a TAP.
     #[default]
     Kernel,
-    /// The slot that the frame really lies in: 64 bytes of metadata and 2,048 of buffer.
+    /// The slot that the frame really lies in: 64 bytes of metadata and 2,240 of buffer.
     Slot,
 }
 
@@ -66,7 +66,7 @@ impl TruesizeModel {
             TruesizeModel::Kernel if len <= LINEAR_MAX => LINEAR_OVERHEAD + align(len),
             TruesizeModel::Kernel if len < PAGED_MIN => SKB_OVERHEAD + PAGE,
             TruesizeModel::Kernel => PAGED_HEAD + PAGE * len.saturating_sub(HEADERS).div_ceil(PAGE),
-            TruesizeModel::Slot => 2_112 * len.div_ceil(2_048).max(1),
+            TruesizeModel::Slot => 2_304 * len.div_ceil(2_240).max(1),
         }
     }
 

@@ -21,7 +21,7 @@ fn sizes_are_what_the_design_says() {
     assert_eq!(size_of::<Skb>(), size_of::<usize>());
     assert_eq!(size_of::<Option<Skb>>(), size_of::<usize>());
     assert_eq!(size_of::<crate::slot::Line>(), 64);
-    assert_eq!(SlotClass::ALL.map(SlotClass::stride), [2112, 320, 65_792]);
+    assert_eq!(SlotClass::ALL.map(SlotClass::stride), [2_304, 320, 65_792]);
     assert_send::<Skb>();
     assert_send::<PagePool>();
     assert_send::<Returns>();

@@ -231,8 +231,6 @@ pub(crate) struct CompletedRun<'a, P: Copy, D: Copy> {
 pub(crate) struct Spot<'a, P: Copy, D: Copy> {
     pub(crate) report: &'a D,
     pub(crate) buffer: P,
-    /// The buffer of the next place; some other one, if that is not completed.
-    pub(crate) ahead: P,
     again: &'a SharedCell<P>,
 }
 
@@ -256,25 +254,21 @@ impl<'a, P: Copy, D: Copy> CompletedRun<'a, P, D> {
     ) -> impl ExactSizeIterator<Item = Spot<'a, P, D>> + use<'a, P, D> {
         let size = self.posted.len();
         let at = self.next.wrapping_add(used);
-        let [at, ahead, tail] =
-            [at, at.wrapping_add(1), self.tail.wrapping_add(again)].map(|position| position & (size - 1));
+        let [at, tail] = [at, self.tail.wrapping_add(again)].map(|position| position & (size - 1));
         // All within the line that ends first.
-        let to_the_end = size - at.max(ahead).max(tail);
+        let to_the_end = size - at.max(tail);
         let len = most.min(self.len.saturating_sub(used)).min(to_the_end);
         // SAFETY: `start` is below `size`, the length of the slice, and so is what `len` adds to it at most.
         let line = |start: usize| unsafe { self.posted.get_unchecked(start..start + len) };
         // SAFETY: as above: there are as many reports.
         let reports = unsafe { self.done.get_unchecked(at..at + len) };
-        let spots = reports.iter().zip(line(at)).zip(line(ahead)).zip(line(tail));
-        spots.map(|(((report, buffer), ahead), again)| Spot {
+        let spots = reports.iter().zip(line(at)).zip(line(tail));
+        spots.map(|((report, buffer), again)| Spot {
             // SAFETY: places below the `head` that was read belong to the driver, until they are taken, posted again and
             // published, for which it must not be borrowed.
             report: report.with(|d| unsafe { &*d }),
             // SAFETY: as above.
             buffer: buffer.with(|p| unsafe { *p }),
-            // SAFETY: as above. Beyond, a buffer is read that was posted, or the one that the ring was filled with: the
-            // driver alone writes them.
-            ahead: ahead.with(|p| unsafe { *p }),
             again,
         })
     }

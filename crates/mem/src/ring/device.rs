@@ -141,7 +141,7 @@ impl std::fmt::Debug for RxDma {
 #[inline(always)]
 unsafe fn room<'a>(slot: SlotPtr) -> &'a mut [u8] {
     let start = slot.buffer().wrapping_add(RX_HEADROOM);
-    // SAFETY: a posted slot is of the 2 KiB class and nobody else's; its buffer is initialised memory.
+    // SAFETY: a posted slot is of the frame class and nobody else's; its buffer is initialised memory.
     unsafe { std::slice::from_raw_parts_mut(start, ROOM) }
 }
 

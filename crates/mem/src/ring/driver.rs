@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rxpath_arch::prefetch;
 use rxpath_trace::{PacketId, Time};
 
 use super::core::{Driver, Spot};
@@ -343,15 +342,12 @@ struct Row {
 }
 
 impl Row {
-    /// The frame at a place. The one behind it is fetched meanwhile.
+    /// The frame at a place. Nothing is fetched ahead: the processor is some frames ahead of this loop by itself.
     ///
     /// # Safety
     /// The place is completed, and is not taken while the bytes are looked at.
     #[inline(always)]
     unsafe fn frame<'a>(&self, spot: &Spot<'a, SlotPtr, Report>) -> &'a [u8] {
-        let ahead = spot.ahead.buffer().wrapping_add(RX_HEADROOM);
-        prefetch::at(ahead);
-        prefetch::at(ahead.wrapping_add(63));
         // SAFETY: the slot belongs to the driver as long as the place does.
         unsafe { frame(spot.buffer, self.len) }
     }

@@ -1,6 +1,6 @@
 //! The RX descriptor ring between a device and its driver.
 //!
-//! The driver ([`RxRing`]) posts empty 2 KiB slots; the device ([`RxDma`]) writes frames straight into them and reports
+//! The driver ([`RxRing`]) posts empty slots; the device ([`RxDma`]) writes frames straight into them and reports
 //! each with a descriptor ([`RxDesc`]). A frame that is longer than a slot spans several, or brings a large slot along;
 //! all its places are handed over at once, so that the driver never sees half a frame. Metadata lines are written when
 //! a frame is *taken*, with everything that the descriptor says: one line per packet, once. A frame that is merged
@@ -204,7 +204,7 @@ fn reclaim(slot: SlotPtr, report: Option<Report>) {
         // SAFETY: nobody else has the slot any more, and the flag says that a packet is attached.
         crate::Returns::new().push(unsafe { take_extra(slot) });
     }
-    // SAFETY: what is in the ring is owned by the ring: 2 KiB slots.
+    // SAFETY: what is in the ring is owned by the ring: slots for frames.
     unsafe { give_slot_back(slot, SlotClass::Frame) };
 }
 

@@ -80,7 +80,7 @@ impl Tail<'_> {
     /// done, if it lies in another pool, the frame is not as long, or the packet is full.
     ///
     /// # Safety
-    /// The caller owns the slot, a 2 KiB slot out of a ring, and passes it on if the answer is true. No reference to its
+    /// The caller owns the slot, one for frames out of a ring, and passes it on if the answer is true. No reference to its
     /// line lives.
     #[inline(always)]
     pub(crate) unsafe fn chain(&mut self, slot: SlotPtr, len: usize, skip: usize) -> bool {
