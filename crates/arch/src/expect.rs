@@ -91,6 +91,9 @@ pub trait Expect<const N: usize>: Copy + sealed::Sealed {
     /// Whether `frame` begins with the header that comes next: then the total of what is summed in it.
     fn is_next(&self, frame: &[u8]) -> Option<u32>;
 
+    /// The same, and adds what follows to the total. None also if that is longer than 65,535 bytes.
+    fn sum_next(&self, frame: &[u8]) -> Option<u32>;
+
     /// The same, and copies what follows to `to`, and adds it to the total. None also if `to` is not as long, or longer
     /// than 65,535 bytes. `to` may have been written to when the answer is None.
     fn copy_next(&self, frame: &[u8], to: &mut [u8]) -> Option<u32>;

@@ -121,6 +121,28 @@ impl<const N: usize> Expect<N> for Vectors<N> {
     }
 
     #[inline(always)]
+    fn sum_next(&self, frame: &[u8]) -> Option<u32> {
+        let (header, payload) = frame.split_first_chunk::<N>()?;
+        if payload.len() > MAX {
+            return None;
+        }
+        // SAFETY: `new` was given an `Avx2`: the processor has it.
+        let last = unsafe { self.compare(header) }?;
+        // SAFETY: as above.
+        let mut lanes = unsafe { self.begin(last) };
+        let (pieces, rest) = payload.as_chunks::<V>();
+        for piece in pieces {
+            // SAFETY: as above.
+            let words = unsafe { load(piece) };
+            // SAFETY: as above.
+            lanes = unsafe { add_words(lanes, words) };
+        }
+        let rest = if rest.is_empty() { 0 } else { u32::from(csum::fold(scalar::add_up(rest))) };
+        // SAFETY: as above.
+        Some(rest + unsafe { sum_of_lanes(lanes, 1 + pieces.len()) })
+    }
+
+    #[inline(always)]
     fn copy_next(&self, frame: &[u8], to: &mut [u8]) -> Option<u32> {
         let (header, payload) = frame.split_first_chunk::<N>()?;
         if payload.len() != to.len() || to.len() > MAX {

@@ -89,6 +89,13 @@ impl<const N: usize> Expect<N> for Plain<N> {
     }
 
     #[inline]
+    fn sum_next(&self, frame: &[u8]) -> Option<u32> {
+        let total = self.is_next(frame)?;
+        let payload = &frame[N..];
+        (payload.len() <= MAX).then(|| total + u32::from(csum::fold(csum::total(payload))))
+    }
+
+    #[inline]
     fn copy_next(&self, frame: &[u8], to: &mut [u8]) -> Option<u32> {
         let total = self.is_next(frame)?;
         let payload = &frame[N..];

@@ -30,14 +30,14 @@ struct Once<'a, const N: usize> {
 }
 
 impl<const N: usize> Vectorized for Once<'_, N> {
-    type Output = (Option<u32>, Option<u32>);
+    type Output = (Option<u32>, Option<u32>, Option<u32>);
 
     fn run<S: Simd>(self, simd: S) -> Self::Output {
         let mut expect = simd.expect(self.series);
         for _ in 0..self.steps {
             expect.advance();
         }
-        (expect.is_next(self.frame), expect.copy_next(self.frame, self.to))
+        (expect.is_next(self.frame), expect.sum_next(self.frame), expect.copy_next(self.frame, self.to))
     }
 }
 
@@ -61,12 +61,14 @@ fn every_bit<const N: usize>() {
             let series = still(&header, &mask, &summed);
             let mut to = vec![0; len];
             let once = Once { series: &series, steps: 3, frame: &frame, to: &mut to };
-            let (header_total, total) = vectorized_at(*level, once);
+            let (header_total, summed_total, total) = vectorized_at(*level, once);
             assert!(is_same_sum(header_total.expect("the next"), total_of(&header, &summed, &[])), "{level} {N}+{len}");
             assert!(
                 is_same_sum(total.expect("the next"), total_of(&header, &summed, &frame[N..])),
                 "{level} {N}+{len}"
             );
+            let both = [summed_total, total].map(|total| csum::fold(u64::from(total.expect("the next"))));
+            assert_eq!(both[0], both[1], "{level} {N}+{len}");
             assert_eq!(to, frame[N..], "{level} {N}+{len}");
         }
         let frame = bytes(3, N + 64);
@@ -76,8 +78,9 @@ fn every_bit<const N: usize>() {
             let series = still(&header, &mask, &summed);
             let expected = mask[bit / 8] & (1 << (bit % 8)) == 0;
             let once = Once { series: &series, steps: 0, frame: &frame, to: &mut [0; 64] };
-            let (is_next, copied) = vectorized_at(*level, once);
-            assert_eq!((is_next.is_some(), copied.is_some()), (expected, expected), "{level}: bit {bit} of {N} bytes");
+            let (is_next, summed, copied) = vectorized_at(*level, once);
+            let found = [is_next, summed, copied].map(|total| total.is_some());
+            assert_eq!(found, [expected; 3], "{level}: bit {bit} of {N} bytes");
         }
     }
 }
@@ -120,14 +123,14 @@ fn counts_up<const N: usize>() {
             Series { header: &header, ahead, mask: &mask, words: &words, dwords: &dwords, by, summed: &summed };
         for level in available() {
             let once = Once { series: &series, steps: steps as usize, frame: &frame, to: &mut [] };
-            let (is_next, copied) = vectorized_at(*level, once);
+            let (is_next, summed_too, copied) = vectorized_at(*level, once);
             assert!(
                 is_same_sum(is_next.expect("the next"), total_of(&frame, &summed, &[])),
                 "{level} {N} {ahead}+{steps}"
             );
-            assert_eq!(is_next, copied, "{level} {N} {ahead}+{steps}");
+            assert_eq!((is_next, is_next), (summed_too, copied), "{level} {N} {ahead}+{steps}");
             let once = Once { series: &series, steps: steps as usize + 1, frame: &frame, to: &mut [] };
-            assert_eq!(vectorized_at(*level, once), (None, None), "{level} {N} {ahead}+{steps}");
+            assert_eq!(vectorized_at(*level, once), (None, None, None), "{level} {N} {ahead}+{steps}");
         }
     }
 }
@@ -146,10 +149,10 @@ fn a_frame_of_another_length_is_not_the_next_one() {
     let series = still(&[0; 54], &[0; 54], &[0; 32]);
     for level in available() {
         let of = |frame: &[u8], to: &mut [u8]| vectorized_at(*level, Once { series: &series, steps: 0, frame, to });
-        assert_eq!(of(&[0; 53], &mut []), (None, None));
-        assert_eq!(of(&[0; 60], &mut [0; 5]), (Some(0), None));
-        assert_eq!(of(&[0; 60], &mut [0; 7]), (Some(0), None));
-        assert_eq!(of(&vec![0; 54 + MAX + 1], &mut vec![0; MAX + 1]), (Some(0), None));
-        assert_eq!(of(&vec![0; 54 + MAX], &mut vec![0; MAX]), (Some(0), Some(0)));
+        assert_eq!(of(&[0; 53], &mut []), (None, None, None));
+        assert_eq!(of(&[0; 60], &mut [0; 5]), (Some(0), Some(0), None));
+        assert_eq!(of(&[0; 60], &mut [0; 7]), (Some(0), Some(0), None));
+        assert_eq!(of(&vec![0; 54 + MAX + 1], &mut vec![0; MAX + 1]), (Some(0), None, None));
+        assert_eq!(of(&vec![0; 54 + MAX], &mut vec![0; MAX]), (Some(0), Some(0), Some(0)));
     }
 }

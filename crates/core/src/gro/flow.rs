@@ -26,6 +26,13 @@ pub(super) struct Flow {
     pub mss: u32,
 }
 
+impl Default for Flow {
+    /// Of nobody: no frame is expected.
+    fn default() -> Flow {
+        Flow { next: Next::default(), header: [0; LONGEST], header_len: 0, ifindex: 0, mss: 0 }
+    }
+}
+
 impl Flow {
     /// Of a first segment.
     pub fn of(skb: &Skb, segment: &Segment) -> Flow {
@@ -44,6 +51,7 @@ impl Flow {
     }
 
     /// The packet that is expected becomes the first segment of another.
+    #[inline(always)]
     pub fn begin_anew(&mut self, skb: &Skb) {
         self.note_headers(skb);
         let id = be16(&self.header, at::ID);
@@ -93,8 +101,8 @@ impl Flow {
             return false;
         }
         let Some(series) = self.series::<N>() else { return false };
-        let Some(total) = vectorized(IsNext { series: &series, frame }) else { return false };
-        is_good || frame.get(N..).is_some_and(|payload| self.next.sum.is_right_with(total, payload))
+        vectorized(IsNext { series: &series, frame, is_good })
+            .is_some_and(|total| is_good || self.next.sum.is_right(total))
     }
 
     /// Counts the frames that come from the next one on: where identification or checksum wrapped, they go on from there.
@@ -122,10 +130,11 @@ impl Flow {
     }
 }
 
-/// One frame, compared.
+/// One frame, compared; and summed, if its checksum is not known to be right.
 struct IsNext<'a, const N: usize> {
     series: &'a Series<'a, N>,
     frame: &'a [u8],
+    is_good: bool,
 }
 
 impl<const N: usize> Vectorized for IsNext<'_, N> {
@@ -133,12 +142,13 @@ impl<const N: usize> Vectorized for IsNext<'_, N> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<u32> {
-        simd.expect(self.series).is_next(self.frame)
+        let expect = simd.expect(self.series);
+        if self.is_good { expect.is_next(self.frame) } else { expect.sum_next(self.frame) }
     }
 }
 
 /// The frame that comes next, as far as it is known. Its other headers are the flow's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Next {
     /// Its length. 0: none is expected.
     pub frame_len: u32,

@@ -19,6 +19,12 @@ use crate::expect::{ETHERNET, FIXED, at, be32};
 #[derive(Debug)]
 pub(super) struct Held {
     pub skb: Skb,
+    pub notes: Box<Notes>,
+}
+
+/// What is noted of a held packet. Apart from it: of the next packet of the flow nearly the same is noted.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
     /// What its segments have in common, and the one that comes next.
     pub flow: Flow,
     /// FIN and PSH of the segments merged behind the first.
@@ -34,51 +40,55 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// A packet becomes the head of a possible merge.
-    pub fn new(skb: Skb, segment: &Segment, now: Time) -> Held {
-        let flow = Flow::of(&skb, segment);
-        Held::first(skb, flow, now)
+    /// A packet becomes the head of a possible merge. `notes` are written anew.
+    pub fn new(skb: Skb, segment: &Segment, mut notes: Box<Notes>, now: Time) -> Held {
+        notes.flow = Flow::of(&skb, segment);
+        Held::first(skb, notes, now)
     }
 
-    /// As [`Held::new`], for the packet that `flow` expects.
-    pub fn going_on(skb: Skb, mut flow: Flow, now: Time) -> Held {
-        flow.begin_anew(&skb);
-        Held::first(skb, flow, now)
+    /// As [`Held::new`], for the packet that the flow of the notes expects.
+    #[inline(always)]
+    pub fn going_on(skb: Skb, mut notes: Box<Notes>, now: Time) -> Held {
+        notes.flow.begin_anew(&skb);
+        Held::first(skb, notes, now)
     }
 
-    fn first(skb: Skb, flow: Flow, now: Time) -> Held {
-        let (packet_len, truesize_each) = (skb.len() as u32, skb.truesize);
-        Held { skb, flow, marks: 0, segs: 1, packet_len, truesize_each, since: now }
+    #[inline(always)]
+    fn first(skb: Skb, mut notes: Box<Notes>, now: Time) -> Held {
+        (notes.packet_len, notes.truesize_each) = (skb.len() as u32, skb.truesize);
+        (notes.marks, notes.segs, notes.since) = (0, 1, now);
+        Held { skb, notes }
     }
 
     /// Whether a segment of the same flow goes on where the held packet ends, with nothing changed on the way.
     pub fn continued_by(&self, skb: &Skb, segment: &Segment) -> bool {
         let Some(new) = frame(skb) else { return false };
-        let own = &self.flow.header;
+        let own = &self.notes.flow.header;
         // Type of service, time to live, don't-fragment.
         let network = own[15] == new[15] && own[22] == new[22] && own[20..22] == new[20..22];
-        let id = segment.id == self.flow.next.id || (self.segs == 1 && segment.id == self.flow.next.id.wrapping_sub(1));
+        let id = segment.id == self.notes.flow.next.id
+            || (self.notes.segs == 1 && segment.id == self.notes.flow.next.id.wrapping_sub(1));
         // Acknowledgement number; data offset, flags and window; options. FIN and PSH may come in.
         let differing_flags = (own[at::FLAGS] ^ new[at::FLAGS]) & !(TcpFlags::FIN.0 | TcpFlags::PSH.0);
         let transport = own[at::ACK..at::FLAGS] == new[at::ACK..at::FLAGS]
             && differing_flags == 0
             && own[at::WINDOW..at::CHECKSUM] == new[at::WINDOW..at::CHECKSUM]
             && own[FIXED..].get(..segment.header_len - FIXED) == new.get(FIXED..segment.header_len);
-        let in_order = segment.seq == self.flow.next.seq
-            && (1..=self.flow.mss).contains(&segment.len)
-            && self.packet_len + segment.len <= MAX_PACKET;
+        let in_order = segment.seq == self.notes.flow.next.seq
+            && (1..=self.notes.flow.mss).contains(&segment.len)
+            && self.notes.packet_len + segment.len <= MAX_PACKET;
         !segment.alone && network && id && transport && in_order
     }
 
     /// Merges a segment that continues this packet.
     pub fn merge_segment(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment) -> Result<(), Skb> {
-        let is_constant = segment.id != self.flow.next.id;
+        let is_constant = segment.id != self.notes.flow.next.id;
         self.merge(cx, skb, segment.len, segment.flags)?;
         if is_constant {
-            (self.flow.next.id_step, self.flow.next.id) = (0, segment.id);
+            (self.notes.flow.next.id_step, self.notes.flow.next.id) = (0, segment.id);
         }
-        self.flow.count_anew();
-        self.marks |= segment.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0);
+        self.notes.flow.count_anew();
+        self.notes.marks |= segment.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0);
         Ok(())
     }
 
@@ -87,7 +97,7 @@ impl Held {
     /// its slot belongs to another pool.
     pub fn merge(&mut self, cx: &mut Cx, mut skb: Skb, len: u32, flags: TcpFlags) -> Result<(), Skb> {
         let (id, traced) = (skb.id, skb.traced());
-        let headers = usize::from(self.flow.header_len) - ETHERNET;
+        let headers = usize::from(self.notes.flow.header_len) - ETHERNET;
         let short = len as usize <= COPY_MAX && skb.data_len() == 0;
         if short && skb.data().get(headers..).is_some_and(|payload| self.skb.append_bytes(payload)) {
             self.skb.truesize += skb.truesize;
@@ -114,59 +124,59 @@ impl Held {
     /// what they say is told now.
     #[cold]
     pub fn record_merged(&self, cx: &mut Cx, id: PacketId, len: u32, flags: TcpFlags) {
-        let [src, dst, ports] = [0, 4, 8].map(|offset| be32(&self.flow.header, at::TUPLE + offset));
+        let [src, dst, ports] = [0, 4, 8].map(|offset| be32(&self.notes.flow.header, at::TUPLE + offset));
         cx.record(id, EventKind::Addresses, src, dst, PacketId::NONE);
         cx.record(id, EventKind::Ports, ports, u32::from(flags.0), PacketId::NONE);
-        cx.record(id, EventKind::GroMerged, len, u32::from(self.segs), self.skb.id);
+        cx.record(id, EventKind::GroMerged, len, u32::from(self.notes.segs), self.skb.id);
     }
 
     /// Flags of the first segment.
     pub fn flags(&self) -> TcpFlags {
-        TcpFlags(self.flow.header[at::FLAGS])
+        TcpFlags(self.notes.flow.header[at::FLAGS])
     }
 
     /// Moves on by one merged segment of `len` payload bytes.
     #[inline(always)]
     pub fn advance(&mut self, len: u32) {
-        self.flow.next.advance(1, len);
-        self.packet_len += len;
-        self.segs += 1;
+        self.notes.flow.next.advance(1, len);
+        self.notes.packet_len += len;
+        self.notes.segs += 1;
     }
 
     /// Whether a segment that was just merged ends the packet: shorter than the first, or in haste.
     pub fn is_full_stop(&self, segment: &Segment) -> bool {
-        segment.len < self.flow.mss || segment.is_urgent()
+        segment.len < self.notes.flow.mss || segment.is_urgent()
     }
 
     /// Payload bytes so far.
     pub fn payload_len(&self) -> u32 {
-        self.packet_len + ETHERNET as u32 - u32::from(self.flow.header_len)
+        self.notes.packet_len + ETHERNET as u32 - u32::from(self.notes.flow.header_len)
     }
 
     /// Whether the head came before `then`.
     pub fn is_older_than(&self, then: Time) -> bool {
-        self.since < then
+        self.notes.since < then
     }
 
     /// `tcp4_gro_complete`: the packet as the stack gets it. One that nothing was merged into is as it came; another
     /// has its length and checksums rewritten, keeps the first identification, and says how it was cut.
     pub fn finish(&mut self) {
-        if self.segs > 1 {
+        if self.notes.segs > 1 {
             self.rewrite();
-            self.skb.gso_size = self.flow.mss as u16;
-            self.skb.gso_segs = self.segs;
+            self.skb.gso_size = self.notes.flow.mss as u16;
+            self.skb.gso_segs = self.notes.segs;
             self.skb.ip_summed = IpSummed::Unnecessary;
         }
     }
 
     fn rewrite(&mut self) {
-        let packet_len = self.packet_len;
+        let packet_len = self.notes.packet_len;
         let Some(headers) = self.skb.data_mut().first_chunk_mut::<{ FIXED - ETHERNET }>() else { return };
         let before = u16::from_be_bytes([headers[2], headers[3]]);
         let checksum = csum::update(u16::from_be_bytes([headers[10], headers[11]]), before, packet_len as u16);
         headers[2..4].copy_from_slice(&(packet_len as u16).to_be_bytes());
         headers[10..12].copy_from_slice(&checksum.to_be_bytes());
-        headers[33] |= self.marks;
+        headers[33] |= self.notes.marks;
         // What `CHECKSUM_PARTIAL` leaves in the field: the sum of the pseudo-header, not complemented.
         let length = u16::from(IpProto::TCP) + (packet_len - 20) as u16;
         let addresses = headers[12..20].first_chunk::<8>().map_or(0, csum::sum_array);

@@ -38,11 +38,10 @@ mod udp;
 use rxpath_mem::{IpSummed, Skb, SkbQueue};
 use rxpath_trace::{EventKind, GroPass, Holder, PacketId, Time};
 
-use self::flow::Flow;
-use self::held::Held;
+use self::held::{Held, Notes};
 use self::inet::Screen;
 use self::segment::Segment;
-use self::table::{Spot, Table};
+use self::table::{ALL_PLACES, Spot, Table};
 use self::udp::UdpHolds;
 use crate::cx::Cx;
 
@@ -59,8 +58,11 @@ pub struct Gro {
     udp: UdpHolds,
     /// The packet that took a segment last: where a streak goes on.
     last: Option<Spot>,
-    /// The flow of the merged packet that went last: the next burst often begins where that one ended.
-    recent: Option<Flow>,
+    /// What was noted of the merged packet that went last: the next burst often begins where that one ended.
+    recent: Option<Box<Notes>>,
+    /// Where the notes of the next packets are written.
+    #[expect(clippy::vec_box, reason = "notes move from list to list, what is noted stays where it is")]
+    spare: Vec<Box<Notes>>,
     /// What programs noted of the packets that are held, one word for all of them.
     metadata: u64,
 }
@@ -74,7 +76,9 @@ impl Default for Gro {
 impl Gro {
     /// An empty one. All memory that it will ever use is allocated here, about 14 KiB.
     pub fn new() -> Gro {
-        Gro { table: Table::new(), udp: UdpHolds::default(), last: None, recent: None, metadata: 0 }
+        // For those that are held, the one that went last, and the one that pushes another out.
+        let spare = (0..ALL_PLACES + 2).map(|_| Box::default()).collect();
+        Gro { table: Table::new(), udp: UdpHolds::default(), last: None, recent: None, spare, metadata: 0 }
     }
 
     /// Packets held, 0 to 72.
@@ -183,24 +187,25 @@ impl Gro {
     /// went last: then its headers are known to be such as are held, and its checksum was verified. Or gives it back.
     #[inline]
     fn hold_expected(&mut self, cx: &mut Cx, mut skb: Skb, out: &mut SkbQueue) -> Result<(), Skb> {
-        let Some(flow) = self.recent.as_ref().filter(|flow| flow.goes_on_with(&skb)) else { return Err(skb) };
+        let Some(notes) = self.recent.take_if(|notes| notes.flow.goes_on_with(&skb)) else { return Err(skb) };
         if !skb.ip_summed.is_known_good() {
             skb.ip_summed = IpSummed::Unnecessary;
         }
-        let held = Held::going_on(skb, *flow, cx.now);
+        let held = Held::going_on(skb, notes, cx.now);
         self.put(cx, held, out);
         Ok(())
     }
 
     /// Holds `skb` as the head of a new packet.
     fn hold(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment, out: &mut SkbQueue) {
-        let held = Held::new(skb, segment, cx.now);
+        let notes = self.spare.pop().unwrap_or_default();
+        let held = Held::new(skb, segment, notes, cx.now);
         self.put(cx, held, out);
     }
 
     /// Puts a packet into its bucket. The ninth pushes out the oldest (`gro_flush_oldest`).
     fn put(&mut self, cx: &mut Cx, held: Held, out: &mut SkbQueue) {
-        let (id, traced, len) = (held.skb.id, held.skb.traced(), held.flow.mss);
+        let (id, traced, len) = (held.skb.id, held.skb.traced(), held.notes.flow.mss);
         if let Some(oldest) = self.table.in_the_way(&held) {
             self.complete(cx, oldest, out);
         }
@@ -214,13 +219,13 @@ impl Gro {
 
     /// `napi_gro_complete`: the packet held at `spot` goes on its way.
     fn complete(&mut self, cx: &mut Cx, spot: Spot, out: &mut SkbQueue) {
-        let Some(held) = self.table.held_mut(spot) else { return };
-        let (segs, payload) = (u32::from(held.segs), held.payload_len());
-        if held.segs > 1 && held.flow.next.frame_len != 0 {
-            self.recent = Some(held.flow);
-        }
+        let Some(mut held) = self.table.remove(spot) else { return };
         held.finish();
-        let Some(skb) = self.table.remove(spot) else { return };
+        let (segs, payload) = (u32::from(held.notes.segs), held.payload_len());
+        let Held { skb, notes } = held;
+        let goes_on = notes.segs > 1 && notes.flow.next.frame_len != 0;
+        let done = if goes_on { self.recent.replace(notes) } else { Some(notes) };
+        self.spare.extend(done);
         cx.release(Holder::Gro);
         cx.event(&skb, EventKind::GroFlushed, segs, payload);
         out.push_back(skb);

@@ -27,24 +27,24 @@ impl Gro {
     #[inline(never)]
     pub fn streak(&mut self, cx: &Cx, ring: &mut RxRing, limit: usize, ifindex: u16) -> (usize, usize) {
         let Some(held) = self.last.and_then(|spot| self.table.held_mut(spot)) else { return (0, 0) };
-        if held.flow.next.frame_len == 0 {
+        if held.notes.flow.next.frame_len == 0 {
             return (0, 0);
         }
-        if ifindex != held.flow.ifindex {
+        if ifindex != held.notes.flow.ifindex {
             return (0, 0);
         }
         let used = held.streak(cx, ring, held.segments_to_come(limit));
-        (used, used * held.flow.next.frame_len as usize)
+        (used, used * held.notes.flow.next.frame_len as usize)
     }
 
     /// Merges `skb` into the packet held at `spot`, if it is the frame that comes next there; or gives it back.
     #[inline]
     pub(super) fn merge_expected(&mut self, cx: &mut Cx, spot: Option<Spot>, skb: Skb) -> Result<(), Skb> {
         let Some(held) = spot.and_then(|spot| self.table.held_mut(spot)) else { return Err(skb) };
-        if held.segments_to_come(1) == 0 || !held.flow.goes_on_with(&skb) {
+        if held.segments_to_come(1) == 0 || !held.notes.flow.goes_on_with(&skb) {
             return Err(skb);
         }
-        let (len, flags) = (held.flow.mss, held.flags());
+        let (len, flags) = (held.notes.flow.mss, held.flags());
         held.merge(cx, skb, len, flags)
     }
 }
@@ -63,8 +63,8 @@ impl<const N: usize> Vectorized for Streak<'_, N> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> (usize, usize) {
         let Streak { held, ring, limit } = self;
-        let Some(series) = held.flow.series::<N>() else { return (0, 0) };
-        let next = &held.flow.next;
+        let Some(series) = held.notes.flow.series::<N>() else { return (0, 0) };
+        let next = &held.notes.flow.next;
         let kind = Alike { len: next.frame_len as u16, hash: next.hash, skip: N as u16, copied: held.is_short() };
         // By value, so that it stays in registers.
         let mut expected = Expected::<S, N> { expect: simd.expect(&series), sum: next.sum };
@@ -107,7 +107,7 @@ impl Held {
     /// one of them, which brings some; chains long ones.
     #[inline(always)]
     fn streak(&mut self, cx: &Cx, ring: &mut RxRing, limit: usize) -> usize {
-        let (is_fixed, held) = (usize::from(self.flow.header_len) == FIXED, &mut *self);
+        let (is_fixed, held) = (usize::from(self.notes.flow.header_len) == FIXED, &mut *self);
         let (used, copied) = if is_fixed {
             vectorized(Streak::<FIXED> { held, ring, limit })
         } else {
@@ -122,13 +122,13 @@ impl Held {
 
     /// Payloads of the expected length are copied where there is room.
     fn is_short(&self) -> bool {
-        self.flow.mss as usize <= COPY_MAX
+        self.notes.flow.mss as usize <= COPY_MAX
     }
 
     /// Of `limit` segments of the expected length, those that the packet may still take.
     #[inline(always)]
     fn segments_to_come(&self, limit: usize) -> usize {
-        let (left, mss) = (MAX_PACKET - self.packet_len, self.flow.mss.max(1));
+        let (left, mss) = (MAX_PACKET - self.notes.packet_len, self.notes.flow.mss.max(1));
         // A division costs as much as ten frames' comparisons, and is hardly ever needed.
         if limit as u64 * u64::from(mss) <= u64::from(left) { limit } else { (left / mss) as usize }
     }
@@ -136,10 +136,10 @@ impl Held {
     /// So many segments of the expected length were merged in a streak.
     #[inline(always)]
     fn went_on(&mut self, cx: &Cx, segments: u32) {
-        self.flow.next.advance(segments, self.flow.mss);
-        self.packet_len += segments * self.flow.mss;
-        self.segs += segments as u16;
-        self.skb.truesize += segments * self.truesize_each;
+        self.notes.flow.next.advance(segments, self.notes.flow.mss);
+        self.notes.packet_len += segments * self.notes.flow.mss;
+        self.notes.segs += segments as u16;
+        self.skb.truesize += segments * self.notes.truesize_each;
         if segments > 0 {
             cx.ledger.consumed(Consumed::GroMerged, u64::from(segments));
         }

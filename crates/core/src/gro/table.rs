@@ -11,6 +11,8 @@ use crate::expect::{FIXED, at, be32};
 const BUCKETS: usize = 8;
 /// Packets held in a bucket (`MAX_GRO_SKBS`).
 const PLACES: usize = 8;
+/// Packets held in all buckets.
+pub(super) const ALL_PLACES: usize = BUCKETS * PLACES;
 
 /// Where a held packet lies. Good until the packet is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,7 @@ impl Table {
         let mut of_hash = candidates.filter(|&place| self.buckets[bucket].hashes[place] == hash);
         let found = of_hash.find(|&place| {
             let held = &self.places[Spot::new(bucket, place).index()];
-            held.as_ref().is_some_and(|held| held.flow.is_of(fixed, skb.ifindex))
+            held.as_ref().is_some_and(|held| held.notes.flow.is_of(fixed, skb.ifindex))
         });
         found.map(|place| Spot::new(bucket, place))
     }
@@ -136,16 +138,16 @@ impl Table {
         u32::from(self.buckets[spot.bucket()].len)
     }
 
-    /// Takes a packet out; what was known about it is gone.
-    pub fn remove(&mut self, spot: Spot) -> Option<Skb> {
-        let skb = self.places[spot.index()].take()?.skb;
+    /// Takes a packet out.
+    pub fn remove(&mut self, spot: Spot) -> Option<Held> {
+        let held = self.places[spot.index()].take()?;
         let bucket = &mut self.buckets[spot.bucket()];
         bucket.forget(spot.place());
         if bucket.len == 0 {
             self.in_use &= !(1 << spot.bucket());
         }
         self.len -= 1;
-        Some(skb)
+        Some(held)
     }
 
     /// The buckets that hold packets, as bits.
@@ -163,7 +165,7 @@ impl Table {
 }
 
 fn hash_of(held: &Held) -> u32 {
-    held.flow.header.first_chunk::<FIXED>().map_or(0, |fixed| flow_hash(held.flow.next.hash, fixed))
+    held.notes.flow.header.first_chunk::<FIXED>().map_or(0, |fixed| flow_hash(held.notes.flow.next.hash, fixed))
 }
 
 fn bucket_of(hash: u32) -> usize {
