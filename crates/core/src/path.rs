@@ -16,7 +16,7 @@ use crate::netfilter::{self, Answer, HookPoint, Onward, Stolen};
 use crate::nic::owner_cpu;
 use crate::route::Forward;
 use crate::socket::FlowTable;
-use crate::tcp::{self, FlowKey, Run, Source, Taken};
+use crate::tcp::{self, FlowKey, Known, Run, Source, Taken};
 use crate::{icmp, neigh, raw, tx, udp, xdp};
 
 /// Goes on with what the room passed, or ends the packet as the room decided.
@@ -42,15 +42,40 @@ pub(crate) fn netif_receive_skb_list(cx: &mut Cx, flows: &mut FlowTable, run: &m
 /// Frames in the ring that are as the packet before them in all that the rooms look at: they need not be asked again, as
 /// long as nobody stands in the rooms who wants to see every packet.
 pub(crate) fn streak(cx: &mut Cx, run: &mut Run, source: &mut Source<'_>, limit: usize) -> Option<Taken> {
-    let hooked = cx.net.hooks.any_at(HookPoint::PreRouting) || cx.net.hooks.any_at(HookPoint::LocalIn);
-    if hooked || cx.net.xdp_generic || cx.net.ptypes.has_taps() || cx.net.raw.any() || cx.life.on() {
+    if is_watched(cx) {
         return None;
     }
     let taken = run.streak(cx, source, limit)?;
     let packet_len = taken.frame_len - EthernetHeader::LEN;
     demux::count_processed(cx, taken.frames as u64);
-    ip::count_passed(cx, taken.frames as u64, packet_len as u64, taken.tos);
+    ip::count_passed(cx, taken.frames as u64, packet_len as u64, taken.tos, taken.frames as u64);
     Some(taken)
+}
+
+/// A packet of the flow of the last run, of which it is known that the rooms before TCP pass it. Or gives it back.
+#[inline]
+pub(crate) fn receive_known(
+    cx: &mut Cx,
+    flows: &mut FlowTable,
+    run: &mut Run,
+    known: &Known,
+    skb: Skb,
+) -> Result<(), Skb> {
+    if is_watched(cx) {
+        return Err(skb);
+    }
+    let Some((incoming, tos)) = known.recognise(cx, flows, &skb) else { return Err(skb) };
+    demux::count_processed(cx, 1);
+    ip::count_passed(cx, 1, skb.len() as u64, tos, u64::from(skb.gso_segs.max(1)));
+    tcp::deliver_known(cx, flows, run, known.id(), skb, &incoming);
+    Ok(())
+}
+
+/// Whether somebody stands in the rooms who wants to see every packet.
+#[inline(always)]
+fn is_watched(cx: &Cx) -> bool {
+    let hooked = cx.net.hooks.any_at(HookPoint::PreRouting) || cx.net.hooks.any_at(HookPoint::LocalIn);
+    hooked || cx.net.xdp_generic || cx.net.ptypes.has_taps() || cx.net.raw.any() || cx.life.on()
 }
 
 /// One packet, from the device to its protocol.

@@ -115,11 +115,18 @@ fn count_received(cx: &Cx, packets: u64, octets: u64) {
     cx.count_n(Counter::IpExtInOctets, octets);
 }
 
+/// Whether a header has no options, and its checksum is right.
+#[inline(always)]
+pub fn is_plain_and_sound(header: &[u8; Ipv4Header::LEN]) -> bool {
+    header[0] == PLAIN && sums_to_all_ones(header)
+}
+
 /// What the rooms from `ip_rcv` to local delivery count for packets that are as one that passed them: so many of `len`
-/// bytes, with this type of service.
-pub fn count_passed(cx: &Cx, packets: u64, len: u64, tos: u8) {
+/// bytes, with this type of service, out of `segments` segments.
+#[inline(always)]
+pub fn count_passed(cx: &Cx, packets: u64, len: u64, tos: u8, segments: u64) {
     count_received(cx, packets, packets * len);
-    count_ecn(cx, tos, packets);
+    count_ecn(cx, tos, segments);
     super::deliver::count_delivered(cx, packets);
 }
 

@@ -13,7 +13,7 @@ use crate::netns::NetConfig;
 use crate::nic::{DeviceQueue, Doorbell};
 use crate::path;
 use crate::socket::FlowTable;
-use crate::tcp::{Run, Source, Taken};
+use crate::tcp::{Known, Run, Source, Taken};
 use crate::tx::{self, Devices};
 use crate::xdp::Redirected;
 
@@ -75,6 +75,7 @@ pub struct Softirq {
     poll_list: VecDeque<Polled>,
     backlog_scheduled: bool,
     steer: Steer,
+    known: Option<Known>,
     inboxes: Arc<[Inbox]>,
     cpu: u16,
 }
@@ -115,6 +116,7 @@ impl Softirq {
             poll_list: VecDeque::new(),
             backlog_scheduled: false,
             steer: Steer::default(),
+            known: None,
             inboxes,
             cpu,
         }
@@ -209,9 +211,9 @@ impl Softirq {
             Polled::Queue(index) => index,
             Polled::Backlog => return self.process_backlog(cx, flows),
         };
-        let Softirq { napis, steer, inboxes, .. } = self;
+        let Softirq { napis, steer, known, inboxes, .. } = self;
         let Some(napi) = napis.get_mut(index) else { return (0, false) };
-        let mut up = Up { flows, run: Run::none(), steer, inboxes };
+        let mut up = Up { flows, run: Run::none(), steer, known, inboxes };
         let work = napi.poll(cx, WEIGHT, &mut up);
         // At full weight the poll is not over, but nothing may wait in GRO for it: jiffies are too long (HZ < 1000).
         napi.gro_flush(cx, &mut up);
@@ -239,7 +241,8 @@ impl Softirq {
             }
         }
         // What a program sent here may have another owner.
-        let mut up = Up { flows, run: Run::none(), steer: &mut self.steer, inboxes: &self.inboxes };
+        let Softirq { steer, known, inboxes, .. } = self;
+        let mut up = Up { flows, run: Run::none(), steer, known, inboxes };
         up.receive(cx, &mut packets);
         up.run.finish(cx, up.flows);
         if !cx.redirected.is_empty() {
@@ -303,17 +306,39 @@ struct Up<'a> {
     flows: &'a mut FlowTable,
     run: Run,
     steer: &'a mut Steer,
+    /// The flow of the last run, if it was one of this Cpu.
+    known: &'a mut Option<Known>,
     inboxes: &'a [Inbox],
+}
+
+impl Up<'_> {
+    /// A list of one packet, which is of the flow of the last run. False, and nothing done, if it is none.
+    #[inline(always)]
+    fn receive_known(&mut self, cx: &mut Cx, ready: &mut SkbQueue) -> bool {
+        let Some(known) = *self.known else { return false };
+        let Some(skb) = ready.pop_front() else { return false };
+        match path::receive_known(cx, self.flows, &mut self.run, &known, skb) {
+            Ok(()) => true,
+            Err(skb) => {
+                ready.push_front(skb);
+                false
+            }
+        }
+    }
 }
 
 impl Upper for Up<'_> {
     /// `netif_receive_skb_list_internal`: packets that another Cpu owns go to its backlog, the others up the path.
     #[inline]
     fn receive(&mut self, cx: &mut Cx, ready: &mut SkbQueue) {
+        if ready.len() == 1 && self.receive_known(cx, ready) {
+            return;
+        }
         if self.steer.hash_all(cx, ready) {
             send_away(cx, self.steer, self.inboxes, ready);
         }
         path::netif_receive_skb_list(cx, self.flows, &mut self.run, ready);
+        *self.known = self.run.known(cx).or(*self.known);
     }
 
     #[inline]

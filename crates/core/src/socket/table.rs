@@ -34,6 +34,9 @@ pub struct FlowId {
 }
 
 impl FlowId {
+    /// Names no entry.
+    pub const NONE: FlowId = FlowId { index: u32::MAX, generation: 0 };
+
     /// As a timer's token.
     pub fn token(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
@@ -251,6 +254,13 @@ impl FlowTable {
     pub fn get_mut(&mut self, id: FlowId) -> Option<&mut FlowEntry> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation == id.generation { slot.entry.as_mut() } else { None }
+    }
+
+    /// Whether a flow has a full socket.
+    #[inline(always)]
+    pub fn is_sock(&self, id: FlowId) -> bool {
+        let slot = self.slots.get(id.index as usize).filter(|slot| slot.generation == id.generation);
+        matches!(slot.map(|slot| &slot.entry), Some(Some(FlowEntry::Sock(_))))
     }
 
     /// The socket of a flow, if it is a full socket.

@@ -17,7 +17,7 @@ pub mod views;
 mod vlan;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use rxpath_mem::RingStats;
@@ -222,8 +222,7 @@ impl Stack {
         if let Some(mut wakeups) = wakeups {
             wakeups.deliver();
         }
-        // Who posted meanwhile could not have the token: it is for us to run again.
-        fence(Ordering::SeqCst);
+        // Who posted meanwhile and could not have the token has rung: if this look comes too early, another run follows.
         ran.again |= cell.mail.load(Ordering::Acquire);
         Some(ran)
     }

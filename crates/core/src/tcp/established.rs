@@ -22,9 +22,39 @@ impl TcpSock {
             Ok(tsecr) => self.fast_data(cx, skb, seg, tsecr),
             Err(why) => {
                 cx.event(&skb, EventKind::SlowPath, why as u32, seg.len);
+                if why == SlowWhy::Memory && self.says_nothing_new(seg) {
+                    return self.unaccounted_data(cx, skb, seg);
+                }
                 self.slow_path(cx, skb, seg)
             }
         }
+    }
+
+    /// Whether a predicted segment with data has nothing to say to the sender.
+    #[inline(always)]
+    fn says_nothing_new(&self, seg: &Segment) -> bool {
+        seg.ack == self.tx.snd_una && self.tx.snd_up.is_none() && self.expects_only_data()
+    }
+
+    /// What the slow path does with predicted data that says nothing new, and whose memory is to be accounted first: so it
+    /// is with nearly every merged packet.
+    #[inline(always)]
+    fn unaccounted_data(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        if self.opts.timestamps
+            && let Some((tsval, tsecr)) = TcpOptions::only_timestamps(seg.option_bytes(&skb))
+        {
+            if self.rx.rcv_nxt == self.rx.rcv_wup {
+                self.store_ts_recent(cx.now, tsval);
+            }
+            self.loss.last_tsecr = Some(tsecr);
+            self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
+        }
+        self.tx.snd_wl1 = seg.seq;
+        self.live.last_ack = cx.now;
+        self.live.probes_out = 0;
+        let end = self.data_queue(cx, skb, seg);
+        self.ack_snd_check(cx);
+        end
     }
 
     /// Header prediction: the timestamp echo (0 without timestamps) if the segment is the expected one.

@@ -2,7 +2,7 @@
 
 use rxpath_mem::{IpSummed, Skb};
 use rxpath_trace::{Counter, OutputWhat, PacketId, Time};
-use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, tcp as wire_tcp};
+use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple, tcp as wire_tcp};
 
 use super::isn::tsval;
 use super::write_queue::{Filled, PACKET_CHARGE};
@@ -94,19 +94,12 @@ impl TcpSock {
         self.tx.mss.saturating_sub(self.rx.sack.option_len(used)).max(1)
     }
 
-    /// The IP side of a segment of this socket; `segments` packets take that many identifications.
-    fn ip_flow(&mut self, cx: &Cx, segments: u16, tos: u8) -> IpFlow {
+    /// The identification of a packet that is cut into `segments`, each of which takes one.
+    #[inline(always)]
+    fn next_ident(&mut self, segments: u16) -> u16 {
         let ident = self.tx.ip_id;
         self.tx.ip_id = ident.wrapping_add(segments.max(1));
-        IpFlow {
-            src: self.tuple.local,
-            dst: self.tuple.remote,
-            protocol: rxpath_wire::IpProto::TCP,
-            ttl: cx.net.sysctl.ip_default_ttl,
-            tos,
-            dont_fragment: true,
-            ident,
-        }
+        ident
     }
 
     /// Sends what `skb` holds as the segment at `seq`: [`TcpSock::transmit_skb`] as a function of its own.
@@ -128,16 +121,7 @@ impl TcpSock {
         } else {
             (flags, 0)
         };
-        let repr = TcpRepr {
-            sport: self.tuple.local_port,
-            dport: self.tuple.remote_port,
-            seq,
-            ack: if acks { self.rx.rcv_nxt } else { SeqNum(0) },
-            flags,
-            window,
-            urgent: urgent.unwrap_or(0),
-            options,
-        };
+        let ack = if acks { self.rx.rcv_nxt } else { SeqNum(0) };
         if acks {
             if self.ack.compressed > 0 {
                 self.count_compressed(cx);
@@ -150,8 +134,29 @@ impl TcpSock {
         if end_seq == seq || end_seq.after(self.tx.snd_nxt) {
             cx.count_n(Counter::TcpOutSegs, u64::from(skb.gso_segs.max(1)));
         }
-        let flow = self.ip_flow(cx, skb.gso_segs, tos);
+        let (ident, ttl) = (self.next_ident(skb.gso_segs), cx.net.sysctl.ip_default_ttl);
+        let is_bare = skb.is_empty()
+            && !flags.intersects(TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0))
+            && options.sack_count == 0
+            && urgent.is_none();
+        let numbers = tx::Numbers { seq, ack, flags, window, timestamps: options.timestamps, tos, ttl, ident };
+        let skb = if is_bare {
+            match tx::xmit_bare(cx, skb, &self.tuple, &numbers, &self.route) {
+                Ok(()) => return,
+                Err(skb) => skb,
+            }
+        } else {
+            skb
+        };
+        let Tuple { local, remote, local_port, remote_port } = self.tuple;
+        let urgent = urgent.unwrap_or(0);
+        let repr = TcpRepr { sport: local_port, dport: remote_port, seq, ack, flags, window, urgent, options };
+        let protocol = rxpath_wire::IpProto::TCP;
+        let flow = IpFlow { src: local, dst: remote, protocol, ttl, tos, dont_fragment: true, ident };
         transmit_segment(cx, skb, &repr, &mut self.route, &flow);
+        if is_bare {
+            tx::sent_bare(cx, &self.tuple, &numbers, &self.route);
+        }
     }
 
     /// Sends a pure ACK and gives the packet; None if the pool had no slot for it.

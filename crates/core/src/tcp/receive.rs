@@ -3,48 +3,20 @@
 use std::sync::Arc;
 
 use rxpath_arch::csum;
-use rxpath_mem::{IpSummed, OwnedSoftirq, PktType, Skb, SkbQueue};
+use rxpath_mem::{IpSummed, OwnedSoftirq, PktType, Skb};
 use rxpath_trace::event::ports_word;
 use rxpath_trace::{AckWhy, Counter, DropReason, EventKind, LookupKind, PacketId, Time};
-use rxpath_wire::frame::flow_of_ipv4;
-use rxpath_wire::{
-    Addr, EtherType, FlowHasher, IcmpHeader, IpProto, Ipv4Header, TcpHeader, Tuple, VlanTag, icmp as wire_icmp,
-};
+use rxpath_wire::{Ipv4Header, TcpHeader, Tuple};
 
+use super::early_demux::Known;
 use super::listen::{self, Checked};
 use super::streak::{Source, Taken};
 use super::timewait::Verdict;
-use super::{Effects, Segment, State, TcpSock, TimeWait, auth, backlog, reply};
+use super::{Effects, Incoming, Segment, State, TcpSock, TimeWait, auth, backlog, reply};
 use crate::cx::{Cx, Fate};
-use crate::demux::MAX_NEST;
 use crate::netns::Strangers;
 use crate::socket::table::SockEntry;
 use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, Sock};
-
-/// A validated segment and whom it is for.
-#[derive(Clone, Copy, Debug)]
-pub struct Incoming {
-    /// The header.
-    pub seg: Segment,
-    /// Addresses and ports, ours first.
-    pub tuple: Tuple,
-}
-
-impl Incoming {
-    /// Reads the headers in front of the payload of a packet that [`v4_rcv`] has passed.
-    #[inline(always)]
-    fn of(skb: &Skb) -> Option<Incoming> {
-        let (tcp, _) = TcpHeader::parse(skb.transport_header())?;
-        let (ip, _) = Ipv4Header::parse(skb.network_header())?;
-        let tuple = Tuple {
-            local: ip.dst_addr(),
-            remote: ip.src_addr(),
-            local_port: tcp.dst_port(),
-            remote_port: tcp.src_port(),
-        };
-        Some(Incoming { seg: Segment::read(tcp, skb.len() as u32), tuple })
-    }
-}
 
 /// The checks of `tcp_v4_rcv`, in its order; `skb` starts at the TCP header and leaves at the payload.
 #[inline(always)]
@@ -118,132 +90,13 @@ fn sum_of_fragments(skb: &Skb) -> u16 {
     sum
 }
 
-/// Protocols whose header begins with two ports.
-#[inline(always)]
-fn has_ports(protocol: u8) -> bool {
-    protocol == IpProto::TCP || protocol == IpProto::UDP
-}
-
-/// What names the flow of an IPv4 packet of TCP or UDP, as it stands in the packet: cheap to read and to compare. An ICMP
-/// error is of the flow that it is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowKey {
-    /// Source and destination address.
-    addrs: [u8; 8],
-    /// Source and destination port.
-    ports: [u8; 4],
-}
-
-impl FlowKey {
-    /// The key of a packet whose data begins at the IP header, or at VLAN tags; None for fragments and other protocols.
-    #[inline(always)]
-    pub fn of(skb: &Skb) -> Option<FlowKey> {
-        if skb.protocol != EtherType::IPV4 {
-            return FlowKey::of_tagged(skb);
-        }
-        let data = skb.data();
-        let fixed = data.first_chunk::<24>()?;
-        let fragmented = (fixed[6] & 0x3f) | fixed[7] != 0;
-        if fixed[0] != 0x45 || !has_ports(fixed[9]) || fragmented {
-            return FlowKey::of_unusual(data);
-        }
-        let (addrs, ports) = (fixed[12..20].try_into().ok()?, fixed[20..24].try_into().ok()?);
-        Some(FlowKey { addrs, ports })
-    }
-
-    /// VLAN tags in front of the packet: at most as many as VLAN devices may stand on one another.
-    #[cold]
-    fn of_tagged(skb: &Skb) -> Option<FlowKey> {
-        let (mut protocol, mut packet) = (skb.protocol, skb.data());
-        for _ in 0..MAX_NEST {
-            if !EtherType::is_tag(protocol) {
-                break;
-            }
-            let ([_, _, high, low], behind) = packet.split_first_chunk::<{ VlanTag::LEN }>()?;
-            (protocol, packet) = (u16::from_be_bytes([*high, *low]), behind);
-        }
-        if protocol == EtherType::IPV4 { FlowKey::of_unusual(packet) } else { None }
-    }
-
-    /// IP options in front of the ports.
-    #[cold]
-    pub(crate) fn of_unusual(packet: &[u8]) -> Option<FlowKey> {
-        let flow = flow_of_ipv4(packet).filter(|flow| !flow.is_fragment)?;
-        if flow.proto == IpProto::ICMP {
-            return FlowKey::of_quotation(packet);
-        }
-        if !has_ports(flow.proto) {
-            return None;
-        }
-        let mut key = FlowKey::default();
-        key.addrs[..4].copy_from_slice(&flow.src.v4()?.octets());
-        key.addrs[4..].copy_from_slice(&flow.dst.v4()?.octets());
-        key.ports[..2].copy_from_slice(&flow.sport.to_be_bytes());
-        key.ports[2..].copy_from_slice(&flow.dport.to_be_bytes());
-        Some(key)
-    }
-
-    /// The flow of a packet of ours that an ICMP error quotes, as its peer's packets name it.
-    fn of_quotation(packet: &[u8]) -> Option<FlowKey> {
-        let (ip, _) = Ipv4Header::parse(packet)?;
-        let (header, quoted) = IcmpHeader::parse(packet.get(ip.header_len()..)?)?;
-        if !wire_icmp::is_error(header.kind()) {
-            return None;
-        }
-        let (inner, _) = Ipv4Header::parse(quoted)?;
-        let ports = quoted.get(inner.header_len()..)?.first_chunk::<4>()?;
-        if !has_ports(inner.protocol()) || inner.fragment_offset() != 0 {
-            return None;
-        }
-        let [a, b, c, d] = *ports;
-        let mut key = FlowKey { addrs: [0; 8], ports: [c, d, a, b] };
-        key.addrs[..4].copy_from_slice(&inner.dst().octets());
-        key.addrs[4..].copy_from_slice(&inner.src().octets());
-        Some(key)
-    }
-
-    /// The keyed hash of the tuple that this key stands for.
-    #[inline]
-    pub fn hash(&self, hasher: &FlowHasher) -> u32 {
-        let [a, b, c, d, e, f, g, h] = self.addrs;
-        let [i, j, k, l] = self.ports;
-        hasher.hash(&Tuple {
-            local: Addr::from_v4([e, f, g, h]),
-            remote: Addr::from_v4([a, b, c, d]),
-            local_port: u16::from_be_bytes([k, l]),
-            remote_port: u16::from_be_bytes([i, j]),
-        })
-    }
-}
-
-/// Looks at a whole burst before its packets run: asks the cache for every bucket, then for every socket
-/// (`tcp_v4_early_demux`, fused over the burst).
-#[inline]
-pub fn early_demux(_cx: &Cx, flows: &FlowTable, burst: &SkbQueue) {
-    let mut flows_seen = 0u32;
-    let mut last = 0;
-    for skb in burst {
-        if skb.hash != last {
-            last = skb.hash;
-            flows_seen += 1;
-            flows.prefetch_bucket(skb.hash);
-        }
-    }
-    if flows_seen > 1 {
-        for skb in burst {
-            flows.prefetch_flow(skb.hash);
-        }
-        for skb in burst {
-            flows.prefetch_sock(skb.hash);
-        }
-    }
-}
-
 /// Consecutive packets of one flow: one look-up, one lock. Whoever starts a run must finish it.
 pub struct Run {
     held: Option<OwnedSoftirq<Sock, TcpSock>>,
     id: FlowId,
     tuple: Tuple,
+    /// The interface that the first packet came by.
+    ifindex: u16,
 }
 
 impl Run {
@@ -251,16 +104,20 @@ impl Run {
     pub fn none() -> Run {
         let nobody = rxpath_wire::Addr::UNSPECIFIED_V6;
         let tuple = Tuple { local: nobody, remote: nobody, local_port: 0, remote_port: 0 };
-        Run { held: None, id: FlowId { index: u32::MAX, generation: 0 }, tuple }
+        Run { held: None, id: FlowId::NONE, tuple, ifindex: 0 }
     }
 
-    /// The socket, if the run is of this flow.
+    /// What is known of the flow's next packets, if its socket is held.
+    #[inline]
+    pub fn known(&self, cx: &Cx) -> Option<Known> {
+        self.held.as_ref()?;
+        Known::of(cx, self.tuple, self.id, self.ifindex)
+    }
+
+    /// Whether it is of this flow, and its socket held.
     #[inline(always)]
-    fn of(&mut self, tuple: Tuple) -> Option<&mut TcpSock> {
-        if self.tuple != tuple {
-            return None;
-        }
-        self.held.as_deref_mut()
+    fn is_of(&self, tuple: &Tuple) -> bool {
+        self.tuple == *tuple && self.held.is_some()
     }
 
     /// Takes frames of the run's flow straight from a ring, those that look like the one before (`streak.rs`).
@@ -294,14 +151,8 @@ pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, mut skb: Skb) 
         run.finish(cx, flows);
         return refuse(cx, flows, skb, incoming.tuple, reason);
     }
-    if let Some(sk) = run.of(incoming.tuple) {
-        let end = sk.do_rcv(cx, skb, &incoming.seg);
-        let over = sk.effects.is_last();
-        sk.end(cx, end);
-        if over {
-            run.finish(cx, flows);
-        }
-        return;
+    if run.is_of(&incoming.tuple) {
+        return go_on(cx, flows, run, skb, &incoming.seg);
     }
     run.finish(cx, flows);
     start_run(cx, flows, run, skb, &incoming);
@@ -337,33 +188,14 @@ fn flow_hash(cx: &Cx, skb: &Skb, tuple: &Tuple) -> u32 {
 /// A segment of another flow than the last one.
 #[inline(never)]
 fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incoming: &Incoming) {
-    let Incoming { seg, tuple } = incoming;
-    let hash = flow_hash(cx, &skb, tuple);
-    let Some(id) = flows.lookup(hash, tuple) else {
+    let hash = flow_hash(cx, &skb, &incoming.tuple);
+    let Some(id) = flows.lookup(hash, &incoming.tuple) else {
         return no_flow(cx, flows, hash, skb, incoming);
     };
     match flows.get_mut(id) {
-        Some(FlowEntry::Sock(entry)) => {
+        Some(FlowEntry::Sock(_)) => {
             cx.event(&skb, EventKind::LookupHit, LookupKind::Established as u32, 0);
-            let Some(sock) = entry.sock.take() else { return cx.drop_skb(skb, DropReason::NoSocket) };
-            match OwnedSoftirq::lock(sock) {
-                Ok(mut sk) => {
-                    let mut sk_backlog = std::mem::take(&mut entry.backlog);
-                    entry.backlog_charge = 0;
-                    backlog::drain(cx, &mut sk, &mut sk_backlog);
-                    let end = sk.do_rcv(cx, skb, seg);
-                    sk.end(cx, end);
-                    *run = Run { held: Some(sk), id, tuple: *tuple };
-                    if run.held.as_ref().is_some_and(|sk| sk.effects.is_last()) {
-                        run.finish(cx, flows);
-                    }
-                }
-                Err(sock) => {
-                    let end = backlog::add(cx, &sock, entry, skb, seg);
-                    entry.sock = Some(sock);
-                    cx.end(end);
-                }
-            }
+            start_run_of(cx, flows, run, id, skb, incoming);
         }
         Some(FlowEntry::Request(_)) => request(cx, flows, id, hash, skb, incoming),
         Some(FlowEntry::TimeWait(_)) => time_wait(cx, flows, id, hash, skb, incoming),
@@ -376,6 +208,60 @@ fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incomi
 fn listener_of(cx: &mut Cx, tuple: &Tuple) -> Option<Arc<Listener>> {
     let hasher = cx.net.hasher;
     cx.listeners.lookup(tuple.local, tuple.local_port, || hasher.hash(&tuple.reversed())).cloned()
+}
+
+/// A segment of a flow that has a socket.
+#[inline(always)]
+fn start_run_of(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, skb: Skb, incoming: &Incoming) {
+    let Incoming { seg, tuple } = incoming;
+    let Some(entry) = flows.sock_mut(id) else { return cx.drop_skb(skb, DropReason::NoSocket) };
+    let Some(sock) = entry.sock.take() else { return cx.drop_skb(skb, DropReason::NoSocket) };
+    match OwnedSoftirq::lock(sock) {
+        Ok(mut sk) => {
+            let mut sk_backlog = std::mem::take(&mut entry.backlog);
+            entry.backlog_charge = 0;
+            backlog::drain(cx, &mut sk, &mut sk_backlog);
+            let ifindex = skb.ifindex;
+            let end = sk.do_rcv(cx, skb, seg);
+            sk.end(cx, end);
+            *run = Run { held: Some(sk), id, tuple: *tuple, ifindex };
+            if run.held.as_ref().is_some_and(|sk| sk.effects.is_last()) {
+                run.finish(cx, flows);
+            }
+        }
+        Err(sock) => {
+            let end = backlog::add(cx, &sock, entry, skb, seg);
+            entry.sock = Some(sock);
+            cx.end(end);
+        }
+    }
+}
+
+/// Hands a packet to the socket of its flow, which is known: it still begins at its IP header.
+#[inline(always)]
+pub fn deliver_known(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, mut skb: Skb, incoming: &Incoming) {
+    cx.count(Counter::TcpInSegs);
+    let pulled = skb.pull(Ipv4Header::LEN + usize::from(incoming.seg.header_len));
+    debug_assert!(pulled, "the headers lie in the linear part");
+    skb.transport_off = skb.network_off + Ipv4Header::LEN as u16;
+    (skb.seq, skb.end_seq) = (incoming.seg.seq.0, incoming.seg.end_seq.0);
+    if run.held.is_some() && run.id == id {
+        return go_on(cx, flows, run, skb, &incoming.seg);
+    }
+    run.finish(cx, flows);
+    start_run_of(cx, flows, run, id, skb, incoming);
+}
+
+/// A segment of the run's flow.
+#[inline(always)]
+fn go_on(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, seg: &Segment) {
+    let Some(sk) = run.held.as_deref_mut() else { return cx.drop_skb(skb, DropReason::NoSocket) };
+    let end = sk.do_rcv(cx, skb, seg);
+    let over = sk.effects.is_last();
+    sk.end(cx, end);
+    if over {
+        run.finish(cx, flows);
+    }
 }
 
 /// No flow has this tuple: a listener, or nobody.

@@ -1,7 +1,7 @@
 //! A parsed TCP segment.
 
 use rxpath_mem::Skb;
-use rxpath_wire::{SeqNum, TcpFlags, TcpHeader, TcpOptions};
+use rxpath_wire::{Ipv4Header, SeqNum, TcpFlags, TcpHeader, TcpOptions, Tuple};
 
 /// What the header of a segment says, in host order. The options stay in the packet until a path needs them.
 #[derive(Clone, Copy, Debug)]
@@ -65,5 +65,30 @@ impl Segment {
     /// The options of the segment in `skb`.
     pub fn options(&self, skb: &Skb) -> TcpOptions {
         TcpOptions::parse(self.option_bytes(skb))
+    }
+}
+
+/// A validated segment and whom it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming {
+    /// The header.
+    pub seg: Segment,
+    /// Addresses and ports, ours first.
+    pub tuple: Tuple,
+}
+
+impl Incoming {
+    /// Reads the headers in front of the payload of a packet that [`v4_rcv`](super::v4_rcv) has passed.
+    #[inline(always)]
+    pub(super) fn of(skb: &Skb) -> Option<Incoming> {
+        let (tcp, _) = TcpHeader::parse(skb.transport_header())?;
+        let (ip, _) = Ipv4Header::parse(skb.network_header())?;
+        let tuple = Tuple {
+            local: ip.dst_addr(),
+            remote: ip.src_addr(),
+            local_port: tcp.dst_port(),
+            remote_port: tcp.src_port(),
+        };
+        Some(Incoming { seg: Segment::read(tcp, skb.len() as u32), tuple })
     }
 }

@@ -97,7 +97,8 @@ impl TcpSock {
     }
 
     /// Nothing is under way but what the peer sends in order, so that no segment has to do more than to bring its bytes.
-    fn expects_only_data(&self) -> bool {
+    #[inline(always)]
+    pub(super) fn expects_only_data(&self) -> bool {
         self.state == State::Established
             && self.rx.ofo.is_empty()
             && self.tx.segments.is_empty()

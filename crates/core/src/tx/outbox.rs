@@ -6,6 +6,7 @@ use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::{DropReason, Holder};
 use rxpath_wire::{EtherType, EthernetHeader, EthernetRepr, IpProto, Ipv4Header, MacAddr, ethernet};
 
+use super::bare::Bare;
 use super::split::gso_segment;
 use crate::cx::Cx;
 use crate::demux::stats::DevStat;
@@ -25,6 +26,8 @@ pub struct Outbox {
     queues: Vec<SkbQueue>,
     /// Frames in all queues.
     waiting: usize,
+    /// The segment of headers alone that was sent last.
+    pub(super) bare: Bare,
 }
 
 impl Outbox {
@@ -46,6 +49,7 @@ impl Outbox {
     }
 
     /// Frames that wait for the device of one interface, 0 to [`TX_QUEUE_LEN`].
+    #[inline(always)]
     pub fn len_of(&self, ifindex: u16) -> usize {
         self.queues.get(usize::from(ifindex)).map_or(0, SkbQueue::len)
     }
@@ -156,7 +160,7 @@ pub fn packet_xmit(cx: &mut Cx, mut skb: Skb, ifindex: u16, sender: u32) {
 }
 
 #[inline(always)]
-fn enqueue(cx: &mut Cx, skb: Skb, ifindex: u16) {
+pub(super) fn enqueue(cx: &mut Cx, skb: Skb, ifindex: u16) {
     cx.hold(Holder::TxQueue);
     cx.outbox.queue(ifindex).push_back(skb);
     cx.outbox.waiting += 1;

@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 
 use rxpath_mem::{IpSummed, PktType, Skb};
 use rxpath_trace::{Counter, DropReason, Holder};
-use rxpath_wire::{Addr, EtherType, EthernetHeader, Ipv4Header, Ipv4Repr, TcpHeader, UdpHeader, ipv4};
+use rxpath_wire::{Addr, EtherType, EthernetHeader, Ipv4Header, Ipv4Repr, TcpHeader, Tuple, UdpHeader, ipv4};
 
-use super::outbox::{dev_queue_xmit, push_ethernet};
+use super::bare::Numbers;
+use super::outbox::{TX_QUEUE_LEN, dev_queue_xmit, enqueue, push_ethernet};
 use super::split::{cut, too_big};
 use crate::cx::{Cx, Fate};
 use crate::neigh;
@@ -281,4 +282,35 @@ fn ip_finish_output2(cx: &mut Cx, mut skb: Skb, route: &mut Route) {
     }
     let confirm = std::mem::take(&mut route.confirm);
     route.mac = neigh::resolve_output(cx, skb, route.ifindex, route.nexthop, confirm);
+}
+
+/// Whether somebody on the way out wants to see every packet.
+#[inline(always)]
+fn is_watched(cx: &Cx) -> bool {
+    let hooked = cx.net.hooks.any_at(HookPoint::LocalOut) || cx.net.hooks.any_at(HookPoint::PostRouting);
+    hooked || cx.net.ptypes.has_taps() || cx.life.on()
+}
+
+/// Sends a segment without payload or urgent pointer, in an empty packet, as the one before it was sent: as
+/// [`ip_queue_xmit`] does behind a TCP header. Gives the packet back if it is not like that one.
+#[inline(always)]
+pub(crate) fn xmit_bare(cx: &mut Cx, mut skb: Skb, tuple: &Tuple, numbers: &Numbers, route: &Route) -> Result<(), Skb> {
+    let is_like = cx.outbox.bare.is_like(cx, tuple, numbers, route);
+    if !is_like || is_watched(cx) || cx.outbox.len_of(route.ifindex) >= TX_QUEUE_LEN {
+        return Err(skb);
+    }
+    cx.outbox.bare.write(&mut skb, numbers);
+    cx.count(Counter::IpOutRequests);
+    cx.count(Counter::IpOutTransmits);
+    cx.count_n(Counter::IpExtOutOctets, (skb.len() - EthernetHeader::LEN) as u64);
+    enqueue(cx, skb, route.ifindex);
+    Ok(())
+}
+
+/// A segment without payload went the whole way.
+#[inline(never)]
+pub(crate) fn sent_bare(cx: &mut Cx, tuple: &Tuple, numbers: &Numbers, route: &Route) {
+    let mut bare = std::mem::take(&mut cx.outbox.bare);
+    bare.note(cx, tuple, numbers, route);
+    cx.outbox.bare = bare;
 }

@@ -250,6 +250,11 @@ impl Lab {
 
     /// The next segment that the stack sent.
     pub fn sent(&mut self) -> Option<Sent> {
+        self.sent_as_frame().map(|(sent, _)| sent)
+    }
+
+    /// The next segment that the stack sent, and its frame.
+    pub fn sent_as_frame(&mut self) -> Option<(Sent, Vec<u8>)> {
         let frame = loop {
             let frame = self.emitted.lock().unwrap().pop_front()?;
             if frame[12..14] == EtherType::IPV4.to_be_bytes() {
@@ -261,7 +266,7 @@ impl Lab {
         assert!(ipv4::verify(&frame[14..34]), "the IP checksum verifies");
         assert!(wire_tcp::verify(ip.src_addr(), ip.dst_addr(), &frame[34..14 + total]), "the TCP checksum verifies");
         let (header, options, payload) = TcpHeader::split(&frame[34..14 + total]).expect("a TCP header");
-        Some(Sent {
+        let sent = Sent {
             tos: ip.tos(),
             sport: header.src_port(),
             dport: header.dst_port(),
@@ -271,7 +276,8 @@ impl Lab {
             window: header.window(),
             options: TcpOptions::parse(options),
             payload: payload.to_vec(),
-        })
+        };
+        Some((sent, frame))
     }
 
     pub fn expect(&mut self, flags: TcpFlags) -> Sent {
