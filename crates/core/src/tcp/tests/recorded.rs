@@ -91,3 +91,39 @@ fn full_buffers_are_pruned_as_the_kernel_prunes_them() {
         }
     }
 }
+
+/// Segments of 1,448 bytes that came in one round trip of 50 ms and were read at its end, and then the receive buffer, what
+/// the reader took in a round trip, and the ceiling of the window.
+const TUNED: [(usize, u32, u32, u32); 8] = [
+    (10, 131_072, 14_480, 79_640),
+    (20, 476_223, 37_648, 84_320),
+    (40, 476_223, 37_648, 200_160),
+    (80, 476_223, 37_648, 280_201),
+    (160, 476_223, 37_648, 304_596),
+    (200, 476_223, 37_648, 312_246),
+    (200, 476_223, 37_648, 314_796),
+    (200, 476_223, 37_648, 314_796),
+];
+
+#[test]
+fn receive_buffers_tune_themselves_as_the_kernels_do() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer { sack: true, window: 502, stamps: Some((100_000, 0)), ..Peer::new(40_000, 80) };
+    let sock = peer.connect_from_afar(&mut lab, &listener, 50);
+    let mut tuned = Vec::new();
+    for (segments, ..) in TUNED {
+        peer.stamps = peer.stamps.map(|(own, echo)| (own + 50, echo));
+        for _ in 0..segments {
+            lab.segment(peer.repr(ACK), &[1; 1_448]);
+            peer.seq += 1_448;
+        }
+        while lab.recv(&sock, 1 << 20).is_ok_and(|bytes| !bytes.is_empty()) {}
+        tuned.push(lab.stack.with(&sock, 0, lab.now, |sk| (segments, sk.rx.rcvbuf, sk.rx.space, sk.rx.rcv_ssthresh)));
+        lab.wait(50);
+        while let Some(sent) = lab.sent() {
+            peer.note(&sent);
+        }
+    }
+    assert_eq!(tuned, TUNED);
+}
