@@ -3,7 +3,7 @@
 use rxpath_arch::csum;
 use rxpath_mem::{IpSummed, PktType, Skb};
 use rxpath_trace::{Counter, DropReason};
-use rxpath_wire::{IpProto, Ipv4Header, TcpHeader, icmp as wire_icmp, ipv4};
+use rxpath_wire::{Ipv4Header, TcpHeader, icmp as wire_icmp, ipv4};
 
 use crate::cx::{Cx, Fate};
 use crate::demux::priority_of;
@@ -81,5 +81,4 @@ fn forward_csum(skb: &mut Skb, header_len: usize) {
     } else if skb.ip_summed == IpSummed::Complete {
         skb.ip_summed = IpSummed::None;
     }
-    debug_assert!(skb.gso_size == 0 || skb.data().get(9) == Some(&IpProto::TCP), "only TCP is merged");
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use rxpath_mem::{IpSummed, PktType, Skb};
 use rxpath_trace::{Counter, DropReason, Holder};
-use rxpath_wire::{Addr, EtherType, EthernetHeader, Ipv4Header, Ipv4Repr, TcpHeader, Tuple, UdpHeader, ipv4};
+use rxpath_wire::{Addr, EtherType, EthernetHeader, IpProto, Ipv4Header, Ipv4Repr, TcpHeader, Tuple, UdpHeader, ipv4};
 
 use super::bare::Numbers;
 use super::outbox::{TX_QUEUE_LEN, dev_queue_xmit, enqueue, push_ethernet};
@@ -251,7 +251,9 @@ fn segments_fit(skb: &Skb, mtu: u16) -> bool {
 /// Whether each segment of a merged packet is short enough.
 fn fits_in_segments(skb: &Skb, mtu: u16) -> bool {
     let network = usize::from(skb.transport_off.saturating_sub(skb.network_off));
-    let transport = skb.data().get(network..).and_then(TcpHeader::parse).map_or(0, |(tcp, _)| tcp.header_len());
+    let is_tcp = Ipv4Header::parse(skb.data()).is_some_and(|(ip, _)| ip.protocol() == IpProto::TCP);
+    let tcp = skb.data().get(network..).and_then(TcpHeader::parse).filter(|_| is_tcp);
+    let transport = tcp.map_or(UdpHeader::LEN, |(tcp, _)| tcp.header_len());
     network + transport + usize::from(skb.gso_size) <= usize::from(mtu)
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use rxpath_mem::{IpSummed, RxDesc, Skb};
 use rxpath_trace::{Counter, DropReason, Holder, Selector, lives};
-use rxpath_wire::{IpProto, MacAddr, icmp as wire_icmp};
+use rxpath_wire::{Addr, IpProto, MacAddr, icmp as wire_icmp, udp as wire_udp};
 
 use super::{bind, datagram, moved, put, read_all, recv, to_addr, to_port};
 use crate::cx::Cx;
@@ -416,6 +416,43 @@ fn datagrams_come_merged_to_who_asks_for_it() {
     assert_eq!(lab.count(Counter::UdpInCsumErrors), 1);
     let stories: String = lives::group(lab.stack.take_events()).iter().map(|life| life.story()).collect();
     assert!(stories.contains("its segment 64\n"), "{stories}");
+}
+
+#[test]
+fn datagrams_for_others_that_a_socket_had_merged_go_on_one_by_one() {
+    for tso in [false, true] {
+        let mut lab = Lab::with(|config| {
+            config.sysctl.set("net.ipv4.ip_forward", "1").expect("a tunable");
+        });
+        // A socket for any address asks for merged datagrams: those that are for another host only look like its own.
+        let sock = bind(&lab, Ipv4Addr::UNSPECIFIED, 7);
+        lab.stack.udp_set(&sock, |options| options.gro = true);
+        assert!(lab.stack.set_neighbour(1, Addr::from_v4([10, 0, 0, 77]), Some(MacAddr([2, 0, 0, 0, 0, 77])), lab.now));
+        if tso {
+            lab.stack.reconfigure(|net| {
+                let mut net = net.clone();
+                net.interfaces[0].features.tso = true;
+                net
+            });
+        }
+        for n in 0..4u8 {
+            let mut frame = to_addr([10, 0, 0, 77], 7, &[n; 200]).frame();
+            frame[18..20].copy_from_slice(&u16::from(n).to_be_bytes());
+            rxpath_wire::ipv4::fill_checksum(&mut frame[14..34]);
+            lab.put(&frame);
+        }
+        lab.run();
+        assert_eq!(lab.count(Counter::CopiedGro), 600, "all but the first joined it");
+        let forwarded: Vec<Vec<u8>> =
+            std::iter::from_fn(|| lab.raw()).filter(|frame| frame[..6] == [2, 0, 0, 0, 0, 77]).collect();
+        assert_eq!(forwarded.len(), 4, "tso {tso}");
+        for (n, frame) in forwarded.iter().enumerate() {
+            let segment = &frame[34..];
+            assert!(segment[8..] == [n as u8; 200], "tso {tso}: datagram {n}");
+            assert!(wire_udp::verify(Addr::from(PEER), Addr::from_v4([10, 0, 0, 77]), segment), "tso {tso}: {n}");
+        }
+        assert!(recv(&lab, &sock, 1_000).is_err());
+    }
 }
 
 #[test]
