@@ -34,6 +34,7 @@ fn interface() -> Interface {
         ingress: Default::default(),
         promiscuity: Default::default(),
         conf: Default::default(),
+        neigh: Default::default(),
     }
 }
 

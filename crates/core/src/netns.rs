@@ -15,7 +15,7 @@ use crate::netfilter::Hooks;
 use crate::nic::{Features, Promiscuity, RxMode, TruesizeModel};
 use crate::raw::RawSocks;
 use crate::route::{Exceptions, Fib, Groups};
-use crate::sysctl::{DevConf, Sysctls};
+use crate::sysctl::{DevConf, NeighParms, Sysctls};
 use crate::xdp::{Attached, Door, Program};
 
 /// A handler registered from outside for an EtherType or an IP protocol.
@@ -72,6 +72,8 @@ pub struct Interface {
     pub ingress: IngressMap,
     /// The tunables that hold on it. Worked out by [`NetConfig::apply_sysctls`].
     pub conf: DevConf,
+    /// The same of its neighbours.
+    pub neigh: NeighParms,
 }
 
 impl Interface {
@@ -144,13 +146,14 @@ pub struct NetConfig {
 }
 
 /// What holds where there is no interface.
-static NO_INTERFACE: DevConf = DevConf::DEFAULT;
+static NO_INTERFACE: (DevConf, NeighParms) = (DevConf::DEFAULT, NeighParms::DEFAULT);
 
 impl NetConfig {
     /// Works out anew what holds on each interface.
     pub fn apply_sysctls(&mut self) {
         for interface in &mut self.interfaces {
             interface.conf = self.sysctl.conf.effective(&interface.name);
+            interface.neigh = self.sysctl.neigh.of(&interface.name);
         }
         self.rp_filter = self.interfaces.iter().any(|interface| interface.conf.rp_filter != 0);
     }
@@ -158,7 +161,13 @@ impl NetConfig {
     /// The tunables that hold on an interface (`IN_DEV_CONF_GET` and its like).
     #[inline]
     pub fn conf(&self, ifindex: u16) -> &DevConf {
-        self.interface(ifindex).map_or(&NO_INTERFACE, |interface| &interface.conf)
+        self.interface(ifindex).map_or(&NO_INTERFACE.0, |interface| &interface.conf)
+    }
+
+    /// The tunables of an interface's neighbours (`NEIGH_VAR`).
+    #[inline]
+    pub fn neigh(&self, ifindex: u16) -> &NeighParms {
+        self.interface(ifindex).map_or(&NO_INTERFACE.1, |interface| &interface.neigh)
     }
 
     /// Puts a program in a door of an interface, or takes away the one that is there (`ip link set dev … xdp`). False if

@@ -14,10 +14,11 @@ mod device;
 mod device_tests;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
-pub use self::device::{CONF_KNOBS, Combine, Conf, DevConf, DeviceKnob, PerDevice};
-use self::device::{device_knob, split};
+pub use self::device::{CONF_KNOBS, Combine, Conf, DevConf, DeviceKnob, NEIGH_KNOBS, NeighParms, PerDevice};
+use self::device::{SCALED, Tunables, device_knob, split};
 
 /// Three sizes: least, default and most. In the kernel's form: `"4096 131072 33554432"`.
 ///
@@ -241,6 +242,8 @@ macro_rules! sysctls {
         pub struct Sysctls {
             /// `net.ipv4.conf.*`.
             pub conf: Conf,
+            /// `net.ipv4.neigh.*`, but for what is of the table as a whole.
+            pub neigh: PerDevice<NeighParms>,
             $(
                 #[doc = concat!("`", $name, "`: ", $what, " Unit: ", $unit, "; ", stringify!($least), " to ", stringify!($most), ".")]
                 pub $field: $type,
@@ -251,7 +254,7 @@ macro_rules! sysctls {
             /// Linux 6.18's defaults; where the kernel derives one from the machine's memory, what it derives on
             /// 24 GiB.
             fn default() -> Self {
-                Sysctls { conf: Conf::default(), $($field: $default,)* }
+                Sysctls { conf: Conf::default(), neigh: PerDevice::default(), $($field: $default,)* }
             }
         }
 
@@ -369,8 +372,12 @@ sysctls! {
         "ICMP messages of limited types that this host sends a second.";
     icmp_msgs_burst: u32 = 50, "net.ipv4.icmp_msgs_burst", 0 ..= INT_MAX, "messages",
         "ICMP messages of limited types that this host sends at once.";
-    neigh_unres_qlen_bytes: u32 = 212_992, "net.ipv4.neigh.default.unres_qlen_bytes", 0 ..= INT_MAX, "bytes",
-        "Packets (by truesize) that wait for one unresolved neighbour.";
+    neigh_gc_thresh1: u32 = 128, "net.ipv4.neigh.default.gc_thresh1", 0 ..= INT_MAX, "neighbours",
+        "Neighbours below which none is collected.";
+    neigh_gc_thresh2: u32 = 512, "net.ipv4.neigh.default.gc_thresh2", 0 ..= INT_MAX, "neighbours",
+        "Neighbours from which on a new one has others collected, every five seconds at the most.";
+    neigh_gc_thresh3: u32 = 1024, "net.ipv4.neigh.default.gc_thresh3", 0 ..= INT_MAX, "neighbours",
+        "Neighbours from which on a new one has others collected, or is none.";
     somaxconn: u32 = 4096, "net.core.somaxconn", 0 ..= INT_MAX, "connections",
         "Most that listen() may ask for as its backlog.";
     netdev_max_backlog: u32 = 1000, "net.core.netdev_max_backlog", 0 ..= INT_MAX, "packets",
@@ -425,7 +432,17 @@ impl Sysctls {
         let stored = match (&place, numbers.as_slice()) {
             (Place::Host(knob), numbers) => self.store(knob, numbers),
             (Place::Conf(scope, knob), [number]) => self.conf.set(scope, knob, *number),
-            (Place::Conf(..), _) => false,
+            (Place::Neigh(scope, knob, scale), [number]) => match number.checked_mul(*scale) {
+                Some(number) if number <= knob.knob.most => self.neigh.set(scope, &knob.knob, number),
+                _ => {
+                    return Err(bad(format!(
+                        "{number} is not within {} to {}",
+                        knob.knob.least,
+                        knob.knob.most / scale
+                    )));
+                }
+            },
+            (Place::Conf(..) | Place::Neigh(..), _) => false,
         };
         if stored { Ok(()) } else { Err(bad(format!("it takes {}", knob.form.describe()))) }
     }
@@ -439,12 +456,14 @@ impl Sysctls {
         match place {
             Place::Host(knob) => self.show_knob(knob),
             Place::Conf(scope, knob) => self.conf.show(scope, knob.knob.name).to_string(),
+            Place::Neigh(scope, knob, scale) => (self.neigh.show(scope, knob.knob.name) / scale).to_string(),
         }
     }
 
     /// The interfaces that tunables were set for by their names, each once, sorted.
     pub fn interfaces(&self) -> Vec<&str> {
-        self.conf.devices.named().collect()
+        let names: BTreeSet<&str> = self.conf.devices.named().chain(self.neigh.named()).collect();
+        names.into_iter().collect()
     }
 }
 
@@ -454,13 +473,15 @@ enum Place {
     Host(&'static Knob),
     /// In `net.ipv4.conf`, for this interface.
     Conf(String, &'static DeviceKnob),
+    /// In `net.ipv4.neigh`, for this interface, told in units of so many.
+    Neigh(String, &'static DeviceKnob, u32),
 }
 
 impl Place {
     fn knob(&self) -> &'static Knob {
         match self {
             Place::Host(knob) => knob,
-            Place::Conf(_, knob) => &knob.knob,
+            Place::Conf(_, knob) | Place::Neigh(_, knob, _) => &knob.knob,
         }
     }
 
@@ -468,7 +489,8 @@ impl Place {
     fn name(&self) -> Cow<'static, str> {
         match self {
             Place::Host(knob) => knob.name.into(),
-            Place::Conf(scope, knob) => format!("net.ipv4.conf.{scope}.{}", knob.knob.name).into(),
+            Place::Conf(scope, knob) => format!("{}{scope}.{}", DevConf::PREFIX, knob.knob.name).into(),
+            Place::Neigh(scope, knob, _) => format!("{}{scope}.{}", NeighParms::PREFIX, knob.knob.name).into(),
         }
     }
 }
@@ -479,8 +501,13 @@ fn place(name: &str) -> Option<Place> {
     if let Some(knob) = knob(name) {
         return Some(Place::Host(knob));
     }
-    let (scope, last) = split::<DevConf>(name)?;
-    device_knob::<DevConf>(last).map(|knob| Place::Conf(scope, knob))
+    if let Some((scope, last)) = split::<DevConf>(name) {
+        return device_knob::<DevConf>(last).map(|knob| Place::Conf(scope, knob));
+    }
+    let (scope, last) = split::<NeighParms>(name).filter(|(scope, _)| scope != "all")?;
+    let scaled = SCALED.iter().find(|(old, ..)| *old == last);
+    let (last, scale) = scaled.map_or((last, 1), |(_, name, scale)| (*name, *scale));
+    device_knob::<NeighParms>(last).map(|knob| Place::Neigh(scope, knob, scale))
 }
 
 /// The one name, with dots, of a tunable that may be spelled otherwise; `None` if the name is unknown. The second is the
@@ -488,7 +515,9 @@ fn place(name: &str) -> Option<Place> {
 pub fn canonical(name: &str) -> Option<(String, Option<String>)> {
     let place = place(name)?;
     let interface = match &place {
-        Place::Conf(scope, _) if !matches!(scope.as_str(), "all" | "default") => Some(scope.clone()),
+        Place::Conf(scope, _) | Place::Neigh(scope, ..) if !matches!(scope.as_str(), "all" | "default") => {
+            Some(scope.clone())
+        }
         _ => None,
     };
     Some((place.name().into_owned(), interface))
@@ -496,10 +525,11 @@ pub fn canonical(name: &str) -> Option<(String, Option<String>)> {
 
 /// The names of all tunables that every host has, with `all` and `default` in the place of an interface's name.
 pub fn names() -> Vec<String> {
-    let of_devices = CONF_KNOBS.iter().flat_map(|known| {
-        ["all", "default"].map(|scope| format!("{}{scope}.{}", <DevConf as device::Tunables>::PREFIX, known.knob.name))
-    });
-    KNOBS.iter().map(|knob| knob.name.to_owned()).chain(of_devices).collect()
+    let of_devices = CONF_KNOBS
+        .iter()
+        .flat_map(|known| ["all", "default"].map(|scope| format!("{}{scope}.{}", DevConf::PREFIX, known.knob.name)));
+    let of_neighbours = NEIGH_KNOBS.iter().map(|known| format!("{}default.{}", NeighParms::PREFIX, known.knob.name));
+    KNOBS.iter().map(|knob| knob.name.to_owned()).chain(of_devices).chain(of_neighbours).collect()
 }
 
 /// The table's row of a name with dots or slashes.
@@ -518,9 +548,14 @@ fn unknown(name: &str) -> SysctlError {
 /// The known name that a wrong one most likely meant: the same last part under another prefix, or few letters away.
 fn nearest_knob(name: &str) -> Option<String> {
     let dotted = name.replace('/', ".");
-    if let Some((scope, last)) = split::<DevConf>(name) {
-        let near = nearest(last, CONF_KNOBS.iter().map(|known| known.knob.name));
-        return near.map(|near| format!("net.ipv4.conf.{scope}.{near}"));
+    for (prefix, split, knobs) in [
+        (DevConf::PREFIX, split::<DevConf>(name), CONF_KNOBS),
+        (NeighParms::PREFIX, split::<NeighParms>(name), NEIGH_KNOBS),
+    ] {
+        if let Some((scope, last)) = split {
+            let near = nearest(last, knobs.iter().map(|known| known.knob.name));
+            return near.map(|near| format!("{prefix}{scope}.{near}"));
+        }
     }
     let last = dotted.rsplit('.').next().unwrap_or_default();
     let known = || names().into_iter().chain(ALIASES.iter().map(|(alias, _)| (*alias).to_owned()));

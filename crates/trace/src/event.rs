@@ -158,6 +158,9 @@ kinds! {
     TapRead End Recv "packet_recvmsg";
     /// ARP took it. `a`: operation, 1 request, 2 reply. `b`: the sender's IPv4 address. `other`: none.
     ArpRcv Middle Demux "arp_rcv";
+    /// It waits before it is answered for another host. `a`: that host's IPv4 address. `b`: for how long, in microseconds.
+    /// `other`: none.
+    ArpHeld Middle Demux "pneigh_enqueue";
 
     /// IP took it and found the header sound. `a`: total length. `b`: time to live. `other`: none.
     IpRcv Middle Ip "ip_rcv";

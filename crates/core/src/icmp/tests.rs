@@ -3,17 +3,16 @@ use rxpath_trace::{Consumed, Counter, DropReason, EventKind, Snapshot};
 use rxpath_wire::{Addr, IpProto, Ipv4Header, MacAddr, icmp as wire_icmp, ipv4};
 
 use super::{IcmpError, RateLimits, send_error};
-use crate::neigh;
 use crate::sysctl::Sysctls;
 use crate::testing::frames::{self, Ip, echo, icmp, icmp_message};
-use crate::testing::{ADDR, Ended, PEER, PEER_MAC, Rig};
+use crate::testing::{self, ADDR, Ended, PEER, PEER_MAC, Rig};
 
 const MS: u64 = 1_000_000;
 
 /// A rig that knows its peer for good.
 fn rig() -> Rig {
     let mut rig = Rig::new();
-    assert!(neigh::set_permanent(&mut rig, 1, Addr::from(PEER), PEER_MAC));
+    assert!(testing::set_permanent(&mut rig, 1, Addr::from(PEER), PEER_MAC));
     rig
 }
 

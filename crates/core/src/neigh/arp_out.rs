@@ -3,14 +3,24 @@
 use rxpath_trace::OutputWhat;
 use rxpath_wire::{Addr, ArpPacket, ArpRepr, EtherType, MacAddr, arp as wire_arp};
 
+use super::entry::Whom;
 use crate::cx::Cx;
 use crate::route::{self, AddrType};
 use crate::tx;
 
-/// `arp_solicit`: asks for `target`, of `mac` alone or of everybody. `src`, what waits is from, is asked in the name of if
-/// it is ours.
-pub(super) fn solicit(cx: &mut Cx, ifindex: u16, target: Addr, mac: Option<MacAddr>, src: Option<Addr>) {
-    let ours = src.filter(|src| cx.net.fib.addr_type(*src) == AddrType::Local);
+/// `arp_solicit`: asks for `target`. In whose name, of `src` (what waits is from) and the interface, `arp_announce` says.
+pub(super) fn solicit(cx: &mut Cx, ifindex: u16, target: Addr, whom: Whom, src: Option<Addr>) {
+    let to = match whom {
+        Whom::Itself(mac) => mac,
+        Whom::Everybody => MacAddr::BROADCAST,
+        Whom::Daemon => return,
+    };
+    let known_to_target = |src: &Addr| match cx.net.conf(ifindex).arp_announce {
+        0 => true,
+        1 => route::share_network(&cx.net, ifindex, *src, target),
+        _ => false,
+    };
+    let ours = src.filter(|src| cx.net.fib.addr_type(*src) == AddrType::Local && known_to_target(src));
     let chosen = ours.or_else(|| route::source_for(cx.net.interface(ifindex)?, target)).and_then(|src| src.v4());
     let (Some(src), Some(target)) = (chosen, target.v4()) else { return };
     let repr = ArpRepr {
@@ -20,7 +30,7 @@ pub(super) fn solicit(cx: &mut Cx, ifindex: u16, target: Addr, mac: Option<MacAd
         target_mac: MacAddr::ZERO,
         target_ip: target,
     };
-    send(cx, ifindex, mac.unwrap_or(MacAddr::BROADCAST), repr);
+    send(cx, ifindex, to, repr);
 }
 
 /// The hardware address of an interface of ours.

@@ -7,8 +7,8 @@ use rxpath_trace::{DropReason, EventKind, Holder};
 use rxpath_wire::{Addr, EtherType, Ipv4Header, MacAddr};
 
 use super::arp_out;
-use super::entry::{Entry, Send, Timed};
-use super::table::Key;
+use super::entry::{Entry, Key, Nud, Send};
+use super::table::NeighTable;
 use crate::cx::Cx;
 use crate::route::AddrType;
 use crate::tx;
@@ -29,26 +29,31 @@ pub fn resolve_output(cx: &mut Cx, skb: Skb, ifindex: u16, nexthop: Addr, confir
         send_to(cx, skb, ifindex, mac);
         return Some((mac, table.generation()));
     }
-    let Some(mut locked) = table.lock_or_make((ifindex, nexthop), cx.now) else {
+    let Some(mut locked) = table.lock_or_make((ifindex, nexthop), cx.now, &cx.net) else {
         cx.drop_skb(skb, DropReason::NeighCreatefail);
         return None;
     };
     let entry = locked.entry();
-    match entry.send(cx.now, table.reachable(), confirm) {
+    match entry.send(cx.now, &table.parms(&cx.net, ifindex), confirm) {
         Send::To(mac) => {
             let keep = entry.state.is_connected().then(|| (mac, table.generation()));
             drop(locked);
             send_to(cx, skb, ifindex, mac);
             keep
         }
-        Send::Wait { solicit } => {
-            let overflow = wait(cx, entry, skb, nexthop);
+        Send::Wait(whom) => {
+            let overflow = wait(cx, entry, skb, ifindex, nexthop);
             let src = source_of_waiting(entry);
             drop(locked);
             end_all(cx, overflow, DropReason::NeighQueuefull);
-            if solicit {
-                arp_out::solicit(cx, ifindex, nexthop, None, src);
+            if let Some(whom) = whom {
+                arp_out::solicit(cx, ifindex, nexthop, whom, src);
             }
+            None
+        }
+        Send::Never => {
+            drop(locked);
+            cx.drop_skb(skb, DropReason::NeighFailed);
             None
         }
     }
@@ -72,8 +77,8 @@ fn send_to(cx: &mut Cx, mut skb: Skb, ifindex: u16, mac: MacAddr) {
 }
 
 /// Lets a packet wait for the address; gives those that have to make room for it, the oldest.
-fn wait(cx: &mut Cx, entry: &mut Entry, skb: Skb, nexthop: Addr) -> SkbQueue {
-    let limit = u64::from(cx.net.sysctl.neigh_unres_qlen_bytes);
+fn wait(cx: &mut Cx, entry: &mut Entry, skb: Skb, ifindex: u16, nexthop: Addr) -> SkbQueue {
+    let limit = u64::from(cx.net.neigh(ifindex).unres_qlen_bytes);
     let mut overflow = SkbQueue::new();
     while entry.pending_bytes + u64::from(skb.truesize) > limit {
         let Some(oldest) = entry.pending.pop_front() else { break };
@@ -89,13 +94,13 @@ fn wait(cx: &mut Cx, entry: &mut Entry, skb: Skb, nexthop: Addr) -> SkbQueue {
 }
 
 /// The source address of the packet that came last: what a solicitation is sent from if it is ours.
-fn source_of_waiting(entry: &Entry) -> Option<Addr> {
+pub(super) fn source_of_waiting(entry: &Entry) -> Option<Addr> {
     let (header, _) = Ipv4Header::parse(entry.pending.back()?.network_header())?;
     Some(header.src_addr())
 }
 
 /// Ends packets that waited.
-fn end_all(cx: &mut Cx, mut queue: SkbQueue, reason: DropReason) {
+pub(super) fn end_all(cx: &mut Cx, mut queue: SkbQueue, reason: DropReason) {
     while let Some(skb) = queue.pop_front() {
         cx.release(Holder::Neighbour);
         cx.drop_skb(skb, reason);
@@ -107,10 +112,10 @@ fn end_all(cx: &mut Cx, mut queue: SkbQueue, reason: DropReason) {
 /// it is not there. False if there is none.
 pub(super) fn update(cx: &mut Cx, key: Key, mac: MacAddr, proof: bool, overrides: bool, make: bool) -> bool {
     let table = Arc::clone(&cx.neigh);
-    let locked = if make { table.lock_or_make(key, cx.now) } else { table.lock_known(key, cx.now) };
+    let locked = if make { table.lock_or_make(key, cx.now, &cx.net) } else { table.lock_known(key, cx.now) };
     let Some(mut locked) = locked else { return false };
     let entry = locked.entry();
-    let updated = entry.update(mac, proof, overrides, cx.now, table.reachable());
+    let updated = entry.update(mac, proof, overrides, cx.now, &table.parms(&cx.net, key.0));
     if updated.invalidate {
         table.invalidate();
     }
@@ -127,17 +132,85 @@ fn send_all(cx: &mut Cx, mut queue: SkbQueue, ifindex: u16, mac: MacAddr) {
     }
 }
 
-/// Configures a neighbour for good (`ip neigh replace … nud permanent`). False if the table is full.
-pub fn set_permanent(cx: &mut Cx, ifindex: u16, addr: Addr, mac: MacAddr) -> bool {
+/// What is configured of a neighbour (`struct ndmsg`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighSpec {
+    /// Interface.
+    pub ifindex: u16,
+    /// Address.
+    pub addr: Addr,
+    /// Hardware address. None leaves the one that is known.
+    pub mac: Option<MacAddr>,
+    /// State to begin with. `INCOMPLETE` is as `FAILED`.
+    pub state: Nud,
+}
+
+/// Whether a neighbour must, may or must not be there when it is configured (`NLM_F_CREATE`, `NLM_F_EXCL`, `NLM_F_REPLACE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It must not be there (`ip neigh add`).
+    Add,
+    /// It must be there (`ip neigh change`).
+    Change,
+    /// Either (`ip neigh replace`).
+    Replace,
+}
+
+/// Why a neighbour was not configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighError {
+    /// It is there already (`EEXIST`).
+    Exists,
+    /// It is not there (`ENOENT`).
+    Unknown,
+    /// The table is full (`ENOBUFS`).
+    Full,
+    /// A state in which there is a hardware address, and none (`EINVAL`).
+    NoMac,
+}
+
+/// Configures a neighbour (`neigh_add`); what waits for its address goes, or ends as `NEIGH_FAILED`.
+///
+/// # Errors
+/// As [`NeighError`] lists them; nothing is changed then.
+pub fn configure(cx: &mut Cx, spec: NeighSpec, mode: Mode) -> Result<(), NeighError> {
     let table = Arc::clone(&cx.neigh);
-    let Some(mut locked) = table.lock_or_make((ifindex, addr), cx.now) else { return false };
+    let key = (spec.ifindex, spec.addr);
+    let known = table.lock_known(key, cx.now).map(|mut known| known.entry().state);
+    match (mode, known) {
+        (Mode::Add, Some(_)) => return Err(NeighError::Exists),
+        (Mode::Change, None) => return Err(NeighError::Unknown),
+        _ => {}
+    }
+    let has_mac = spec.mac.is_some() || known.is_some_and(Nud::is_valid);
+    if spec.state.is_valid() && !has_mac {
+        return Err(NeighError::NoMac);
+    }
+    let locked = match spec.state {
+        Nud::Permanent => Some(table.lock_made(key, cx.now, &cx.net)),
+        _ => table.lock_or_make(key, cx.now, &cx.net),
+    };
+    let Some(mut locked) = locked else { return Err(NeighError::Full) };
     let entry = locked.entry();
-    entry.make_permanent(mac, cx.now);
-    let released = entry.take_pending();
+    let was = entry.state == Nud::Permanent;
+    entry.configure(spec.mac, spec.state, cx.now, &table.parms(&cx.net, spec.ifindex));
+    table.count_permanent(was, spec.state == Nud::Permanent);
+    let (mac, waiting) = (entry.mac, entry.take_pending());
     table.invalidate();
     drop(locked);
-    send_all(cx, released, ifindex, mac);
-    true
+    if spec.state.is_valid() {
+        send_all(cx, waiting, spec.ifindex, mac);
+    } else {
+        end_all(cx, waiting, DropReason::NeighFailed);
+    }
+    Ok(())
+}
+
+/// Makes this host answer for `addr` on an interface, or no more (`ip neigh add proxy`, `ip neigh del proxy`). False if
+/// nothing changed.
+pub fn set_proxy(table: &NeighTable, ifindex: u16, addr: Addr, on: bool) -> bool {
+    let key = (ifindex, addr);
+    if on { table.proxies.add(key) } else { table.proxies.remove(&key) }
 }
 
 /// Forgets a neighbour (`ip neigh del`); what waits for it ends as `NEIGH_DEAD`. False if it is not there.
@@ -149,47 +222,5 @@ pub fn remove(cx: &mut Cx, ifindex: u16, addr: Addr) -> bool {
             true
         }
         None => false,
-    }
-}
-
-/// Runs the timers that are due: see [`NeighTable::next_deadline`](super::NeighTable::next_deadline). Any Cpu may, at any
-/// time. `link_failure` is told of each packet whose next hop does not answer, before it ends (`arp_error_report`).
-pub fn tick(cx: &mut Cx, link_failure: fn(&mut Cx, &Skb)) {
-    let table = Arc::clone(&cx.neigh);
-    if !table.take_due(cx.now) {
-        return;
-    }
-    table.redraw_reachable(cx.now, &mut cx.rng);
-    table.collect_old(cx.now);
-    let mut solicitations: Vec<(Key, Option<MacAddr>, Option<Addr>)> = Vec::new();
-    let mut failed = SkbQueue::new();
-    for mut shard in table.shards() {
-        for (key, entry) in shard.iter_mut() {
-            if entry.timer <= cx.now {
-                match entry.timer_expired(cx.now, table.reachable()) {
-                    Timed::Nothing => {}
-                    Timed::Invalidate => table.invalidate(),
-                    Timed::Solicit(mac) => solicitations.push((*key, mac, source_of_waiting(entry))),
-                    Timed::Failed => failed.append(&mut entry.take_pending()),
-                }
-            }
-            table.arm(entry.timer);
-        }
-    }
-    while let Some(skb) = failed.pop_front() {
-        cx.release(Holder::Neighbour);
-        link_failure(cx, &skb);
-        cx.drop_skb(skb, DropReason::NeighFailed);
-    }
-    for ((ifindex, target), mac, src) in solicitations {
-        arp_out::solicit(cx, ifindex, target, mac, src);
-    }
-}
-
-/// Empties the table, for `reason`: when the stack goes.
-pub fn purge(cx: &mut Cx, reason: DropReason) {
-    let table = Arc::clone(&cx.neigh);
-    for mut entry in table.drain() {
-        end_all(cx, entry.take_pending(), reason);
     }
 }

@@ -7,15 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rxpath_trace::Time;
 use rxpath_wire::{Addr, MacAddr};
 
-use super::entry::{Entry, Nud};
-use super::limits::{BASE_REACHABLE, GC_INTERVAL, GC_PRESSURE, GC_THRESH1, GC_THRESH2, GC_THRESH3, REDRAW};
+use super::entry::{Entry, Key, Nud, Parms};
+use super::proxy::Proxies;
 use crate::cx::Rng;
+use crate::netns::NetConfig;
 
 /// Shards: entries of different ones are locked separately.
 const SHARDS: usize = 16;
-
-/// Interface and address.
-pub(super) type Key = (u16, Addr);
 
 /// A shard, ordered, so that timers run in the same order whenever a simulation is run again.
 pub(super) type Shard = BTreeMap<Key, Entry>;
@@ -42,29 +40,45 @@ pub struct NeighTable {
     /// Grows whenever an address that a sender may have kept is not good any more.
     generation: AtomicU64,
     entries: AtomicUsize,
+    /// Those of them that are permanent, which the thresholds do not count.
+    permanent: AtomicUsize,
+    /// Entries ever made.
+    serials: AtomicU64,
     /// No timer runs out before this.
     next_timer: AtomicU64,
-    /// How long a confirmation lasts: drawn anew from time to time.
-    reachable: AtomicU64,
+    /// Decides how long confirmations last: drawn anew from time to time.
+    draw: AtomicU64,
     redraw_at: AtomicU64,
-    /// The last collection under pressure, and the last ordinary one.
+    /// The last collection under pressure.
     pressed: AtomicU64,
-    collected: AtomicU64,
+    /// When the next ordinary collection is due; MAX while there are too few entries for one.
+    collect_at: AtomicU64,
+    /// Requests that are answered for others.
+    pub(super) proxies: Proxies,
 }
 
+/// How often the reachable times are drawn anew.
+const REDRAW: u64 = 300_000_000_000;
+/// Least time between two ordinary collections.
+const LEAST_INTERVAL: u64 = 10_000_000;
+/// Time between two collections under pressure, unless there is no room at all.
+const PRESSURE_INTERVAL: u64 = 5_000_000_000;
+
 impl NeighTable {
-    /// An empty table. `seed` decides the first reachable time.
+    /// An empty table. `seed` decides the first reachable times.
     pub fn new(seed: u64) -> NeighTable {
-        let mut rng = Rng::new(seed);
         NeighTable {
             shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
             generation: AtomicU64::new(1),
             entries: AtomicUsize::new(0),
+            permanent: AtomicUsize::new(0),
+            serials: AtomicU64::new(0),
             next_timer: AtomicU64::new(u64::MAX),
-            reachable: AtomicU64::new(draw_reachable(&mut rng)),
+            draw: AtomicU64::new(Rng::new(seed).next_u64()),
             redraw_at: AtomicU64::new(REDRAW),
             pressed: AtomicU64::new(0),
-            collected: AtomicU64::new(0),
+            collect_at: AtomicU64::new(u64::MAX),
+            proxies: Proxies::default(),
         }
     }
 
@@ -90,10 +104,16 @@ impl NeighTable {
         self.len() == 0
     }
 
+    /// Entries that the thresholds count.
+    fn counted(&self) -> usize {
+        self.len().saturating_sub(self.permanent.load(Ordering::Relaxed))
+    }
+
     /// When [`tick`](super::tick) is to be called next, if a timer is set. It may find nothing to do then: a timer that was
     /// replaced by a later one is not taken back.
     pub fn next_deadline(&self) -> Option<Time> {
-        let at = self.next_timer.load(Ordering::Acquire);
+        let timer = self.next_timer.load(Ordering::Acquire);
+        let at = timer.min(self.collect_at.load(Ordering::Acquire)).min(self.proxies.next_deadline());
         (at != u64::MAX).then_some(Time(at))
     }
 
@@ -103,6 +123,11 @@ impl NeighTable {
             self.shards.iter().flat_map(|shard| lock(shard).iter().map(row).collect::<Vec<_>>()).collect();
         rows.sort_by_key(|row| (row.ifindex, row.addr));
         rows
+    }
+
+    /// The addresses that this host answers for one by one, each with its interface, sorted (`ip neigh show proxy`).
+    pub fn proxies(&self) -> Vec<(u16, Addr)> {
+        self.proxies.all()
     }
 
     /// The entry of one address.
@@ -119,19 +144,27 @@ impl NeighTable {
         self.shards.iter().map(lock)
     }
 
-    /// How long a confirmation lasts, in nanoseconds.
-    pub(super) fn reachable(&self) -> u64 {
-        self.reachable.load(Ordering::Relaxed)
+    /// The tunables of an interface's neighbours, with how long a confirmation lasts there.
+    pub(super) fn parms(&self, net: &NetConfig, ifindex: u16) -> Parms {
+        let set = *net.neigh(ifindex);
+        let base = u64::from(set.base_reachable_time_ms) * 1_000_000;
+        Parms { set, reachable: base / 2 + self.drawn(ifindex, base) }
     }
 
-    /// Draws the reachable time anew if it is old.
+    /// Uniform below `base`, for each interface on its own, until it is drawn anew (`neigh_rand_reach_time`).
+    fn drawn(&self, ifindex: u16, base: u64) -> u64 {
+        let draw = Rng::new(self.draw.load(Ordering::Relaxed) ^ u64::from(ifindex)).next_u64();
+        ((u128::from(draw) * u128::from(base)) >> 64) as u64
+    }
+
+    /// Draws the reachable times anew if they are old.
     pub(super) fn redraw_reachable(&self, now: Time, rng: &mut Rng) {
         let due = self.redraw_at.load(Ordering::Relaxed);
         let next = (now + REDRAW).0;
         let mine =
             now.0 >= due && self.redraw_at.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if mine {
-            self.reachable.store(draw_reachable(rng), Ordering::Relaxed);
+            self.draw.store(rng.next_u64(), Ordering::Relaxed);
         }
     }
 
@@ -153,16 +186,26 @@ impl NeighTable {
     }
 
     /// The entry of `key`, which is made if it is not there (`neigh_lookup`, `neigh_create`). None if the table is full.
-    pub(super) fn lock_or_make(&self, key: Key, now: Time) -> Option<Locked<'_>> {
+    pub(super) fn lock_or_make(&self, key: Key, now: Time, net: &NetConfig) -> Option<Locked<'_>> {
         if let Some(known) = self.lock_known(key, now) {
             return Some(known);
         }
-        if !self.make_room(now) {
+        if !self.make_room(now, net) {
             return None;
         }
+        Some(self.lock_made(key, now, net))
+    }
+
+    /// The same whether there is room or not: for who configures an entry for good, which the thresholds do not count.
+    pub(super) fn lock_made(&self, key: Key, now: Time, net: &NetConfig) -> Locked<'_> {
         let mut shard = self.shard(&key);
         shard.entry(key).or_insert_with(|| self.fresh(now));
-        Some(Locked { table: self, shard, key, now })
+        if self.counted() >= net.sysctl.neigh_gc_thresh1 as usize {
+            let due = (now + collection_interval(net)).0;
+            // The first to see it decides; who runs the collection sets the next one.
+            let _ = self.collect_at.compare_exchange(u64::MAX, due, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        Locked { table: self, shard, key, now }
     }
 
     /// The entry of `key`, if it is there.
@@ -173,14 +216,31 @@ impl NeighTable {
 
     fn fresh(&self, now: Time) -> Entry {
         self.entries.fetch_add(1, Ordering::Relaxed);
-        Entry::new(now)
+        Entry::new(now, self.serials.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// An entry became permanent, or ceased to be.
+    pub(super) fn count_permanent(&self, was: bool, is: bool) {
+        match (was, is) {
+            (false, true) => drop(self.permanent.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.permanent.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+
+    fn forget(&self, entry: &Entry) {
+        if entry.state.is_connected() {
+            self.invalidate();
+        }
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        self.count_permanent(entry.state == Nud::Permanent, false);
     }
 
     /// Takes the entry of `key` out.
     pub(super) fn remove(&self, key: Key) -> Option<Entry> {
         let mut shard = self.shard(&key);
         let entry = shard.remove(&key)?;
-        self.entries.fetch_sub(1, Ordering::Relaxed);
+        self.forget(&entry);
         self.invalidate();
         Some(entry)
     }
@@ -189,43 +249,70 @@ impl NeighTable {
     pub(super) fn drain(&self) -> Vec<Entry> {
         let entries: Vec<Entry> =
             self.shards().flat_map(|mut shard| std::mem::take(&mut *shard).into_values()).collect();
-        self.entries.fetch_sub(entries.len(), Ordering::Relaxed);
+        entries.iter().for_each(|entry| self.forget(entry));
         self.invalidate();
         entries
     }
 
-    /// Whether there may be another entry; collects before it says no (`neigh_forced_gc`).
-    fn make_room(&self, now: Time) -> bool {
-        let entries = self.len();
+    /// Whether there may be another entry; collects before it says no (`neigh_alloc`).
+    fn make_room(&self, now: Time, net: &NetConfig) -> bool {
+        let (second, third) = (net.sysctl.neigh_gc_thresh2 as usize, net.sysctl.neigh_gc_thresh3 as usize);
+        let entries = self.counted();
         let pressed = Time(self.pressed.load(Ordering::Relaxed));
-        if entries >= GC_THRESH3 || (entries >= GC_THRESH2 && now - pressed > GC_PRESSURE) {
+        if entries >= third || (entries >= second && now - pressed > PRESSURE_INTERVAL) {
             self.pressed.store(now.0, Ordering::Relaxed);
-            self.collect(now, true);
+            self.collect_pressed(now, entries.saturating_sub(second));
         }
-        self.len() < GC_THRESH3
+        self.counted() < third
     }
 
-    /// The ordinary collection (`neigh_periodic_work`).
-    pub(super) fn collect_old(&self, now: Time) {
-        let last = Time(self.collected.load(Ordering::Relaxed));
-        if self.len() > GC_THRESH1 && now - last >= GC_INTERVAL {
-            self.collected.store(now.0, Ordering::Relaxed);
-            self.collect(now, false);
+    /// `neigh_forced_gc`: removes at most so many entries that nothing needs, the oldest first.
+    fn collect_pressed(&self, now: Time, most: usize) {
+        let mut spare: Vec<(u64, Key)> = Vec::new();
+        for shard in self.shards() {
+            spare
+                .extend(shard.iter().filter(|(_, entry)| entry.is_spare(now)).map(|(key, entry)| (entry.serial, *key)));
+        }
+        spare.sort_unstable();
+        for (_, key) in spare.into_iter().take(most) {
+            let mut shard = self.shard(&key);
+            // It may have been used meanwhile.
+            if shard.get(&key).is_some_and(|entry| entry.is_spare(now))
+                && let Some(entry) = shard.remove(&key)
+            {
+                self.forget(&entry);
+            }
         }
     }
 
-    /// Removes the entries that nothing needs.
-    fn collect(&self, now: Time, pressed: bool) {
-        for mut shard in self.shards() {
-            shard.retain(|_, entry| {
-                let garbage = entry.is_garbage(now, pressed) && entry.pending.is_empty();
-                if garbage {
-                    self.entries.fetch_sub(1, Ordering::Relaxed);
-                }
-                !garbage
-            });
+    /// The ordinary collection, if it is due (`neigh_periodic_work`): there are enough entries for one, and half of the
+    /// base of the reachable time has passed since the last.
+    pub(super) fn collect_old(&self, now: Time, net: &NetConfig) {
+        let due = self.collect_at.load(Ordering::Acquire);
+        if now.0 < due {
+            return;
         }
+        let enough = || self.counted() >= net.sysctl.neigh_gc_thresh1 as usize;
+        if enough() {
+            for mut shard in self.shards() {
+                shard.retain(|key, entry| {
+                    entry.use_confirmation();
+                    let old = entry.is_old(now, &self.parms(net, key.0));
+                    if old {
+                        self.forget(entry);
+                    }
+                    !old
+                });
+            }
+        }
+        let next = if enough() { (now + collection_interval(net)).0 } else { u64::MAX };
+        let _ = self.collect_at.compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed);
     }
+}
+
+/// Time between two ordinary collections.
+fn collection_interval(net: &NetConfig) -> u64 {
+    (u64::from(net.sysctl.neigh.default.base_reachable_time_ms) * 1_000_000 / 2).max(LEAST_INTERVAL)
 }
 
 /// An entry with its shard locked. When it is let go, the timers are told of the entry's.
@@ -266,9 +353,4 @@ fn row((key, entry): (&Key, &Entry)) -> NeighRow {
 fn shard_of(key: &Key) -> usize {
     let [.., a, b] = key.1.0;
     (usize::from(a) ^ usize::from(b) ^ usize::from(key.0)) % SHARDS
-}
-
-/// Uniform between half and one and a half times the base.
-fn draw_reachable(rng: &mut Rng) -> u64 {
-    BASE_REACHABLE / 2 + rng.next_u64() % BASE_REACHABLE
 }

@@ -164,6 +164,7 @@ impl VlanConfig {
             ingress: self.ingress,
             promiscuity: Default::default(),
             conf: Default::default(),
+            neigh: Default::default(),
         })
     }
 }
@@ -406,6 +407,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
                 ingress: Default::default(),
                 promiscuity: Promiscuity { promisc: u32::from(interface.promisc), allmulti: 0 },
                 conf: Default::default(),
+                neigh: Default::default(),
             }
         })
         .collect();

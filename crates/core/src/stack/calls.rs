@@ -12,7 +12,7 @@ use rxpath_wire::{Addr, MacAddr};
 
 use super::{CpuCell, Mail, Stack, lock};
 use crate::cx::{Cx, Rng};
-use crate::neigh;
+use crate::neigh::{self, NeighError, NeighSpec, Nud};
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
 use crate::socket::{FlowEntry, FlowId, FlowTable, Lent, Listener, Nothing, Readiness, Sock, Taken, WriteStep, post};
@@ -177,11 +177,33 @@ impl Stack {
         let mut guard = lock(&cell.token);
         self.begin(cell, &mut guard, now);
         let done = match mac {
-            Some(mac) => neigh::set_permanent(&mut guard.cx, ifindex, addr, mac),
+            Some(mac) => {
+                let spec = NeighSpec { ifindex, addr, mac: Some(mac), state: Nud::Permanent };
+                neigh::configure(&mut guard.cx, spec, neigh::Mode::Replace).is_ok()
+            }
             None => neigh::remove(&mut guard.cx, ifindex, addr),
         };
         self.end(cell, &mut guard);
         done
+    }
+
+    /// Configures a neighbour (`ip neigh add`, `change`, `replace`). Waits for the token of a Cpu.
+    ///
+    /// # Errors
+    /// As [`NeighError`] lists them.
+    pub fn configure_neighbour(&self, spec: NeighSpec, mode: neigh::Mode, now: Time) -> Result<(), NeighError> {
+        let Some(cell) = self.0.cpus.first() else { return Err(NeighError::Full) };
+        let mut guard = lock(&cell.token);
+        self.begin(cell, &mut guard, now);
+        let done = neigh::configure(&mut guard.cx, spec, mode);
+        self.end(cell, &mut guard);
+        done
+    }
+
+    /// Makes the stack answer ARP requests for an address on an interface that forwards, or no more (`ip neigh add proxy`,
+    /// `ip neigh del proxy`). False if nothing changed.
+    pub fn set_proxy_neighbour(&self, ifindex: u16, addr: Addr, on: bool) -> bool {
+        neigh::set_proxy(&self.0.neigh, ifindex, addr, on)
     }
 
     /// Where a connection attempt stands: None while it is under way.

@@ -157,6 +157,11 @@ impl Stack {
         self.0.neigh.rows()
     }
 
+    /// The addresses that the stack answers ARP requests for one by one, with their interfaces.
+    pub fn proxy_neighbours(&self) -> Vec<(u16, Addr)> {
+        self.0.neigh.proxies()
+    }
+
     /// `/proc/net/arp`.
     pub fn proc_arp(&self) -> String {
         let net = self.config();

@@ -1,4 +1,5 @@
-//! The tunables that each interface has for itself: `net.ipv4.conf.NAME.*`, with what is set for all of them.
+//! The tunables that each interface has for itself: `net.ipv4.conf.NAME.*`, with what is set for all of them, and
+//! `net.ipv4.neigh.NAME.*`, for which there is no `all`.
 //!
 //! `default` is what interfaces begin with, and what holds for each as long as nothing else is set for it by its name.
 //! What is set for `all` is put together with an interface's own value as [`Combine`] says, tunable by tunable.
@@ -7,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Knob, Value, same_name};
+use super::{INT_MAX, Knob, Value, same_name};
 
 /// How the value of `all` and that of an interface make what holds on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +176,54 @@ device_sysctls! {
         "Unknown hosts that nobody asked for are entered as neighbours when they tell of themselves: 0 no, 1 yes, 2 if they are of a network of the interface.";
     drop_gratuitous_arp: bool = false, 0 ..= 1, "switch", Or,
         "Drops ARP packets of hosts about themselves.";
+    arp_announce: u8 = 0, 0 ..= 2, "mode", Max,
+        "In whose name neighbours are asked for: 0 that of the packet that waits, 1 the same if it and the neighbour are of one network of the interface, 2 always that of the interface.";
+    arp_filter: bool = false, 0 ..= 1, "switch", Or,
+        "Answers ARP requests only on the interface by which packets to the asker leave.";
+    proxy_arp: bool = false, 0 ..= 1, "switch", Or,
+        "Answers ARP requests for hosts that packets are sent on to by another interface. The interface must forward.";
+    proxy_arp_pvlan: bool = false, 0 ..= 1, "switch", Or,
+        "Answers ARP requests for hosts behind the very interface, as hosts of a private VLAN need (RFC 3069). The interface must forward.";
+    medium_id: u32 = 0, 0 ..= INT_MAX, "number", Own,
+        "Interfaces with the same number are on one link, and no proxy for one another; 0 is on a link of its own.";
 }
+
+device_sysctls! {
+    /// `net.ipv4.neigh` of one interface.
+    NeighParms, NEIGH_KNOBS, "net.ipv4.neigh.";
+    base_reachable_time_ms: u32 = 30_000, 0 ..= INT_MAX, "milliseconds", Own,
+        "How long a neighbour is known to be reachable after it proved to be: the actual time is drawn from half to one and a half times this.";
+    delay_first_probe_time: u32 = 5, 0 ..= 2_147_483, "seconds", Own,
+        "How long a stale neighbour that is used may be confirmed by itself before it is asked.";
+    retrans_time_ms: u32 = 1000, 0 ..= INT_MAX, "milliseconds", Own,
+        "Time between two solicitations; 10 at the least.";
+    ucast_solicit: u32 = 3, 0 ..= INT_MAX, "solicitations", Own,
+        "How often a neighbour alone is asked whether it is still there.";
+    app_solicit: u32 = 0, 0 ..= INT_MAX, "solicitations", Own,
+        "How often a daemon is asked after that, and before all are. There is none: the time passes without a packet.";
+    mcast_solicit: u32 = 3, 0 ..= INT_MAX, "solicitations", Own,
+        "How often all on the link are asked for a neighbour that is not known.";
+    mcast_resolicit: u32 = 0, 0 ..= INT_MAX, "solicitations", Own,
+        "How often all on the link are asked for one that was known and does not answer by itself.";
+    locktime: u32 = 100, 0 ..= INT_MAX, "hundredths of a second", Own,
+        "How long a hardware address stands against another, unless asked for or gratuitous.";
+    gc_stale_time: u32 = 60, 0 ..= 2_147_483, "seconds", Own,
+        "Age at which neighbours that are not used are collected.";
+    unres_qlen_bytes: u32 = 212_992, 0 ..= INT_MAX, "bytes", Own,
+        "Packets (by truesize) that wait for one unresolved neighbour.";
+    proxy_delay: u32 = 80, 0 ..= INT_MAX, "hundredths of a second", Own,
+        "Longest time before a broadcast request is answered for another host; the actual one is random.";
+    proxy_qlen: u32 = 64, 0 ..= INT_MAX, "requests", Own,
+        "Requests that may wait to be answered for other hosts.";
+}
+
+/// Older names of tunables of neighbours, with the number of units that one of theirs is.
+pub(super) const SCALED: &[(&str, &str, u32)] = &[
+    ("base_reachable_time", "base_reachable_time_ms", 1_000),
+    ("retrans_time", "retrans_time_ms", 10),
+    // Packets, each charged as a full Ethernet frame is.
+    ("unres_qlen", "unres_qlen_bytes", 2_090),
+];
 
 /// The tunables of one kind of all interfaces: what they begin with, and what is set for some by their names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -114,3 +114,39 @@ fn every_tunable_of_interfaces_is_shown_and_accepted_and_within_its_bounds() {
         assert_eq!(sysctls, Sysctls::default(), "{name}");
     }
 }
+
+#[test]
+fn neighbours_have_tunables_by_interface_and_by_default_and_none_for_all() {
+    let sysctls = with(&[
+        ("net.ipv4.neigh.default.retrans_time_ms", "500"),
+        ("net.ipv4.neigh.eth1.retrans_time_ms", "200"),
+        ("net.ipv4.neigh.eth1.gc_stale_time", "7"),
+        ("net.ipv4.neigh.default.gc_thresh3", "2048"),
+    ]);
+    let of = |name: &str| (sysctls.neigh.of(name).retrans_time_ms, sysctls.neigh.of(name).gc_stale_time);
+    assert_eq!((of("eth0"), of("eth1"), sysctls.neigh_gc_thresh3), ((500, 60), (200, 7), 2_048));
+    assert_eq!(sysctls.interfaces(), ["eth1"]);
+    assert_eq!(Sysctls::default().show("net.ipv4.neigh.all.retrans_time_ms"), None);
+    assert_eq!(Sysctls::default().show("net.ipv4.neigh.eth0.gc_thresh3"), None, "that is of the table");
+}
+
+/// As the running kernel read and wrote them.
+#[test]
+fn older_names_of_neighbours_tunables_have_their_own_units() {
+    for (old, value, new, expected) in [
+        ("base_reachable_time", "7", "base_reachable_time_ms", "7000"),
+        ("retrans_time", "250", "retrans_time_ms", "2500"),
+        ("unres_qlen", "3", "unres_qlen_bytes", "6270"),
+    ] {
+        let name = |last: &str| format!("net.ipv4.neigh.eth0.{last}");
+        let sysctls = with(&[(&name(old), value)]);
+        assert_eq!(sysctls.show(&name(new)).as_deref(), Some(expected));
+        assert_eq!(sysctls.show(&name(old)).as_deref(), Some(value));
+    }
+    assert_eq!(Sysctls::default().show("net.ipv4.neigh.default.unres_qlen").as_deref(), Some("101"));
+    let error = Sysctls::default().set("net.ipv4.neigh.eth0.base_reachable_time", "2147484").expect_err("too long");
+    assert_eq!(
+        error.to_string(),
+        r#"net.ipv4.neigh.eth0.base_reachable_time_ms = "2147484": 2147484 is not within 0 to 2147483; the default is "30""#
+    );
+}

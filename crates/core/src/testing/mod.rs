@@ -58,6 +58,7 @@ pub(crate) fn interface() -> Interface {
         ingress: Default::default(),
         promiscuity: Default::default(),
         conf: Default::default(),
+        neigh: Default::default(),
     }
 }
 
@@ -130,6 +131,12 @@ pub(crate) fn cx() -> Cx {
         ids: IdSource::of_cpu(0),
         rng: Rng::new(1),
     }
+}
+
+/// Configures a neighbour for good.
+pub(crate) fn set_permanent(cx: &mut Cx, ifindex: u16, addr: Addr, mac: MacAddr) -> bool {
+    let spec = neigh::NeighSpec { ifindex, addr, mac: Some(mac), state: neigh::Nud::Permanent };
+    neigh::configure(cx, spec, neigh::Mode::Replace).is_ok()
 }
 
 /// A frame from interface 1 as the driver hands it up.

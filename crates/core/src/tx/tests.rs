@@ -4,12 +4,11 @@ use rxpath_wire::{Addr, IpProto, Ipv4Header, MacAddr, ipv4};
 
 use super::{IpFlow, Outbox, TX_QUEUE_LEN, dev_queue_xmit, ip_build_and_send, ip_queue_xmit};
 use crate::demux::stats::DevStat;
-use crate::neigh;
 use crate::netfilter::{Hook, HookPoint, HookState, Priority, Verdict};
 use crate::netns::IfAddr;
 use crate::nic::Xmit;
 use crate::route::{self, Fib, Route};
-use crate::testing::{ADDR, MAC, PEER, PEER_MAC, Rig};
+use crate::testing::{self, ADDR, MAC, PEER, PEER_MAC, Rig};
 
 fn flow() -> IpFlow {
     IpFlow {
@@ -26,7 +25,7 @@ fn flow() -> IpFlow {
 /// A rig that knows its peer for good, and the route to it.
 fn rig() -> (Rig, Route) {
     let mut rig = Rig::new();
-    assert!(neigh::set_permanent(&mut rig, 1, Addr::from(PEER), PEER_MAC));
+    assert!(testing::set_permanent(&mut rig, 1, Addr::from(PEER), PEER_MAC));
     let route = route::output(&rig.net, Addr::from(PEER), None).expect("on the link");
     (rig, route)
 }
@@ -94,7 +93,7 @@ fn the_route_keeps_the_next_hops_address_until_it_may_be_wrong() {
     let moved = MacAddr([2, 0, 0, 0, 0, 0x77]);
     let skb = segment(&mut rig, b"2");
     ip_queue_xmit(&mut rig, skb, &flow(), &mut route);
-    assert!(neigh::set_permanent(&mut rig, 1, Addr::from(PEER), moved));
+    assert!(testing::set_permanent(&mut rig, 1, Addr::from(PEER), moved));
     let skb = segment(&mut rig, b"3");
     ip_queue_xmit(&mut rig, skb, &flow(), &mut route);
     let to: Vec<Vec<u8>> = rig.sent().iter().map(|frame| frame[..6].to_vec()).collect();

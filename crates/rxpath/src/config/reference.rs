@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rxpath_core::sysctl::{ALIASES, CONF_KNOBS, KNOBS, Sysctls};
+use rxpath_core::sysctl::{ALIASES, CONF_KNOBS, DeviceKnob, KNOBS, NEIGH_KNOBS, Sysctls};
 
 use super::keys::{Absent, FAULTS, Key, SECTIONS, SYSCTL, Section};
 
@@ -110,19 +110,30 @@ fn write_device_sysctls(text: &mut String) {
          interface's name may be written as it is, or as a slash. Settings count in the order of the file.\n\n\
          | name | takes | each within | unit | default | meaning | what holds |\n|---|---|---|---|---|---|---|\n",
     );
-    let defaults = Sysctls::default();
     for known in CONF_KNOBS {
-        let (knob, name) = (&known.knob, format!("net.ipv4.conf.NAME.{}", known.knob.name));
-        let default = defaults.show(&name).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "| `{name}` | {} | {} to {} | {} | `{default}` | {} | {} |",
-            knob.form.describe(),
-            knob.least,
-            knob.most,
-            knob.unit,
-            knob.what,
-            known.combine.describe()
-        );
+        write_device_sysctl(text, "net.ipv4.conf.NAME", known, &format!(" {} |", known.combine.describe()));
     }
+    text.push_str(
+        "\nAnd these for the neighbours of one interface (`net.ipv4.neigh.eth0.locktime`), or of those for which nothing else is\n\
+         set (`net.ipv4.neigh.default.locktime`). The older names `base_reachable_time` (seconds), `retrans_time` (hundredths\n\
+         of a second) and `unres_qlen` (packets) are understood, too.\n\n\
+         | name | takes | each within | unit | default | meaning |\n|---|---|---|---|---|---|\n",
+    );
+    for known in NEIGH_KNOBS {
+        write_device_sysctl(text, "net.ipv4.neigh.NAME", known, "");
+    }
+}
+
+fn write_device_sysctl(text: &mut String, prefix: &str, known: &DeviceKnob, last: &str) {
+    let (knob, name) = (&known.knob, format!("{prefix}.{}", known.knob.name));
+    let default = Sysctls::default().show(&name).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "| `{name}` | {} | {} to {} | {} | `{default}` | {} |{last}",
+        knob.form.describe(),
+        knob.least,
+        knob.most,
+        knob.unit,
+        knob.what
+    );
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use rxpath_core::route::RouteKind;
-use rxpath_core::sysctl::{CONF_KNOBS, KNOBS, Sysctls, names};
+use rxpath_core::sysctl::{CONF_KNOBS, KNOBS, NEIGH_KNOBS, Sysctls, names};
 
 use super::keys::{Absent, FAULTS, Form, INTERFACE, Key, ROUTE, SECTIONS, SERVICE, SYSCTL, Section, VLAN};
 use super::reference::EXAMPLE;
@@ -284,8 +284,9 @@ fn the_reference_has_every_section_and_key() {
     for knob in KNOBS {
         assert!(text.contains(&format!("\n| `{}` | ", knob.name)), "{}", knob.name);
     }
-    for known in CONF_KNOBS {
-        let name = format!("net.ipv4.conf.NAME.{}", known.knob.name);
+    let conf = CONF_KNOBS.iter().map(|known| format!("net.ipv4.conf.NAME.{}", known.knob.name));
+    let neigh = NEIGH_KNOBS.iter().map(|known| format!("net.ipv4.neigh.NAME.{}", known.knob.name));
+    for name in conf.chain(neigh) {
         assert!(text.contains(&format!("\n| `{name}` | ")), "{name}");
     }
     let columns = |line: &str| line.replace("\\|", "").matches('|').count();

@@ -217,7 +217,7 @@ fn holder(kind: EventKind) -> Option<Holder> {
         EventKind::FragHeld => Holder::Reassembly,
         // Of the verdicts, QUEUE and STOLEN keep the packet; another holder or end follows any other.
         EventKind::Hook => Holder::Netfilter,
-        EventKind::NeighHeld => Holder::Neighbour,
+        EventKind::NeighHeld | EventKind::ArpHeld => Holder::Neighbour,
         _ => return None,
     })
 }

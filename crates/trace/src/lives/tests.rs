@@ -358,6 +358,7 @@ fn arguments_are_told_in_words() {
         (Hook, 3, 3 | 7 << 16, "nf_hook_slow: LOCAL_OUT says QUEUE 7"),
         (Reinjected, 0, 1, "nf_reinject: back at PRE_ROUTING with ACCEPT"),
         (ArpRcv, 1, 0x0a00_0001, "arp_rcv: a request by 10.0.0.1"),
+        (ArpHeld, 0x0a00_0109, 532_100, "pneigh_enqueue: to be answered for 10.0.1.9 in 532 ms"),
         (GroFlushed, 3, 4344, "napi_gro_complete let it go with 3 segments, 4344 bytes of payload"),
         (Harvested, 0, 3, "napi_poll took it from the ring, checksum vouched for by the device"),
         (Ports, ports_word(1, 2), 0, "port 1 -> port 2, flags none"),

@@ -34,7 +34,8 @@ pub(super) fn say(event: &Event, station: Option<&Event>, names: &Names) -> Stri
         | EventKind::CpuBacklogTaken
         | EventKind::VlanUntag
         | EventKind::NetifReceive
-        | EventKind::ArpRcv => napi_or_demux(event),
+        | EventKind::ArpRcv
+        | EventKind::ArpHeld => napi_or_demux(event),
         EventKind::IpRcv
         | EventKind::Addresses
         | EventKind::Hook
@@ -185,6 +186,9 @@ fn napi_or_demux(event: &Event) -> String {
                 _ => "",
             }
         ),
+        EventKind::ArpHeld => {
+            format!("pneigh_enqueue: to be answered for {} in {} ms", Ipv4Addr::from_bits(a), b / 1_000)
+        }
         _ => {
             let sender = Ipv4Addr::from_bits(b);
             match a {

@@ -164,6 +164,8 @@ impl Lab {
         self.put(&frame);
         self.run();
         assert_eq!(self.emitted.lock().unwrap().drain(..).count(), 1, "the ARP reply");
+        // From now on it is known for good: who plays the peer answers segments, and need not answer ARP.
+        assert!(self.stack.set_neighbour(1, Addr::from(PEER), Some(PEER_MAC), self.now));
     }
 
     /// Writes a frame into the ring and raises the interrupt.

@@ -29,7 +29,7 @@ pub(super) const CAUSES: &[Cause] = &[
         what: "three connections to a host that does not answer ARP yet, of whose packets only two may wait \
                (`neigh.default.unres_qlen_bytes`)",
         run: || {
-            let mut scene = Scene::with(|config| config.sysctl.neigh_unres_qlen_bytes = 700);
+            let mut scene = Scene::with(|config| config.sysctl.neigh.default.unres_qlen_bytes = 700);
             for port in [80, 81, 82] {
                 connect(&mut scene, port);
             }

@@ -1,3 +1,7 @@
+mod gc;
+mod nud;
+mod proxy;
+
 use std::sync::Arc;
 
 use rxpath_mem::Skb;
@@ -5,7 +9,6 @@ use rxpath_trace::{Consumed, DropReason, EventKind, Holder, LedgerSnapshot, Outp
 use rxpath_wire::{Addr, ArpPacket, EthernetHeader, IpProto, MacAddr, arp as wire_arp};
 
 use super::entry::Entry;
-use super::limits::{BASE_REACHABLE, GC_THRESH2, GC_THRESH3};
 use super::{NeighTable, Nud, resolve_output};
 use crate::cx::{Cx, IdSource, Rng};
 use crate::neigh;
@@ -17,6 +20,8 @@ use crate::tx::{self, IpFlow};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
+/// `base_reachable_time_ms`.
+const BASE_REACHABLE: u64 = 30 * SECOND;
 const ANSWERED: Ended = Ended::Consumed(Consumed::Answered);
 const NOTED: Ended = Ended::Consumed(Consumed::Noted);
 const M3: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
@@ -275,7 +280,7 @@ fn a_known_neighbour_changes_as_linux_changes_it() {
 #[test]
 fn a_configured_neighbour_stays_as_it_is_and_is_answered() {
     let mut rig = Rig::new();
-    assert!(neigh::set_permanent(&mut rig, 1, peer(), PEER_MAC));
+    assert!(testing::set_permanent(&mut rig, 1, peer(), PEER_MAC));
     for frame in [gratuitous(M3), reply_from(M3)] {
         assert_eq!(rig.receive(&frame), NOTED);
     }
@@ -492,7 +497,7 @@ fn senders_look_again_when_the_hardware_address_changes() {
 #[test]
 fn the_queue_is_bounded_by_truesize_and_drops_the_oldest() {
     let mut rig = Rig::new();
-    rig.reconfigure(|net| net.sysctl.neigh_unres_qlen_bytes = 1_000);
+    rig.reconfigure(|net| net.sysctl.neigh.default.unres_qlen_bytes = 1_000);
     let mut route = route_to(&rig, peer());
     // A head slot is charged 320 bytes.
     for payload in [b"1", b"2", b"3", b"4", b"5"] {
@@ -504,7 +509,7 @@ fn the_queue_is_bounded_by_truesize_and_drops_the_oldest() {
     rig.receive(&arp_reply());
     assert_eq!(out(&mut rig), [packet(PEER_MAC, b"3"), packet(PEER_MAC, b"4"), packet(PEER_MAC, b"5")]);
     // A packet larger than the bound waits alone.
-    rig.reconfigure(|net| net.sysctl.neigh_unres_qlen_bytes = 10);
+    rig.reconfigure(|net| net.sysctl.neigh.default.unres_qlen_bytes = 10);
     let mut route = route_to(&rig, Addr::from_v4([10, 0, 0, 3]));
     send(&mut rig, &mut route, b"1");
     send(&mut rig, &mut route, b"2");
@@ -522,39 +527,8 @@ fn a_neighbour_that_is_forgotten_takes_its_packets_with_it() {
     // Configuring one while packets wait sends them.
     send(&mut rig, &mut route, b"2");
     out(&mut rig);
-    assert!(neigh::set_permanent(&mut rig, 1, peer(), M3));
+    assert!(testing::set_permanent(&mut rig, 1, peer(), M3));
     assert_eq!(out(&mut rig), [packet(M3, b"2")]);
-}
-
-#[test]
-fn a_full_table_refuses_new_neighbours_and_keeps_those_in_use() {
-    let mut rig = Rig::new();
-    let scan = |rig: &mut Rig, n: u32| {
-        let [_, _, c, d] = n.to_be_bytes();
-        let frame =
-            arp_frame(MacAddr::BROADCAST, wire_arp::REQUEST, (M3, [172, 16, c, d].into()), (MacAddr::ZERO, ADDR));
-        let ended = rig.receive(&frame);
-        rig.sent();
-        rig.events();
-        ended
-    };
-    rig.receive(&arp_request());
-    rig.receive(&arp_reply());
-    for n in 0..GC_THRESH3 as u32 - 1 {
-        assert_eq!(scan(&mut rig, n), ANSWERED);
-    }
-    assert_eq!(rig.neigh.len(), GC_THRESH3);
-    // All are fresh: nothing can be collected.
-    assert_eq!(scan(&mut rig, 60_000), NOTED);
-    let skb = probe_packet(&mut rig);
-    assert_eq!(resolve_output(&mut rig, skb, 1, Addr::from_v4([10, 0, 0, 99]), false), None);
-    assert_eq!(rig.ledger().dropped_for(DropReason::NeighCreatefail), 1);
-    // Five seconds later the scan's entries can; the neighbour that answered stays.
-    rig.pass(5 * SECOND);
-    assert_eq!(scan(&mut rig, 60_000), ANSWERED);
-    assert_eq!(rig.neigh.len(), 2);
-    assert_eq!(entry(&rig), Some((Nud::Reachable, PEER_MAC)));
-    assert!(rig.neigh.len() < GC_THRESH2);
 }
 
 fn probe_packet(rig: &mut Rig) -> Skb {
@@ -590,25 +564,6 @@ fn solicitations_come_from_the_address_that_waits() {
 }
 
 #[test]
-fn old_entries_are_collected_above_the_first_threshold() {
-    let mut rig = Rig::new();
-    for n in 0..200u32 {
-        let [_, _, _, d] = n.to_be_bytes();
-        let frame =
-            arp_frame(MacAddr::BROADCAST, wire_arp::REQUEST, (M3, [172, 16, 0, d].into()), (MacAddr::ZERO, ADDR));
-        rig.receive(&frame);
-    }
-    rig.sent();
-    assert_eq!(rig.neigh.len(), 200);
-    rig.pass(61 * SECOND);
-    let mut route = route_to(&rig, peer());
-    send(&mut rig, &mut route, b"1");
-    rig.pass(SECOND);
-    neigh::tick(&mut rig, |_, _| {});
-    assert_eq!(rig.neigh.len(), 1, "only the one that is being asked for");
-}
-
-#[test]
 fn timers_of_many_neighbours_run_in_a_fixed_order() {
     let run = || {
         let mut rig = Rig::new();
@@ -633,7 +588,8 @@ fn busy_cpu(cpu: u16, table: Arc<NeighTable>) -> Cx {
     cx.ids = IdSource::of_cpu(cpu);
     cx.neigh = table;
     // Ten packets for each neighbour, so that what waits cannot use a pool up.
-    Arc::get_mut(&mut cx.net).expect("nobody else has it").sysctl.neigh_unres_qlen_bytes = 3_200;
+    let net = Arc::get_mut(&mut cx.net).expect("nobody else has it");
+    testing::set_sysctls(net, &[("net.ipv4.neigh.default.unres_qlen_bytes", "3200")]);
     let mut rng = Rng::new(0xa49 + u64::from(cpu));
     let mut device = Sink::default();
     let mut routes: Vec<Route> =
@@ -685,22 +641,9 @@ fn cpus_share_the_table_and_lose_no_packet() {
 }
 
 #[test]
-fn the_reachable_time_is_drawn_anew_every_five_minutes() {
-    let table = super::NeighTable::new(7);
-    let mut rng = crate::cx::Rng::new(8);
-    let first = table.reachable();
-    table.redraw_reachable(Time(299 * SECOND), &mut rng);
-    assert_eq!(table.reachable(), first);
-    table.redraw_reachable(Time(300 * SECOND), &mut rng);
-    let second = table.reachable();
-    assert_ne!(second, first);
-    table.redraw_reachable(Time(599 * SECOND), &mut rng);
-    assert_eq!(table.reachable(), second);
-}
-
-#[test]
 fn states_have_the_kernels_names_and_numbers() {
-    let all = [Nud::Incomplete, Nud::Reachable, Nud::Stale, Nud::Delay, Nud::Probe, Nud::Failed, Nud::Permanent];
+    let all =
+        [Nud::Incomplete, Nud::Reachable, Nud::Stale, Nud::Delay, Nud::Probe, Nud::Failed, Nud::Noarp, Nud::Permanent];
     let listed: Vec<(u8, &str, bool, bool)> =
         all.iter().map(|state| (*state as u8, state.name(), state.is_valid(), state.is_connected())).collect();
     assert_eq!(
@@ -712,9 +655,10 @@ fn states_have_the_kernels_names_and_numbers() {
             (0x08, "DELAY", true, false),
             (0x10, "PROBE", true, false),
             (0x20, "FAILED", false, false),
+            (0x40, "NOARP", true, true),
             (0x80, "PERMANENT", true, true),
         ]
     );
-    let fresh = Entry::new(Time::ZERO);
+    let fresh = Entry::new(Time::ZERO, 0);
     assert_eq!((fresh.state, fresh.timer), (Nud::Failed, Time::MAX));
 }
