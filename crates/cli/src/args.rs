@@ -435,14 +435,26 @@ pub struct RouteArgs {
 /// `rxpath neigh`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-What is printed is what ip neigh of iproute2 prints.
+Words are those of ip neigh of iproute2, and so is what is printed:
+  show [ADDRESS] [dev INTERFACE] [nud STATE]
+  show proxy
+  add | change | replace ADDRESS lladdr ADDRESS dev INTERFACE [nud STATE]
+  add | del proxy ADDRESS dev INTERFACE
+  del ADDRESS dev INTERFACE
+  flush [ADDRESS] [dev INTERFACE] [nud STATE]
+States are permanent, noarp, reachable, stale, delay, probe, failed, and where they choose also incomplete and all.
 
 Examples:
   rxpath neigh
-  rxpath neigh --dev eth0")]
+  rxpath neigh show dev eth0 nud stale
+  rxpath neigh replace 10.9.0.7 lladdr 02:00:00:00:aa:07 dev eth0
+  rxpath neigh flush dev eth0")]
 pub struct NeighArgs {
     #[command(flatten)]
     pub control: ControlArgs,
+    /// What to do, in the words of ip neigh; without any, show.
+    #[arg(value_name = "WORDS")]
+    pub words: Vec<String>,
     /// Only those of this interface.
     #[arg(long, value_name = "INTERFACE")]
     pub dev: Option<String>,

@@ -12,7 +12,7 @@ use crate::control::Ask;
 use crate::control::client::Client;
 use crate::failure::Failure;
 use crate::out::{Out, note};
-use crate::views::neigh::NeighbourRow;
+use crate::views::neigh::{Change, NeighbourRow, ProxyRow, Verb};
 use crate::views::route::RouteRow;
 use crate::views::ss::{Services, Show, Summary};
 use crate::views::{
@@ -120,9 +120,38 @@ pub fn route(out: &mut Out, args: &RouteArgs, json: bool) -> Result<(), Failure>
 
 /// `rxpath neigh`.
 pub fn neigh(out: &mut Out, args: &NeighArgs, json: bool) -> Result<(), Failure> {
-    let mut rows: Vec<NeighbourRow> = client(&args.control)?.ask(&Ask::Neighbours)?;
-    rows.retain(|row| args.dev.as_ref().is_none_or(|dev| *dev == row.dev));
-    if json { out.json(&rows) } else { neigh_view::print(out, &rows) }
+    let words: Vec<&str> = args.words.iter().map(String::as_str).collect();
+    let verb = Verb::parse(&words, args.dev.as_deref()).map_err(Failure::Usage)?;
+    let mut client = client(&args.control)?;
+    match verb {
+        Verb::Change(change) => {
+            let refused: Option<String> = client.ask(&Ask::SetNeighbour(change))?;
+            refused.map_or(Ok(()), |why| Err(Failure::Failed(anyhow::Error::msg(why))))
+        }
+        Verb::ShowProxies => {
+            let rows: Vec<ProxyRow> = client.ask(&Ask::Proxies)?;
+            if json { out.json(&rows) } else { neigh_view::print_proxies(out, &rows) }
+        }
+        Verb::Show(chosen) => {
+            let mut rows: Vec<NeighbourRow> = client.ask(&Ask::Neighbours)?;
+            rows.retain(|row| chosen.chooses(row));
+            if json { out.json(&rows) } else { neigh_view::print(out, &rows, chosen.dev.is_some()) }
+        }
+        Verb::Flush(chosen) => {
+            let rows: Vec<NeighbourRow> = client.ask(&Ask::Neighbours)?;
+            let mut gone = 0;
+            for row in rows.into_iter().filter(|row| chosen.chooses(row)) {
+                let refused: Option<String> = client.ask(&Ask::SetNeighbour(Change::delete(row.dst, row.dev)))?;
+                // What is gone meanwhile need not be flushed.
+                gone += usize::from(refused.is_none());
+            }
+            match (json, gone) {
+                (true, _) => out.json(&serde_json::json!({ "flushed": gone })),
+                (false, 0) => out.line("Nothing to flush."),
+                (false, _) => Ok(()),
+            }
+        }
+    }
 }
 
 /// `rxpath proc`.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use event_listener::Event;
+use rxpath_core::neigh::NeighSpec;
 use rxpath_core::netfilter::Hooks;
 use rxpath_core::netns::{self, IfAddr, NetConfig};
 use rxpath_core::nic::{Device, Moderation};
@@ -492,6 +493,18 @@ impl StackBuilder {
     /// Adds a route, as `ip route add` takes it. Routes to the networks of the interfaces are there already.
     pub fn route(mut self, route: RouteSpec) -> StackBuilder {
         self.config.routes.push(route);
+        self
+    }
+
+    /// Adds a neighbour, as `ip neigh add` takes it.
+    pub fn neighbour(mut self, neighbour: NeighSpec) -> StackBuilder {
+        self.config.neighbours.push(neighbour);
+        self
+    }
+
+    /// Makes the stack answer ARP requests for an address on an interface, which must forward (`ip neigh add proxy`).
+    pub fn proxy_neighbour(mut self, ifindex: u16, addr: Addr) -> StackBuilder {
+        self.config.proxies.push((ifindex, addr));
         self
     }
 

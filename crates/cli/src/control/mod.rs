@@ -66,6 +66,10 @@ pub enum Ask {
     Routes,
     /// [`NeighbourRow`](crate::views::neigh::NeighbourRow)s of all interfaces.
     Neighbours,
+    /// [`ProxyRow`](crate::views::neigh::ProxyRow)s of all interfaces.
+    Proxies,
+    /// Changes a neighbour; answered with nothing, or why not by iproute2's words.
+    SetNeighbour(crate::views::neigh::Change),
     /// [`ProcFiles`](crate::views::ProcFiles).
     Proc,
     /// [`Lives`](crate::views::Lives): the newest that ended.

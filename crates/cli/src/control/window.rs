@@ -198,6 +198,8 @@ impl Answer for Window {
             }
             Ask::Routes => ok(&route::rows(&self.stack)),
             Ask::Neighbours => ok(&neigh::rows(&self.stack)),
+            Ask::Proxies => ok(&neigh::proxies(&self.stack)),
+            Ask::SetNeighbour(change) => ok(&change.make(&self.stack).err()),
             Ask::Proc => ok(&self.proc_files()),
             Ask::Select { lives } => self.select(&lives).map_or_else(Reply::Error, |text| Reply::Ok(text.into())),
             Ask::Lives { last, filter, dropped, follow } => {

@@ -73,6 +73,12 @@ pub fn open(config: &HostConfig, ends: KernelEnds) -> Result<(Stack, Vec<KernelE
     for route in config.route_specs() {
         builder = builder.route(route);
     }
+    for neighbour in config.neighbour_specs() {
+        builder = builder.neighbour(neighbour);
+    }
+    for (ifindex, addr) in config.proxies() {
+        builder = builder.proxy_neighbour(ifindex, addr);
+    }
     let stack = builder.build().context("starting the stack")?;
     Ok((stack, kernel_ends))
 }

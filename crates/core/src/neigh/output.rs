@@ -169,6 +169,20 @@ pub enum NeighError {
     NoMac,
 }
 
+impl std::fmt::Display for NeighError {
+    /// As iproute2 tells it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            NeighError::Exists => "RTNETLINK answers: File exists",
+            NeighError::Unknown => "RTNETLINK answers: No such file or directory",
+            NeighError::Full => "RTNETLINK answers: No buffer space available",
+            NeighError::NoMac => "Error: No link layer address given.",
+        })
+    }
+}
+
+impl std::error::Error for NeighError {}
+
 /// Configures a neighbour (`neigh_add`); what waits for its address goes, or ends as `NEIGH_FAILED`.
 ///
 /// # Errors

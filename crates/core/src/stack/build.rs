@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use rxpath_mem::{PagePool, PoolConfig, SkbQueue, rx_ring};
 use rxpath_trace::{Counters, Ledger, LifeReader, PacketId, Selector};
-use rxpath_wire::{EtherType, FlowHasher, MacAddr, Toeplitz};
+use rxpath_wire::{Addr, EtherType, FlowHasher, MacAddr, Toeplitz};
 
 use super::{Cpu, CpuCell, Shared, Stack};
 use crate::cx::{Cx, IdSource, Rng};
@@ -17,7 +17,7 @@ use crate::demux::{EgressMap, IngressMap, MAX_NEST, Ptypes, Vlan, Vlans};
 use crate::ip::FragTable;
 use crate::ip::InetProtos;
 use crate::napi::{Inbox, Napi, NapiSetup, Softirq};
-use crate::neigh::NeighTable;
+use crate::neigh::{self, NeighError, NeighSpec, NeighTable};
 use crate::netfilter::Hooks;
 use crate::netns::{IfAddr, Interface, NetConfig, Strangers};
 use crate::nic::{Device, Doorbell, Features, IrqLine, Moderation, NoDoorbell, Promiscuity, RxAttach, Steering};
@@ -183,6 +183,10 @@ pub struct StackConfig {
     pub vlans: Vec<VlanConfig>,
     /// Routes beyond those that follow from the addresses.
     pub routes: Vec<RouteSpec>,
+    /// Neighbours that are configured.
+    pub neighbours: Vec<NeighSpec>,
+    /// Addresses that ARP requests are answered for on an interface, as a proxy.
+    pub proxies: Vec<(u16, Addr)>,
     /// Netfilter hooks.
     pub hooks: Hooks,
     /// Slots of each Cpu's page pool.
@@ -204,6 +208,8 @@ impl Default for StackConfig {
             interfaces: Vec::new(),
             vlans: Vec::new(),
             routes: Vec::new(),
+            neighbours: Vec::new(),
+            proxies: Vec::new(),
             hooks: Hooks::new(),
             pool: PoolConfig::default(),
             lives: Selector::Off,
@@ -226,6 +232,8 @@ pub enum BuildError {
     Sysctl(String),
     /// Addresses and routes do not fit each other.
     Fib(FibError),
+    /// This neighbour cannot be configured.
+    Neighbour(NeighSpec, NeighError),
     /// A device could not be opened.
     Device(String, io::Error),
     /// The page pool could not be mapped.
@@ -244,6 +252,7 @@ impl fmt::Display for BuildError {
                 write!(f, "a sysctl is set for {name}, and no interface has this name: name one, or all, or default")
             }
             BuildError::Fib(error) => write!(f, "{error}"),
+            BuildError::Neighbour(spec, error) => write!(f, "neighbour {}: {error}", spec.addr),
             BuildError::Device(name, error) => write!(f, "{name}: {error}"),
             BuildError::Pool(error) => write!(f, "page pool: {error}; configure fewer slots"),
         }
@@ -339,7 +348,7 @@ impl Stack {
         });
         let pool_share = pool_share(&config.pool);
         let rcvbuf_max = AtomicU32::new(super::rcvbuf_max(&net.sysctl, pool_share));
-        Ok(Stack(Arc::new(Shared {
+        let stack = Stack(Arc::new(Shared {
             cpus: cells.collect(),
             net: RwLock::new(net),
             listeners,
@@ -362,7 +371,20 @@ impl Stack {
             rows,
             pool_share,
             rcvbuf_max,
-        })))
+        }));
+        stack.configure_neighbours(&config.neighbours, &config.proxies)?;
+        Ok(stack)
+    }
+
+    fn configure_neighbours(&self, neighbours: &[NeighSpec], proxies: &[(u16, Addr)]) -> Result<(), BuildError> {
+        for spec in neighbours {
+            let done = self.configure_neighbour(*spec, neigh::Mode::Add, rxpath_trace::Time::ZERO);
+            done.map_err(|error| BuildError::Neighbour(*spec, error))?;
+        }
+        for (ifindex, addr) in proxies {
+            self.set_proxy_neighbour(*ifindex, *addr, true);
+        }
+        Ok(())
     }
 }
 

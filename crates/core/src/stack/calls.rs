@@ -173,16 +173,14 @@ impl Stack {
     /// Configures the hardware address of a neighbour (`ip neigh replace … nud permanent`), or with None forgets it
     /// (`ip neigh del`). False if the table is full, or has no such entry. Waits for the token of a Cpu.
     pub fn set_neighbour(&self, ifindex: u16, addr: Addr, mac: Option<MacAddr>, now: Time) -> bool {
+        if mac.is_some() {
+            let spec = NeighSpec { ifindex, addr, mac, state: Nud::Permanent };
+            return self.configure_neighbour(spec, neigh::Mode::Replace, now).is_ok();
+        }
         let Some(cell) = self.0.cpus.first() else { return false };
         let mut guard = lock(&cell.token);
         self.begin(cell, &mut guard, now);
-        let done = match mac {
-            Some(mac) => {
-                let spec = NeighSpec { ifindex, addr, mac: Some(mac), state: Nud::Permanent };
-                neigh::configure(&mut guard.cx, spec, neigh::Mode::Replace).is_ok()
-            }
-            None => neigh::remove(&mut guard.cx, ifindex, addr),
-        };
+        let done = neigh::remove(&mut guard.cx, ifindex, addr);
         self.end(cell, &mut guard);
         done
     }

@@ -63,6 +63,9 @@ impl Stack {
         for neighbour in self.neighbours().iter().filter(|neighbour| gone.contains(&neighbour.ifindex)) {
             neigh::remove(&mut guard.cx, neighbour.ifindex, neighbour.addr);
         }
+        for (ifindex, addr) in self.proxy_neighbours().into_iter().filter(|(ifindex, _)| gone.contains(ifindex)) {
+            self.set_proxy_neighbour(ifindex, addr, false);
+        }
         self.end(cell, &mut guard);
         let mut wakeups = std::mem::take(&mut guard.cx.wakeups);
         drop(guard);

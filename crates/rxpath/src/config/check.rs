@@ -5,18 +5,19 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use rxpath_core::demux::{EgressMap, IngressMap};
+use rxpath_core::neigh::Nud;
 use rxpath_core::route::RouteKind;
 use rxpath_trace::Selector;
 use rxpath_wire::MacAddr;
 
 use super::cidr::Cidr;
 use super::error::Finding;
-use super::keys::{INTERFACE, LIFE, ROUTE, SERVICE, STACK, VLAN};
+use super::keys::{INTERFACE, LIFE, NEIGHBOUR, ROUTE, SERVICE, STACK, VLAN};
 use super::read::{Document, Entry};
 use super::values::Value;
 use super::{
-    App, Driver, FaultsConfig, HostConfig, InterfaceConfig, LifeConfig, Proto, RouteConfig, ServiceConfig, StackConfig,
-    VlanConfig, VlanProtocol,
+    App, Driver, FaultsConfig, HostConfig, InterfaceConfig, LifeConfig, NeighbourConfig, NeighbourKind, Proto,
+    RouteConfig, ServiceConfig, StackConfig, VlanConfig, VlanProtocol,
 };
 
 /// The first bytes of hardware addresses that are not given: locally administered, then `rx`.
@@ -36,12 +37,13 @@ pub(super) fn host(document: Document) -> Result<HostConfig, Vec<Finding>> {
     let names: Vec<&str> = names.map(String::as_str).collect();
     checker.tuned(&document.tuned, &names);
     let routes = checker.routes(document.all(&ROUTE), &names);
+    let neighbours = checker.neighbours(document.all(&NEIGHBOUR), &names);
     let services = checker.services(document.all(&SERVICE));
     let life = document.all(&LIFE).first().and_then(life);
     let stack = document.all(&STACK).first().and_then(stack);
     match (life, stack) {
         (Some(life), Some(stack)) if checker.findings.is_empty() => {
-            Ok(HostConfig { interfaces, vlans, routes, sysctls: document.sysctls, services, life, stack })
+            Ok(HostConfig { interfaces, vlans, routes, neighbours, sysctls: document.sysctls, services, life, stack })
         }
         _ => Err(checker.findings),
     }
@@ -412,6 +414,62 @@ impl Checker {
                 Err(("via", format!("{via} is not on a network of {of}; a gateway must be in reach without a route")))
             }
         }
+    }
+
+    fn neighbours(&mut self, entries: &[Entry], interfaces: &[&str]) -> Vec<NeighbourConfig> {
+        let mut neighbours: Vec<NeighbourConfig> = Vec::new();
+        for entry in entries {
+            let Some(IpAddr::V4(address)) = entry.address("address") else { continue };
+            let network = self.networks.iter().find(|(cidr, _)| cidr.contains(IpAddr::V4(address)));
+            let dev = match (entry.text("dev"), network) {
+                (Some(dev), _) if interfaces.contains(&dev.as_str()) => dev,
+                (Some(dev), _) => {
+                    let what = format!("no interface is named {dev:?}; there is {}", interfaces.join(", "));
+                    self.find(entry.span_of("dev"), what);
+                    continue;
+                }
+                (None, Some((_, dev))) => dev.clone(),
+                (None, None) => {
+                    let what =
+                        format!("{address} is on the network of no interface; say with dev which one it is behind");
+                    self.find(entry.span_of("address"), what);
+                    continue;
+                }
+            };
+            let proxy = entry.switch("proxy").unwrap_or(false);
+            let state = match entry.text("state").as_deref() {
+                Some("noarp") => Nud::Noarp,
+                Some("reachable") => Nud::Reachable,
+                Some("stale") => Nud::Stale,
+                _ => Nud::Permanent,
+            };
+            let kind = match (proxy, entry.mac("lladdr")) {
+                (false, Some(mac)) => NeighbourKind::Known(mac, state),
+                (true, None) => NeighbourKind::Proxy,
+                (true, Some(_)) => {
+                    self.find(
+                        entry.span_of("lladdr"),
+                        "a proxy answers with the interface's own; remove it".to_owned(),
+                    );
+                    continue;
+                }
+                (false, None) => {
+                    let what = format!("{address} has no lladdr; add a line such as lladdr = \"02:00:00:00:aa:07\"");
+                    self.find(entry.span_of("address"), what);
+                    continue;
+                }
+            };
+            let same = |other: &&NeighbourConfig| {
+                let both_proxies = (other.kind == NeighbourKind::Proxy) == proxy;
+                other.address == address && other.dev == dev && both_proxies
+            };
+            if neighbours.iter().find(same).is_some() {
+                let what = format!("{address} is given a second time for {dev:?}; remove one");
+                self.find(entry.span_of("address"), what);
+            }
+            neighbours.push(NeighbourConfig { address, dev, kind });
+        }
+        neighbours
     }
 
     fn services(&mut self, entries: &[Entry]) -> Vec<ServiceConfig> {

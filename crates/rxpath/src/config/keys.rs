@@ -119,7 +119,7 @@ impl Section {
 }
 
 /// The sections in the order of the reference. `[sysctl]` has Linux's names for keys, from the core's own table.
-pub(super) static SECTIONS: [&Section; 7] = [&INTERFACE, &VLAN, &ROUTE, &SYSCTL, &SERVICE, &LIFE, &STACK];
+pub(super) static SECTIONS: [&Section; 8] = [&INTERFACE, &VLAN, &ROUTE, &NEIGHBOUR, &SYSCTL, &SERVICE, &LIFE, &STACK];
 
 const fn key(name: &'static str, form: Form, absent: Absent, example: &'static str, what: &'static str) -> Key {
     Key { name, form, absent, example, what }
@@ -325,6 +325,43 @@ pub(super) static ROUTE: Section = Section {
             Absent::Is("false"),
             "true",
             "The gateway is on the link of `dev`, although no network of it says so.",
+        ),
+    ],
+};
+
+pub(super) static NEIGHBOUR: Section = Section {
+    header: "[[neighbour]]",
+    name: "neighbour",
+    what: "A neighbour that is known from the beginning (`ip neigh add`), or a host that ARP requests are answered for (`ip neigh add proxy`).",
+    keys: &[
+        key("address", Form::Address, Absent::Required, r#""10.9.0.7""#, "Its address."),
+        key(
+            "lladdr",
+            Form::Mac,
+            Absent::Means("none; only a proxy has none"),
+            r#""02:00:00:00:aa:07""#,
+            "Its hardware address.",
+        ),
+        key(
+            "dev",
+            Form::Name,
+            Absent::Means("the interface on whose network the address is"),
+            r#""eth0""#,
+            "The interface that it is behind; of a proxy, the one that is asked by.",
+        ),
+        key(
+            "state",
+            Form::Choice(&["permanent", "noarp", "reachable", "stale"]),
+            Absent::Is(r#""permanent""#),
+            r#""stale""#,
+            "`permanent` and `noarp` stay as they are whatever is heard, the latter until it is collected; `reachable` and `stale` are as if they had been heard of.",
+        ),
+        key(
+            "proxy",
+            Form::Switch,
+            Absent::Is("false"),
+            "true",
+            "ARP requests for the address that come by `dev` are answered with the interface's own hardware address, as long as packets for it are sent on by another.",
         ),
     ],
 };

@@ -26,10 +26,11 @@ mod values;
 
 use std::fs::File;
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use rxpath_core::demux::{EgressMap, IngressMap};
+use rxpath_core::neigh::{NeighSpec, Nud};
 use rxpath_core::netns::IfAddr;
 use rxpath_core::route::{RouteKind, RouteSpec};
 use rxpath_core::stack;
@@ -53,6 +54,8 @@ pub struct HostConfig {
     pub vlans: Vec<VlanConfig>,
     /// Routes besides those that addresses bring, in the order of the file.
     pub routes: Vec<RouteConfig>,
+    /// Neighbours that are known from the beginning, and hosts that ARP requests are answered for, in the order of the file.
+    pub neighbours: Vec<NeighbourConfig>,
     /// Tunables: Linux's defaults with the file's changes.
     pub sysctls: Sysctls,
     /// Services to run, in the order of the file; no two listen on the same address and port.
@@ -200,6 +203,26 @@ pub struct RouteConfig {
     pub onlink: bool,
 }
 
+/// One `[[neighbour]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeighbourConfig {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Name of the interface that it is behind.
+    pub dev: String,
+    /// What is known of it.
+    pub kind: NeighbourKind,
+}
+
+/// What a `[[neighbour]]` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighbourKind {
+    /// A neighbour with this hardware address, in this state to begin with.
+    Known(MacAddr, Nud),
+    /// Another host, that ARP requests are answered for.
+    Proxy,
+}
+
 /// A built-in service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum App {
@@ -272,13 +295,9 @@ impl InterfaceConfig {
 impl HostConfig {
     /// The routes as the stack takes them.
     pub fn route_specs(&self) -> Vec<RouteSpec> {
-        let interfaces = self.interfaces.iter().map(|interface| &interface.name);
-        let names: Vec<&String> = interfaces.chain(self.vlans.iter().map(|vlan| &vlan.name)).collect();
-        let index = |wanted: &str| names.iter().position(|name| *name == wanted);
         let route = |route: &RouteConfig| RouteSpec {
             via: route.via.map(Addr::from),
-            // The configuration was checked: each route's device is one of the interfaces, of which there are few.
-            ifindex: route.dev.as_deref().and_then(index).map(|index| index as u16 + 1),
+            ifindex: route.dev.as_deref().and_then(|dev| self.index_of(dev)),
             metric: route.metric,
             kind: route.kind,
             src: route.src.map(Addr::from),
@@ -286,6 +305,34 @@ impl HostConfig {
             ..RouteSpec::new(Addr::from(route.to.addr()), route.to.prefix())
         };
         self.routes.iter().map(route).collect()
+    }
+
+    /// The neighbours as the stack takes them.
+    pub fn neighbour_specs(&self) -> Vec<NeighSpec> {
+        let spec = |neighbour: &NeighbourConfig| match neighbour.kind {
+            NeighbourKind::Known(mac, state) => Some(NeighSpec {
+                ifindex: self.index_of(&neighbour.dev)?,
+                addr: neighbour.address.into(),
+                mac: Some(mac),
+                state,
+            }),
+            NeighbourKind::Proxy => None,
+        };
+        self.neighbours.iter().filter_map(spec).collect()
+    }
+
+    /// The hosts that ARP requests are answered for, with the interfaces that are asked by, as the stack takes them.
+    pub fn proxies(&self) -> Vec<(u16, Addr)> {
+        let proxies = self.neighbours.iter().filter(|neighbour| neighbour.kind == NeighbourKind::Proxy);
+        proxies.filter_map(|proxy| Some((self.index_of(&proxy.dev)?, proxy.address.into()))).collect()
+    }
+
+    /// The index of an interface. The configuration was checked: whatever it names is one of the interfaces, of which there
+    /// are few.
+    fn index_of(&self, wanted: &str) -> Option<u16> {
+        let interfaces = self.interfaces.iter().map(|interface| &interface.name);
+        let mut names = interfaces.chain(self.vlans.iter().map(|vlan| &vlan.name));
+        names.position(|name| name == wanted).map(|index| index as u16 + 1)
     }
 
     /// Reads a file.

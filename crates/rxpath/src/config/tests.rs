@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rxpath_core::route::RouteKind;
 use rxpath_core::sysctl::{CONF_KNOBS, KNOBS, NEIGH_KNOBS, Sysctls, names};
 
-use super::keys::{Absent, FAULTS, Form, INTERFACE, Key, ROUTE, SECTIONS, SERVICE, SYSCTL, Section, VLAN};
+use super::keys::{Absent, FAULTS, Form, INTERFACE, Key, NEIGHBOUR, ROUTE, SECTIONS, SERVICE, SYSCTL, Section, VLAN};
 use super::reference::EXAMPLE;
 use super::*;
 
@@ -126,6 +126,40 @@ fn all_values_reach_their_fields() {
 }
 
 #[test]
+fn neighbours_and_proxies_are_on_interfaces_that_there_are() {
+    let file = format!(
+        "{MINIMAL}[[neighbour]]\naddress = \"10.9.0.7\"\n{LLADDR}[[neighbour]]\naddress = \
+         \"10.9.0.8\"\n{LLADDR}state = \"noarp\"\n[[neighbour]]\naddress = \"10.8.0.7\"\ndev = \"eth0\"\nproxy = true\n"
+    );
+    let host = parse(&file);
+    let mac = Some("02:00:00:00:aa:07".parse().expect("a hardware address"));
+    let spec = |last: u8, state: Nud| NeighSpec { ifindex: 1, addr: Addr::from_v4([10, 9, 0, last]), mac, state };
+    assert_eq!(host.neighbour_specs(), [spec(7, Nud::Permanent), spec(8, Nud::Noarp)]);
+    assert_eq!(host.proxies(), [(1, Addr::from_v4([10, 8, 0, 7]))]);
+    let wrong = |lines: &str| {
+        let errors = HostConfig::parse("host.toml", &format!("{MINIMAL}[[neighbour]]\n{lines}\n")).expect_err("wrong");
+        errors.to_string().split_once(": ").expect("a place").1.to_owned()
+    };
+    let address = "address = \"10.9.0.7\"\n";
+    let on = "dev = \"eth0\"\n";
+    for (lines, what) in [
+        (
+            format!("address = \"10.8.0.7\"\n{LLADDR}"),
+            "10.8.0.7 is on the network of no interface; say with dev which one it is behind",
+        ),
+        (format!("{address}{LLADDR}dev = \"eth7\""), "no interface is named \"eth7\"; there is eth0"),
+        (format!("{address}{on}"), "10.9.0.7 has no lladdr; add a line such as lladdr = \"02:00:00:00:aa:07\""),
+        (format!("{address}{on}{LLADDR}proxy = true"), "a proxy answers with the interface's own; remove it"),
+        (
+            format!("{address}{on}{LLADDR}[[neighbour]]\n{address}{on}{LLADDR}"),
+            "10.9.0.7 is given a second time for \"eth0\"; remove one",
+        ),
+    ] {
+        assert_eq!(wrong(&lines), what);
+    }
+}
+
+#[test]
 fn sysctls_of_interfaces_are_for_interfaces_that_there_are() {
     let vlan = "[[vlan]]\nname = \"eth0.5\"\nlink = \"eth0\"\nid = 5\n";
     let host = parse(&format!(
@@ -197,6 +231,9 @@ fn sections() -> Vec<&'static Section> {
     SECTIONS.into_iter().chain([&FAULTS]).collect()
 }
 
+/// What a neighbour needs that is no proxy.
+const LLADDR: &str = "lladdr = \"02:00:00:00:aa:07\"\n";
+
 /// A file in which one key is given as the table's example has it.
 fn file_with(section: &Section, key: &Key) -> String {
     let line = format!("{} = {}\n", key.name, key.example);
@@ -213,6 +250,13 @@ fn file_with(section: &Section, key: &Key) -> String {
             // A gateway on the link is a gateway.
             let via = if key.name == "onlink" { "via = \"10.9.0.254\"\n" } else { "" };
             format!("dev = \"eth0\"\n{via}{}", rest(section))
+        }
+        name if name == NEIGHBOUR.name => {
+            let lladdr = if matches!(key.name, "lladdr" | "proxy") { "" } else { LLADDR };
+            let dev = if key.name == "dev" { "" } else { "dev = \"eth0\"\n" };
+            // Behind an interface that only `dev` can tell.
+            let rest = if key.name == "dev" { "address = \"10.8.0.7\"\n".to_owned() } else { rest(section) };
+            format!("{dev}{lladdr}{rest}")
         }
         _ => rest(section),
     };
@@ -245,8 +289,8 @@ fn every_example_differs_from_the_default_and_changes_the_host() {
             let without = with.replace(&format!("{} = {}\n", key.name, key.example), "");
             match HostConfig::parse("host.toml", &without) {
                 Ok(without) => assert_ne!(parse(&with), without, "{} {}", section.header, key.name),
-                // `via` and `dev` stand in for each other.
-                Err(_) => assert_eq!(section.name, ROUTE.name, "{}", key.name),
+                // `via` and `dev` stand in for each other, and so do `lladdr` and `proxy`.
+                Err(_) => assert!([ROUTE.name, NEIGHBOUR.name].contains(&section.name), "{}", key.name),
             }
         }
     }
@@ -258,9 +302,10 @@ fn every_default_of_the_table_can_be_written_out() {
         for key in section.keys {
             let Absent::Is(default) = key.absent else { continue };
             let example = format!("{} = {}\n", key.name, key.example);
-            let written = format!("{} = {default}\n", key.name);
+            let more = if key.name == "proxy" { LLADDR } else { "" };
+            let written = format!("{} = {default}\n{more}", key.name);
             let with = file_with(section, key).replace(&example, &written);
-            let without = file_with(section, key).replace(&example, "");
+            let without = file_with(section, key).replace(&example, more);
             assert_eq!(parse(&with), parse(&without), "{} {}", section.header, key.name);
         }
     }

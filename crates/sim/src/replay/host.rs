@@ -98,6 +98,8 @@ impl Host {
             interfaces,
             vlans: config.vlans.iter().map(rxpath::config::VlanConfig::device).collect(),
             routes: config.route_specs(),
+            neighbours: config.neighbour_specs(),
+            proxies: config.proxies(),
             pool: PoolConfig { slots: 2 * rings + SPARE_SLOTS, ..PoolConfig::default() },
             lives: Selector::All,
             life_capacity: LIFE_CAPACITY,
