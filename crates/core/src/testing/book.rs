@@ -8,7 +8,7 @@ use rxpath_trace::{Life, lives};
 use rxpath_wire::{IpProto, MacAddr, TcpFlags, arp};
 
 use super::drops::Scene;
-use super::frames::{Ip, arp_request, echo, ethernet, ip};
+use super::frames::{Ip, arp_frame, arp_request, echo, ethernet, ip};
 use crate::socket::{Sock, post};
 use crate::tcp::tests::lab::{ACK, Lab, PEER, PSH_ACK, Peer, US};
 use crate::udp::tests as udp;
@@ -25,6 +25,7 @@ const TOLD: &[Told] = &[
     Told { name: "a segment that is merged", nth: 1, run: merged },
     Told { name: "the packet that others were merged into", nth: 0, run: merged },
     Told { name: "an ARP request", nth: 0, run: || framed(&arp_request()) },
+    Told { name: "an ARP request that is answered for another host", nth: 0, run: proxied },
     Told { name: "an unknown EtherType", nth: 0, run: || framed(&ethernet(crate::testing::MAC, 0x88b5, &[0; 46])) },
     Told { name: "a packet for another host", nth: 0, run: forwarded },
     Told { name: "an echo request", nth: 0, run: || framed(&echo(&[0; 56]).frame()) },
@@ -39,6 +40,17 @@ const TOLD: &[Told] = &[
 fn framed(frame: &[u8]) -> Scene {
     let mut scene = Scene::new();
     scene.frame(frame);
+    scene
+}
+
+fn proxied() -> Scene {
+    let mut scene = Scene::with(|config| {
+        config.sysctl.conf.set_forwarding(true);
+        config.sysctl.conf.all.proxy_arp_pvlan = true;
+    });
+    let target = (MacAddr::ZERO, [10, 0, 0, 9].into());
+    scene.frame(&arp_frame(MacAddr::BROADCAST, arp::REQUEST, (crate::testing::PEER_MAC, PEER), target));
+    scene.lab.wait(800);
     scene
 }
 
