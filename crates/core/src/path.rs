@@ -192,7 +192,7 @@ fn looped_receive(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
 }
 
 fn looped_receive_finish(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb) {
-    let (skb, _) = room!(cx, ip::rcv_finish(cx, skb, |_, _| true));
+    let (skb, _) = room!(cx, ip::rcv_finish(cx, skb, ip::looped_place));
     ip_local_deliver(cx, flows, run, skb);
 }
 

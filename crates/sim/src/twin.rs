@@ -22,11 +22,14 @@ pub mod generate;
 pub mod record;
 pub mod report;
 
+pub mod datagram;
+
 mod application;
 mod child;
 mod counters;
 mod frames;
 mod kernel;
+mod lateness;
 pub mod replay;
 mod tick;
 mod words;
@@ -36,7 +39,7 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rxpath_core::cx::Rng;
@@ -45,6 +48,7 @@ use self::case::Case;
 use self::child::Worker;
 use self::compare::{Difference, Normalised};
 use self::record::Recording;
+use self::replay::Replayed;
 
 pub use self::child::ENVIRONMENT;
 
@@ -54,6 +58,8 @@ const ATTEMPTS: u32 = 60;
 const UNCERTAIN: u64 = 12;
 /// The same, where what differs is a frame of a timer: then the case is left undecided.
 const LATE: u64 = 4;
+/// Runs with other choices about late timers before the case counts as one that differs.
+const CHOICES: u64 = 16;
 /// Runs at other moments within the steps that tell whether a recording is evidence.
 const MOMENTS: u64 = 24;
 
@@ -79,11 +85,13 @@ pub enum Kind {
     Icmp,
     /// Packets that are sent on.
     Forward,
+    /// Datagrams to sockets, and what applications do with them.
+    Udp,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::TcpBasic,
         Kind::TcpEcn,
         Kind::Eth,
@@ -93,6 +101,7 @@ impl Kind {
         Kind::Frag,
         Kind::Icmp,
         Kind::Forward,
+        Kind::Udp,
     ];
 
     /// The name on the command line.
@@ -107,6 +116,7 @@ impl Kind {
             Kind::Frag => "frag",
             Kind::Icmp => "icmp",
             Kind::Forward => "forward",
+            Kind::Udp => "udp",
         }
     }
 
@@ -127,6 +137,7 @@ impl Kind {
             Kind::Frag => generate::frag(seed),
             Kind::Icmp => generate::icmp(seed),
             Kind::Forward => generate::forward(seed),
+            Kind::Udp => generate::udp(seed),
         }
     }
 }
@@ -290,6 +301,7 @@ pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
     let cases = options.cases * kinds;
     let outcome = Mutex::new((TwinReport::default(), None));
     let outcome_of = || outcome.lock().unwrap_or_else(PoisonError::into_inner);
+    let busy = RwLock::new(());
     let work = || -> io::Result<()> {
         let mut worker = Worker::start(&options.child)?;
         while outcome_of().1.is_none() {
@@ -300,7 +312,7 @@ pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
             // Kinds take turns: the slow ones among them wait while others run.
             let (kind, seed) = (options.kinds[(index % kinds) as usize], options.seed.wrapping_add(index / kinds));
             let case = Case { watched: options.cases == 1, ..kind.case(seed) };
-            match one(&mut worker, kind, &case) {
+            match one(&mut worker, &busy, kind, &case) {
                 Ok(compared) => compared.enter(kind, &mut outcome_of().0),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     outcome_of().0.unrecorded.push((kind, seed, error.to_string()));
@@ -331,12 +343,10 @@ pub fn run(options: &TwinOptions) -> io::Result<TwinReport> {
 /// # Errors
 /// The stack could not be made.
 pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Result<Compared> {
-    let replayed = replay::replay(kernel, seed)?;
-    let mut normalised = Normalised::new();
+    let (replayed, differences, mut normalised) = best_replay(kernel, seed)?;
     if replayed.held > 0 {
-        normalised.insert("clock held", replayed.held);
+        normalised.insert("timer held", replayed.held);
     }
-    let differences = compare::compare(kernel, &replayed.recording, &mut normalised);
     let late = !kernel.host.serves && compare::hangs_on_a_timer(kernel, &replayed.recording, &differences);
     let uncounted = kernel.counters.iter().filter(|(name, _)| !counters::comparable(name));
     let uncounted = uncounted.map(|(name, rise)| (name.clone(), *rise)).collect();
@@ -349,6 +359,29 @@ pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Resul
     let diff = (!differences.is_empty()).then_some(Diff { kind, seed, differences, text, replay });
     let uncertain = diff.is_some() && hangs_on_moments(seed, kernel, &replayed.recording)?;
     Ok(Compared { diff, normalised, uncounted, uncertain, late, again: Again::default() })
+}
+
+/// Replays a recording with the likely choices about timers of which it does not tell, and if that differs with others;
+/// gives the run that agrees, or else the first one.
+fn best_replay(kernel: &Recording, seed: u64) -> io::Result<(Replayed, Vec<Difference>, Normalised)> {
+    let attempt = |choices| -> io::Result<_> {
+        let replayed = replay::replay(kernel, seed, choices)?;
+        let mut normalised = Normalised::new();
+        let differences = compare::compare(kernel, &replayed.recording, &mut normalised);
+        Ok((replayed, differences, normalised))
+    };
+    let first = attempt(None)?;
+    if first.1.is_empty() || first.0.chosen == 0 {
+        return Ok(first);
+    }
+    for choices in 0..CHOICES {
+        let (replayed, differences, mut normalised) = attempt(Some(choices))?;
+        if differences.is_empty() {
+            normalised.insert("timer's turn chosen", replayed.chosen);
+            return Ok((replayed, differences, normalised));
+        }
+    }
+    Ok(first)
 }
 
 /// True if the stack does not always do what it did in `first`, when steps take place at other moments within the time
@@ -367,7 +400,7 @@ fn hangs_on_moments(seed: u64, kernel: &Recording, first: &Recording) -> io::Res
             step += 1;
             u64::from(rng.below((took as u32).saturating_add(1))) + if step < turn { before } else { after }
         };
-        let replayed = replay::replay_at(kernel, seed, later)?;
+        let replayed = replay::replay_at(kernel, seed, None, later)?;
         if !compare::compare(first, &replayed.recording, &mut Normalised::new()).is_empty() {
             return Ok(true);
         }
@@ -447,10 +480,14 @@ struct Again {
     varied: u64,
 }
 
-/// Records a case until the recording is evidence, and compares it.
-fn one(worker: &mut Worker, kind: Kind, case: &Case) -> io::Result<Compared> {
+/// Records a case until the recording is evidence, and compares it. While several are recorded at a time, each holds `busy`
+/// for reading; one that differed is recorded again alone, so that the machine has nothing else to do.
+fn one(worker: &mut Worker, busy: &RwLock<()>, kind: Kind, case: &Case) -> io::Result<Compared> {
     let mut again = Again::default();
-    let (mut kernel, disturbed) = record_in_time(worker, case)?;
+    let (mut kernel, disturbed) = {
+        let _shared = busy.read().unwrap_or_else(PoisonError::into_inner);
+        record_in_time(worker, case)?
+    };
     again.disturbed += disturbed;
     loop {
         let compared = compare_recording(kind, case.seed, &kernel)?;
@@ -458,7 +495,10 @@ fn one(worker: &mut Worker, kind: Kind, case: &Case) -> io::Result<Compared> {
         if compared.diff.is_none() || again.uncertain + again.varied >= most {
             return Ok(Compared { again, ..compared });
         }
-        let (next, disturbed) = record_in_time(worker, case)?;
+        let (next, disturbed) = {
+            let _alone = busy.write().unwrap_or_else(PoisonError::into_inner);
+            record_in_time(worker, case)?
+        };
         again.disturbed += disturbed;
         if compared.uncertain || compared.late {
             again.uncertain += 1;

@@ -59,10 +59,11 @@ fn cases_agree(kind: Kind, cases: u64) {
     let report = twin::run(&options(kind, seed, cases)).expect("the kernel's side runs");
     println!("{report}");
     assert!(report.all_agree(), "{report}");
-    // What hangs on the kernel's timers, and what a busy machine could not record.
-    let open = (report.undecided.len() + report.unrecorded.len()) as u64;
-    assert_eq!(report.all_agreed() + open, cases);
-    assert!(open * 20 <= cases, "too much is left open: {report}");
+    // What hangs on the kernel's timers is rare; what a busy machine could not record depends on its business.
+    let (undecided, unrecorded) = (report.undecided.len() as u64, report.unrecorded.len() as u64);
+    assert_eq!(report.all_agreed() + undecided + unrecorded, cases);
+    assert!(undecided * 200 <= cases.max(200), "too much is left undecided: {report}");
+    assert!(unrecorded * 20 <= cases, "too much could not be recorded: {report}");
 }
 
 #[test]
@@ -108,6 +109,11 @@ fn icmp_messages_have_the_kernels_outcome() {
 #[test]
 fn packets_for_others_go_on_as_by_the_kernel() {
     cases_agree(Kind::Forward, 100);
+}
+
+#[test]
+fn datagrams_come_and_go_as_with_the_kernel() {
+    cases_agree(Kind::Udp, 150);
 }
 
 /// A deviation that is planted in a recording; false if it has nothing to deviate from.

@@ -28,4 +28,4 @@ pub use self::deliver::local_deliver_finish;
 pub use self::forward::forward;
 pub(crate) use self::options::{OptionBytes, Own as OwnOptions, echo as echo_options, route_back};
 pub use self::protocols::{ErrorHandler, InetProtos, Protocol};
-pub use self::receive::{count_passed, is_plain_and_sound, rcv, rcv_finish};
+pub use self::receive::{count_passed, is_plain_and_sound, looped_place, rcv, rcv_finish};

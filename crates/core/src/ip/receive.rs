@@ -161,7 +161,7 @@ fn record(cx: &mut Cx, skb: &Skb, total_len: usize) {
 }
 
 /// `ip_rcv_finish`: where the packet belongs, and its options. With a way on it is for another host. `early_demux` says
-/// whether a socket remembers that it is for this host; it is asked only where there is something to be spared.
+/// what a socket remembers of such packets; it is asked only where there is something to be spared.
 #[inline(always)]
 pub fn rcv_finish(cx: &mut Cx, skb: Skb, early_demux: EarlyDemux) -> Fate<(Skb, Option<Forward>)> {
     let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return Fate::Drop(skb, DropReason::IpInhdr) };
@@ -188,13 +188,34 @@ fn is_plain_source(src: u32) -> bool {
     net.wrapping_sub(1) < 223 && net != 127
 }
 
-/// Whether a packet is of a socket that remembers where such packets belong: here.
-pub type EarlyDemux = fn(&mut Cx, &Skb) -> bool;
+/// What the socket that a packet is of remembers of where such packets belong, if it does.
+pub type EarlyDemux = fn(&mut Cx, &Skb) -> Option<InputRoute>;
+
+/// Counts what came for a group, or for all hosts of a link.
+fn count_to_all(cx: &mut Cx, multicast: bool, octets: u64) {
+    let (packets, bytes) = match multicast {
+        true => (Counter::IpExtInMcastPkts, Counter::IpExtInMcastOctets),
+        false => (Counter::IpExtInBcastPkts, Counter::IpExtInBcastOctets),
+    };
+    cx.count(packets);
+    cx.count_n(bytes, octets);
+}
+
+/// What is known of where packets belong that come back to this host: they have the way by which they were sent.
+pub fn looped_place(_: &mut Cx, skb: &Skb) -> Option<InputRoute> {
+    let (header, _) = Ipv4Header::parse(skb.data())?;
+    Some(if header.dst_addr().is_multicast() { InputRoute::Multicast } else { InputRoute::Broadcast })
+}
 
 #[cold]
 fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb, early_demux: EarlyDemux) -> Fate<(Skb, Option<Forward>)> {
-    if early_demux(cx, &skb) {
-        cx.event(&skb, EventKind::RouteLocal, InputRoute::Local.number(), 1);
+    if let Some(place) = early_demux(cx, &skb) {
+        match place {
+            InputRoute::Multicast => count_to_all(cx, true, skb.len() as u64),
+            InputRoute::Broadcast => count_to_all(cx, false, skb.len() as u64),
+            InputRoute::Local | InputRoute::Forward(_) => {}
+        }
+        cx.event(&skb, EventKind::RouteLocal, place.number(), 1);
         return Fate::Pass((skb, None));
     }
     let Some((header, _)) = Ipv4Header::parse(skb.data()) else { return Fate::Drop(skb, DropReason::IpInhdr) };
@@ -214,14 +235,8 @@ fn rcv_finish_slow(cx: &mut Cx, mut skb: Skb, early_demux: EarlyDemux) -> Fate<(
     }
     let octets = skb.len() as u64;
     match place {
-        Ok(InputRoute::Multicast) => {
-            cx.count(Counter::IpExtInMcastPkts);
-            cx.count_n(Counter::IpExtInMcastOctets, octets);
-        }
-        Ok(InputRoute::Broadcast) => {
-            cx.count(Counter::IpExtInBcastPkts);
-            cx.count_n(Counter::IpExtInBcastOctets, octets);
-        }
+        Ok(InputRoute::Multicast) => count_to_all(cx, true, octets),
+        Ok(InputRoute::Broadcast) => count_to_all(cx, false, octets),
         _ if matches!(skb.pkt_type, PktType::Broadcast | PktType::Multicast)
             && cx.net.conf(skb.ifindex).drop_unicast_in_l2_multicast =>
         {

@@ -97,6 +97,9 @@ pub struct Joins(pub u8);
 const DENSE: u8 = 248;
 
 impl Joins {
+    /// Nothing can be joined to the packet.
+    pub const FULL: Joins = Joins(128 + FRAGS_MAX);
+
     /// True of a packet that others were collapsed into.
     #[inline(always)]
     pub fn is_dense(self) -> bool {

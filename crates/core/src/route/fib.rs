@@ -551,6 +551,8 @@ fn fixed_type(addr: Addr) -> Option<AddrType> {
 
 /// 255.255.255.255: all hosts on the link.
 pub(super) const LIMITED_BROADCAST: Addr = Addr::from_v4([255; 4]);
+/// The address that the kernel's loopback interface has, which this stack has not.
+pub(super) const LOCALHOST: Addr = Addr::from_v4([127, 0, 0, 1]);
 
 /// Whether the address is in 127/8 or is `::1`.
 pub(crate) fn is_loopback(addr: Addr) -> bool {

@@ -41,23 +41,27 @@ impl Groups {
         std::iter::once(ALL_HOSTS).chain(joined).collect()
     }
 
-    /// One more socket is in the group.
-    pub fn join(&self, ifindex: u16, group: Ipv4Addr) {
+    /// One more socket is in the group. True if it is the first: the interface was not in it before.
+    pub fn join(&self, ifindex: u16, group: Ipv4Addr) -> bool {
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        *users.entry((ifindex, group)).or_default() += 1;
+        let count = users.entry((ifindex, group)).or_default();
+        *count += 1;
+        let first = *count == 1;
         self.len.store(users.len(), Ordering::Release);
+        first
     }
 
-    /// One socket less is in the group.
-    pub fn leave(&self, ifindex: u16, group: Ipv4Addr) {
+    /// One socket less is in the group. True if it was the last.
+    pub fn leave(&self, ifindex: u16, group: Ipv4Addr) -> bool {
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = users.get_mut(&(ifindex, group)) {
-            *count -= 1;
-            if *count == 0 {
-                users.remove(&(ifindex, group));
-            }
+        let Some(count) = users.get_mut(&(ifindex, group)) else { return false };
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            users.remove(&(ifindex, group));
         }
         self.len.store(users.len(), Ordering::Release);
+        last
     }
 }
 
@@ -69,13 +73,13 @@ mod tests {
     fn the_last_to_leave_ends_the_membership() {
         let (groups, group) = (Groups::default(), Ipv4Addr::new(239, 1, 1, 1));
         assert!(groups.joined(1, ALL_HOSTS) && !groups.joined(1, group));
-        groups.join(1, group);
-        groups.join(1, group);
+        assert!(groups.join(1, group));
+        assert!(!groups.join(1, group));
         assert!(groups.joined(1, group) && !groups.joined(2, group));
-        groups.leave(1, group);
+        assert!(!groups.leave(1, group));
         assert!(groups.joined(1, group));
-        groups.leave(1, group);
-        groups.leave(1, group);
+        assert!(groups.leave(1, group));
+        assert!(!groups.leave(1, group));
         assert!(!groups.joined(1, group));
     }
 }

@@ -212,8 +212,13 @@ fn multicast(net: &NetConfig, ifindex: u16, src: Addr, dst: Addr) -> Result<Inpu
 fn validate_source(net: &NetConfig, ifindex: u16, src: Addr) -> Result<(), Reject> {
     let (fib, conf) = (&net.fib, net.conf(ifindex));
     let kind = fib.addr_type(src);
-    // 127/8 is ours, too, and only let in from the wire as such.
-    if kind == AddrType::Local || fib::is_loopback(src) {
+    // 127/8 is ours, too, and only let in from the wire as such. Without a check of the way back the kernel looks for the
+    // address among those of interfaces, of which the loopback interface has one: the others come in to 255.255.255.255.
+    let loopback = match conf.rp_filter {
+        0 => src == fib::LOCALHOST || (fib::is_loopback(src) && !src.is_v4()),
+        _ => fib::is_loopback(src),
+    };
+    if kind == AddrType::Local || loopback {
         return if conf.accept_local { Ok(()) } else { Err(Reject::LocalSource) };
     }
     if conf.rp_filter == 0 {

@@ -81,6 +81,12 @@ struct Queue {
     /// Truesize of the packets (`sk_rmem_alloc`).
     rmem: u32,
     rcvbuf: u32,
+    /// Truesize of what was read and is still charged (`forward_deficit`).
+    deferred: u32,
+    /// What is read is given back in lots: a datagram socket's.
+    in_lots: bool,
+    /// Packets at the front that readers have taken over, whose number decides about that (`reader_queue`).
+    readers: usize,
     /// Bytes of the pages that are charged to the socket and not used (`sk_forward_alloc`).
     forward: u32,
     drops: u32,
@@ -192,7 +198,7 @@ impl Datagrams {
         if let Some(error) = queue.error.take() {
             return Err(NoDatagram::Failed(error));
         }
-        match queue.packets.pop_front() {
+        match queue.pop() {
             Some(skb) => {
                 queue.uncharge(skb.truesize, &self.memory);
                 Ok(skb)
@@ -216,9 +222,10 @@ impl Datagrams {
         if let Some(error) = queue.error.take() {
             return Err(NoDatagram::Failed(error));
         }
+        queue.take_over();
         match queue.packets.front() {
             Some(skb) if sound(skb) => Ok(Ok(look(skb))),
-            Some(_) => match queue.packets.pop_front() {
+            Some(_) => match queue.pop() {
                 Some(skb) => {
                     queue.uncharge(skb.truesize, &self.memory);
                     Ok(Err(skb))
@@ -298,7 +305,8 @@ impl Datagrams {
         let all = std::mem::take(&mut queue.packets);
         let charged = queue.errors.clear();
         queue.rmem = queue.rmem.saturating_sub(charged);
-        let rmem = queue.rmem;
+        let rmem = queue.rmem - queue.deferred;
+        queue.readers = 0;
         queue.uncharge(rmem, &self.memory);
         queue.release_pages(0, &self.memory);
         all
@@ -328,6 +336,7 @@ impl Queue {
             true => self.rmem >= self.rcvbuf,
             false => self.rmem != 0 && u64::from(self.rmem) + u64::from(truesize) > u64::from(self.rcvbuf),
         };
+        self.in_lots = !limits.beyond_brim;
         if full {
             return Err(Refused::Rcvbuf);
         }
@@ -354,9 +363,31 @@ impl Queue {
         true
     }
 
+    /// Readers take over what waits once they have read what they had.
+    fn take_over(&mut self) {
+        if self.readers == 0 {
+            self.readers = self.packets.len();
+        }
+    }
+
+    fn pop(&mut self) -> Option<Skb> {
+        self.take_over();
+        let skb = self.packets.pop_front()?;
+        self.readers = self.readers.saturating_sub(1);
+        Some(skb)
+    }
+
+    /// `udp_rmem_release`: what is read stays charged until it is a quarter of the buffer, or readers have read all that
+    /// they had taken over; then they take over what waits.
     fn uncharge(&mut self, truesize: u32, memory: &ProtoMemory) {
-        self.rmem = self.rmem.saturating_sub(truesize);
-        self.forward += truesize;
+        self.deferred += truesize;
+        if self.in_lots && self.deferred < self.rcvbuf / 4 && self.readers > 0 {
+            return;
+        }
+        self.readers = self.packets.len();
+        let released = std::mem::take(&mut self.deferred);
+        self.rmem = self.rmem.saturating_sub(released);
+        self.forward += released;
         self.release_pages(1, memory);
     }
 

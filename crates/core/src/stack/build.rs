@@ -366,6 +366,7 @@ impl Stack {
             lives: Mutex::new(lives),
             rings,
             down: AtomicBool::new(false),
+            timers_held: AtomicBool::new(false),
             down_wait: WaitQueue::new(),
             seed: config.seed,
             rows,

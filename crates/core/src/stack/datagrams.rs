@@ -144,6 +144,9 @@ impl Stack {
         self.udp_autobind(&net, sock)?;
         let asked = sock.asked();
         let local = if asked.local.is_unspecified() { route.0.src } else { asked.local };
+        if net.fib.addr_type(local) != AddrType::Local {
+            sock.set_source(route.0.src);
+        }
         let binding = Binding { local, remote: Some((dst, remote.port())), ..asked };
         self.0.udp.rebind(sock, binding);
         Ok(())
@@ -204,17 +207,16 @@ impl Stack {
         if self.is_down() {
             return Err(SendError::Down);
         }
-        let binding = sock.binding();
-        let to = match to {
-            Some(to) => (Addr::from(to.ip()), to.port()),
-            None => binding.remote.ok_or(SendError::NoDestination)?,
-        };
         if payload.len() > usize::from(u16::MAX) {
             return Err(SendError::TooLong);
         }
-        if to.1 == 0 || !to.0.is_v4() {
-            return Err(SendError::Invalid);
-        }
+        let binding = sock.binding();
+        let to = match to {
+            Some(to) if to.port() == 0 || !to.is_ipv4() => return Err(SendError::Invalid),
+            Some(to) => (Addr::from(to.ip()), to.port()),
+            // Even to port 0, if it is connected to that.
+            None => binding.remote.ok_or(SendError::NoDestination)?,
+        };
         let net = self.config();
         let (route, reach) = self.udp_route(&net, sock, to.0)?;
         let options = sock.options();
@@ -225,6 +227,7 @@ impl Stack {
             return Err(SendError::TooLong);
         }
         if let Some(error) = sock.rx.take_error() {
+            self.count_by_user(sock.cpu, Counter::IpOutDiscards, 1);
             return Err(SendError::Failed(error));
         }
         check_segments(payload.len(), segment, &options, route.mtu)?;
@@ -284,9 +287,11 @@ impl Stack {
         }
         let (binding, options) = (sock.binding(), sock.options());
         let ours = net.fib.addr_type(binding.local) == AddrType::Local;
+        let group_source = || options.multicast_source.filter(|_| dst.is_multicast());
+        let source = if ours { Some(binding.local) } else { sock.source().or_else(group_source) };
         let bound = (binding.ifindex != 0).then_some(binding.ifindex);
         let ifindex = if dst.is_multicast() { options.multicast_if.or(bound) } else { bound };
-        let found = route::output_datagram(net, dst, ours.then_some(binding.local), ifindex);
+        let found = route::output_datagram(net, dst, source, ifindex);
         let (route, reach) = found.map_err(|error| {
             if matches!(error, RouteError::NetUnreachable(_)) {
                 self.count_by_user(sock.cpu, Counter::IpOutNoRoutes, 1);
@@ -403,12 +408,12 @@ impl Stack {
                 return Err(GroupError::TooMany);
             }
             groups.push((ifindex, group));
-            net.groups.join(ifindex, group);
+            // Cards with a filter are to let the group in.
+            if net.groups.join(ifindex, group) {
+                self.reconfigure(NetConfig::clone);
+            }
             Ok(())
-        })?;
-        // Cards with a filter are to let the group in.
-        self.reconfigure(NetConfig::clone);
-        Ok(())
+        })
     }
 
     /// Leaves a group.
@@ -421,22 +426,20 @@ impl Stack {
         sock.with_groups(|groups| {
             let place = groups.iter().position(|joined| *joined == (ifindex, group)).ok_or(GroupError::NotJoined)?;
             groups.swap_remove(place);
-            net.groups.leave(ifindex, group);
+            if net.groups.leave(ifindex, group) {
+                self.reconfigure(NetConfig::clone);
+            }
             Ok(())
-        })?;
-        self.reconfigure(NetConfig::clone);
-        Ok(())
+        })
     }
 
     /// The application lets go of the socket: what waits in it ends as `QUEUE_PURGE`.
     pub fn udp_close(&self, sock: &Arc<UdpSock>, now: Time) {
         self.0.udp.unbind(sock);
         let groups = sock.with_groups(std::mem::take);
-        if !groups.is_empty() {
-            let net = self.config();
-            for (ifindex, group) in groups {
-                net.groups.leave(ifindex, group);
-            }
+        let net = self.config();
+        let left = groups.into_iter().filter(|&(ifindex, group)| net.groups.leave(ifindex, group)).count();
+        if left > 0 {
             self.reconfigure(NetConfig::clone);
         }
         sock.rx.close();

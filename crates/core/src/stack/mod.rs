@@ -80,6 +80,8 @@ struct Shared {
     lives: Mutex<LifeReader>,
     rings: Vec<(u16, u16, Arc<RingStats>, IrqLine)>,
     down: AtomicBool,
+    /// Timers that are due wait ([`Stack::hold_timers`]).
+    timers_held: AtomicBool,
     /// Those who wait for the stack to go down.
     down_wait: WaitQueue,
     seed: u64,
@@ -254,7 +256,7 @@ impl Stack {
         if cell.mail.load(Ordering::Acquire) {
             drain_mailbox(cell, cpu);
         }
-        if run_timers(cpu) {
+        if !self.0.timers_held.load(Ordering::Relaxed) && run_timers(cpu) {
             // Connections keep their way until the configuration moves.
             self.reconfigure(NetConfig::clone);
         }
@@ -322,10 +324,19 @@ impl Stack {
     }
 
     fn deadline(&self, cpu: &Cpu) -> Option<Time> {
+        if self.0.timers_held.load(Ordering::Relaxed) {
+            return cpu.softirq.next_event();
+        }
         let (neigh, frags) = (self.0.neigh.next_deadline(), self.0.frags.next_deadline());
         let told = cpu.cx.net.exceptions.next_deadline();
         let timers = [cpu.flows.wheel.next_deadline(), neigh, frags, told, cpu.softirq.next_event()];
         timers.into_iter().flatten().min()
+    }
+
+    /// Keeps timers from firing, however long they have been due, or lets them: then they do at the next softirq run, at its
+    /// time. So a simulation has them as late as those of the machine that it follows.
+    pub fn hold_timers(&self, held: bool) {
+        self.0.timers_held.store(held, Ordering::Relaxed);
     }
 
     /// Until when whoever runs this Cpu's softirq may sleep, [`Time::MAX`] for good: its doorbell rings if that becomes

@@ -311,15 +311,17 @@ impl Stack {
         views.collect()
     }
 
-    /// True if a connection has a timer that is due at `at`: one that was put off since is still looked at then, and
-    /// `next_deadline` tells when.
+    /// True if a connection, a neighbour or a datagram in pieces has a timer that is due at `at`: a connection's that was put
+    /// off since is still looked at then, and `next_deadline` tells when.
     pub fn timer_is_due(&self, at: Time) -> bool {
         let due = |entry: &FlowEntry| match entry {
             FlowEntry::Sock(entry) => entry.sock.as_ref().is_some_and(|sock| sock.lock.user().timers.next() <= at),
             FlowEntry::Request(request) => request.deadline <= at,
             FlowEntry::TimeWait(tw) => tw.deadline <= at,
         };
-        self.0.cpus.iter().any(|cell| lock(&cell.token).flows.iter().any(|(_, entry)| due(entry)))
+        let tables = [self.0.neigh.next_deadline(), self.0.frags.next_deadline()];
+        tables.into_iter().flatten().any(|next| next <= at)
+            || self.0.cpus.iter().any(|cell| lock(&cell.token).flows.iter().any(|(_, entry)| due(entry)))
     }
 
     /// Connections that were opened here and keep their local port: until TIME-WAIT is over.

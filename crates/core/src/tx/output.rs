@@ -13,7 +13,7 @@ use crate::cx::{Cx, Fate};
 use crate::neigh;
 use crate::netfilter::{self, HookPoint, Onward};
 use crate::nic::TruesizeModel;
-use crate::route::{self, Forward, Route};
+use crate::route::{self, AddrType, Forward, Route};
 
 /// What the IP header of a packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,20 +65,29 @@ pub(crate) fn ip_build_and_send(cx: &mut Cx, mut skb: Skb, flow: &IpFlow, option
 #[cold]
 pub(crate) fn ip_mc_output(cx: &mut Cx, skb: Skb, flow: &IpFlow, route: &mut Route, looped: bool) {
     let multicast = flow.dst.is_multicast();
-    let member = || flow.dst.v4().is_some_and(|group| cx.net.groups.joined(route.ifindex, group));
-    if looped && (!multicast || member()) {
+    let member = flow.dst.v4().is_some_and(|group| cx.net.groups.joined(route.ifindex, group));
+    if looped && (!multicast || member) {
         loop_back(cx, &skb, flow, route);
     }
-    if multicast && flow.ttl == 0 {
+    // RFC 1112 section 6.1: it stays on this host. The kernel minds that of groups only that the host is in.
+    if member && flow.ttl == 0 {
         return cx.drop_skb(skb, DropReason::NotSpecified);
     }
+    let len = skb.len() + Ipv4Header::LEN;
+    if len <= usize::from(route.mtu) {
+        count_to_all(cx, multicast, len);
+    }
+    ip_build_and_send(cx, skb, flow, &[], route);
+}
+
+/// Counts a packet, or a fragment of one, that leaves for a group or for all hosts of a link.
+fn count_to_all(cx: &mut Cx, multicast: bool, len: usize) {
     let (packets, octets) = match multicast {
         true => (Counter::IpExtOutMcastPkts, Counter::IpExtOutMcastOctets),
         false => (Counter::IpExtOutBcastPkts, Counter::IpExtOutBcastOctets),
     };
     cx.count(packets);
-    cx.count_n(octets, (skb.len() + Ipv4Header::LEN) as u64);
-    ip_build_and_send(cx, skb, flow, &[], route);
+    cx.count_n(octets, len as u64);
 }
 
 /// `dev_loopback_xmit`: a copy of what is sent, as if it had come by the interface.
@@ -234,8 +243,16 @@ pub(crate) fn ip_forward_finish(cx: &mut Cx, skb: Skb, route: &mut Route) {
 /// `ip_finish_output` for a packet that cannot leave as it is.
 #[cold]
 fn ip_finish_output_slow(cx: &mut Cx, skb: Skb, route: &mut Route) {
+    let multicast = match cx.net.fib.addr_type(route.nexthop) {
+        AddrType::Multicast => Some(true),
+        AddrType::Broadcast => Some(false),
+        _ => None,
+    };
     let mut parts = cut(cx, skb, usize::from(route.mtu));
     while let Some(part) = parts.pop_front() {
+        if let Some(multicast) = multicast {
+            count_to_all(cx, multicast, part.len());
+        }
         ip_finish_output2(cx, part, route);
     }
 }

@@ -20,7 +20,7 @@ pub fn err(cx: &mut Cx, error: &IcmpError, skb: &Skb) -> bool {
         remote_port: u16::from_be_bytes([c, d]),
         ifindex: error.ifindex,
     };
-    let Some(sock) = cx.udp.lookup(&key, &cx.net.hasher) else { return false };
+    let Some(sock) = cx.udp.lookup_last(&key, &cx.net.hasher) else { return false };
     if error.needs_fragments() {
         route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
     } else if error.kind == wire_icmp::REDIRECT {

@@ -67,8 +67,8 @@ fn send(cx: &mut Cx, sock: &Arc<UdpSock>, skb: Skb, pending: &Pending) {
         ttl: pending.ttl,
         tos: pending.tos,
         dont_fragment: pending.dont_fragment || fits,
-        // Drawn: nobody can tell from one what the next will be.
-        ident: (cx.rng.next_u64() >> 48) as u16,
+        // RFC 6864: what is never cut needs none; a connected socket counts all the same.
+        ident: if pending.dont_fragment && !sock.is_connected() { 0 } else { sock.next_ident(&mut cx.rng) },
     };
     cx.count(Counter::UdpOutDatagrams);
     let known = route;

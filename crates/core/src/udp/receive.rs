@@ -13,7 +13,7 @@ use super::sock::UdpSock;
 use crate::cx::{Cx, End};
 use crate::icmp;
 use crate::nic::TruesizeModel;
-use crate::route::AddrType;
+use crate::route::{self, AddrType, InputRoute};
 use crate::socket::Refused;
 use crate::socket::datagram::Limits;
 
@@ -32,6 +32,7 @@ pub fn rcv(cx: &mut Cx, mut skb: Skb) -> End {
     let header = *header;
     let len = usize::from(header.length());
     if len < UdpHeader::LEN || len > skb.len() {
+        count_as_learnt(cx, &skb);
         return in_error(cx, skb, DropReason::PktTooSmall);
     }
     if len < skb.len() {
@@ -64,23 +65,85 @@ pub fn rcv(cx: &mut Cx, mut skb: Skb) -> End {
         return mcast_deliver(cx, skb, &key);
     }
     let Cx { udp, udp_memo, net, .. } = cx;
-    match udp_memo.lookup(udp, &key, &net.hasher).cloned() {
+    let found = match net.sysctl.udp_early_demux {
+        true => udp_memo.lookup(udp, &key, &net.hasher).cloned(),
+        // The kernel's look-ups before routing and behind it differ on who of equals it is.
+        false => udp.lookup_last(&key, &net.hasher),
+    };
+    match found {
         Some(sock) => unicast_deliver(cx, skb, &sock),
         None => no_socket(cx, skb),
     }
 }
 
-/// `udp_v4_early_demux`: whether the datagram, whose data starts at its IP header, is of a connected socket that remembers
-/// the route of such datagrams. Routing and its checks of the source are spared then.
-pub fn early_demux(cx: &mut Cx, skb: &Skb) -> bool {
-    if skb.pkt_type != PktType::Host || !cx.net.sysctl.udp_early_demux {
-        return false;
+/// `udp_v4_early_demux`: what is remembered of where such datagrams belong, if this one, whose data starts at its IP header,
+/// is of a connected socket, or for a group of which one socket alone wants it. Routing and its checks of the source are
+/// spared then.
+pub fn early_demux(cx: &mut Cx, skb: &Skb) -> Option<InputRoute> {
+    if !cx.net.sysctl.udp_early_demux || cx.udp.is_empty() {
+        return None;
     }
-    let Some((ip, _)) = Ipv4Header::parse(skb.data()) else { return false };
-    if ip.protocol() != IpProto::UDP || ip.is_fragment() || ip.ihl() != 5 || cx.udp.is_empty() {
-        return false;
+    let (ip, _) = Ipv4Header::parse(skb.data())?;
+    if ip.protocol() != IpProto::UDP || ip.is_fragment() || ip.ihl() != 5 {
+        return None;
     }
-    let Some((header, _)) = skb.data().get(Ipv4Header::LEN..).and_then(UdpHeader::parse) else { return false };
+    let (header, _) = UdpHeader::parse(skb.data().get(Ipv4Header::LEN..)?)?;
+    let key = UdpKey {
+        local: ip.dst_addr(),
+        remote: ip.src_addr(),
+        local_port: header.dst_port(),
+        remote_port: header.src_port(),
+        ifindex: skb.ifindex,
+    };
+    if skb.pkt_type == PktType::Host {
+        let place = cx.udp.lookup_connected(&key)?.known_route(cx.net.generation, skb.ifindex);
+        // How it is counted is seen to where it is delivered.
+        return place.map(|_| InputRoute::Local);
+    }
+    let sock = group_demux(cx, skb, &key)?;
+    let place = sock.known_route(cx.net.generation, skb.ifindex)?;
+    // Nobody has looked at the source of what comes to a socket without a peer.
+    let checked = sock.is_connected() || route::input(&cx.net, skb.ifindex, key.remote, key.local).is_ok();
+    checked.then_some(place)
+}
+
+/// `__udp4_lib_mcast_demux_lookup`: the one socket that wants what is sent to a group.
+fn group_demux(cx: &Cx, skb: &Skb, key: &UdpKey) -> Option<Arc<UdpSock>> {
+    let to_many = matches!(skb.pkt_type, PktType::Broadcast | PktType::Multicast);
+    let group = key.local.v4().filter(|group| to_many && group.is_multicast())?;
+    if !cx.net.groups.joined(key.ifindex, group) {
+        return None;
+    }
+    cx.udp.lookup_sole(key)
+}
+
+/// `udp_unicast_rcv_skb`.
+#[inline]
+fn unicast_deliver(cx: &mut Cx, skb: Skb, sock: &Arc<UdpSock>) -> End {
+    let connected = sock.is_connected();
+    if connected && !sock.knows_local(cx.net.generation, skb.ifindex) {
+        learn_or_count(cx, &skb, sock);
+    }
+    let found = if connected { DatagramFound::Connected } else { DatagramFound::Bound };
+    cx.event(&skb, EventKind::DatagramLookup, found as u32, 0);
+    queue_rcv_skb(cx, skb, sock)
+}
+
+/// A connected socket learns that what its peer sends is for this host. If it has learnt of a group first, the kernel takes
+/// that route for whatever comes, and counts it so.
+#[cold]
+fn learn_or_count(cx: &mut Cx, skb: &Skb, sock: &UdpSock) {
+    match sock.known_route(cx.net.generation, skb.ifindex) {
+        Some(place) => count_by(cx, skb, place),
+        None => sock.learn_route(cx.net.generation, skb.ifindex, InputRoute::Local),
+    }
+}
+
+/// The same for a datagram that ends before it comes to the socket of its sender.
+#[cold]
+fn count_as_learnt(cx: &mut Cx, skb: &Skb) {
+    let ip = Ipv4Header::parse(skb.network_header()).map(|(ip, _)| *ip);
+    let (Some(ip), Some((header, _))) = (ip, UdpHeader::parse(skb.data())) else { return };
     let key = UdpKey {
         local: ip.dst_addr(),
         remote: ip.src_addr(),
@@ -89,19 +152,18 @@ pub fn early_demux(cx: &mut Cx, skb: &Skb) -> bool {
         ifindex: skb.ifindex,
     };
     let sock = cx.udp.lookup_connected(&key);
-    sock.is_some_and(|sock| sock.knows_route(cx.net.generation, skb.ifindex))
+    if let Some(place) = sock.and_then(|sock| sock.known_route(cx.net.generation, skb.ifindex)) {
+        count_by(cx, skb, place);
+    }
 }
 
-/// `udp_unicast_rcv_skb`.
-#[inline]
-fn unicast_deliver(cx: &mut Cx, skb: Skb, sock: &Arc<UdpSock>) -> End {
-    let connected = sock.is_connected();
-    if connected {
-        sock.learn_route(cx.net.generation, skb.ifindex);
+fn count_by(cx: &mut Cx, skb: &Skb, place: InputRoute) {
+    let alone = skb.pkt_type == PktType::Host && cx.net.sysctl.udp_early_demux;
+    if place == InputRoute::Multicast && alone {
+        let total_len = Ipv4Header::parse(skb.network_header()).map_or(0, |(ip, _)| ip.total_len());
+        cx.count(Counter::IpExtInMcastPkts);
+        cx.count_n(Counter::IpExtInMcastOctets, u64::from(total_len));
     }
-    let found = if connected { DatagramFound::Connected } else { DatagramFound::Bound };
-    cx.event(&skb, EventKind::DatagramLookup, found as u32, 0);
-    queue_rcv_skb(cx, skb, sock)
 }
 
 /// `udp_queue_rcv_skb`.
@@ -184,6 +246,9 @@ fn mcast_deliver(cx: &mut Cx, skb: Skb, key: &UdpKey) -> End {
         return End::Drop(skb, DropReason::NotSpecified);
     };
     cx.event(&skb, EventKind::DatagramLookup, DatagramFound::Group as u32, 0);
+    if group_demux(cx, &skb, key).is_some() && first.known_route(cx.net.generation, skb.ifindex).is_none() {
+        first.learn_route(cx.net.generation, skb.ifindex, InputRoute::Multicast);
+    }
     for sock in others {
         match copy_for(cx, &skb) {
             Some(copy) => {
@@ -247,6 +312,7 @@ pub fn verify(skb: &Skb) -> bool {
 
 #[cold]
 fn bad_checksum(cx: &mut Cx, skb: Skb) -> End {
+    count_as_learnt(cx, &skb);
     cx.count(Counter::UdpInCsumErrors);
     in_error(cx, skb, DropReason::UdpCsum)
 }

@@ -1,18 +1,19 @@
 //! A UDP socket.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::EventListener;
 use rxpath_wire::Addr;
 
 use super::name::Binding;
+use crate::cx::Rng;
 use crate::netns::NetConfig;
 use crate::nic::TruesizeModel;
 #[cfg(doc)]
 use crate::route::Exceptions;
-use crate::route::Route;
+use crate::route::{InputRoute, Route};
 use crate::socket::{Datagrams, WaitQueue};
 
 /// Most bytes of payload in a datagram over IPv4 without options.
@@ -33,6 +34,8 @@ pub struct UdpOptions {
     pub multicast_loop: bool,
     /// The interface by which groups are reached (`IP_MULTICAST_IF`); None to let routing decide.
     pub multicast_if: Option<u16>,
+    /// From which address groups are sent to, if the socket's own does not say it: that by which the interface was named.
+    pub multicast_source: Option<Addr>,
     /// Type of service (`IP_TOS`).
     pub tos: u8,
     /// What it sends carries no checksum (`SO_NO_CHECK`).
@@ -55,6 +58,7 @@ impl Default for UdpOptions {
             multicast_ttl: 1,
             multicast_loop: true,
             multicast_if: None,
+            multicast_source: None,
             tos: 0,
             no_checksum: false,
             dont_fragment: false,
@@ -136,10 +140,12 @@ pub struct UdpSock {
     pub(crate) naming: Mutex<()>,
     gro: AtomicBool,
     connected: AtomicBool,
+    /// Identification of the next packet while it is connected; 0 before the first one is drawn.
+    ident: AtomicU16,
     /// Requests not yet carried out.
     posted: AtomicU8,
-    /// The generation of the configuration in which a datagram of the peer was found to be for this host, and the interface
-    /// that it came by (`sk_rx_dst`).
+    /// The generation of the configuration in which a datagram was found to be for this host, or for a group of its own, and
+    /// the interface that it came by (`sk_rx_dst`).
     rx_route: AtomicU64,
 }
 
@@ -150,6 +156,8 @@ struct Names {
     asked: Binding,
     /// The port was chosen for it, and goes with the connection (no `SOCK_BINDPORT_LOCK`).
     auto_port: bool,
+    /// From where it sends, bound to a group or to all hosts, since it was connected (`inet_saddr`).
+    source: Option<Addr>,
     options: UdpOptions,
     groups: Vec<(u16, std::net::Ipv4Addr)>,
 }
@@ -168,6 +176,7 @@ impl UdpSock {
                 binding,
                 asked: binding,
                 auto_port: false,
+                source: None,
                 options: UdpOptions::default(),
                 groups: Vec::new(),
             }),
@@ -175,6 +184,7 @@ impl UdpSock {
             sending: Mutex::new(Sending { sndbuf, ..Sending::default() }),
             gro: AtomicBool::new(false),
             connected: AtomicBool::new(false),
+            ident: AtomicU16::new(0),
             posted: AtomicU8::new(0),
             rx_route: AtomicU64::new(0),
         }
@@ -200,7 +210,6 @@ impl UdpSock {
             names.asked = binding;
         }
         self.connected.store(binding.remote.is_some(), Ordering::Relaxed);
-        self.rx_route.store(0, Ordering::Relaxed);
     }
 
     /// Notes that its port was chosen for it.
@@ -232,6 +241,16 @@ impl UdpSock {
     /// The name that it was bound to before it was connected.
     pub fn asked(&self) -> Binding {
         self.names().asked
+    }
+
+    /// From where it sends if the address that it is bound to is none of this host's: what its first connection was given.
+    pub fn source(&self) -> Option<Addr> {
+        self.names().source
+    }
+
+    /// It has been connected, and would send from `source`.
+    pub fn set_source(&self, source: Addr) {
+        self.names().source.get_or_insert(source);
     }
 
     /// Its options.
@@ -274,20 +293,34 @@ impl UdpSock {
         self.posted.swap(0, Ordering::AcqRel)
     }
 
-    /// Whether datagrams of the peer that come by this interface are known to be for this host.
-    pub(super) fn knows_route(&self, generation: u64, ifindex: u16) -> bool {
-        self.rx_route.load(Ordering::Relaxed) == route_word(generation, ifindex)
+    /// Whether it remembers that what comes by this interface is for this host alone.
+    #[inline]
+    pub(super) fn knows_local(&self, generation: u64, ifindex: u16) -> bool {
+        self.rx_route.load(Ordering::Relaxed) == route_word(generation, ifindex, InputRoute::Local)
     }
 
-    /// Notes that a datagram of the peer, which came by this interface, is for this host.
-    pub(super) fn learn_route(&self, generation: u64, ifindex: u16) {
-        let word = route_word(generation, ifindex);
-        if self.rx_route.load(Ordering::Relaxed) != word {
-            self.rx_route.store(word, Ordering::Relaxed);
-        }
+    /// What it remembers of where what comes by this interface belongs.
+    pub(super) fn known_route(&self, generation: u64, ifindex: u16) -> Option<InputRoute> {
+        let word = self.rx_route.load(Ordering::Relaxed);
+        let places = [InputRoute::Local, InputRoute::Multicast];
+        places.into_iter().find(|&place| word == route_word(generation, ifindex, place))
+    }
+
+    /// Remembers where a datagram belonged that came by this interface.
+    pub(super) fn learn_route(&self, generation: u64, ifindex: u16, place: InputRoute) {
+        self.rx_route.store(route_word(generation, ifindex, place), Ordering::Relaxed);
     }
 
     // ---- sending ----
+
+    /// Identification of the next packet: a connected socket counts from a number that is drawn (`inet_id`); of the others
+    /// each is drawn, so that nobody can tell from one what the next will be. Never 0.
+    pub(super) fn next_ident(&self, rng: &mut Rng) -> u16 {
+        let known = if self.is_connected() { self.ident.load(Ordering::Relaxed) } else { 0 };
+        let ident = if known == 0 { 1 + rng.below(u32::from(u16::MAX)) as u16 } else { known };
+        self.ident.store(ident.wrapping_add(1), Ordering::Relaxed);
+        ident
+    }
 
     /// Puts a datagram into the send buffer, which takes one as long as it is not full (`sock_alloc_send_pskb`).
     pub fn enqueue(&self, payload: &[u8], pending: Pending, register: bool) -> Send {
@@ -365,6 +398,7 @@ impl UdpSock {
 /// Least send buffer (`SOCK_MIN_SNDBUF`).
 const SNDBUF_MIN: u32 = 4_608;
 
-fn route_word(generation: u64, ifindex: u16) -> u64 {
-    generation << 16 | u64::from(ifindex)
+/// 0 is nobody's: places are numbered from 2 on.
+fn route_word(generation: u64, ifindex: u16, place: InputRoute) -> u64 {
+    generation << 24 | u64::from(ifindex) << 8 | u64::from(place.number())
 }

@@ -19,9 +19,16 @@ const SHARDS: usize = 256;
 /// Where sockets are that have no port: no datagram is for it.
 const NO_PORT: u16 = 0;
 
+/// Sockets of a port among which one is looked for that alone wants a datagram.
+const SOLE_AMONG: usize = 10;
+
 struct Entry {
     binding: Binding,
     sock: Arc<UdpSock>,
+    /// When it took its local address, by the table's count of changes: of equals the youngest is found.
+    hashed: u64,
+    /// When it was connected to the peer that it has.
+    connected: u64,
 }
 
 /// The sockets of a port, each list in the order in which they came.
@@ -43,12 +50,11 @@ impl Port {
         }
     }
 
-    /// False if it was not there.
-    fn remove(&mut self, binding: &Binding, sock: &Arc<UdpSock>) -> bool {
+    /// Takes a socket out; None if it was not there.
+    fn remove(&mut self, binding: &Binding, sock: &Arc<UdpSock>) -> Option<Entry> {
         let list = self.list(binding);
-        let before = list.len();
-        list.retain(|entry| !Arc::ptr_eq(&entry.sock, sock));
-        let removed = list.len() < before;
+        let place = list.iter().position(|entry| Arc::ptr_eq(&entry.sock, sock));
+        let removed = place.map(|place| list.remove(place));
         if let (true, Some((remote, port))) = (list.is_empty(), binding.remote) {
             self.connected.remove(&(binding.local, remote, port));
         }
@@ -84,9 +90,10 @@ impl Port {
     }
 }
 
-/// The entry with the highest score; of several the one that came last.
+/// The entry with the highest score; of several the one that took its address last.
 fn best<'a>(entries: impl Iterator<Item = &'a Entry>, key: &UdpKey) -> Option<&'a Entry> {
-    entries.filter(|entry| entry.binding.takes_link(key.ifindex)).max_by_key(|entry| entry.binding.ifindex != 0)
+    let takes = entries.filter(|entry| entry.binding.takes_link(key.ifindex));
+    takes.max_by_key(|entry| (entry.binding.ifindex != 0, entry.hashed))
 }
 
 /// The table.
@@ -176,8 +183,8 @@ impl UdpTable {
         if port.entries().any(|entry| entry.binding.clashes(&binding)) {
             return false;
         }
-        self.changes.fetch_add(1, Ordering::Release);
-        port.list(&binding).push(Entry { binding, sock: Arc::clone(sock) });
+        let hashed = self.changes.fetch_add(1, Ordering::Release);
+        port.list(&binding).push(Entry { binding, sock: Arc::clone(sock), hashed, connected: hashed });
         sock.set_binding(binding);
         self.changes.fetch_add(1, Ordering::Release);
         self.len.fetch_add(1, Ordering::Relaxed);
@@ -190,7 +197,9 @@ impl UdpTable {
         self.unbind(sock);
         let binding = sock.lose_port();
         let mut shard = self.write(NO_PORT);
-        shard.entry(NO_PORT).or_default().bound.push(Entry { binding, sock: Arc::clone(sock) });
+        let hashed = self.changes.load(Ordering::Relaxed);
+        let entry = Entry { binding, sock: Arc::clone(sock), hashed, connected: hashed };
+        shard.entry(NO_PORT).or_default().bound.push(entry);
         self.len.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -211,9 +220,13 @@ impl UdpTable {
     pub fn rebind(&self, sock: &Arc<UdpSock>, binding: Binding) {
         let mut shard = self.write(binding.port);
         let Some(port) = shard.get_mut(&binding.port) else { return };
-        self.changes.fetch_add(1, Ordering::Release);
-        port.remove(&sock.binding(), sock);
-        port.list(&binding).push(Entry { binding, sock: Arc::clone(sock) });
+        let now = self.changes.fetch_add(1, Ordering::Release);
+        let before = sock.binding();
+        let known = port.remove(&before, sock);
+        let known = known.as_ref().filter(|_| before.local == binding.local);
+        let hashed = known.map_or(now, |entry| entry.hashed);
+        let connected = known.filter(|_| before.remote == binding.remote).map_or(now, |entry| entry.connected);
+        port.list(&binding).push(Entry { binding, sock: Arc::clone(sock), hashed, connected });
         sock.set_binding(binding);
         self.changes.fetch_add(1, Ordering::Release);
     }
@@ -229,7 +242,7 @@ impl UdpTable {
             shard.remove(&binding.port);
         }
         self.changes.fetch_add(1, Ordering::Release);
-        self.len.fetch_sub(u64::from(removed), Ordering::Relaxed);
+        self.len.fetch_sub(u64::from(removed.is_some()), Ordering::Relaxed);
     }
 
     /// `__udp4_lib_lookup`: the one socket that a datagram to a single host is for.
@@ -249,6 +262,19 @@ impl UdpTable {
         best(list.iter(), key).map(|entry| Arc::clone(&entry.sock))
     }
 
+    /// As [`UdpTable::lookup`], but of those with the same name and peer the one that was connected last (`udp4_lib_lookup4`):
+    /// so errors find who sent what they are about, and datagrams that nobody looked up before routing.
+    pub fn lookup_last(&self, key: &UdpKey, hasher: &FlowHasher) -> Option<Arc<UdpSock>> {
+        let last = {
+            let shard = self.read(key.local_port);
+            let flow = (key.local, key.remote, key.remote_port);
+            let list = shard.get(&key.local_port).and_then(|port| port.connected.get(&flow)).into_iter().flatten();
+            let takes = list.filter(|entry| entry.binding.takes_link(key.ifindex));
+            takes.max_by_key(|entry| (entry.binding.ifindex != 0, entry.connected)).map(|entry| Arc::clone(&entry.sock))
+        };
+        last.or_else(|| self.lookup(key, hasher))
+    }
+
     /// All sockets that want a datagram to a group or to all.
     pub fn lookup_all(&self, key: &UdpKey) -> Vec<Arc<UdpSock>> {
         if key.local_port == NO_PORT {
@@ -257,6 +283,15 @@ impl UdpTable {
         let shard = self.read(key.local_port);
         let entries = shard.get(&key.local_port).into_iter().flat_map(Port::entries);
         entries.filter(|entry| entry.binding.wants(key)).map(|entry| Arc::clone(&entry.sock)).collect()
+    }
+
+    /// The one socket that wants a datagram to a group, if it is one alone and there are not many to ask.
+    pub fn lookup_sole(&self, key: &UdpKey) -> Option<Arc<UdpSock>> {
+        let shard = self.read(key.local_port);
+        let port = shard.get(&key.local_port)?;
+        let mut wanting = port.entries().take(SOLE_AMONG + 1).filter(|entry| entry.binding.wants(key));
+        let (first, second) = (wanting.next()?, wanting.next());
+        (second.is_none() && port.entries().nth(SOLE_AMONG).is_none()).then(|| Arc::clone(&first.sock))
     }
 
     /// Every socket, by port.

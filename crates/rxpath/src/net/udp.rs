@@ -538,7 +538,8 @@ impl UdpSocket {
         self.0.stack.core().udp_leave(&self.0.sock, *multiaddr, *interface).map_err(group_error)
     }
 
-    /// The interface by which groups are reached (`IP_MULTICAST_IF`), by its address; 0.0.0.0 to let routing decide.
+    /// The interface by which groups are reached (`IP_MULTICAST_IF`), by its address, from which a socket sends to them that
+    /// has none of its own; 0.0.0.0 to let routing decide.
     ///
     /// # Errors
     /// `AddrNotAvailable` if no interface has the address.
@@ -551,7 +552,10 @@ impl UdpSocket {
                 Some(found.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?)
             }
         };
-        self.0.set(|options| options.multicast_if = ifindex);
+        self.0.set(|options| {
+            options.multicast_if = ifindex;
+            options.multicast_source = ifindex.map(|_| (*interface).into());
+        });
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use rxpath_core::route::RouteKind;
 use rxpath_wire::MacAddr;
 use serde::{Deserialize, Serialize};
 
+use super::datagram::UdpCall;
 use super::record::hex;
 
 /// Port that the server listens on.
@@ -248,7 +249,8 @@ pub enum Defect {
     Cut(u8),
 }
 
-/// A call of the server's application. All but `Accept` are for the connection that was accepted last.
+/// A call of the server's application. All but `Accept` and those on datagram sockets are for the connection that was
+/// accepted last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
     /// `accept`.
@@ -261,6 +263,8 @@ pub enum Call {
     ShutdownWrite,
     /// Drops the connection.
     Close,
+    /// A call on the datagram socket of this number.
+    Datagram(u8, UdpCall),
 }
 
 /// What a call gave.
@@ -276,8 +280,21 @@ pub enum Gave {
     End,
     /// An error of this kind (`std::io::ErrorKind`).
     Error(String),
-    /// There is no connection to call on.
+    /// There is no connection, or no socket, to call on.
     NoConnection,
+    /// A datagram.
+    Datagram {
+        /// Bytes that the buffer took.
+        len: u32,
+        /// Bytes of the datagram.
+        full_len: u32,
+        /// `MSG_TRUNC`.
+        truncated: bool,
+        /// Who sent it.
+        from: String,
+        /// A sum over the bytes.
+        sum: u64,
+    },
 }
 
 impl std::fmt::Display for Call {
@@ -288,6 +305,7 @@ impl std::fmt::Display for Call {
             Call::Write(n) => write!(f, "write({n})"),
             Call::ShutdownWrite => f.write_str("shutdown(Write)"),
             Call::Close => f.write_str("close()"),
+            Call::Datagram(number, call) => write!(f, "{number}.{call}"),
         }
     }
 }
@@ -301,6 +319,10 @@ impl std::fmt::Display for Gave {
             Gave::End => f.write_str("end"),
             Gave::Error(kind) => f.write_str(kind),
             Gave::NoConnection => f.write_str("no connection"),
+            Gave::Datagram { len, full_len, truncated, from, sum } => {
+                let cut = if *truncated { ", MSG_TRUNC" } else { "" };
+                write!(f, "{len} of {full_len} bytes from {from}{cut} ({:04x})", sum & 0xffff)
+            }
         }
     }
 }

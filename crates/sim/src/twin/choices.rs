@@ -45,7 +45,8 @@ impl Identifications {
         let (id, own) = (kernel.id(), stack.id());
         let key = (kernel.src(), kernel.dst(), kernel.protocol(), id);
         let mut ours = host.links.iter().flat_map(|link| &link.addresses).map(|&(address, _)| address);
-        let free = ours.any(|address| address == kernel.src()) && (id == 0) == (own == 0);
+        // A counter comes round to 0, too; but what is never fragmented has 0 or a counter, and is told by that.
+        let free = ours.any(|address| address == kernel.src()) && (!kernel.dont_fragment() || (id == 0) == (own == 0));
         let fits = if kernel.fragment_offset() > 0 {
             self.0.get(&key).is_none_or(|&known| known == own)
         } else {
@@ -229,6 +230,7 @@ mod tests {
         assert!(compare(from(ours, 1, 0x2000), from(ours, 2, 0x2000)));
         assert!(compare(from(ours, 1, 2), from(ours, 2, 2)));
         assert!(!compare(from(ours, 1, 4), from(ours, 3, 4)));
-        assert!(!compare(from(ours, 5, 0), from(ours, 0, 0)), "0 is what nothing is fragmented by");
+        assert!(compare(from(ours, 5, 0), from(ours, 0, 0)), "a counter that has come round");
+        assert!(!compare(from(ours, 5, 0x4000), from(ours, 0, 0x4000)), "0 is what is never fragmented");
     }
 }

@@ -10,8 +10,9 @@
 //!   machine is late.
 //! - **Order of timers**: frames that timers sent between two steps, on hosts without a server: the kernel's timers that
 //!   are due within one of its coarse ticks run in any order.
-//! - **Clock held** ([`super::replay`]): where the kernel's timer fired late and a step came in between, the stack's
-//!   clock is held before the timer until after the step.
+//! - **Timer held** (`super::lateness`): where the kernel's timer fired late and a step came in between, the stack's
+//!   is held until after the step.
+//! - **Timer's turn chosen**: whether a timer was as late as that nobody saw; of the runs that chance makes one agrees.
 //!
 //! Checksums follow from the rest: both sides' are verified. Frames of hosts without a server are compared by what is
 //! free in them ([`super::choices`]).
@@ -26,15 +27,13 @@ use super::case::{CLIENT_PORT, Host};
 use super::choices::{self, Identifications};
 use super::counters::comparable;
 use super::frames::Seen;
+use super::lateness::LATE_MAX;
 use super::record::{Event, Recording, What};
-use super::replay::LATE_MAX;
 
 /// Milliseconds by which timestamps may differ.
 pub const CLOCK_SLACK_MS: u32 = 20;
-/// Nanoseconds by which a timer's frame may differ; further ahead than `FAR`, an eighth of the distance is added.
+/// Nanoseconds by which a timer's frame may differ.
 pub const TIMER_SLACK: u64 = LATE_MAX + 4_000_000;
-/// Beyond this distance in nanoseconds the kernel's timers are coarser.
-const FAR: u64 = 252_000_000;
 
 /// How often each normalisation was needed.
 pub type Normalised = BTreeMap<&'static str, u64>;
@@ -144,15 +143,11 @@ pub fn compare(kernel: &Recording, stack: &Recording, normalised: &mut Normalise
     let host = &kernel.host;
     let mut differences = Vec::new();
     let mut sides = Sides::default();
-    let (mut last, mut latest) = (0, 0);
+    let mut latest = 0;
     for (index, row) in rows(kernel, stack).iter().enumerate() {
         let wrong = match (row.kernel, row.stack) {
             (Some(kernel), Some(stack)) => {
-                let wrong = sides.compare(host, kernel, stack, last, normalised);
-                // Other hosts' timers may be from any step on the way.
-                if host.serves {
-                    last = kernel.at;
-                }
+                let wrong = sides.compare(host, kernel, stack, normalised);
                 if is_emitted(stack) && stack.at < latest {
                     *normalised.entry("order of timers").or_default() += 1;
                 }
@@ -200,14 +195,7 @@ struct Sides {
 }
 
 impl Sides {
-    fn compare(
-        &mut self,
-        host: &Host,
-        kernel: &Event,
-        stack: &Event,
-        last: u64,
-        normalised: &mut Normalised,
-    ) -> Option<String> {
+    fn compare(&mut self, host: &Host, kernel: &Event, stack: &Event, normalised: &mut Normalised) -> Option<String> {
         match (&kernel.what, &stack.what) {
             (What::Sent(_) | What::Fed { .. }, What::Sent(_) | What::Fed { .. }) => {
                 (kernel.what != stack.what).then(|| "not the same frame was sent".to_owned())
@@ -224,7 +212,7 @@ impl Sides {
                 } else {
                     self.ids.compare(host, frame, other, normalised)
                 };
-                wrong.or_else(|| if *prompt { None } else { compare_times(kernel.at, stack.at, last, normalised) })
+                wrong.or_else(|| if *prompt { None } else { compare_times(kernel.at, stack.at, normalised) })
             }
             _ => Some("one side is at another step".to_owned()),
         }
@@ -232,15 +220,14 @@ impl Sides {
 }
 
 /// A frame that a timer sent: not the same instant, but near it.
-fn compare_times(kernel: u64, stack: u64, last: u64, normalised: &mut Normalised) -> Option<String> {
-    let ahead = kernel.saturating_sub(last);
-    let slack = TIMER_SLACK + if ahead > FAR { ahead / 8 } else { 0 };
+fn compare_times(kernel: u64, stack: u64, normalised: &mut Normalised) -> Option<String> {
     if kernel != stack {
         *normalised.entry("time of a timer").or_default() += 1;
     }
     let apart = kernel.abs_diff(stack);
     let ms = |ns: u64| ns as f64 / 1e6;
-    (apart > slack).then(|| format!("sent {:.1} ms apart: kernel {:.1}, stack {:.1}", ms(apart), ms(kernel), ms(stack)))
+    (apart > TIMER_SLACK)
+        .then(|| format!("sent {:.1} ms apart: kernel {:.1}, stack {:.1}", ms(apart), ms(kernel), ms(stack)))
 }
 
 /// What one side chose by itself.

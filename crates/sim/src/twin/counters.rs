@@ -8,7 +8,8 @@ use rxpath_trace::Counter;
 use rxpath_trace::counters::{COUNTED, Group};
 
 /// Groups that both sides keep per namespace and a case can move.
-const GROUPS: [Group; 6] = [Group::Ip, Group::Icmp, Group::IcmpMsg, Group::Tcp, Group::TcpExt, Group::IpExt];
+const GROUPS: [Group; 7] =
+    [Group::Ip, Group::Icmp, Group::IcmpMsg, Group::Tcp, Group::Udp, Group::TcpExt, Group::IpExt];
 
 /// Figures of interfaces that both sides keep.
 const FIGURES: [&str; 7] =
@@ -34,10 +35,11 @@ pub fn parse(text: &str) -> BTreeMap<String, i64> {
     values
 }
 
-/// What rose from `before` to `after`.
+/// What rose, or fell, from `before` to `after`; what is missing in one of them is 0.
 pub fn rises(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> BTreeMap<String, i64> {
-    let rise = |(name, now): (&String, &i64)| (name.clone(), now - before.get(name).copied().unwrap_or(0));
-    after.iter().map(rise).filter(|&(_, rise)| rise != 0).collect()
+    let value = |side: &BTreeMap<String, i64>, name: &String| side.get(name).copied().unwrap_or(0);
+    let rise = |name: &String| (name.clone(), value(after, name) - value(before, name));
+    before.keys().chain(after.keys()).map(rise).filter(|&(_, rise)| rise != 0).collect()
 }
 
 /// The counters of a stack, and the figures of its interfaces.
@@ -72,20 +74,22 @@ mod tests {
 
     #[test]
     fn values_stand_under_their_names() {
-        let text = "Tcp: InSegs CurrEstab\nTcp: 7 -1\nTcpExt: TW\nTcpExt: 2\nbroken\nIp: 1\nIcmp: A\nUdp: 3\n";
+        let text = "Tcp: InSegs CurrEstab\nTcp: 7 -1\nTcpExt: TW\nTcpExt: 2\nbroken\nIp: 1\nIcmp: A\nTcp: 3\n";
         let values = parse(text);
         let expected = [("TcpInSegs", 7), ("TcpCurrEstab", -1), ("TcpExtTW", 2)];
         assert_eq!(values, expected.map(|(name, value)| (name.to_owned(), value)).into());
         let mut later = values.clone();
         later.insert("TcpInSegs".into(), 9);
         assert_eq!(rises(&values, &later), [("TcpInSegs".to_owned(), 2)].into());
+        later.remove("TcpExtTW");
+        assert_eq!(rises(&values, &later), [("TcpInSegs".to_owned(), 2), ("TcpExtTW".to_owned(), -2)].into());
     }
 
     #[test]
     fn what_is_not_counted_here_is_not_compared() {
-        assert!(comparable("TcpExtTCPHPHits") && comparable("IcmpMsgInType8") && comparable("TcpCurrEstab"));
+        assert!(comparable("TcpExtTCPHPHits") && comparable("IcmpMsgInType8") && comparable("UdpInErrors"));
         assert!(
-            !comparable("TcpExtTCPAutoCorking") && !comparable("UdpInDatagrams") && !comparable("SoftnetProcessed")
+            !comparable("TcpExtTCPAutoCorking") && !comparable("UdpLiteInDatagrams") && !comparable("SoftnetProcessed")
         );
         assert!(comparable("twin0 rx_dropped") && !comparable("twin0 rx_nohandler"));
         assert!(!comparable("MPTcpExtMPCapableSYNRX"));

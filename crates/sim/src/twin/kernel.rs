@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,13 +11,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rxpath::device::netns::{self, Refusal, Rtnl};
 use rxpath::device::tap::{Tap, TapConfig};
 use rxpath_core::nic::{Device, NoDoorbell, Steering, Xmit};
-use rxpath_core::sysctl;
+use rxpath_core::sysctl::{self, Sysctls};
 use rxpath_trace::Time;
 use rxpath_wire::EtherType;
 
 use super::application::Application;
-use super::case::{Action, Case, Gave, Host, Link, Route, SERVER_PORT, Way, host_mac, interface};
+use super::case::{Action, Call, Case, Gave, Host, Link, Route, SERVER_PORT, Way, host_mac, interface};
 use super::counters;
+use super::datagram::Sockets;
 use super::frames::{CLIENT_MAC, ClientView, SERVER, ethertype, introduction};
 use super::record::{Event, Recording, What};
 use super::tick::{MS, TOO_LONG, Tick, clock};
@@ -34,7 +35,7 @@ const FAR_TOO_LONG: u64 = 20 * MS;
 /// Attempts to begin a step at a good moment, with the tick in time.
 const TRIES: usize = 20;
 /// How long the host may take to answer the first ARP request.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a case in a fresh namespace that the calling thread enters.
 ///
@@ -66,18 +67,21 @@ pub fn record(case: &Case) -> io::Result<Recording> {
 struct Kernel {
     taps: Vec<Driven>,
     application: Option<Application<TcpListener>>,
+    sockets: Sockets<UdpSocket>,
     rtnl: Rtnl,
 }
 
 /// The tick, found once for all cases of a process.
 static TICKS: OnceLock<Tick> = OnceLock::new();
 
-/// The tunables that a stack has, too, and those that the case sets.
+/// The tunables that a stack has, too.
 fn sysctl_values(host: &Host) -> BTreeMap<String, String> {
     let value = |name: &str| std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok();
     let pair = |name: &str| Some((name.to_owned(), value(name)?.split_whitespace().collect::<Vec<_>>().join(" ")));
     let known = sysctl::names();
-    let set = host.sysctls.iter().map(|(name, _)| name);
+    // The case may set some that are spelled otherwise, and some that keep the kernel from what the stack has not.
+    let obeys = |(name, value): &&(String, String)| Sysctls::default().set(name, value).is_ok();
+    let set = host.sysctls.iter().filter(obeys).map(|(name, _)| name);
     known.iter().chain(set).filter_map(|name| pair(name)).collect()
 }
 
@@ -109,7 +113,7 @@ impl Kernel {
         }
         let application = if host.serves { Some(server()?) } else { None };
         let taps = taps.into_iter().map(drive).collect::<io::Result<_>>()?;
-        let mut kernel = Kernel { taps, application, rtnl };
+        let mut kernel = Kernel { taps, application, sockets: Sockets::new(()), rtnl };
         for (index, link) in host.links.iter().enumerate() {
             kernel.introduce(index, link)?;
         }
@@ -292,7 +296,11 @@ impl Run<'_> {
             }
             Action::Call(call) => {
                 let application = self.kernel.application.as_mut();
-                What::Called(*call, application.map_or(Gave::NoConnection, |application| application.call(*call)))
+                let gave = match call {
+                    Call::Datagram(number, call) => self.kernel.sockets.call(*number, *call),
+                    _ => application.map_or(Gave::NoConnection, |application| application.call(*call)),
+                };
+                What::Called(*call, gave)
             }
         };
         let took = clock() - began;

@@ -1,12 +1,11 @@
 //! The stack's side: the frames and calls of a recording, at their times, into a stack in virtual time.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::Ipv4Addr;
 
 use rxpath::clock::{Clock as _, ManualClock};
 use rxpath::device::wire::{self, Port, WireConfig};
-use rxpath::net::TcpListener;
+use rxpath::net::{TcpListener, UdpSocket};
 use rxpath::{Interface, Mode, Stack};
 use rxpath_core::nic::{Features, TruesizeModel};
 use rxpath_core::route::RouteSpec;
@@ -15,47 +14,53 @@ use rxpath_trace::{Selector, Time};
 use rxpath_wire::{Addr, EtherType};
 
 use super::application::Application;
-use super::case::{Gave, Host, Link, Route, SERVER_PORT, Way, host_mac, interface};
+use super::case::{Call, Gave, Host, Link, Route, SERVER_PORT, Way, host_mac, interface};
 use super::counters;
+use super::datagram::Sockets;
 use super::frames::{ClientView, SERVER, ethertype, introduction};
+use super::lateness::{Lateness, Turn};
 use super::record::{Event, Recording, What};
 
 /// Where the recording's time begins on the stack's clock.
 const BASE: Time = Time(10_000_000_000);
-/// The kernel's timers fire this much late at the most: its tick, and the machine's.
-pub const LATE_MAX: u64 = 16_000_000;
 
-/// The stack's run, and how often its clock was held.
+/// The stack's run, and what was done so that its timers were as late as the kernel's.
 pub struct Replayed {
     /// What happened.
     pub recording: Recording,
-    /// Steps at which the clock was held back because the kernel's timer was late.
+    /// Steps at which timers were held.
     pub held: u64,
+    /// Choices whether a timer was that late.
+    pub chosen: u64,
 }
 
 /// Runs the recorded frames and calls through a stack, each at the moment at which its step began.
 ///
 /// # Errors
 /// The stack could not be made, or does not answer.
-pub fn replay(kernel: &Recording, seed: u64) -> io::Result<Replayed> {
-    replay_at(kernel, seed, |_| 0)
+pub fn replay(kernel: &Recording, seed: u64, choices: Option<u64>) -> io::Result<Replayed> {
+    replay_at(kernel, seed, choices, |_| 0)
 }
 
 /// The same with each step so many nanoseconds after its beginning as `later` says for what it took.
 ///
 /// # Errors
 /// The stack could not be made, or does not answer.
-pub fn replay_at(kernel: &Recording, seed: u64, later: impl FnMut(u64) -> u64) -> io::Result<Replayed> {
-    let mut side = Side::new(kernel, seed)?;
+pub fn replay_at(
+    kernel: &Recording,
+    seed: u64,
+    choices: Option<u64>,
+    later: impl FnMut(u64) -> u64,
+) -> io::Result<Replayed> {
+    let mut side = Side::new(kernel, seed, choices)?;
     let before = counters::values_of(&side.stack);
-    let held = side.run(kernel, later)?;
+    side.run(kernel, later)?;
     let counters = counters::rises(&before, &counters::values_of(&side.stack));
     side.stack.ledger().check().map_err(io::Error::other)?;
     let (sysctls, end, disturbed) = (kernel.sysctls.clone(), kernel.end, None);
-    Ok(Replayed {
-        recording: Recording { host: kernel.host.clone(), events: side.events, counters, sysctls, end, disturbed },
-        held,
-    })
+    let Lateness { held, chosen, .. } = side.late;
+    let recording = Recording { host: kernel.host.clone(), events: side.events, counters, sysctls, end, disturbed };
+    Ok(Replayed { recording, held, chosen })
 }
 
 struct Side {
@@ -63,6 +68,8 @@ struct Side {
     clock: ManualClock,
     ports: Vec<Port>,
     application: Option<Application<TcpListener>>,
+    sockets: Sockets<UdpSocket>,
+    late: Lateness,
     view: ClientView,
     events: Vec<Event>,
     /// Only IP packets are noted.
@@ -70,7 +77,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(kernel: &Recording, seed: u64) -> io::Result<Side> {
+    fn new(kernel: &Recording, seed: u64, choices: Option<u64>) -> io::Result<Side> {
         let Host { links, routes, serves, .. } = &kernel.host;
         let mut sysctls = Sysctls::default();
         for (name, value) in &kernel.sysctls {
@@ -90,7 +97,8 @@ impl Side {
         let stack = builder.mode(Mode::Polled).clock(clock.clone()).build()?;
         let application = if *serves { Some(server(&stack)?) } else { None };
         let (view, events, exact) = (ClientView::default(), Vec::new(), *serves);
-        let mut side = Side { stack, clock, ports, application, view, events, exact };
+        let (sockets, late) = (Sockets::new(stack.clone()), Lateness::of(kernel, BASE, choices));
+        let mut side = Side { stack, clock, ports, application, sockets, late, view, events, exact };
         side.at(Time(BASE.0 - 1_000_000_000));
         for (index, link) in links.iter().enumerate() {
             side.introduce(index, link)?;
@@ -111,14 +119,15 @@ impl Side {
         Ok(())
     }
 
-    fn run(&mut self, kernel: &Recording, mut later: impl FnMut(u64) -> u64) -> io::Result<u64> {
-        let (mut held, mut watched) = (0, counters::values_of(&self.stack));
-        let mut late = late_emissions(kernel);
+    fn run(&mut self, kernel: &Recording, mut later: impl FnMut(u64) -> u64) -> io::Result<()> {
+        let mut watched = counters::values_of(&self.stack);
         for (index, event) in kernel.events.iter().enumerate() {
             if matches!(event.what, What::Emitted { .. }) {
                 continue;
             }
-            held += u64::from(self.advance(BASE + (event.at + later(event.took)), index, &mut late));
+            let at = BASE + (event.at + later(event.took));
+            self.advance(at, Some(index));
+            self.late.step(index, at);
             let what = match &event.what {
                 What::Sent(sent) => {
                     self.send(0, &self.view.frame(sent))?;
@@ -129,8 +138,11 @@ impl Side {
                     What::Fed { link: *link, frame: frame.clone() }
                 }
                 What::Called(call, _) => {
-                    let application = self.application.as_mut();
-                    let gave = application.map_or(Gave::NoConnection, |application| application.call(*call));
+                    let gave = match (call, &mut self.application) {
+                        (Call::Datagram(number, call), _) => self.sockets.call(*number, *call),
+                        (_, Some(application)) => application.call(*call),
+                        (_, None) => Gave::NoConnection,
+                    };
                     self.poll();
                     What::Called(*call, gave)
                 }
@@ -145,34 +157,38 @@ impl Side {
                 watched = now;
             }
         }
-        self.advance(BASE + kernel.end, usize::MAX, &mut late);
-        Ok(held)
+        self.advance(BASE + kernel.end, None);
+        Ok(())
     }
 
-    /// Lets time pass up to the event `index` of the recording, at `to`. True if the clock was held before a timer whose
-    /// twin in the kernel did not fire before that event, although it was due: late, or made needless by the event.
-    fn advance(&mut self, to: Time, index: usize, late: &mut VecDeque<(usize, u64)>) -> bool {
-        while let Some(due) = self.stack.core().next_deadline().filter(|&due| due <= to) {
-            let fired = late.front().is_some_and(|&(position, _)| position < index);
-            if !fired && index != usize::MAX && to <= due + LATE_MAX && self.stack.core().timer_is_due(due) {
-                self.at(Time(due.0 - 1).min(to));
-                return true;
-            }
-            self.at(due);
+    /// Lets time pass up to the event `index` of the recording, at `to`, or to the end. Timers are as late as the
+    /// kernel's: some are held beyond the event.
+    fn advance(&mut self, to: Time, index: Option<usize>) {
+        let stack = self.stack.clone();
+        stack.core().hold_timers(false);
+        while let Some(due) = stack.core().next_deadline().filter(|&due| due <= to) {
+            let turn = match stack.core().timer_is_due(due) {
+                true => self.late.turn(due, to, index),
+                false => Turn::Fire(due),
+            };
+            let Turn::Fire(at) = turn else {
+                stack.core().hold_timers(true);
+                break;
+            };
+            self.at(at);
             let emitted = self.events.len();
             self.collect(false);
             if self.events.len() > emitted {
-                late.pop_front();
+                self.late.sent();
             }
         }
         self.at(to);
         self.collect(false);
-        false
     }
 
     /// Sets the clock and does what is due.
     fn at(&mut self, now: Time) {
-        self.clock.advance_to(now);
+        self.clock.advance_to(now.max(self.clock.now()));
         self.poll();
     }
 
@@ -237,16 +253,4 @@ fn server(stack: &Stack) -> io::Result<Application<TcpListener>> {
     let listener = TcpListener::bind(stack, (SERVER, SERVER_PORT))?;
     listener.set_nonblocking(true)?;
     Ok(Application::new(listener))
-}
-
-/// Position and time of each frame that a timer of the kernel's sent; of several at one time only the first.
-fn late_emissions(kernel: &Recording) -> VecDeque<(usize, u64)> {
-    let mut late: VecDeque<(usize, u64)> = VecDeque::new();
-    for (index, event) in kernel.events.iter().enumerate() {
-        if matches!(event.what, What::Emitted { prompt: false, .. }) && late.back().is_none_or(|&(_, at)| at < event.at)
-        {
-            late.push_back((index, event.at));
-        }
-    }
-    late
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rxpath_wire::{ArpPacket, EtherType, EthernetHeader, IpProto, Ipv4Header, MacAddr, arp};
+use rxpath_wire::{ArpPacket, EtherType, EthernetHeader, IpProto, Ipv4Header, MacAddr, UdpHeader, arp};
 
 /// What a frame is, its addresses by their last bytes.
 pub fn of(frame: &[u8]) -> String {
@@ -63,6 +63,10 @@ fn packet(text: &mut String, bytes: &[u8]) {
                 text.push(']');
             }
             Ok(())
+        }
+        IpProto::UDP if header.fragment_offset() == 0 && body.len() >= UdpHeader::LEN => {
+            let word = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+            write!(text, "udp {} > {} length {} sum {:04x}", word(0), word(2), word(4), word(6))
         }
         protocol => write!(text, "proto {protocol}"),
     };

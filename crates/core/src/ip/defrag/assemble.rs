@@ -7,6 +7,7 @@ use rxpath_wire::{Ipv4Header, ipv4};
 use super::end_all;
 use super::queue::FragQueue;
 use crate::cx::{Cx, Fate};
+use crate::nic::Joins;
 
 /// Bytes behind the IP header that protocols find in one piece: the longest headers, and those that an ICMP error quotes.
 const IN_ONE_PIECE: usize = 128;
@@ -99,8 +100,10 @@ fn join(cx: &mut Cx, mut pieces: SkbQueue, linear: usize) -> Result<Skb, SkbQueu
             return Err(ours);
         }
     };
+    let mut charge = Charge::of(&whole);
     while let Some(mut piece) = ours.pop_front() {
         piece.consume_front(header_len_of(&piece));
+        charge.join(&piece);
         let missing = linear.saturating_sub(whole.headlen()).min(whole.tailroom()).min(piece.len());
         if missing > 0 {
             piece.copy_to(0, whole.put(missing));
@@ -114,7 +117,29 @@ fn join(cx: &mut Cx, mut pieces: SkbQueue, linear: usize) -> Result<Skb, SkbQueu
         }
     }
     whole.ip_summed = summed;
+    (whole.truesize, whole.scratch) = (charge.truesize, charge.joins.unwrap_or(Joins::FULL).0);
     Ok(whole)
+}
+
+/// What the whole is charged: pieces that fit behind the first, or share pages with it, cost less than alone
+/// (`skb_try_coalesce`); behind one that does not, each is charged what it was.
+struct Charge {
+    truesize: u32,
+    /// None once a piece was chained as it was.
+    joins: Option<Joins>,
+}
+
+impl Charge {
+    fn of(first: &Skb) -> Charge {
+        Charge { truesize: first.truesize, joins: Some(Joins(first.scratch)) }
+    }
+
+    fn join(&mut self, piece: &Skb) {
+        let join = |joins: Joins| joins.join(piece.len() as u32, piece.truesize, Joins(piece.scratch));
+        let joined = self.joins.and_then(join);
+        self.truesize += joined.map_or(piece.truesize, |(charge, _)| charge);
+        self.joins = joined.map(|(_, joins)| joins);
+    }
 }
 
 /// What is known of the checksums of all: a sum over a part says nothing of the whole.

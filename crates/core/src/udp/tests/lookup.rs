@@ -89,11 +89,14 @@ proptest! {
                     }
                 }
                 Step::Connect { which, remote } if !model.is_empty() => {
-                    let (old, sock) = model.remove(which % model.len());
+                    let place = which % model.len();
+                    let (old, sock) = model.remove(place);
                     let local = if old.local.is_unspecified() { HOSTS[1] } else { old.local };
                     let binding = Binding { local, remote: Some(peer(remote)), ..old };
                     table.rebind(&sock, binding);
-                    model.push((binding, sock));
+                    // Who keeps his local address keeps his age.
+                    let place = if old.local == local { place } else { model.len() };
+                    model.insert(place, (binding, sock));
                 }
                 Step::Close { which } if !model.is_empty() => {
                     let (_, sock) = model.remove(which % model.len());

@@ -5,7 +5,7 @@ use rxpath_mem::{IpSummed, RxDesc, Skb};
 use rxpath_trace::{Counter, DropReason, Holder, Selector, lives};
 use rxpath_wire::{Addr, IpProto, MacAddr, icmp as wire_icmp, udp as wire_udp};
 
-use super::{bind, datagram, moved, put, read_all, recv, to_addr, to_port};
+use super::{addr, bind, datagram, moved, put, read_all, recv, to_addr, to_port};
 use crate::cx::Cx;
 use crate::netfilter::{Hook, HookPoint, HookState, Priority, Verdict};
 use crate::socket::NoDatagram;
@@ -168,6 +168,22 @@ fn a_full_receive_buffer_drops_unless_it_is_empty() {
     put(&mut lab, &to_port(7, &[0; 1_472]));
     put(&mut lab, &to_port(7, &[0; 1_472]));
     assert_eq!((sock.rx.len(), lab.dropped(DropReason::SocketRcvbuff)), (1, 9));
+}
+
+#[test]
+fn a_socket_remembers_how_what_it_was_sent_came() {
+    let mut lab = Lab::new();
+    let sock = bind(&lab, Ipv4Addr::UNSPECIFIED, 7);
+    let group = to_addr([224, 0, 0, 1], 7, b"all").in_frame_to(MacAddr([1, 0, 0x5e, 0, 0, 1]));
+    put(&mut lab, &group);
+    assert_eq!((lab.count(Counter::IpExtInMcastPkts), lab.count(Counter::IpExtInMcastOctets)), (1, 31));
+    // What comes to it alone is counted like that, too, once it has a peer.
+    put(&mut lab, &to_port(7, b"you"));
+    assert_eq!(lab.count(Counter::IpExtInMcastPkts), 1);
+    lab.stack.udp_connect(&sock, addr(PEER, 5)).expect("on the link");
+    put(&mut lab, &to_port(7, b"you"));
+    assert_eq!((lab.count(Counter::IpExtInMcastPkts), lab.count(Counter::IpExtInMcastOctets)), (2, 62));
+    assert_eq!(read_all(&lab, &sock), [&b"all"[..], b"you", b"you"]);
 }
 
 #[test]
@@ -487,4 +503,29 @@ fn a_socket_that_ceases_to_ask_gets_each_for_itself() {
     assert_eq!(read, [vec![0; 300], vec![1; 300], vec![2; 300]]);
     let ledger = lab.stack.ledger();
     assert_eq!(ledger.made(), 3);
+}
+
+#[test]
+fn of_equals_the_one_that_took_its_address_last_is_found() {
+    let mut lab = Lab::new();
+    let options = BindOptions { reuse_addr: true, ..BindOptions::default() };
+    let mut socks = Vec::new();
+    for host in [US, US, Ipv4Addr::UNSPECIFIED] {
+        socks.push(lab.stack.udp_bind(addr(host, 7), options).expect("shared"));
+    }
+    let connect = |number: usize| lab.stack.udp_connect(&socks[number], addr(PEER, 5)).expect("on the link");
+    let found = |lab: &mut Lab| {
+        put(lab, &to_port(7, b"x"));
+        let by = socks.iter().position(|sock| !sock.rx.is_empty());
+        socks.iter().for_each(|sock| drop(read_all(lab, sock)));
+        by
+    };
+    // The first keeps the address that it has; the third takes it by connecting, and not again.
+    connect(1);
+    connect(0);
+    assert_eq!(found(&mut lab), Some(1));
+    lab.stack.udp_connect(&socks[2], addr(PEER, 5)).expect("on the link");
+    assert_eq!(found(&mut lab), Some(2));
+    lab.stack.udp_connect(&socks[0], addr(PEER, 5)).expect("on the link");
+    assert_eq!(found(&mut lab), Some(2));
 }

@@ -50,7 +50,7 @@ fn source(script: &mut Script) -> MacAddr {
 
 fn frame(script: &mut Script) -> Vec<u8> {
     let (to, from) = (destination(script), source(script));
-    let mut frame = match script.rng.below(10) {
+    let mut frame = match script.rng.below(12) {
         0..4 => {
             let data = script.rng.below(60) as usize;
             let data = script.bytes(data);
@@ -58,6 +58,7 @@ fn frame(script: &mut Script) -> Vec<u8> {
         }
         4 => asked(to, from),
         5..7 => typed(script, to, from),
+        7..9 => return tagged(script, to, from),
         _ => with_length(script, to, from),
     };
     match script.rng.below(12) {
@@ -86,6 +87,36 @@ fn asked(to: MacAddr, from: MacAddr) -> Vec<u8> {
 
 fn headed(to: MacAddr, from: MacAddr, word: u16) -> Vec<u8> {
     [&to.0[..], &from.0, &word.to_be_bytes()].concat()
+}
+
+/// A frame with one tag of 802.1Q's or 802.1ad's or several, whole or not.
+fn tagged(script: &mut Script, to: MacAddr, from: MacAddr) -> Vec<u8> {
+    let kind = script.rng.below(6);
+    let mut frame = match kind {
+        0 => asked(to, from),
+        1 => typed(script, to, from),
+        // Whole: without its first bytes it would be 802.2.
+        2 => with_length(script, to, from),
+        _ => {
+            let data = script.bytes(24);
+            Packet { to, from, ..echo(8, script.rng.below(1_000) as u16, &data) }.frame()
+        }
+    };
+    for _ in 0..script.pick([1, 1, 1, 1, 2, 2, 3]) {
+        // Priority alone mostly, as no interface has a VLAN.
+        let vid = script.pick([0, 0, 0, 0, 1, 5, 4_094, 4_095]);
+        let word = vid | script.pick([0, 0, 0x1000, 0x2000, 0xa000, 0xf000]);
+        let tpid = script.pick([0x8100u16, 0x8100, 0x8100, 0x88a8, 0x9100]);
+        let tag = [tpid.to_be_bytes(), u16::to_be_bytes(word)].concat();
+        frame.splice(12..12, tag);
+    }
+    if kind != 2 && script.chance(15) {
+        frame.truncate(14 + script.rng.below(12) as usize);
+    }
+    if script.chance(20) {
+        frame.resize(frame.len() + script.rng.below(9) as usize, 0x55);
+    }
+    frame
 }
 
 fn typed(script: &mut Script, to: MacAddr, from: MacAddr) -> Vec<u8> {

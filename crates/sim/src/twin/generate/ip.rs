@@ -9,7 +9,7 @@ use super::Script;
 use super::packets::{EXPERIMENT, OURS, PEER, Packet, echo, host, mac_of, segment};
 
 /// Addresses in every class that matters.
-const ADDRESSES: [[u8; 4]; 26] = [
+const ADDRESSES: [[u8; 4]; 29] = [
     [10, 9, 0, 1],
     [10, 9, 0, 2],
     [10, 9, 0, 3],
@@ -24,7 +24,10 @@ const ADDRESSES: [[u8; 4]; 26] = [
     [0, 0, 0, 0],
     [0, 0, 0, 7],
     [0, 1, 2, 3],
+    [127, 0, 0, 0],
     [127, 0, 0, 1],
+    [127, 1, 2, 3],
+    [127, 255, 255, 254],
     [127, 255, 255, 255],
     [224, 0, 0, 1],
     [224, 0, 0, 2],
@@ -47,11 +50,33 @@ const ALL_HOSTS: [[u8; 4]; 4] = [[10, 9, 0, 0], [10, 9, 0, 255], [192, 168, 7, 0
 /// Some 40 packets.
 pub fn ip(seed: u64) -> Case {
     let mut script = Script::new("ip", seed, host());
+    if script.chance(15) {
+        return pairs(script, seed);
+    }
     for _ in 0..15 + script.rng.below(40) {
         let mut packet = sound(&mut script);
         for _ in 0..script.pick([0, 1, 1, 1, 2]) {
             change(&mut script, &mut packet);
         }
+        script.send(0, packet.frame());
+    }
+    script.case(seed, 2_000)
+}
+
+/// Sources and destinations of every class together, under one policy about sources.
+fn pairs(mut script: Script, seed: u64) -> Case {
+    if script.chance(60) {
+        // Not those that let in what the kernel answers over its loopback interface.
+        let (scope, mode) = (script.pick(["all", "twin0"]), script.pick([1, 2]));
+        script.set(&format!("net.ipv4.conf.{scope}.rp_filter"), mode);
+    }
+    for number in 0..60 {
+        let mut packet = echo(8, number, b"pairs");
+        (packet.src, packet.dst) = (script.pick(ADDRESSES).into(), script.pick(ADDRESSES).into());
+        if ALL_HOSTS.contains(&packet.src.octets()) {
+            packet.src = PEER;
+        }
+        packet.to = script.pick([host_mac(0), host_mac(0), MacAddr::BROADCAST, MacAddr([0x01, 0x00, 0x5e, 0, 0, 1])]);
         script.send(0, packet.frame());
     }
     script.case(seed, 2_000)
@@ -104,6 +129,10 @@ fn change(script: &mut Script, packet: &mut Packet) {
         _ => (packet.src, packet.proto) = (PEER, script.rng.below(256) as u8),
     }
     if ALL_HOSTS.contains(&packet.src.octets()) {
+        packet.src = PEER;
+    }
+    if packet.ihl.is_some() && OURS.contains(&packet.src) {
+        // The kernel would tell itself what is wrong with the options.
         packet.src = PEER;
     }
     if FOREIGN.contains(&packet.proto) {

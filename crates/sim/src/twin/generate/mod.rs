@@ -11,6 +11,7 @@
 //! | `frag` | datagrams in pieces, in any order, overlapping, cut short, too many |
 //! | `icmp` | messages of every type, and what draws errors |
 //! | `forward` | packets for others, between two links |
+//! | `udp` | datagrams to sockets of every kind, errors about what they sent, and the calls of their applications |
 //!
 //! `packets` builds IP packets with every field at hand.
 
@@ -24,6 +25,7 @@ mod ip;
 mod options;
 pub(super) mod packets;
 mod tcp;
+mod udp;
 
 pub use self::arp::arp;
 pub use self::ecn::tcp_ecn;
@@ -34,10 +36,12 @@ pub use self::icmp::icmp;
 pub use self::ip::ip;
 pub use self::options::options;
 pub use self::tcp::tcp_basic;
+pub use self::udp::udp;
 
 use rxpath_core::cx::Rng;
 
-use super::case::{Action, Case, Host, Step};
+use super::case::{Action, Call, Case, Host, Step};
+use super::datagram::UdpCall;
 
 /// A script of frames that is being written.
 struct Script {
@@ -81,6 +85,12 @@ impl Script {
     fn send(&mut self, link: u8, frame: Vec<u8>) {
         let wait_us = std::mem::take(&mut self.wait_us);
         self.steps.push(Step { wait_us, action: Action::Frame { link, frame } });
+    }
+
+    /// The application calls on one of its datagram sockets.
+    fn call(&mut self, socket: u8, call: UdpCall) {
+        let wait_us = std::mem::take(&mut self.wait_us);
+        self.steps.push(Step { wait_us, action: Action::Call(Call::Datagram(socket, call)) });
     }
 
     /// Sets a tunable of the host's.

@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use rxpath_wire::{
     EtherType, EthernetHeader, EthernetRepr, IcmpRepr, IpProto, MacAddr, SeqNum, TcpFlags, TcpOptions, TcpRepr,
-    ethernet, icmp, ipv4, tcp,
+    UdpHeader, ethernet, icmp, ipv4, tcp,
+    udp::{self, UdpRepr},
 };
 
 use super::super::case::{Host, Link, Peer, host_mac};
@@ -132,6 +133,16 @@ pub fn message(kind: u8, code: u8, rest: u32, data: &[u8]) -> Vec<u8> {
 /// An echo message (8: request; 0: reply) from the peer to the host.
 pub fn echo(kind: u8, seq: u16, data: &[u8]) -> Packet {
     Packet::new(IpProto::ICMP, message(kind, 0, 0x7170_0000 | u32::from(seq), data))
+}
+
+/// A datagram, its checksum right: addresses and ports of sender and receiver.
+pub fn datagram((src, dst): (Ipv4Addr, Ipv4Addr), (sport, dport): (u16, u16), data: &[u8]) -> Vec<u8> {
+    let len = UdpHeader::LEN + data.len();
+    let mut bytes = vec![0; len];
+    udp::emit(&mut bytes, UdpRepr { sport, dport, len: len as u16 });
+    bytes[UdpHeader::LEN..].copy_from_slice(data);
+    udp::fill_checksum(src.into(), dst.into(), &mut bytes);
+    bytes
 }
 
 /// A TCP segment without data to a port on which nobody listens.
