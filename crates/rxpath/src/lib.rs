@@ -4,7 +4,8 @@
 //!
 //! - [`Stack`] is built from devices, addresses, routes and Linux's sysctls ([`Stack::builder`]). Its softirqs run on
 //!   threads of their own, on the application's threads, or when it is polled ([`Mode`]).
-//! - [`net`] has `TcpListener`, `TcpStream` and `UdpSocket` with the methods and errors of [`std::net`].
+//! - [`net`] has `TcpListener`, `TcpStream` and `UdpSocket` with the methods and errors of [`std::net`], and `AsyncTcpListener`
+//!   and `AsyncTcpStream` for tasks on any executor.
 //! - [`device`] has the devices: an in-memory cable ([`device::wire`]) and, on Linux, a TAP. Others implement
 //!   [`Device`].
 //! - [`clock`] is where time comes from. With a [`clock::ManualClock`] everything happens in virtual time: the same

@@ -123,17 +123,21 @@ impl TcpListener {
     /// # Errors
     /// `WouldBlock` on a non-blocking socket, `NetworkDown`.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let Inner { stack, listener, nonblocking } = &*self.0;
-        let sock = block(stack, 0..1, nonblocking.load(Ordering::Relaxed), None, |register| {
-            // Registered first, so that no connection comes unnoticed in between.
-            let waiter = register.then(|| listener.wait.listen());
-            match stack.core().accept(listener) {
-                Some(sock) => Attempt::Done(Ok(sock)),
-                None => Attempt::Pending(waiter),
+        let Inner { stack, nonblocking, .. } = &*self.0;
+        block(stack, 0..1, nonblocking.load(Ordering::Relaxed), None, |register| self.try_accept(register))
+    }
+
+    pub(super) fn try_accept(&self, register: bool) -> Attempt<io::Result<(TcpStream, SocketAddr)>> {
+        let Inner { stack, listener, .. } = &*self.0;
+        // Registered first, so that no connection comes unnoticed in between.
+        let waiter = register.then(|| listener.wait.listen());
+        match stack.core().accept(listener) {
+            Some(sock) => {
+                let peer = sock.tuple.remote_socket();
+                Attempt::Done(Ok((TcpStream::of(stack.clone(), sock), peer)))
             }
-        })?;
-        let peer = sock.tuple.remote_socket();
-        Ok((TcpStream::of(stack.clone(), sock), peer))
+            None => Attempt::Pending(waiter),
+        }
     }
 
     /// Accepts for ever.

@@ -4,6 +4,7 @@
 //!   granted; everything else is as there, down to the [`ErrorKind`](std::io::ErrorKind)s that Linux brings about.
 //! - [`PacketSocket`] sees packets before the stack does, as `AF_PACKET` of Linux does, which `std` has not;
 //!   [`NetfilterQueue`] decides over them in the middle of the path, as `nfnetlink_queue` lets programs do.
+//! - [`AsyncTcpListener`] and [`AsyncTcpStream`] are for tasks: `poll_*` methods and `async` ones, on any executor.
 //! - Calls on a stack that was shut down, and those that were blocked on it, fail with `NetworkDown`.
 //!
 //! A blocking `write` returns when all bytes are in the send buffer, as Linux's does. Sockets of one stack can be used
@@ -17,6 +18,7 @@ mod options;
 mod packet;
 mod raw;
 mod stream;
+mod task;
 mod udp;
 
 pub use self::chunks::Chunks;
@@ -28,6 +30,7 @@ pub use self::packet::{
 };
 pub use self::raw::RawSocket;
 pub use self::stream::TcpStream;
+pub use self::task::{AsyncTcpListener, AsyncTcpStream};
 pub use self::udp::{ErrorMessage, ErrorOrigin, Message, UdpSocket};
 pub use rxpath_core::socket::Readiness;
 pub use rxpath_core::stack::BindOptions;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rxpath_core::socket::{Sock, WriteStep, post};
+use rxpath_core::socket::{Readiness, Sock, WriteStep, post};
 use rxpath_core::stack::RecvError;
 use rxpath_core::tcp::{SockError, SockOptions, State, TcpSock};
 
@@ -118,13 +118,14 @@ impl Inner {
     }
 
     fn connected(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let core = self.stack.core();
-        block(&self.stack, self.sock.cpu..self.sock.cpu + 1, false, timeout, |register| {
-            match core.connected(&self.sock, register, self.stack.now()) {
-                (Some(outcome), _) => Attempt::Done(outcome.map_err(sock_error)),
-                (None, waiter) => Attempt::Pending(waiter),
-            }
-        })
+        block(&self.stack, self.sock.cpu..self.sock.cpu + 1, false, timeout, |register| self.try_connected(register))
+    }
+
+    pub(super) fn try_connected(&self, register: bool) -> Attempt<io::Result<()>> {
+        match self.stack.core().connected(&self.sock, register, self.stack.now()) {
+            (Some(outcome), _) => Attempt::Done(outcome.map_err(sock_error)),
+            (None, waiter) => Attempt::Pending(waiter),
+        }
     }
 
     fn receive(
@@ -137,13 +138,52 @@ impl Inner {
         }
         let timeout = self.options().read_timeout;
         block(&self.stack, self.sock.cpu..self.sock.cpu + 1, self.nonblocking(), timeout, |register| {
-            match receive(buf, register) {
-                Ok(count) => Attempt::Done(Ok(count)),
-                Err(RecvError::Empty(waiter)) => Attempt::Pending(waiter),
-                Err(RecvError::Failed(error)) => Attempt::Done(Err(sock_error(error))),
-                Err(RecvError::NotConnected) => Attempt::Done(Err(io::ErrorKind::NotConnected.into())),
-                Err(RecvError::Down) => Attempt::Done(Err(down())),
+            attempted(receive(buf, register))
+        })
+    }
+
+    pub(super) fn try_read(&self, buf: &mut [u8], register: bool) -> Attempt<io::Result<usize>> {
+        attempted(self.stack.core().recv(&self.sock, buf, register, self.stack.now()))
+    }
+
+    pub(super) fn try_peek(&self, buf: &mut [u8], register: bool) -> Attempt<io::Result<usize>> {
+        attempted(self.stack.core().peek(&self.sock, buf, register, self.stack.now()))
+    }
+
+    /// What fits, and nothing that is left of a former write.
+    pub(super) fn try_write(&self, data: &[u8], register: bool) -> Attempt<io::Result<usize>> {
+        if let Some(error) = self.options().write_error.take() {
+            return Attempt::Done(Err(sock_error(error)));
+        }
+        match self.stack.core().send(&self.sock, data, register, self.stack.now()) {
+            WriteStep::Taken(count) => Attempt::Done(Ok(count)),
+            WriteStep::Full(waiter) => Attempt::Pending(waiter),
+            WriteStep::Error(error) => Attempt::Done(Err(sock_error(error))),
+            WriteStep::Closed => Attempt::Done(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Readiness for reading; registers among the readers.
+    pub(super) fn try_readable(&self, register: bool) -> Attempt<io::Result<Readiness>> {
+        self.with(0, |sk| {
+            let ready = Readiness::of(sk);
+            if ready.readable || ready.priority || ready.error || ready.hangup {
+                return Attempt::Done(Ok(ready));
             }
+            sk.user.wait_recv |= register;
+            Attempt::Pending(register.then(|| self.sock.recv_wait.listen()))
+        })
+    }
+
+    /// Readiness for writing; registers among the writers.
+    pub(super) fn try_writable(&self, register: bool) -> Attempt<io::Result<Readiness>> {
+        self.with(0, |sk| {
+            let ready = Readiness::of(sk);
+            if ready.writable || ready.error || ready.hangup {
+                return Attempt::Done(Ok(ready));
+            }
+            sk.user.wait_send |= register;
+            Attempt::Pending(register.then(|| self.sock.send_wait.listen()))
         })
     }
 
@@ -192,12 +232,23 @@ impl Inner {
     }
 }
 
+/// What a read came to.
+fn attempted(read: Result<usize, RecvError>) -> Attempt<io::Result<usize>> {
+    match read {
+        Ok(count) => Attempt::Done(Ok(count)),
+        Err(RecvError::Empty(waiter)) => Attempt::Pending(waiter),
+        Err(RecvError::Failed(error)) => Attempt::Done(Err(sock_error(error))),
+        Err(RecvError::NotConnected) => Attempt::Done(Err(io::ErrorKind::NotConnected.into())),
+        Err(RecvError::Down) => Attempt::Done(Err(down())),
+    }
+}
+
 impl TcpStream {
     pub(super) fn of(stack: Stack, sock: Arc<Sock>) -> TcpStream {
         TcpStream(Arc::new(Inner { stack, sock, nonblocking: AtomicBool::new(false), options: Mutex::default() }))
     }
 
-    fn begin(stack: &Stack, addr: SocketAddr, options: &SockOptions) -> io::Result<TcpStream> {
+    pub(super) fn begin(stack: &Stack, addr: SocketAddr, options: &SockOptions) -> io::Result<TcpStream> {
         options.check().map_err(invalid)?;
         let sock = stack.core().connect_with(None, addr, options, stack.now()).map_err(connect_error)?;
         Ok(TcpStream::of(stack.clone(), sock))
