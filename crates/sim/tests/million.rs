@@ -91,8 +91,13 @@ impl World {
 
     /// Eight bytes there, which say whose they are, and back.
     fn talk(&mut self) {
-        let told: HashMap<SocketAddr, u64> =
-            self.clients.iter().enumerate().map(|(id, sock)| (sock.tuple.local_socket(), id as u64)).collect();
+        // A local port of the client serves as often as the server has ports.
+        let told: HashMap<_, u64> = self
+            .clients
+            .iter()
+            .enumerate()
+            .map(|(id, sock)| ((sock.tuple.local_port, sock.tuple.remote_port), id as u64))
+            .collect();
         for from in (0..self.clients.len()).step_by(BATCH) {
             let range = from..(from + BATCH).min(self.clients.len());
             for id in range.clone() {
@@ -103,7 +108,8 @@ impl World {
                 let mut id = [0; 8];
                 // They were accepted in the order of their handshakes.
                 assert_eq!(self.hear(1, server, &mut id), Some(8));
-                assert_eq!(told.get(&server.tuple.remote_socket()), Some(&u64::from_be_bytes(id)));
+                let ports = (server.tuple.remote_port, server.tuple.local_port);
+                assert_eq!(told.get(&ports), Some(&u64::from_be_bytes(id)));
                 self.say(1, server, &id);
             }
             self.sim.settle();
