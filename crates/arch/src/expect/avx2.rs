@@ -159,7 +159,7 @@ impl<const N: usize> Expect<N> for Vectors<N> {
             lanes = unsafe { copy_and_add(lanes, to, from) };
         }
         let count = 1 + 2 * pairs.len();
-        if rest.is_empty() {
+        if to_rest.is_empty() {
             // SAFETY: as above.
             return Some(unsafe { sum_of_lanes(lanes, count) });
         }

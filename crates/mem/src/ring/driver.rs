@@ -11,7 +11,7 @@ use super::{EOP, EXTRA, Report, RxDesc, RxErrors, Side, take_extra};
 use crate::pool::PagePool;
 use crate::returns::Returns;
 use crate::skb::{Skb, Tail};
-use crate::slot::{RX_HEADROOM, SkbMeta, SlotClass, SlotPtr};
+use crate::slot::{LINE, RX_HEADROOM, SkbMeta, SlotClass, SlotPtr};
 
 /// Slots posted at a time, at the least (less in small rings): posting is cheap in batches.
 const REFILL_BATCH: usize = 16;
@@ -353,8 +353,25 @@ impl Row {
     }
 
     /// Copies frames to the end of a packet, which has room for all. Gives how many were of use.
+    ///
+    /// Two loops: where payloads are whole cache lines, nothing of what is done for their ends is left in it.
     #[inline(always)]
     fn copy<'a>(
+        &self,
+        places: impl ExactSizeIterator<Item = Spot<'a, SlotPtr, Report>>,
+        tail: &mut Tail<'_>,
+        user: &mut impl FrameUser,
+    ) -> usize {
+        #[expect(clippy::if_same_then_else, reason = "what is known of the payload in the first makes it another loop")]
+        if self.payload.is_multiple_of(LINE) {
+            self.copy_each(places, tail, user)
+        } else {
+            self.copy_each(places, tail, user)
+        }
+    }
+
+    #[inline(always)]
+    fn copy_each<'a>(
         &self,
         places: impl ExactSizeIterator<Item = Spot<'a, SlotPtr, Report>>,
         tail: &mut Tail<'_>,
