@@ -83,7 +83,7 @@ impl Flow {
     #[inline]
     pub fn goes_on_with(&self, skb: &Skb) -> bool {
         let is_other = skb.hash != self.next.hash || skb.gso_size != 0 || skb.data_len() != 0;
-        if is_other || skb.ifindex != self.ifindex {
+        if is_other || skb.ifindex != self.ifindex || self.frames_to_come() == 0 {
             return false;
         }
         let Some(frame) = inet::frame(skb) else { return false };
@@ -113,6 +113,17 @@ impl Flow {
         self.header[at::IP_CHECKSUM..][..2].copy_from_slice(&checksum.to_be_bytes());
         self.header[at::SEQ..at::ACK].copy_from_slice(&self.next.seq.0.to_be_bytes());
         self.next.ahead = 0;
+    }
+
+    /// How many frames follow from the headers: until the identification or the IP checksum wraps, which are no simple
+    /// counts in ones' complement (0xffff and 0 are one number, of which a checksum is never 0xffff).
+    #[inline(always)]
+    pub fn frames_to_come(&self) -> u32 {
+        if self.next.id_step == 0 {
+            return u32::MAX;
+        }
+        let to_wrap = (u16::MAX - be16(&self.header, at::ID)).min(be16(&self.header, at::IP_CHECKSUM));
+        (u32::from(to_wrap) + 1).saturating_sub(u32::from(self.next.ahead))
     }
 
     /// The headers of the frame that comes next and of those behind it, if headers have `N` bytes.

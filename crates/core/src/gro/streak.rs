@@ -130,7 +130,8 @@ impl Held {
     fn segments_to_come(&self, limit: usize) -> usize {
         let (left, mss) = (MAX_PACKET - self.notes.packet_len, self.notes.flow.mss.max(1));
         // A division costs as much as ten frames' comparisons, and is hardly ever needed.
-        if limit as u64 * u64::from(mss) <= u64::from(left) { limit } else { (left / mss) as usize }
+        let fits = if limit as u64 * u64::from(mss) <= u64::from(left) { limit } else { (left / mss) as usize };
+        fits.min(self.notes.flow.frames_to_come() as usize)
     }
 
     /// So many segments of the expected length were merged in a streak.

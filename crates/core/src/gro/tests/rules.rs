@@ -168,6 +168,37 @@ fn fixed_identifications_merge_without_dont_fragment() {
     assert_eq!(tcp.fragment & DF, 0);
 }
 
+/// In ones' complement 0xffff and 0 are one number: where an identification wraps the checksum stays, and a checksum
+/// leaves 0xffff out.
+#[test]
+fn a_checksum_that_counts_past_a_wrap_is_wrong() {
+    // The second start makes the checksum wrap, the first the identification.
+    let wraps = |id: u16| {
+        let frames: Vec<Frame> = (0..8u16)
+            .map(|n| Tcp { id: id.wrapping_add(n), seq: 1_000 + 100 * u32::from(n), ..Tcp::flow(0) }.frame())
+            .collect();
+        let at = |frame: &Frame| u16::from_be_bytes([frame.bytes[24], frame.bytes[25]]);
+        let wrap = (1..8).find(|n| at(&frames[*n]) != at(&frames[*n - 1]).wrapping_sub(1)).expect("one wraps");
+        (frames, wrap)
+    };
+    let start = Tcp { id: 0, ..Tcp::flow(0) }.frame();
+    let checksum_of_0 = u16::from_be_bytes([start.bytes[24], start.bytes[25]]);
+    for id in [0xfffc, checksum_of_0.wrapping_sub(3)] {
+        for mode in [Mode::Receive, Mode::Streak] {
+            let (mut frames, wrap) = wraps(id);
+            let bench = Bench::run(mode, &frames.clone().into_iter().map(offer).collect::<Vec<_>>());
+            assert_eq!(shape(&bench), [(0, 8)], "identification {id}, {mode:?}");
+            bench.settle();
+            // The one that wraps, with what a count would make of its checksum.
+            let counted = u16::from_be_bytes([frames[wrap - 1].bytes[24], frames[wrap - 1].bytes[25]]).wrapping_sub(1);
+            frames[wrap].bytes[24..26].copy_from_slice(&counted.to_be_bytes());
+            let bench = Bench::run(mode, &frames.into_iter().map(offer).collect::<Vec<_>>());
+            assert!(shape(&bench).contains(&(wrap, 1)), "identification {id}, {mode:?}: {:?}", shape(&bench));
+            bench.settle();
+        }
+    }
+}
+
 #[test]
 fn what_tells_flows_apart() {
     for kind in [Kind::OtherMac, Kind::OtherHash, Kind::OtherDevice] {
