@@ -330,6 +330,7 @@ The options are those of ss in iproute2, and so is what is printed.
 Examples:
   rxpath ss -tn
   rxpath ss -tnl
+  rxpath ss -tin
   rxpath ss -una
   rxpath ss -s")]
 pub struct SsArgs {
@@ -357,6 +358,13 @@ pub struct SsArgs {
     /// waits to be sent, f the socket's already, w waiting to be sent or acknowledged, bl on the backlog, d packets dropped.
     #[arg(short = 'm', long)]
     pub memory: bool,
+    /// What each connection tells of itself: congestion control, round trip, segment sizes, window, bytes and segments in both
+    /// directions, rates, what limits it.
+    #[arg(short = 'i', long)]
+    pub info: bool,
+    /// The timer of each connection, and, with `-i`, what was agreed in its handshake.
+    #[arg(short = 'o', long)]
+    pub options: bool,
     /// A summary instead of sockets.
     #[arg(short = 's', long)]
     pub summary: bool,

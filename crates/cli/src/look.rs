@@ -76,8 +76,8 @@ pub fn ss(out: &mut Out, args: &SsArgs, json: bool) -> Result<(), Failure> {
         return if json { out.json(&summary) } else { out.text(summary) };
     }
     let rows: Vec<SocketRow> = client.ask(&Ask::Sockets)?;
-    let &SsArgs { tcp, udp, raw, numeric, listening, all, no_header, memory, .. } = args;
-    let show = Show { tcp, udp, raw, numeric, listening, all, no_header, memory };
+    let &SsArgs { tcp, udp, raw, numeric, listening, all, no_header, memory, info, options, .. } = args;
+    let show = Show { tcp, udp, raw, numeric, listening, all, no_header, memory, info, options };
     if json {
         return out.json(&rows.iter().filter(|row| show.shows(row)).collect::<Vec<_>>());
     }

@@ -54,15 +54,15 @@ pub enum Form {
     Triple,
     /// Two decimal numbers that do not fall.
     Range,
-    /// One of two words.
-    Choice([&'static str; 2]),
+    /// One of some words.
+    Choice(&'static [&'static str]),
 }
 
 impl Form {
     /// The form in words, as errors and references name it.
     pub fn describe(self) -> &'static str {
         match self {
-            Form::Choice(CongestionControl::WORDS) => "cubic or reno",
+            Form::Choice(words) if words == CongestionControl::WORDS => "cubic, reno or bbr",
             Form::Choice(_) => "one word",
             Form::Bool => "0 or 1",
             Form::Integer => "one number",
@@ -206,15 +206,19 @@ pub enum CongestionControl {
     Cubic,
     /// Reno (RFC 5681).
     Reno,
+    /// BBR (draft-cardwell-iccrg-bbr-congestion-control-00).
+    Bbr,
 }
 
 impl CongestionControl {
     /// Linux's names, in the order of the variants.
-    pub const WORDS: [&'static str; 2] = ["cubic", "reno"];
+    pub const WORDS: [&'static str; 3] = ["cubic", "reno", "bbr"];
 
     /// The algorithm of a name.
     pub fn from_name(name: &str) -> Option<CongestionControl> {
-        [CongestionControl::Cubic, CongestionControl::Reno].into_iter().find(|algorithm| algorithm.name() == name)
+        [CongestionControl::Cubic, CongestionControl::Reno, CongestionControl::Bbr]
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
     }
 
     /// Linux's name.
@@ -224,7 +228,7 @@ impl CongestionControl {
 }
 
 impl Value for CongestionControl {
-    const FORM: Form = Form::Choice(CongestionControl::WORDS);
+    const FORM: Form = Form::Choice(&CongestionControl::WORDS);
     fn from_numbers(numbers: &[u32]) -> Option<Self> {
         CongestionControl::from_name(Self::WORDS.get(*numbers.first()? as usize)?)
     }
@@ -302,7 +306,7 @@ sysctls! {
         "Timestamps (RFC 7323): 0 off, 1 on with a random offset for each connection, 2 on without offset.";
     tcp_sack: bool = true, "net.ipv4.tcp_sack", 0 ..= 1, "switch",
         "Selective acknowledgements (RFC 2018).";
-    tcp_congestion_control: CongestionControl = CongestionControl::Cubic, "net.ipv4.tcp_congestion_control", 0 ..= 1, "word",
+    tcp_congestion_control: CongestionControl = CongestionControl::Cubic, "net.ipv4.tcp_congestion_control", 0 ..= 2, "word",
         "How the congestion window grows and how far it falls, of connections that do not choose.";
     tcp_dsack: bool = true, "net.ipv4.tcp_dsack", 0 ..= 1, "switch",
         "Tells the sender what came twice (RFC 2883), where selective acknowledgements are in use.";
@@ -316,6 +320,18 @@ sysctls! {
         "Explicit congestion notification (RFC 3168): 0 off, 1 asked for and given, 2 given to peers that ask for it.";
     tcp_ecn_fallback: bool = true, "net.ipv4.tcp_ecn_fallback", 0 ..= 1, "switch",
         "Asks for ECN in the first SYN only, in case something on the way drops SYNs that do.";
+    tcp_pacing_ss_ratio: u32 = 200, "net.ipv4.tcp_pacing_ss_ratio", 0 ..= 1000, "percent",
+        "Pacing rate in slow start, of what the window is in a round trip.";
+    tcp_pacing_ca_ratio: u32 = 120, "net.ipv4.tcp_pacing_ca_ratio", 0 ..= 1000, "percent",
+        "Pacing rate behind slow start, of what the window is in a round trip.";
+    tcp_min_tso_segs: u32 = 2, "net.ipv4.tcp_min_tso_segs", 1 ..= 65_535, "segments",
+        "Segments of a super-frame at the least, however slow the connection.";
+    tcp_tso_rtt_log: u32 = 9, "net.ipv4.tcp_tso_rtt_log", 0 ..= 31, "power of two",
+        "Super-frames are larger the nearer the peer, by halves for each 2^n microseconds of round trip; 0 for no such thing.";
+    tcp_notsent_lowat: u32 = u32::MAX, "net.ipv4.tcp_notsent_lowat", 0 ..= u32::MAX, "bytes",
+        "Bytes that may wait unsent in a send buffer before writers wait, of sockets that do not choose.";
+    tcp_slow_start_after_idle: bool = true, "net.ipv4.tcp_slow_start_after_idle", 0 ..= 1, "switch",
+        "Shrinks the congestion window of a connection that sent nothing for a timeout, or less than it might.";
     tcp_window_scaling: bool = true, "net.ipv4.tcp_window_scaling", 0 ..= 1, "switch",
         "Window scaling (RFC 7323).";
     tcp_syn_retries: u8 = 6, "net.ipv4.tcp_syn_retries", 1 ..= 127, "retransmissions",
@@ -685,7 +701,7 @@ mod tests {
             ("net.ipv4.tcp_rmem", "1 2 x", r#""x" is not a whole number within 1 to 2147483647"#),
             ("net.ipv4.tcp_rmem", "1 2 2147483648", r#"2147483648 is not within 1 to 2147483647"#),
             ("net.ipv4.tcp_wmem", "-1 2 3", r#""-1" is not a whole number within 1 to 2147483647"#),
-            ("net.ipv4.tcp_congestion_control", "bbr", r#""bbr" is not cubic or reno"#),
+            ("net.ipv4.tcp_congestion_control", "vegas", r#""vegas" is not cubic, reno or bbr"#),
             ("net.ipv4.tcp_sack", "yes", r#""yes" is not 0 or 1"#),
             ("net.ipv4.tcp_sack", "2", r#"2 is not within 0 to 1"#),
             ("net.ipv4.tcp_timestamps", "3", r#"3 is not within 0 to 2"#),

@@ -18,7 +18,8 @@ use super::{Ask, MAX_DUMP_KIB, MAX_LIVES, Reply, dump};
 use crate::views::lives::{self, Wanted};
 use crate::views::ss::state_name;
 use crate::views::{
-    CounterRow, Drops, Lives, MemoryRow, Netid, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool, neigh, route,
+    CounterRow, Drops, InfoRow, Lives, MemoryRow, Netid, ProcFiles, SocketRow, SoftnetRow, counter_rows, ethtool,
+    neigh, route,
 };
 
 /// Lives that wait for a client that follows; further ones are lost to it.
@@ -86,6 +87,7 @@ impl Window {
                 cpu: (!listens).then_some(view.cpu),
                 drops: view.drops,
                 memory: view.mem.map(MemoryRow::from),
+                info: view.info.as_ref().map(|info| InfoRow::of(info, view.row.timer, u64::from(view.row.when) * 10)),
             }
         };
         let datagrams = |netid: Netid, views: Vec<DatagramView>| {
@@ -99,6 +101,7 @@ impl Window {
                 cpu: Some(view.cpu),
                 drops: view.row.drops,
                 memory: Some(view.mem.into()),
+                info: None,
             };
             views.into_iter().map(row)
         };

@@ -15,6 +15,9 @@ pub mod route;
 pub mod softnet;
 pub mod ss;
 pub mod table;
+mod tcp_info;
+
+pub use self::tcp_info::InfoRow;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -81,6 +84,9 @@ pub struct SocketRow {
     /// Its memory; of full sockets alone.
     #[serde(default)]
     pub memory: Option<MemoryRow>,
+    /// What a connection tells of itself.
+    #[serde(default)]
+    pub info: Option<InfoRow>,
 }
 
 /// The memory of a socket, in bytes of truesize.

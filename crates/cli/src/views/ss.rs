@@ -30,6 +30,10 @@ pub struct Show {
     pub no_header: bool,
     /// Memory, below each socket.
     pub memory: bool,
+    /// What connections tell of themselves, below them.
+    pub info: bool,
+    /// Timers, and what was agreed in the handshake.
+    pub options: bool,
 }
 
 /// How ss writes a state.
@@ -92,11 +96,21 @@ pub fn print(out: &mut Out, rows: &[SocketRow], show: Show, services: &Services)
     }
     for (line, row) in lines.zip(shown) {
         out.line(line)?;
-        if let Some(memory) = row.memory.filter(|_| show.memory) {
-            out.line(format_args!("\t {}", skmem(&memory, row.drops)))?;
+        let below = below(row, show);
+        if !below.is_empty() {
+            out.line(format_args!("\t {below}"))?;
         }
     }
     Ok(())
+}
+
+/// What stands below a socket.
+fn below(row: &SocketRow, show: Show) -> String {
+    let memory = row.memory.filter(|_| show.memory).map(|memory| skmem(&memory, row.drops));
+    let info = row.info.as_ref().filter(|_| show.info);
+    let options = info.filter(|_| show.options).map(|info| info.options.clone());
+    let parts = [memory, options, info.map(|info| info.info.clone())];
+    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// The memory of a socket as ss writes it.
@@ -141,17 +155,26 @@ fn cells(row: &SocketRow, show: Show, services: &Services) -> Cells {
         port(row.local),
         format!("{}:", row.remote.ip()),
         port(row.remote),
-        String::new(),
+        timer(row, show),
     ]
+}
+
+/// The timer that runs.
+fn timer(row: &SocketRow, show: Show) -> String {
+    match &row.info {
+        Some(info) if show.options && !info.timer.is_empty() => format!(" {}", info.timer),
+        _ => String::new(),
+    }
 }
 
 fn lay_out(rows: &[Cells], show: Show) -> Vec<String> {
     let heading = !show.no_header;
-    // Process only stands in the heading.
+    // The last column has a heading, and timers.
+    let timers = rows.iter().any(|row| !row[COLUMNS - 1].is_empty());
     let used = |column: usize| match column {
         0 => show.kinds() != 1,
         1 => show.has_states(),
-        8 => heading,
+        8 => heading || timers,
         _ => true,
     };
     let heading: Option<Cells> = heading.then(|| HEADING.map(str::to_owned));
@@ -297,7 +320,18 @@ mod tests {
     fn row(state: TcpState, remote: &str, recv_q: u32, send_q: u32) -> SocketRow {
         let state = state_name(state).to_owned();
         let (local, remote) = ("10.9.0.1:80".parse().expect("address"), remote.parse().expect("address"));
-        SocketRow { netid: Netid::Tcp, state, local, remote, recv_q, send_q, cpu: Some(0), drops: 2, memory: None }
+        SocketRow {
+            netid: Netid::Tcp,
+            state,
+            local,
+            remote,
+            recv_q,
+            send_q,
+            cpu: Some(0),
+            drops: 2,
+            memory: None,
+            info: None,
+        }
     }
 
     fn rows() -> Vec<SocketRow> {

@@ -88,6 +88,123 @@ fn ss_of_iproute2_prints_what_ours_prints() {
     assert_eq!(parts[4].lines().count(), 4);
 }
 
+/// What `ss -tinmo` can say of a connection, in its order.
+const SAYS: [&str; 52] = [
+    "skmem",
+    "ts",
+    "sack",
+    "ecn",
+    "ecnseen",
+    "cc",
+    "wscale",
+    "rto",
+    "backoff",
+    "rtt",
+    "ato",
+    "mss",
+    "pmtu",
+    "rcvmss",
+    "advmss",
+    "cwnd",
+    "ssthresh",
+    "bytes_sent",
+    "bytes_retrans",
+    "bytes_acked",
+    "bytes_received",
+    "segs_out",
+    "segs_in",
+    "data_segs_out",
+    "data_segs_in",
+    "bbr",
+    "send",
+    "lastsnd",
+    "lastrcv",
+    "lastack",
+    "pacing_rate",
+    "delivery_rate",
+    "delivered",
+    "delivered_ce",
+    "app_limited",
+    "busy",
+    "rwnd_limited",
+    "sndbuf_limited",
+    "unacked",
+    "retrans",
+    "lost",
+    "sacked",
+    "dsack_dups",
+    "reordering",
+    "reord_seen",
+    "rcv_rtt",
+    "rcv_space",
+    "rcv_ssthresh",
+    "notsent",
+    "minrtt",
+    "rcv_ooopack",
+    "snd_wnd",
+];
+
+/// The words below a socket: what each is about, and its form.
+fn said(line: &str) -> Vec<(&str, String)> {
+    let mut words = line.split_ascii_whitespace().peekable();
+    let mut said = Vec::new();
+    while let Some(word) = words.next() {
+        let (about, value) = word.split_once(':').unwrap_or((word, ""));
+        let value = match about {
+            "send" | "pacing_rate" | "delivery_rate" => words.next().unwrap_or_default(),
+            _ => value,
+        };
+        let form: String = value.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        let form = form.split("0").filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("0");
+        let about = if matches!(word, "cubic" | "reno" | "bbr") { "cc" } else { about };
+        said.push((about, form));
+    }
+    said
+}
+
+#[test]
+fn connections_tell_of_themselves_in_the_words_of_ss() {
+    if !(need_tun() && need_netns() && need_tool("ss") && need_tool("bash")) {
+        return;
+    }
+    // The client's end is the kernel's, the server's is ours. Nobody reads what chargen sends.
+    let text = "exec 5<>/dev/tcp/10.9.0.1/7; printf hello >&5; head -c 5 <&5; exec 6<>/dev/tcp/10.9.0.1/19; sleep 0.7; \
+                ss -tinmoH; echo =====; $rx ss -tinmoH; echo =====; $rx ss -tiH; echo =====; $rx ss -tn";
+    let ran = script(HOST, text);
+    let parts = parts(&ran.out);
+    let place = |about: &str| SAYS.iter().position(|known| *known == about).unwrap_or_else(|| panic!("{about}?"));
+    let mut forms = std::collections::BTreeMap::new();
+    for (who, text) in ["the kernel", "rxpath"].into_iter().zip(&parts) {
+        let below: Vec<&str> = text.lines().filter(|line| line.starts_with("\t ")).collect();
+        assert_eq!(below.len(), 2, "{text}");
+        for line in below {
+            let said = said(line);
+            let places: Vec<usize> = said.iter().map(|(about, _)| place(about)).collect();
+            assert!(places.is_sorted(), "{who}: {line}");
+            assert!(
+                ["ts", "sack", "cc", "wscale", "rtt", "mss", "send"]
+                    .iter()
+                    .all(|must| said.iter().any(|(about, _)| about == must)),
+                "{line}"
+            );
+            for (about, form) in said {
+                let known = forms.entry(about).or_insert_with(|| form.clone());
+                assert!(about == "bbr" || *known == form, "{about}: {known} and {form} of {who}");
+            }
+        }
+    }
+    // The window of the reader that does not read is closed: chargen probes it.
+    let full = parts[1].lines().find(|line| line.contains("10.9.0.1:19 ")).expect("the connection is listed");
+    assert!(full.contains(" timer:(persist,"), "{full}");
+    assert!(parts[1].contains("rwnd_limited:") && parts[1].contains("notsent:"), "{}", parts[1]);
+    assert!(
+        !parts[2].contains(" sack ") && !parts[2].contains("timer:") && parts[2].contains(" cubic "),
+        "{}",
+        parts[2]
+    );
+    assert!(!parts[3].contains("rtt:"), "{}", parts[3]);
+}
+
 #[test]
 fn datagram_sockets_are_shown_as_ss_of_iproute2_does() {
     if !(need_tun() && need_netns() && need_tool("ss") && need_tool("bash")) {

@@ -13,7 +13,7 @@ use crate::demux::stats::{DevStat, DevStats};
 use crate::neigh::{NeighRow, Nud};
 use crate::route::{FibRoute, RouteKind};
 use crate::socket::{FlowEntry, Sock};
-use crate::tcp::{Request, TcpSock, TimeWait};
+use crate::tcp::{Request, TcpInfo, TcpSock, TimeWait};
 use crate::udp::UdpSock;
 
 /// An interface with its statistics.
@@ -57,6 +57,8 @@ pub struct SocketView {
     pub drops: u32,
     /// Its memory; of full sockets alone.
     pub mem: Option<MemView>,
+    /// What it tells of itself; of full sockets alone.
+    pub info: Option<Box<TcpInfo>>,
 }
 
 /// The memory of a socket (`sk_get_meminfo`), in bytes of truesize: what `ss -m` prints.
@@ -353,7 +355,7 @@ fn listen_view(listener: &ListenerView) -> SocketView {
         ..blank_row(listener.local, nobody, TcpState::Listen)
     };
     let mem = MemView { rcvbuf: listener.rcvbuf, sndbuf: listener.sndbuf, ..MemView::default() };
-    SocketView { row, cpu: 0, drops: 0, mem: Some(mem) }
+    SocketView { row, cpu: 0, drops: 0, mem: Some(mem), info: None }
 }
 
 fn blank_row(local: SocketAddr, remote: SocketAddr, state: TcpState) -> TcpRow {
@@ -377,12 +379,12 @@ fn blank_row(local: SocketAddr, remote: SocketAddr, state: TcpState) -> TcpRow {
 
 fn flow_views(cpu: &Cpu, index: u16, now: Time) -> Vec<SocketView> {
     let views = cpu.flows.iter().filter_map(|(_, entry)| {
-        let (row, drops, mem) = match entry {
-            FlowEntry::Sock(entry) => sock_row(entry.sock.as_ref()?, now),
-            FlowEntry::Request(request) => (request_row(request, now), 0, None),
-            FlowEntry::TimeWait(tw) => (time_wait_row(tw, now), 0, None),
-        };
-        Some(SocketView { row, cpu: index, drops, mem })
+        let blank = |row| SocketView { row, cpu: index, drops: 0, mem: None, info: None };
+        match entry {
+            FlowEntry::Sock(entry) => entry.sock.as_ref().map(|sock| sock_view(sock, index, now)),
+            FlowEntry::Request(request) => Some(blank(request_row(request, now))),
+            FlowEntry::TimeWait(tw) => Some(blank(time_wait_row(tw, now))),
+        }
     });
     views.collect()
 }
@@ -392,13 +394,14 @@ fn centiseconds(at: Time, now: Time) -> u32 {
     if at == Time::MAX { 0 } else { ((at - now) / 10_000_000).min(u64::from(u32::MAX)) as u32 }
 }
 
-/// A socket's row, and what it dropped.
-fn sock_row(sock: &Sock, now: Time) -> (TcpRow, u32, Option<MemView>) {
+fn sock_view(sock: &Sock, cpu: u16, now: Time) -> SocketView {
     let sk = sock.lock.user();
-    let row = (tcp_row(&sk, now), sk.user.drops + sock.backlog_drops(), Some(mem_of(&sk)));
+    let drops = sk.user.drops + sock.backlog_drops();
+    let info = Some(Box::new(sk.info(now)));
+    let view = SocketView { row: tcp_row(&sk, now), cpu, drops, mem: Some(mem_of(&sk)), info };
     // A softirq that was turned away in this moment comes again: the caller holds its token.
     drop(sk);
-    row
+    view
 }
 
 fn mem_of(sk: &TcpSock) -> MemView {

@@ -3,6 +3,7 @@
 use rxpath_trace::{Counter, DropReason, EventKind, PacketId, Time};
 use rxpath_wire::{SeqNum, TcpOptions};
 
+use super::chrono::Held;
 use super::loss::{AckSays, Prior};
 use super::{MS, Segment, SentSegment, TcpSock, XmitTimer, expiry};
 use crate::cx::Cx;
@@ -44,7 +45,14 @@ impl TcpSock {
     /// The reason for which the whole segment must be dropped; the challenge ACK is not sent here.
     #[inline]
     pub fn tcp_ack(&mut self, cx: &mut Cx, seg: &Segment, heard: Heard<'_>, slow: bool) -> Result<Acked, DropReason> {
-        let prior = Prior { una: self.tx.snd_una, delivered: self.cong.delivered, lost: self.cong.lost_out };
+        let cong = &self.cong;
+        let prior = Prior {
+            una: self.tx.snd_una,
+            delivered: cong.delivered,
+            lost: cong.lost_out,
+            lost_in_all: cong.lost,
+            in_flight: cong.in_flight(),
+        };
         if seg.ack.before(prior.una) {
             let acked = (prior.una - self.tx.first_una).max(0) as u32;
             let oldest = prior.una - self.tx.max_window.min(acked);
@@ -84,6 +92,9 @@ impl TcpSock {
         if advanced {
             self.rtt.retransmits = 0;
             let acked = (seg.ack - prior.una) as u32;
+            // Of who answered the SYN, its own counts for nothing.
+            let from = if prior.una.before(self.tx.first_una) { self.tx.first_una } else { prior.una };
+            self.tx.bytes_acked += (seg.ack - from).max(0) as u64;
             cx.effect(EventKind::AckTaken, acked, self.tx.snd_wnd, PacketId::NONE);
         }
         if self.tx.snd_up.is_some_and(|up| !up.after(seg.ack)) {
@@ -216,6 +227,7 @@ impl TcpSock {
                 self.check_sack_reordering(cx, reordered, false);
             }
             if self.tx.segments.is_empty() {
+                self.tx.chrono.stop(Held::ByNothing, self.tx.queue.is_empty(), cx.now);
                 self.timers.retransmit = Time::MAX;
                 self.arm_for_output(cx);
             }
@@ -223,7 +235,7 @@ impl TcpSock {
             // What was sent after the oldest segment has arrived: that one has waited long enough for its own answer.
             says.restarts_timer = head.sent_at > first;
         }
-        self.write_space();
+        self.write_space(cx);
     }
 
     /// Takes a segment, or `pcount` of it, off the sums of what is in flight.
@@ -239,7 +251,10 @@ impl TcpSock {
         says.retransmitted |= segment.retransmitted && !segment.sacked;
         if segment.sacked {
             cong.sacked_out = cong.sacked_out.saturating_sub(pcount);
-        } else if self.opts.sack {
+            return;
+        }
+        cong.rate.delivered(segment.stamp, segment.sent_at, segment.end_seq, &mut says.newest);
+        if self.opts.sack {
             cong.delivered = cong.delivered.wrapping_add(pcount);
             self.rack_advance(now, segment, says);
         }
@@ -254,7 +269,7 @@ impl TcpSock {
         sent: Option<(Time, Time)>,
         tsecr: Option<u32>,
         acked: u32,
-        says: &AckSays,
+        says: &mut AckSays,
     ) -> bool {
         let now = cx.now;
         let (rtt, least) = match (sent.or(says.sack_sent), tsecr) {
@@ -269,6 +284,7 @@ impl TcpSock {
             }
             _ => return false,
         };
+        says.rtt = Some(least);
         self.rtt.note_least(least);
         self.rtt.sample(rtt, self.tx.snd_una, self.tx.snd_nxt);
         if sent.or(says.sack_sent).is_some() {
@@ -295,9 +311,10 @@ impl TcpSock {
     }
 
     /// Room in the send buffer: grow it with the congestion window, wake the writer (`tcp_new_space`).
-    pub(super) fn write_space(&mut self) {
+    pub(super) fn write_space(&mut self, cx: &Cx) {
         if self.user.wait_send && self.has_send_room() {
             self.effects.wake_send = true;
+            self.tx.chrono.stop(Held::SendBuffer, false, cx.now);
         }
     }
 

@@ -40,7 +40,8 @@ impl TcpSock {
         self.ecn.open(sysctl.tcp_ecn);
         self.set_state(cx, State::SynSent);
         cx.count(Counter::TcpActiveOpens);
-        let syn = SentSegment { syn: true, ..SentSegment::new(iss, iss + 1, 1, cx.now, 0) };
+        let syn =
+            SentSegment { syn: true, ..SentSegment::new(iss, iss + 1, 1, cx.now, self.cong.rate.sent(cx.now, 0, 0)) };
         self.tx.segments.push_back(syn);
         self.cong.packets_out = 1;
         self.send_syn(cx);

@@ -327,7 +327,7 @@ impl TcpSock {
         }
         if self.user.wait_send {
             self.expand_sndbuf(cx.net.sysctl.tcp_wmem.max);
-            self.write_space();
+            self.write_space(cx);
         }
     }
 }

@@ -21,6 +21,12 @@ pub struct TcpInfo {
     pub timestamps: bool,
     /// Selective acknowledgements are in use.
     pub sack: bool,
+    /// ECN is in use.
+    pub ecn: bool,
+    /// The peer has sent data that was capable of it.
+    pub ecn_seen: bool,
+    /// Name of the congestion control.
+    pub congestion: &'static str,
     /// Shifts of the windows that are received and sent, if scaling is in use.
     pub wscale: Option<(u8, u8)>,
     /// Retransmission timeout, microseconds.
@@ -79,6 +85,59 @@ pub struct TcpInfo {
     pub rcv_wnd: u32,
     /// Bytes that were written and not sent.
     pub notsent_bytes: u32,
+    /// Bytes per second at which segments leave; `u64::MAX` while nothing is known.
+    pub pacing_rate: u64,
+    /// The most that the application wants; `u64::MAX` for no limit.
+    pub max_pacing_rate: u64,
+    /// Bytes per second that the network delivered lately; 0 while nothing is known.
+    pub delivery_rate: u64,
+    /// That was as much as the application had to send.
+    pub delivery_rate_app_limited: bool,
+    /// The application, not the network, limits now.
+    pub app_limited: bool,
+    /// Segments delivered by ACKs that told of a congestion mark.
+    pub delivered_ce: u32,
+    /// Payload bytes sent, those sent again counted again.
+    pub bytes_sent: u64,
+    /// Payload bytes sent again.
+    pub bytes_retrans: u64,
+    /// Bytes that the peer acknowledged; of who opened the connection the SYN is one.
+    pub bytes_acked: u64,
+    /// Payload bytes received in order.
+    pub bytes_received: u64,
+    /// Segments sent; with data.
+    pub segs_out: u32,
+    /// Segments received.
+    pub segs_in: u32,
+    /// Segments with data sent.
+    pub data_segs_out: u32,
+    /// Segments with data received.
+    pub data_segs_in: u32,
+    /// Microseconds in which there was something to send.
+    pub busy_us: u64,
+    /// Of those, waiting for the peer's window.
+    pub rwnd_limited_us: u64,
+    /// … waiting for an application that waits for room in its send buffer.
+    pub sndbuf_limited_us: u64,
+    /// Segments that D-SACKs told of.
+    pub dsack_dups: u32,
+    /// Segments received out of order.
+    pub rcv_ooopack: u32,
+    /// What BBR knows of the path, where it is in use (`TCP_CC_INFO`).
+    pub bbr: Option<BbrInfo>,
+}
+
+/// What BBR knows of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BbrInfo {
+    /// Bytes per second that it carries; 0 while unknown.
+    pub bandwidth: u64,
+    /// Microseconds of a round trip over it without queues; 0 while unknown.
+    pub min_rtt: u32,
+    /// How many times the bandwidth is sent now, in 256ths.
+    pub pacing_gain: u32,
+    /// How many times what fills the path may be in flight, in 256ths.
+    pub cwnd_gain: u32,
 }
 
 impl TcpSock {
@@ -86,15 +145,29 @@ impl TcpSock {
     pub fn info(&self, now: Time) -> TcpInfo {
         let us = |ns: u64| u32::try_from(ns / 1_000).unwrap_or(u32::MAX);
         let ms_since = |at: Time| ((now - at) / MS).min(u64::from(u32::MAX)) as u32;
-        let probing = self.timers.probing();
+        let rate = self.cong.rate.latest();
+        let delivery_rate = rate.map_or(0, |(segments, interval, _)| {
+            let bytes = u128::from(segments) * u128::from(self.tx.mss) * 1_000_000_000;
+            u64::try_from(bytes / u128::from(interval.max(1))).unwrap_or(u64::MAX)
+        });
+        let (busy, rwnd_limited, sndbuf_limited) = self.tx.chrono.spent(now);
+        let bbr = self.cong.bbr().map(|(bandwidth, rtprop, pacing_gain, cwnd_gain)| BbrInfo {
+            bandwidth,
+            min_rtt: us(rtprop),
+            pacing_gain,
+            cwnd_gain,
+        });
         TcpInfo {
             state: self.state,
             ca_state: self.cong.state,
             retransmits: self.rtt.retransmits,
-            probes: if probing { self.rtt.backoff } else { self.live.probes_out },
+            probes: self.live.probes_out,
             backoff: self.rtt.backoff,
             timestamps: self.opts.timestamps,
             sack: self.opts.sack,
+            ecn: self.ecn.ok,
+            ecn_seen: self.ecn.seen,
+            congestion: self.cong.algorithm.name(),
             wscale: self.opts.wscale.then_some((self.opts.snd_wscale, self.opts.rcv_wscale)),
             rto: us(self.rtt.backed_off()),
             ato: us(self.ack.ato),
@@ -110,7 +183,7 @@ impl TcpSock {
             pmtu: u32::from(self.route.mtu),
             rcv_ssthresh: self.rx.rcv_ssthresh,
             rtt: us(self.rtt.srtt),
-            rttvar: us(self.rtt.rttvar / 4),
+            rttvar: us(self.rtt.mdev),
             snd_ssthresh: self.cong.ssthresh,
             snd_cwnd: self.cong.cwnd,
             advmss: u32::from(self.tx.advmss),
@@ -123,7 +196,27 @@ impl TcpSock {
             reord_seen: self.loss.reord_seen,
             snd_wnd: self.tx.snd_wnd,
             rcv_wnd: self.rx.rcv_wnd,
-            notsent_bytes: (self.tx.write_seq - self.tx.snd_nxt).max(0) as u32,
+            notsent_bytes: self.outq_unsent(),
+            pacing_rate: self.cong.pacing.rate,
+            max_pacing_rate: self.cong.pacing.max,
+            delivery_rate,
+            delivery_rate_app_limited: rate.is_some_and(|(_, _, app_limited)| app_limited),
+            app_limited: self.cong.rate.is_app_limited(),
+            delivered_ce: self.cong.delivered_ce,
+            bytes_sent: self.tx.bytes_sent,
+            bytes_retrans: self.tx.bytes_retrans,
+            bytes_acked: self.tx.bytes_acked,
+            bytes_received: self.user.delivered + u64::from(self.readable()),
+            segs_out: self.tx.segs_out,
+            segs_in: self.rx.segs_in,
+            data_segs_out: self.tx.data_segs_out,
+            data_segs_in: self.rx.data_segs_in,
+            busy_us: busy / 1_000,
+            rwnd_limited_us: rwnd_limited / 1_000,
+            sndbuf_limited_us: sndbuf_limited / 1_000,
+            dsack_dups: self.loss.dsack_dups(),
+            rcv_ooopack: self.rx.ooopack,
+            bbr,
         }
     }
 }

@@ -27,6 +27,9 @@
 //! | `urgent` | `tcp_urg`, `tcp_check_urg`, `tcp_recv_urg`, `tcp_mark_urg` |
 //! | `window` | `__tcp_select_window`, `tcp_grow_window`, `tcp_rcv_space_adjust`, `tcp_measure_rcv_mss` |
 //! | `ack_policy` | `__tcp_ack_snd_check`, `tcp_send_delayed_ack`, `tcp_event_data_recv`, `tcp_cleanup_rbuf` |
+//! | `chrono` | `tcp_chrono_start`, `tcp_chrono_stop` |
+//! | `rate`, `delivery` | `tcp_rate_gen`, `tcp_rate_skb_delivered`, `tcp_rate_check_app_limited` |
+//! | `pacing` | `tcp_update_pacing_rate`, `tcp_pacing_check`, `tcp_tso_autosize` |
 //! | `ecn` | `tcp_ecn_send`, `tcp_data_ecn_check`, `tcp_ecn_rcv_ecn_echo` |
 //! | `write_queue` | `tcp_sendmsg_locked`, `tcp_xmit_size_goal`, `tcp_tso_autosize`, `tcp_mss_split_point` |
 //! | `output` | `tcp_write_xmit`, `__tcp_transmit_skb`, `tcp_send_ack`, `tcp_make_synack` |
@@ -45,10 +48,12 @@ mod ack;
 mod ack_policy;
 mod auth;
 mod backlog;
+mod chrono;
 mod close;
 mod congestion;
 mod connect;
 mod cookie;
+mod delivery;
 mod early_demux;
 mod ecn;
 mod established;
@@ -64,8 +69,10 @@ mod memory;
 mod ofo;
 mod options;
 mod output;
+mod pacing;
 mod prune;
 mod queue;
+mod rate;
 mod receive;
 mod reply;
 mod rtt;
@@ -87,17 +94,20 @@ pub(crate) mod tests;
 use rxpath_trace::Time;
 
 pub use ack_policy::AckPolicy;
+pub use chrono::Chrono;
 pub use congestion::{CaState, Congestion};
 pub use early_demux::{Known, early_demux};
 pub use ecn::Ecn;
 pub use flow_key::FlowKey;
 pub use icmp::v4_err;
-pub use info::TcpInfo;
+pub use info::{BbrInfo, TcpInfo};
 pub use listen::Request;
 pub use liveness::{Keepalive, Liveness};
 pub use loss::{Loss, Rack};
 pub use memory::{Owner, TcpMemory};
 pub use options::{Linger2, OutOfRange, SockOptions};
+pub use pacing::Pacing;
+pub use rate::{Rate, Stamp};
 pub(crate) use receive::let_go;
 pub use receive::{Run, deliver, deliver_known, serve, timer_fired, v4_rcv};
 pub use rtt::RttEstimator;

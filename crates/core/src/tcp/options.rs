@@ -148,8 +148,8 @@ impl TcpSock {
         self.live.settings = options.keepalive.unwrap_or_default();
         self.user.linger2 = options.linger2;
         self.user.nodelay = options.nodelay;
-        self.tx.notsent_lowat = options.notsent_lowat.unwrap_or(u32::MAX);
-        self.cong.algorithm = options.congestion.unwrap_or(sysctl.tcp_congestion_control);
+        self.tx.notsent_lowat = options.notsent_lowat.unwrap_or(sysctl.tcp_notsent_lowat);
+        self.cong.set_algorithm(options.congestion.unwrap_or(sysctl.tcp_congestion_control));
         self.set_rcvlowat(options.recv_lowat, sysctl.tcp_rmem.max);
     }
 

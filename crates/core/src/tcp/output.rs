@@ -4,6 +4,7 @@ use rxpath_mem::{IpSummed, Skb};
 use rxpath_trace::{Counter, OutputWhat, PacketId, Time};
 use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple, tcp as wire_tcp};
 
+use super::chrono::Held;
 use super::isn::tsval;
 use super::write_queue::{Filled, PACKET_CHARGE};
 use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock, XmitTimer, expiry, tick};
@@ -131,8 +132,15 @@ impl TcpSock {
         self.tx.last_transmit = cx.now;
         // What goes again is no new segment.
         let end_seq = seq + (skb.len() as u32 + u32::from(flags.syn()) + u32::from(flags.fin()));
+        let (segments, bytes) = (u32::from(skb.gso_segs.max(1)), skb.len() as u32);
         if end_seq == seq || end_seq.after(self.tx.snd_nxt) {
-            cx.count_n(Counter::TcpOutSegs, u64::from(skb.gso_segs.max(1)));
+            cx.count_n(Counter::TcpOutSegs, u64::from(segments));
+        }
+        self.tx.segs_out = self.tx.segs_out.wrapping_add(segments);
+        if bytes > 0 {
+            self.tx.data_segs_out = self.tx.data_segs_out.wrapping_add(segments);
+            self.tx.bytes_sent += u64::from(bytes);
+            self.paced(cx.now, bytes);
         }
         let (ident, ttl) = (self.next_ident(skb.gso_segs), cx.net.sysctl.ip_default_ttl);
         let is_bare = skb.is_empty()
@@ -243,6 +251,7 @@ impl TcpSock {
     fn push_calls(&mut self, cx: &mut Cx) -> bool {
         let mut called = false;
         while let Some(mut call) = self.next_call() {
+            self.tx.chrono.start(Held::ByNothing, cx.now);
             while let Some(filled) = self.fill(&mut call) {
                 let one = filled == Filled::One;
                 if !one || self.tx.queue.len() == 1 {
@@ -258,7 +267,9 @@ impl TcpSock {
     /// Sends packets of the write queue for as long as they may go (`tcp_write_xmit`).
     fn write_xmit(&mut self, cx: &mut Cx, offer: Offer) {
         let (before, mut limited) = (self.cong.packets_out, false);
-        while let Some(next) = self.next_to_send(cx.now, offer, &mut limited) {
+        while !self.pacing_holds(cx.now)
+            && let Some(next) = self.next_to_send(cx, offer, &mut limited)
+        {
             if !self.send_packet(cx, next) {
                 break;
             }
@@ -276,7 +287,11 @@ impl TcpSock {
         }
         limited |= self.cong.in_flight() >= self.cong.cwnd;
         if sent > 0 || limited {
-            self.cong.validate(limited, self.tx.snd_una, self.tx.snd_nxt, cx.now, self.rtt.rto);
+            let shrinks = cx.net.sysctl.tcp_slow_start_after_idle;
+            self.cong.validate(limited, (self.tx.snd_una, self.tx.snd_nxt), cx.now, self.rtt.rto, shrinks);
+        }
+        if self.tx.queue.is_empty() && self.user.wait_send && self.state.can_send() {
+            self.tx.chrono.start(Held::SendBuffer, cx.now);
         }
     }
 
@@ -286,14 +301,15 @@ impl TcpSock {
 
     /// What of the write queue goes next; None if nothing may go now. `limited` becomes true if that is because of the
     /// congestion window.
-    fn next_to_send(&mut self, now: Time, offer: Offer, limited: &mut bool) -> Option<Next> {
+    fn next_to_send(&mut self, cx: &Cx, offer: Offer, limited: &mut bool) -> Option<Next> {
         let mss = u32::from(self.current_mss());
         let fin_unsent =
             self.tx.queue.ends_at(self.tx.write_seq) && self.tx.fin && self.tx.snd_nxt.at_or_before(self.tx.write_seq);
         if self.tx.queue.front().is_none() && !fin_unsent {
             return None;
         }
-        let quota = self.cong.quota().min((self.cong.cwnd / 2).max(1)).min(self.tso_segs()).min(GSO_MAX / mss);
+        let segs = self.tso_segs(&cx.net.sysctl);
+        let quota = self.cong.quota().min((self.cong.cwnd / 2).max(1)).min(segs).min(GSO_MAX / mss);
         if self.cong.quota() == 0 {
             return None;
         }
@@ -307,14 +323,16 @@ impl TcpSock {
         let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
         let first = if len > mss { mss } else { len + u32::from(fin) };
         if first > window {
+            self.tx.chrono.start(Held::PeerWindow, cx.now);
             return None;
         }
+        self.tx.chrono.stop(Held::PeerWindow, false, cx.now);
         let nagle = offer.nagle && self.tx.snd_up.is_none() && self.nagle_holds();
         if len <= mss {
             let small = len > 0 && len < mss && !fin && last;
             return (!(small && nagle)).then_some(Next { len, fin, psh });
         }
-        if !offer.one && self.defers(now, len, last, fin, window, limited) {
+        if !offer.one && self.defers(cx.now, segs, (len, last, fin), window, limited) {
             return None;
         }
         let limit = self.split_point(len, window, quota, last, nagle);
@@ -360,11 +378,32 @@ impl TcpSock {
             self.rx.charge_output(PACKET_CHARGE);
         }
         let charge = if len > 0 { PACKET_CHARGE + len } else { 0 };
-        let sent = SentSegment::new(seq, end_seq, pcount, cx.now, self.cong.delivered);
+        let stamp = self.cong.rate.sent(cx.now, self.cong.packets_out, self.cong.delivered);
+        let sent = SentSegment::new(seq, end_seq, pcount, cx.now, stamp);
         self.tx.segments.push_back(SentSegment { charge, fin, psh, ..sent });
         self.cong.packets_out += pcount;
         self.tx.snd_nxt = end_seq;
         cx.count_n(Counter::TcpExtTCPOrigDataSent, u64::from(pcount));
+        true
+    }
+
+    /// Sends bytes that were sent before: as one packet, or in pieces where the device takes no super-frames. False if not
+    /// even the first left.
+    pub(super) fn send_pieces(&mut self, cx: &mut Cx, seq: SeqNum, len: u32, fin: bool, psh: bool) -> bool {
+        let mss = u32::from(self.current_mss());
+        if len <= mss || (self.route.features.tso && self.tx.snd_up.is_none()) {
+            return self.send_range(cx, seq, len, fin, psh);
+        }
+        let mut done = 0;
+        while done < len {
+            let piece = mss.min(len - done);
+            let last = done + piece == len;
+            if !self.send_range(cx, seq + done, piece, fin && last, psh && last) {
+                // What did not leave will be found missing.
+                return done > 0;
+            }
+            done += piece;
+        }
         true
     }
 
@@ -390,19 +429,21 @@ impl TcpSock {
         if fin {
             flags = TcpFlags(flags.0 | TcpFlags::FIN.0);
         }
-        self.event_data_sent(cx.now, len);
+        self.event_data_sent(cx, len);
         let options = self.established_options(cx.now);
         self.transmit(cx, skb, seq, flags, options);
         true
     }
 
     /// Data leaves: if it answers what just came, the connection is interactive (`tcp_event_data_sent`).
-    fn event_data_sent(&mut self, now: Time, len: u32) {
+    fn event_data_sent(&mut self, cx: &Cx, len: u32) {
         if len == 0 {
             return;
         }
+        let now = cx.now;
         if self.nothing_in_flight() {
-            self.cong.restart_after_idle(now - self.tx.last_sent, self.rtt.rto, now);
+            let shrinks = cx.net.sysctl.tcp_slow_start_after_idle;
+            self.cong.restart_after_idle(now - self.tx.last_sent, self.rtt.rto, now, shrinks);
         }
         self.tx.last_sent = now;
         if tick(now) - self.ack.last_rcv < self.ack.ato {
@@ -425,18 +466,17 @@ impl TcpSock {
     }
 
     /// A probe of a closed window: one byte before what the peer expects, or, when it has room, the next bytes
-    /// (`tcp_write_wakeup`).
-    pub(super) fn write_wakeup(&mut self, cx: &mut Cx) {
+    /// (`tcp_write_wakeup`). False if the pool had no slot for it.
+    pub(super) fn write_wakeup(&mut self, cx: &mut Cx) -> bool {
         let tx = &self.tx;
         let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
         let unsent = tx.queue.front().map_or(0, |packet| packet.len);
         let len = unsent.min(window).min(u32::from(self.current_mss()));
         if len > 0 {
-            self.send_new(cx, Next { len, fin: false, psh: true });
-            return;
+            return self.send_new(cx, Next { len, fin: false, psh: true });
         }
         cx.count(Counter::TcpExtTCPWinProbe);
-        self.send_window_probe(cx);
+        self.send_window_probe(cx)
     }
 
     /// The next segment of what was not sent, as a tail loss probe; false if there was no slot.

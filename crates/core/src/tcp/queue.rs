@@ -222,6 +222,7 @@ impl TcpSock {
         self.pred_flags = 0;
         self.ack.scheduled = true;
         cx.count(Counter::TcpExtTCPOFOQueue);
+        self.rx.ooopack += u32::from(skb.gso_segs.max(1));
         skb.seq = seg.seq.0;
         skb.end_seq = seg.end_seq.0;
         skb.tcp_flags = seg.flags.0;

@@ -14,7 +14,7 @@ pub struct RttEstimator {
     /// Smoothed round-trip time; 0 before the first sample.
     pub srtt: u64,
     /// Mean deviation.
-    mdev: u64,
+    pub mdev: u64,
     /// Largest deviation within the current round trip.
     mdev_max: u64,
     /// The deviation that counts.

@@ -9,8 +9,8 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Congestion, Ecn, Linger2, Liveness, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer, State,
-    Urgent, WriteQueue,
+    AckPolicy, Chrono, Congestion, Ecn, Linger2, Liveness, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer,
+    Stamp, State, Urgent, WriteQueue,
 };
 use crate::route::Route;
 
@@ -114,6 +114,12 @@ pub struct Receiver {
     pub space_seq: SeqNum,
     /// When the current round trip began.
     pub space_time: Time,
+    /// Segments received in all, merged ones for each.
+    pub segs_in: u32,
+    /// Of those, with data.
+    pub data_segs_in: u32,
+    /// Of those, out of order.
+    pub ooopack: u32,
 }
 
 /// Send variables (RFC 9293 section 3.3.1) and the bytes that wait.
@@ -174,6 +180,18 @@ pub struct Sender {
     pub ip_id: u16,
     /// When the last rate-limited duplicate ACK went out (`tcp_invalid_ratelimit`).
     pub last_oow_ack: Option<Time>,
+    /// Segments sent in all, and those with data.
+    pub segs_out: u32,
+    /// Segments with data sent in all.
+    pub data_segs_out: u32,
+    /// Payload bytes sent in all.
+    pub bytes_sent: u64,
+    /// Of those, again.
+    pub bytes_retrans: u64,
+    /// Payload bytes acknowledged in all.
+    pub bytes_acked: u64,
+    /// What the time was spent on while there was something to send.
+    pub chrono: Chrono,
 }
 
 /// One segment in flight.
@@ -187,8 +205,8 @@ pub struct SentSegment {
     pub sent_at: Time,
     /// Packets that it takes.
     pub pcount: u32,
-    /// Segments that had been delivered when it was last sent.
-    pub delivered: u32,
+    /// What was known when it was last sent.
+    pub stamp: Stamp,
     /// Memory that it is charged.
     pub charge: u32,
     /// It was sent more than once (Karn's rule).
@@ -208,14 +226,14 @@ pub struct SentSegment {
 }
 
 impl SentSegment {
-    /// A segment that goes out now for the first time, after `delivered` segments were delivered.
-    pub(super) fn new(seq: SeqNum, end_seq: SeqNum, pcount: u32, now: Time, delivered: u32) -> SentSegment {
+    /// A segment that goes out now for the first time.
+    pub(super) fn new(seq: SeqNum, end_seq: SeqNum, pcount: u32, now: Time, stamp: Stamp) -> SentSegment {
         SentSegment {
             seq,
             end_seq,
             sent_at: now,
             pcount,
-            delivered,
+            stamp,
             charge: 0,
             retransmitted: false,
             retrans: false,
@@ -290,11 +308,19 @@ pub struct Deadlines {
     pub delack: Time,
     /// Keepalive, or the end of an orphan's FIN-WAIT-2.
     pub keepalive: Time,
+    /// What pacing holds back may leave.
+    pub pace: Time,
 }
 
 impl Default for Deadlines {
     fn default() -> Deadlines {
-        Deadlines { retransmit: Time::MAX, pending: XmitTimer::Retransmit, delack: Time::MAX, keepalive: Time::MAX }
+        Deadlines {
+            retransmit: Time::MAX,
+            pending: XmitTimer::Retransmit,
+            delack: Time::MAX,
+            keepalive: Time::MAX,
+            pace: Time::MAX,
+        }
     }
 }
 
@@ -307,7 +333,7 @@ impl Deadlines {
     /// The earliest of them.
     #[inline(always)]
     pub fn next(&self) -> Time {
-        Time(self.retransmit.0.min(self.delack.0).min(self.keepalive.0))
+        Time(self.retransmit.0.min(self.delack.0).min(self.keepalive.0).min(self.pace.0))
     }
 
     /// Disarms all.
@@ -571,6 +597,9 @@ impl Receiver {
             space: 0,
             space_seq: SeqNum(0),
             space_time: Time::ZERO,
+            segs_in: 0,
+            data_segs_in: 0,
+            ooopack: 0,
         }
     }
 }
@@ -591,7 +620,6 @@ impl Sender {
             pmtu: 0,
             advmss: MSS_DEFAULT,
             user_mss: 0,
-            notsent_lowat: u32::MAX,
             queue: WriteQueue::default(),
             buffer: SendBuffer::default(),
             buffer_seq: SeqNum(0),
@@ -606,6 +634,13 @@ impl Sender {
             ts_offset: 0,
             ip_id: 0,
             last_oow_ack: None,
+            notsent_lowat: u32::MAX,
+            segs_out: 0,
+            data_segs_out: 0,
+            bytes_sent: 0,
+            bytes_retrans: 0,
+            bytes_acked: 0,
+            chrono: Chrono::default(),
         }
     }
 }

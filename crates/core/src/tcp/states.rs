@@ -12,6 +12,9 @@ impl TcpSock {
     /// One segment for a socket in any state; the caller holds the lock.
     #[inline(always)]
     pub fn do_rcv(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        let segments = u32::from(skb.gso_segs.max(1));
+        self.rx.segs_in = self.rx.segs_in.wrapping_add(segments);
+        self.rx.data_segs_in = self.rx.data_segs_in.wrapping_add(if seg.len > 0 { segments } else { 0 });
         if self.state == State::Established {
             return self.rcv_established(cx, skb, seg);
         }
@@ -292,6 +295,8 @@ impl TcpSock {
         }
         self.init_buffer_space();
         self.init_cwnd();
+        self.cong.begin(u32::from(self.tx.mss), self.rtt.srtt);
+        self.update_pacing_rate(&cx.net.sysctl);
         self.ack.rcv_mss = self.initial_rcv_mss();
         self.rx.space_time = cx.now;
         self.rx.space_seq = self.rx.copied_seq;

@@ -90,6 +90,8 @@ impl TcpSock {
         });
         self.rx.queue = queue;
         let frames = taken.filter(|frames| *frames > 0)?;
+        self.rx.segs_in = self.rx.segs_in.wrapping_add(frames as u32);
+        self.rx.data_segs_in = self.rx.data_segs_in.wrapping_add(frames as u32);
         cx.ledger.consumed(Consumed::Coalesced, frames as u64);
         cx.count_n(Counter::TcpInSegs, frames as u64);
         cx.count_n(Counter::TcpExtTCPRcvCoalesce, frames as u64);

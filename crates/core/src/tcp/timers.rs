@@ -8,6 +8,9 @@ use crate::cx::Cx;
 /// Retransmissions of an orphan's data before it is given up (`tcp_orphan_retries` 0 means 8).
 const ORPHAN_RETRIES: u8 = 8;
 
+/// How soon a probe that found no memory is tried again.
+const RESOURCE_PROBE_INTERVAL: u64 = 500 * super::MS;
+
 /// SYNs that are sent again without doubling the timeout.
 const SYN_LINEAR_TIMEOUTS: u8 = 4;
 
@@ -25,6 +28,9 @@ impl TcpSock {
                 XmitTimer::LossProbe => self.loss_probe_timer(cx),
                 XmitTimer::Reorder => self.reorder_timer(cx),
             }
+        }
+        if self.timers.pace <= cx.now {
+            self.pace_timer(cx);
         }
         if self.timers.keepalive <= cx.now {
             self.timers.keepalive = Time::MAX;
@@ -109,14 +115,19 @@ impl TcpSock {
             self.give_up(cx);
             return;
         }
-        self.write_wakeup(cx);
-        self.live.probes_out = if self.tx.segments.is_empty() { self.live.probes_out.saturating_add(1) } else { 0 };
-        if self.rtt.backoff < retries2 {
-            self.rtt.backoff += 1;
-        }
+        let sent = self.write_wakeup(cx);
         let still = self.tx.segments.is_empty();
         self.timers.pending = if still { XmitTimer::WindowProbe } else { XmitTimer::Retransmit };
-        let timeout = self.rtt.backed_off().max(self.rtt.rto_min);
+        self.live.probes_out = if still { self.live.probes_out.saturating_add(1) } else { 0 };
+        let timeout = if sent || !still {
+            if self.rtt.backoff < retries2 {
+                self.rtt.backoff += 1;
+            }
+            self.rtt.backed_off().max(self.rtt.rto_min)
+        } else {
+            // There was no memory: soon again.
+            RESOURCE_PROBE_INTERVAL
+        };
         self.timers.retransmit = expiry(cx.now, self.within_user_timeout(cx.now, Some(since), timeout));
     }
 }

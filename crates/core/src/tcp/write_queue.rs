@@ -16,9 +16,7 @@ use super::{MS, MSS_DEFAULT, Receiver, TcpSock};
 /// Charged for a packet besides its bytes.
 pub(super) const PACKET_CHARGE: u32 = 832;
 /// Largest payload of a super-frame that is planned for.
-const GSO_GOAL: u32 = 65_536 - 321;
-/// Segments of a super-frame at the least, however slow the connection (`tcp_min_tso_segs`).
-const TSO_SEGS_MIN: u32 = 2;
+pub(super) const GSO_GOAL: u32 = 65_536 - 321;
 /// A super-frame goes if this part of the window is open (`tcp_tso_win_divisor`).
 const TSO_WIN_DIVISOR: u32 = 3;
 
@@ -143,6 +141,7 @@ impl Receiver {
 impl TcpSock {
     /// The application wrote `n` bytes, which are in the buffer. The next [`TcpSock::push`] cuts them into packets.
     pub fn wrote(&mut self, n: u32) {
+        self.check_app_limited();
         self.tx.write_seq += n;
         self.tx.queue.calls.push_back(n);
     }
@@ -196,28 +195,11 @@ impl TcpSock {
 
     /// Bytes that a packet of the write queue grows to: a super-frame, but no more than half the largest window seen
     /// (`tcp_xmit_size_goal`, `tcp_bound_to_half_wnd`).
-    fn size_goal(&self) -> u32 {
+    pub(super) fn size_goal(&self) -> u32 {
         let (mss, largest) = (u32::from(self.current_mss()), self.tx.max_window);
         let cutoff = if largest > u32::from(MSS_DEFAULT) { largest / 2 } else { largest };
         let bound = if cutoff > 0 && GSO_GOAL > cutoff { cutoff } else { GSO_GOAL };
         (bound / mss * mss).max(mss)
-    }
-
-    /// Segments that one super-frame may have: what the connection sends in about a millisecond, more where the peer is
-    /// near (`tcp_tso_autosize`).
-    pub(super) fn tso_segs(&self) -> u32 {
-        let mss = u64::from(self.current_mss());
-        let goal = u64::from(GSO_GOAL);
-        let cong = &self.cong;
-        let percent = if cong.cwnd < cong.ssthresh / 2 { 200 } else { 120 };
-        let window = mss * u64::from(cong.cwnd.max(cong.packets_out)) * percent / 100;
-        let per_ms = match self.rtt.srtt {
-            0 => goal,
-            srtt => (window.saturating_mul(1_000_000_000) / srtt) >> 10,
-        };
-        let distance = (self.rtt.min_rtt / 1_000) >> 9;
-        let near = if distance < 32 { goal >> distance } else { 0 };
-        ((per_ms.min(goal) + near).min(goal) / mss).max(u64::from(TSO_SEGS_MIN)) as u32
     }
 
     /// How much of a packet of `len` bytes may go now, without a small segment in between where Nagle's algorithm
@@ -237,8 +219,17 @@ impl TcpSock {
     }
 
     /// True if a super-frame of `len` bytes had better wait for the next ACK, which will let more of it go
-    /// (`tcp_tso_should_defer`).
-    pub(super) fn defers(&self, now: Time, len: u32, last: bool, fin: bool, window: u32, limited: &mut bool) -> bool {
+    /// (`tcp_tso_should_defer`). `segs` is what a super-frame may have; `next` the packet's bytes, whether it is the last, and
+    /// with the FIN.
+    pub(super) fn defers(
+        &self,
+        now: Time,
+        segs: u32,
+        next: (u32, bool, bool),
+        window: u32,
+        limited: &mut bool,
+    ) -> bool {
+        let (len, last, fin) = next;
         let (tx, cong, mss) = (&self.tx, &self.cong, u32::from(self.current_mss()));
         if cong.state.is_recovering() || now - tx.last_transmit > MS {
             return false;
@@ -246,7 +237,7 @@ impl TcpSock {
         let quota = cong.quota().saturating_mul(mss);
         let limit = window.min(quota);
         let chunk = tx.snd_wnd.min(cong.cwnd.saturating_mul(mss)) / TSO_WIN_DIVISOR;
-        if limit >= self.tso_segs() * mss || (!last && limit >= len) || limit >= chunk {
+        if limit >= segs * mss || (!last && limit >= len) || limit >= chunk {
             return false;
         }
         let Some(head) = tx.segments.front() else { return false };
@@ -334,12 +325,16 @@ mod tests {
 
     #[test]
     fn a_distant_peer_gets_small_super_frames() {
+        let sysctl = crate::sysctl::Sysctls::default();
         let mut sk = sock(1_448, 65_535);
-        assert_eq!(sk.tso_segs(), 45, "nothing is known yet");
+        assert_eq!(sk.tso_segs(&sysctl), 45, "nothing is known yet");
         sk.rtt.sample(100_000, SeqNum(0), SeqNum(1));
-        assert_eq!(sk.tso_segs(), 45);
+        sk.update_pacing_rate(&sysctl);
+        assert_eq!(sk.tso_segs(&sysctl), 45);
         let mut sk = sock(536, 65_535);
         sk.rtt.sample(58_000_000, SeqNum(0), SeqNum(1));
-        assert_eq!(sk.tso_segs(), 2);
+        sk.update_pacing_rate(&sysctl);
+        assert_eq!(sk.tso_segs(&sysctl), 2);
+        assert_eq!(sk.cong.pacing.rate, 536 * 10 * 2 * 1_000_000 / 58_000);
     }
 }

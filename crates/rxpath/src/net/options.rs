@@ -215,6 +215,11 @@ impl TcpStream {
         self.look(|sk| sk.cong.algorithm)
     }
 
+    /// Most bytes per second that are sent, spread evenly (`SO_MAX_PACING_RATE`); None sets no limit.
+    pub fn set_max_pacing_rate(&self, bytes: Option<u64>) {
+        self.look(|sk| sk.set_max_pacing_rate(bytes.unwrap_or(u64::MAX)));
+    }
+
     /// What the connection tells of itself (`TCP_INFO`).
     pub fn info(&self) -> TcpInfo {
         let now = self.0.stack.now();

@@ -2,19 +2,22 @@
 //!
 //! What has left the network and what was lost is found out in [`super::loss`]; here is only what follows from it. Two
 //! algorithms say how the window grows and how far it falls: CUBIC ([`cubic`], RFC 9438), the default, and Reno
-//! (RFC 5681). While losses are repaired neither has a say: proportional rate reduction ([`prr`], RFC 9937) has.
+//! (RFC 5681); a third, BBR ([`bbr`]), sets window and rate by a model of the path, whatever the state. While losses are repaired neither has a say: proportional rate reduction ([`prr`], RFC 9937) has.
 //!
 //! Nothing here panics: all arithmetic on counts saturates or is bounded by the window.
 
+mod bbr;
 mod cubic;
 mod prr;
 
 use rxpath_trace::{Counter, Time};
 use rxpath_wire::SeqNum;
 
+pub(super) use self::bbr::Ack as BbrAck;
+use self::bbr::Bbr;
 use self::cubic::{Cubic, Found};
 use self::prr::Prr;
-use super::tick;
+use super::{Pacing, Rate, tick};
 use crate::cx::Cx;
 use crate::sysctl::CongestionControl;
 
@@ -67,6 +70,8 @@ pub struct Congestion {
     pub lost_out: u32,
     /// Segments sent again that were neither acknowledged nor counted as lost since.
     pub retrans_out: u32,
+    /// Segments found to be lost in all.
+    pub lost: u32,
     /// Segments delivered in all.
     pub delivered: u32,
     /// Of those, how many by ACKs that told of a mark.
@@ -81,6 +86,12 @@ pub struct Congestion {
     prr: Prr,
     /// State of CUBIC.
     cubic: Cubic,
+    /// State of BBR.
+    bbr: Bbr,
+    /// How fast the network delivers.
+    pub rate: Rate,
+    /// How fast segments leave.
+    pub pacing: Pacing,
     /// The window held the sender back, in the current round.
     limited: bool,
     /// Most segments in flight in the current round.
@@ -111,6 +122,7 @@ impl Congestion {
             sacked_out: 0,
             lost_out: 0,
             retrans_out: 0,
+            lost: 0,
             delivered: 0,
             delivered_ce: 0,
             prior_cwnd: 0,
@@ -118,6 +130,9 @@ impl Congestion {
             acked: 0,
             prr: Prr::default(),
             cubic: Cubic::default(),
+            bbr: Bbr::default(),
+            rate: Rate::default(),
+            pacing: Pacing::default(),
             limited: false,
             max_packets_out: 0,
             usage_seq: SeqNum(0),
@@ -130,6 +145,46 @@ impl Congestion {
     pub fn set_algorithm(&mut self, algorithm: CongestionControl) {
         self.algorithm = algorithm;
         self.cubic = Cubic::default();
+        self.bbr = Bbr::default();
+        if algorithm == CongestionControl::Bbr {
+            self.ssthresh = u32::MAX;
+        }
+    }
+
+    /// The algorithm sets window and rate by itself, whatever the state (`tcp_congestion_ops.cong_control`).
+    pub(super) fn has_own_control(&self) -> bool {
+        self.algorithm == CongestionControl::Bbr
+    }
+
+    /// Both directions are open: an algorithm with a rate of its own chooses its first.
+    pub(super) fn begin(&mut self, mss: u32, srtt: u64) {
+        if self.has_own_control() {
+            self.pacing.rate = self.bbr.initial_rate(self.cwnd, mss, srtt).min(self.pacing.max);
+        }
+    }
+
+    /// An ACK, for BBR.
+    pub(super) fn bbr_on_ack(&mut self, ack: &BbrAck) {
+        if self.pacing.rate == u64::MAX {
+            self.begin(ack.mss, ack.rtt.unwrap_or(0));
+        }
+        let control = self.bbr.on_ack(ack, self.cwnd, self.pacing.rate);
+        self.cwnd = control.cwnd;
+        self.pacing.rate = control.pacing_rate.min(self.pacing.max);
+        if control.app_limited {
+            self.rate.limit_by_app(self.delivered, ack.in_flight);
+        }
+    }
+
+    /// Segments of a super-frame at the least.
+    pub(super) fn tso_segs_min(&self, configured: u32) -> u32 {
+        if self.has_own_control() { Bbr::tso_segs_min(self.pacing.rate) } else { configured }
+    }
+
+    /// What BBR knows of the path: bytes per second, its round trip in nanoseconds, and the gains of rate and window in 256ths.
+    pub fn bbr(&self) -> Option<(u64, u64, u32, u32)> {
+        let Bbr { pacing_gain, cwnd_gain, .. } = self.bbr;
+        self.has_own_control().then(|| (self.bbr.bandwidth(), self.bbr.rtprop(), pacing_gain, cwnd_gain))
     }
 
     /// Segments in the network.
@@ -155,8 +210,8 @@ impl Congestion {
     }
 
     /// Takes note of how much of the window a round of sending used. After a timeout's worth of not filling it, it
-    /// shrinks towards what was used (`tcp_cwnd_validate`, RFC 2861).
-    pub(super) fn validate(&mut self, limited: bool, una: SeqNum, nxt: SeqNum, now: Time, rto: u64) {
+    /// shrinks towards what was used, where it `shrinks` at all (`tcp_cwnd_validate`, RFC 2861).
+    pub(super) fn validate(&mut self, limited: bool, (una, nxt): (SeqNum, SeqNum), now: Time, rto: u64, shrinks: bool) {
         if una.at_or_after(self.usage_seq) || limited || (!self.limited && self.packets_out > self.max_packets_out) {
             self.limited = limited;
             self.max_packets_out = self.packets_out;
@@ -168,7 +223,7 @@ impl Congestion {
             return;
         }
         self.used = self.used.max(self.packets_out);
-        if tick(now) - self.stamp < rto {
+        if tick(now) - self.stamp < rto || !shrinks || self.has_own_control() {
             return;
         }
         let used = self.used.max(INITIAL_CWND);
@@ -188,9 +243,17 @@ impl Congestion {
 
     /// After an idle time the window is no longer known to be right (RFC 2861): halved per timeout, not below the
     /// initial one.
-    pub fn restart_after_idle(&mut self, idle: u64, rto: u64, now: Time) {
+    pub fn restart_after_idle(&mut self, idle: u64, rto: u64, now: Time, shrinks: bool) {
+        if self.has_own_control() {
+            if self.rate.is_app_limited()
+                && let Some(rate) = self.bbr.restart()
+            {
+                self.pacing.rate = rate.min(self.pacing.max);
+            }
+            return;
+        }
         self.cubic.idle(idle, now);
-        if idle <= rto {
+        if idle <= rto || !shrinks {
             return;
         }
         self.ssthresh = self.current_ssthresh();
@@ -208,6 +271,10 @@ impl Congestion {
         match self.algorithm {
             CongestionControl::Reno => (self.cwnd / 2).max(2),
             CongestionControl::Cubic => self.cubic.cut(self.cwnd),
+            CongestionControl::Bbr => {
+                self.bbr.save_cwnd(self.cwnd, self.state);
+                self.ssthresh
+            }
         }
     }
 
@@ -229,6 +296,7 @@ impl Congestion {
         self.acked = 0;
         self.stamp = tick(now);
         self.cubic = Cubic::default();
+        self.bbr.timed_out();
     }
 
     /// The window while losses are repaired (`tcp_cwnd_reduction`).
@@ -249,7 +317,9 @@ impl Congestion {
 
     /// The cut was a mistake (`tcp_undo_cwnd_reduction`).
     pub(super) fn undo(&mut self, now: Time) {
-        if self.prior_ssthresh > 0 {
+        if self.has_own_control() {
+            self.bbr.undone();
+        } else if self.prior_ssthresh > 0 {
             self.cwnd = self.cwnd.max(self.prior_cwnd);
             self.ssthresh = self.ssthresh.max(self.prior_ssthresh);
         }
@@ -274,6 +344,8 @@ impl Congestion {
         let per_step = match self.algorithm {
             CongestionControl::Reno => self.cwnd,
             CongestionControl::Cubic => self.cubic.update(self.cwnd, acked, now),
+            // BBR sets its window elsewhere.
+            CongestionControl::Bbr => return,
         };
         self.additive_increase(per_step.max(1), acked);
     }
@@ -339,9 +411,9 @@ mod tests {
     #[test]
     fn idleness_halves_the_window_down_to_the_initial_one() {
         let mut cong = Congestion { cwnd: 100, ..Congestion::new() };
-        cong.restart_after_idle(250, 100, Time(1));
+        cong.restart_after_idle(250, 100, Time(1), true);
         assert_eq!(cong.cwnd, 25);
-        cong.restart_after_idle(10_000, 100, Time(1));
+        cong.restart_after_idle(10_000, 100, Time(1), true);
         assert_eq!(cong.cwnd, INITIAL_CWND);
     }
 
@@ -349,15 +421,15 @@ mod tests {
     fn a_window_that_is_not_filled_does_not_grow() {
         let (una, nxt) = (SeqNum(1), SeqNum(1_000));
         let mut cong = Congestion { packets_out: 5, ..Congestion::new() };
-        cong.validate(false, una, nxt, Time(1), 100);
+        cong.validate(false, (una, nxt), Time(1), 100, true);
         assert!(!cong.is_limited(), "half of it in flight");
         cong.packets_out = 6;
-        cong.validate(false, una, nxt, Time(1), 100);
+        cong.validate(false, (una, nxt), Time(1), 100, true);
         assert!(cong.is_limited(), "slow start: more than half of it in flight");
         cong.ssthresh = 10;
         assert!(!cong.is_limited(), "beyond slow start all of it has to be");
         cong.packets_out = 10;
-        cong.validate(true, una, nxt, Time(1), 100);
+        cong.validate(true, (una, nxt), Time(1), 100, true);
         assert!(cong.is_limited());
     }
 

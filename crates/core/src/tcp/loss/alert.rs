@@ -3,6 +3,8 @@
 use rxpath_trace::{Counter, Time};
 use rxpath_wire::SeqNum;
 
+use super::super::congestion::BbrAck;
+use super::super::rate::Sample;
 use super::super::{CaState, TcpSock};
 use super::state::{AckSays, Prior, REORDERING, REORDERING_MAX, Resend};
 use crate::cx::Cx;
@@ -26,13 +28,37 @@ impl TcpSock {
             self.set_xmit_timer(cx);
         }
         let delivered = self.cong.delivered.wrapping_sub(prior.delivered);
-        if self.cong.state.is_reducing() {
+        let sample = self.rate_sample(cx.now, prior, &says);
+        if self.cong.has_own_control() {
+            self.bbr_on_ack(cx, prior, sample, says.rtt);
+        } else if self.cong.state.is_reducing() {
             self.cong.reduce(delivered, self.cong.lost_out > prior.lost, says.advanced);
         } else if delivered > 0 && self.may_raise_cwnd(&says) {
             self.cong.avoid(delivered, cx.now);
             self.cong.stamp = super::super::tick(cx.now);
         }
+        self.update_pacing_rate(&cx.net.sysctl);
         self.xmit_recovery(cx, resend);
+    }
+
+    /// BBR sets window and rate, whatever the state (`tcp_cong_control`).
+    fn bbr_on_ack(&mut self, cx: &mut Cx, prior: Prior, sample: Option<Sample>, rtt: Option<u64>) {
+        let cong = &self.cong;
+        let ack = BbrAck {
+            now: cx.now,
+            sample,
+            rtt,
+            delivered: cong.delivered.wrapping_sub(prior.delivered),
+            lost: cong.lost.wrapping_sub(prior.lost_in_all),
+            in_flight_before: prior.in_flight,
+            in_flight: cong.in_flight(),
+            delivered_in_all: cong.delivered,
+            mss: u32::from(self.tx.mss),
+            quantum: self.tso_segs(&cx.net.sysctl),
+            state: cong.state,
+            random: cx.rng.next_u64() as u32,
+        };
+        self.cong.bbr_on_ack(&ack);
     }
 
     /// After reordering was seen, anything that makes progress raises the window (`tcp_may_raise_cwnd`).
@@ -129,6 +155,9 @@ impl TcpSock {
 
     /// The window is where the reduction was to take it, unless that was undone (`tcp_end_cwnd_reduction`).
     pub(super) fn end_cwnd_reduction(&mut self, now: Time) {
+        if self.cong.has_own_control() {
+            return;
+        }
         let meant = self.cong.state == CaState::Cwr || self.loss.undo_marker.is_some();
         if self.cong.ssthresh < u32::MAX && meant {
             self.cong.cwnd = self.cong.ssthresh;

@@ -65,7 +65,7 @@ impl TcpSock {
             self.split_record(last, (record.pcount - 1) * mss, mss);
             at = self.tx.segments.len() - 1;
         }
-        let sent = self.retransmit(cx, at);
+        let sent = self.retransmit(cx, at, 1);
         self.loss.tlp_retrans = sent;
         sent
     }

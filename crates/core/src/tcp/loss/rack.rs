@@ -23,7 +23,7 @@ impl TcpSock {
         if later {
             rack.sent_at = record.sent_at;
             rack.end_seq = record.end_seq;
-            says.delivered_before = Some(record.delivered);
+            says.delivered_before = Some(record.stamp.delivered);
         }
     }
 
@@ -86,8 +86,10 @@ impl TcpSock {
         let Some(record) = self.tx.segments.get_mut(at).filter(|record| !record.sacked) else { return };
         if !std::mem::replace(&mut record.lost, true) {
             self.cong.lost_out += record.pcount;
+            self.cong.lost = self.cong.lost.wrapping_add(record.pcount);
         } else if std::mem::take(&mut record.retrans) {
             self.cong.retrans_out = self.cong.retrans_out.saturating_sub(record.pcount);
+            self.cong.lost = self.cong.lost.wrapping_add(record.pcount);
             cx.count_n(Counter::TcpExtTCPLostRetransmit, u64::from(record.pcount));
         }
     }

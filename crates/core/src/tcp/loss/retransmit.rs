@@ -13,14 +13,16 @@ impl TcpSock {
         let after_timeout = self.cong.state == CaState::Loss;
         let counter = if after_timeout { Counter::TcpExtTCPSlowStartRetrans } else { Counter::TcpExtTCPFastRetrans };
         let (mut at, mut head) = (0, false);
+        let most = self.tso_segs(&cx.net.sysctl);
         while self.cong.quota() > 0 && self.cong.retrans_out < self.cong.lost_out {
             let Some(record) = self.tx.segments.get(at) else { break };
             if record.lost && !record.sacked && !record.retrans {
-                if !self.retransmit(cx, at) {
+                if self.pacing_holds(cx.now) || !self.retransmit(cx, at, self.cong.quota().min(most)) {
                     break;
                 }
-                cx.count(counter);
-                self.cong.reduction_sent(1);
+                let segments = self.tx.segments.get(at).map_or(0, |record| record.pcount);
+                cx.count_n(counter, u64::from(segments));
+                self.cong.reduction_sent(segments);
                 head |= at == 0;
             }
             at += 1;
@@ -54,19 +56,23 @@ impl TcpSock {
 
     /// Sends the oldest segment again; false if there is none or no slot.
     pub(in super::super) fn retransmit_head(&mut self, cx: &mut Cx) -> bool {
-        !self.tx.segments.is_empty() && self.retransmit(cx, 0)
+        !self.tx.segments.is_empty() && self.retransmit(cx, 0, 1)
     }
 
-    /// Sends one MSS of a segment again, cutting the segment's record where it is longer (`__tcp_retransmit_skb`).
-    pub(super) fn retransmit(&mut self, cx: &mut Cx, index: usize) -> bool {
+    /// Sends up to `segs` segments of a record again, as one super-frame where the device takes it, and cuts the record where
+    /// it is longer (`__tcp_retransmit_skb`).
+    pub(super) fn retransmit(&mut self, cx: &mut Cx, index: usize, segs: u32) -> bool {
         let una = self.tx.snd_una;
         if let Some(segment) = self.tx.segments.get_mut(index) {
             self.rx.uncharge_output(segment.trim(una, self.tx.mss));
         }
         let mss = u32::from(self.current_mss());
-        self.split_record(index, mss, mss);
+        self.split_record(index, segs.max(1).saturating_mul(mss), mss);
         self.collapse(index, mss);
-        let Some(segment) = self.tx.segments.get(index).copied() else { return false };
+        let Some(segment) = self.tx.segments.get_mut(index) else { return false };
+        // The end of a super-frame is pushed (`__tcp_transmit_skb`).
+        segment.psh |= segment.pcount > 1;
+        let segment = *segment;
         // Beyond the peer's window only the oldest goes, as a probe.
         if segment.seq != una && !segment.seq.before(una + self.tx.snd_wnd) {
             return false;
@@ -76,11 +82,12 @@ impl TcpSock {
             // Something on the way may not bear the bits.
             self.ecn.asks &= !cx.net.sysctl.tcp_ecn_fallback;
             self.send_syn(cx);
-        } else if !self.send_range(cx, segment.seq, len, segment.fin, segment.psh) {
+        } else if !self.send_pieces(cx, segment.seq, len, segment.fin, segment.psh) {
             cx.count(Counter::TcpExtTCPRetransFail);
             return false;
         }
-        cx.count(Counter::TcpRetransSegs);
+        cx.count_n(Counter::TcpRetransSegs, u64::from(segment.pcount));
+        self.tx.bytes_retrans += u64::from(len);
         self.note_retransmitted(cx.now, index);
         true
     }
@@ -120,10 +127,10 @@ impl TcpSock {
     }
 
     fn note_retransmitted(&mut self, now: Time, index: usize) {
-        let delivered = self.cong.delivered;
+        let stamp = self.cong.rate.sent(now, self.cong.packets_out, self.cong.delivered);
         let Some(record) = self.tx.segments.get_mut(index) else { return };
         record.sent_at = now;
-        record.delivered = delivered;
+        record.stamp = stamp;
         record.retransmitted = true;
         let pcount = record.pcount;
         if !std::mem::replace(&mut record.retrans, true) {

@@ -220,6 +220,7 @@ impl TcpSock {
         let mut marked = *record;
         if !record.sacked {
             self.rack_advance(cx.now, record, says);
+            self.cong.rate.delivered(record.stamp, record.sent_at, record.end_seq, &mut says.newest);
             if record.retrans {
                 if record.lost {
                     // The retransmission was lost or not, but the segment was delivered.

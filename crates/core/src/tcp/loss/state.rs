@@ -3,6 +3,8 @@
 use rxpath_trace::Time;
 use rxpath_wire::SeqNum;
 
+use super::super::rate::Newest;
+
 /// Recoveries for which a widened window of reordering lasts (`TCP_RACK_RECOVERY_THRESH`).
 const PERSIST: u8 = 16;
 /// Duplicate ACKs that mean a loss while no reordering was seen (RFC 5681 section 3.2, `tcp_reordering`).
@@ -41,6 +43,13 @@ pub struct Loss {
     pub(super) tlp_retrans: bool,
     /// Detection by time.
     pub(super) rack: Rack,
+}
+
+impl Loss {
+    /// Segments that D-SACKs told of in all.
+    pub fn dsack_dups(&self) -> u32 {
+        self.dsack_dups
+    }
 }
 
 impl Default for Loss {
@@ -97,6 +106,10 @@ pub(in super::super) struct AckSays {
     pub reordered: SeqNum,
     /// Segments delivered before the one was sent that was delivered last.
     pub delivered_before: Option<u32>,
+    /// The latest-sent of what was delivered.
+    pub newest: Option<Newest>,
+    /// A round trip was measured.
+    pub rtt: Option<u64>,
 }
 
 impl AckSays {
@@ -197,6 +210,9 @@ pub(in super::super) struct Prior {
     pub una: SeqNum,
     /// Segments delivered.
     pub delivered: u32,
-    /// Segments lost.
+    /// Segments lost: those that are still, and all that ever were.
     pub lost: u32,
+    pub lost_in_all: u32,
+    /// Segments in flight.
+    pub in_flight: u32,
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use rxpath_mem::{PagePool, RxDesc, RxDma, Skb};
+use rxpath_mem::{IpSummed, PagePool, RxDesc, RxDma, Skb};
 use rxpath_trace::{Counter, DropReason, Time};
 use rxpath_wire::{
     Addr, EtherType, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum, TcpFlags, TcpHeader, TcpOptions,
@@ -40,6 +40,7 @@ struct Cable {
     rings: Rings,
     xmit: Answer,
     queues: u16,
+    features: Features,
 }
 
 struct CableQueue(Emitted, Answer);
@@ -51,7 +52,7 @@ impl Device for Cable {
             mac: OUR_MAC,
             mtu: 1_500,
             queues: self.queues,
-            features: Features::default(),
+            features: self.features,
             truesize: TruesizeModel::Kernel,
         }
     }
@@ -74,7 +75,12 @@ impl DeviceQueue for CableQueue {
     fn xmit(&mut self, _: Time, skb: &Skb) -> Xmit {
         let answer = *self.1.lock().unwrap();
         if answer == Xmit::Sent {
-            self.0.lock().unwrap().push_back(skb.fragments().flatten().copied().collect());
+            let mut frame: Vec<u8> = skb.fragments().flatten().copied().collect();
+            if skb.ip_summed == IpSummed::Partial && skb.gso_size == 0 {
+                let total = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+                wire_tcp::fill_checksum(Addr::from(US), Addr::from(PEER), &mut frame[34..total]);
+            }
+            self.0.lock().unwrap().push_back(frame);
         }
         answer
     }
@@ -125,20 +131,38 @@ impl Lab {
 
     /// A lab whose device has several queues; which frame goes to which is for the test to say.
     pub fn with_queues(queues: u16, change: impl FnOnce(&mut StackConfig)) -> Lab {
-        Lab::build(queues, Emitted::default(), change)
+        Lab::build(queues, Emitted::default(), Features::default(), change)
     }
 
     /// A lab with a second interface, by which frames only leave.
     pub fn with_two_interfaces() -> Lab {
         let second = Emitted::default();
-        let device = Cable { emitted: Arc::clone(&second), rings: Rings::default(), xmit: answer(), queues: 1 };
-        Lab::build(1, second, |config| config.interfaces.push(InterfaceConfig::new(Box::new(device))))
+        let device = Cable {
+            emitted: Arc::clone(&second),
+            rings: Rings::default(),
+            xmit: answer(),
+            queues: 1,
+            features: Features::default(),
+        };
+        Lab::build(1, second, Features::default(), |config| {
+            config.interfaces.push(InterfaceConfig::new(Box::new(device)));
+        })
     }
 
-    fn build(queues: u16, second: Emitted, change: impl FnOnce(&mut StackConfig)) -> Lab {
+    /// A lab whose device takes super-frames, which [`Lab::raw`] gives as they are, their checksums open.
+    pub fn offloading() -> Lab {
+        Lab::build(1, Emitted::default(), Features { tx_csum: true, tso: true, ..Features::default() }, |_| {})
+    }
+
+    fn build(queues: u16, second: Emitted, features: Features, change: impl FnOnce(&mut StackConfig)) -> Lab {
         let (emitted, rings, xmit) = (Emitted::default(), Rings::default(), answer());
-        let device =
-            Cable { emitted: Arc::clone(&emitted), rings: Arc::clone(&rings), xmit: Arc::clone(&xmit), queues };
+        let device = Cable {
+            emitted: Arc::clone(&emitted),
+            rings: Arc::clone(&rings),
+            xmit: Arc::clone(&xmit),
+            queues,
+            features,
+        };
         let mut interface = InterfaceConfig::new(Box::new(device));
         interface.addresses.push(IfAddr { addr: Addr::from(US), prefix: 24 });
         let mut config = StackConfig { interfaces: vec![interface], seed: 7, ..StackConfig::default() };

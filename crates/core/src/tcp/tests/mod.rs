@@ -17,6 +17,7 @@ mod prediction;
 mod proc;
 mod recorded;
 mod sack;
+mod sender;
 mod streak;
 mod transitions;
 mod urgent;
