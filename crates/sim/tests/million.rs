@@ -1,6 +1,6 @@
 //! A great many connections at once: all of them open, carry data both ways, are held, and close cleanly.
 //!
-//! Runs 5,000; `RXPATH_CONNECTIONS=1000000` runs as many, which wants a release build and 8 GB of memory:
+//! Runs 5,000; `RXPATH_CONNECTIONS=1000000` runs as many, which wants a release build and 16 GB of memory:
 //!
 //!     RXPATH_CONNECTIONS=1000000 cargo test --release -p rxpath-sim --test million -- --nocapture
 
