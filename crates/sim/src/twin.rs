@@ -23,6 +23,7 @@ pub mod record;
 pub mod report;
 
 pub mod datagram;
+pub mod stream;
 
 mod application;
 mod child;
@@ -71,6 +72,12 @@ pub enum Kind {
     TcpBasic,
     /// The same with explicit congestion notification.
     TcpEcn,
+    /// How connections end.
+    TcpClose,
+    /// Resets in every state.
+    TcpReset,
+    /// Every combination of control bits in every state.
+    TcpFlags,
     /// Ethernet frames: types, packet types, lengths.
     Eth,
     /// ARP packets, and what the host learns from them.
@@ -91,9 +98,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 13] = [
         Kind::TcpBasic,
         Kind::TcpEcn,
+        Kind::TcpClose,
+        Kind::TcpReset,
+        Kind::TcpFlags,
         Kind::Eth,
         Kind::Arp,
         Kind::Ip,
@@ -109,6 +119,9 @@ impl Kind {
         match self {
             Kind::TcpBasic => "tcp-basic",
             Kind::TcpEcn => "tcp-ecn",
+            Kind::TcpClose => "tcp-close",
+            Kind::TcpReset => "tcp-reset",
+            Kind::TcpFlags => "tcp-flags",
             Kind::Eth => "eth",
             Kind::Arp => "arp",
             Kind::Ip => "ip",
@@ -130,6 +143,9 @@ impl Kind {
         match self {
             Kind::TcpBasic => generate::tcp_basic(seed),
             Kind::TcpEcn => generate::tcp_ecn(seed),
+            Kind::TcpClose => generate::tcp_close(seed),
+            Kind::TcpReset => generate::tcp_reset(seed),
+            Kind::TcpFlags => generate::tcp_flags(seed),
             Kind::Eth => generate::eth(seed),
             Kind::Arp => generate::arp(seed),
             Kind::Ip => generate::ip(seed),
@@ -347,7 +363,7 @@ pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Resul
     if replayed.held > 0 {
         normalised.insert("timer held", replayed.held);
     }
-    let late = !kernel.host.serves && compare::hangs_on_a_timer(kernel, &replayed.recording, &differences);
+    let late = !kernel.host.is_exact() && compare::hangs_on_a_timer(kernel, &replayed.recording, &differences);
     let uncounted = kernel.counters.iter().filter(|(name, _)| !counters::comparable(name));
     let uncounted = uncounted.map(|(name, rise)| (name.clone(), *rise)).collect();
     let text = if differences.is_empty() {
@@ -388,7 +404,7 @@ fn best_replay(kernel: &Recording, seed: u64) -> io::Result<(Replayed, Vec<Diffe
 /// that they took.
 fn hangs_on_moments(seed: u64, kernel: &Recording, first: &Recording) -> io::Result<bool> {
     // Without the care for ticks that a server needs, a step may also be one of the kernel's ticks earlier or later.
-    let tick = if kernel.host.serves { 0 } else { tick::TICK };
+    let tick = if kernel.host.is_exact() { 0 } else { tick::TICK };
     let steps = kernel.events.len() as u32;
     for attempt in 0..MOMENTS {
         let mut rng = Rng::new(attempt);

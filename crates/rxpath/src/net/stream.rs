@@ -249,9 +249,31 @@ impl TcpStream {
     }
 
     pub(super) fn begin(stack: &Stack, addr: SocketAddr, options: &SockOptions) -> io::Result<TcpStream> {
+        TcpStream::begin_from(stack, None, addr, options)
+    }
+
+    fn begin_from(stack: &Stack, port: Option<u16>, addr: SocketAddr, options: &SockOptions) -> io::Result<TcpStream> {
         options.check().map_err(invalid)?;
-        let sock = stack.core().connect_with(None, addr, options, stack.now()).map_err(connect_error)?;
+        let sock = stack.core().connect_with(port, addr, options, stack.now()).map_err(connect_error)?;
         Ok(TcpStream::of(stack.clone(), sock))
+    }
+
+    /// Begins to connect, from this port or from a free one, and does not wait: the socket is non-blocking, and stands once
+    /// it is writable ([`TcpStream::readiness`]) and no error is pending ([`TcpStream::take_error`]). As `connect` of a
+    /// non-blocking socket that gives `EINPROGRESS`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if an option is out of its range, `AddrNotAvailable` if the port is taken or none is free,
+    /// `NetworkUnreachable` and `HostUnreachable` without a route, `NetworkDown`.
+    pub fn connect_nonblocking(
+        stack: &Stack,
+        port: Option<u16>,
+        addr: SocketAddr,
+        options: &SockOptions,
+    ) -> io::Result<TcpStream> {
+        let stream = TcpStream::begin_from(stack, port, addr, options)?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
     }
 
     /// Connects to the first of `addrs` that answers, with options that the handshake must know: buffers, the window's

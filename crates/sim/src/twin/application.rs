@@ -75,7 +75,7 @@ impl<L: Listens> Application<L> {
         }
         let Some(stream) = &mut self.current else { return Ok(Gave::NoConnection) };
         match call {
-            Call::Accept | Call::Datagram(..) => {}
+            Call::Accept | Call::Datagram(..) | Call::Stream(..) => {}
             Call::Read(size) => {
                 let mut buf = vec![0; size as usize];
                 let n = stream.read(&mut buf)?;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::datagram::UdpCall;
 use super::record::hex;
+use super::stream::TcpCall;
 
 /// Port that the server listens on.
 pub const SERVER_PORT: u16 = 80;
@@ -55,6 +56,16 @@ pub struct Host {
     /// A server listens on [`SERVER_PORT`], and it is the time within a tick of the kernel's that matters: steps begin at
     /// chosen moments, and what the host says about its neighbours is passed over.
     pub serves: bool,
+    /// The case has stream sockets of its own. What is said of the time of a host that serves is true of this one, too.
+    #[serde(default)]
+    pub streams: bool,
+}
+
+impl Host {
+    /// What the host does hangs on the time within a tick.
+    pub fn is_exact(&self) -> bool {
+        self.serves || self.streams
+    }
 }
 
 /// An interface.
@@ -188,6 +199,8 @@ pub struct Segment {
     pub wscale: Option<u8>,
     /// Timestamp option.
     pub stamp: Option<Stamp>,
+    /// How its options lie.
+    pub layout: Layout,
     /// Payload bytes; the payload follows from the sequence number.
     pub len: u16,
     /// Type of service of its packet.
@@ -214,6 +227,22 @@ pub enum Ack {
     Beside(i32),
     /// This number, whatever the server has sent.
     Number(u32),
+}
+
+/// How the options of a segment lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// As Linux writes them.
+    #[default]
+    Usual,
+    /// The last one first, without padding between them.
+    Reversed,
+    /// An unknown option before each, and none after the end of options.
+    Unknown,
+    /// Behind the option that ends them.
+    BehindEnd,
+    /// The first one a second time, with other values.
+    Doubled,
 }
 
 /// A timestamp option.
@@ -265,6 +294,8 @@ pub enum Call {
     Close,
     /// A call on the datagram socket of this number.
     Datagram(u8, UdpCall),
+    /// A call on the stream socket of this number.
+    Stream(u8, TcpCall),
 }
 
 /// What a call gave.
@@ -280,6 +311,8 @@ pub enum Gave {
     End,
     /// An error of this kind (`std::io::ErrorKind`).
     Error(String),
+    /// What it is ready for, by the names of `poll(2)`.
+    Ready(String),
     /// There is no connection, or no socket, to call on.
     NoConnection,
     /// A datagram.
@@ -306,6 +339,7 @@ impl std::fmt::Display for Call {
             Call::ShutdownWrite => f.write_str("shutdown(Write)"),
             Call::Close => f.write_str("close()"),
             Call::Datagram(number, call) => write!(f, "{number}.{call}"),
+            Call::Stream(number, call) => write!(f, "{number}.{call}"),
         }
     }
 }
@@ -318,6 +352,7 @@ impl std::fmt::Display for Gave {
             Gave::Taken(n) => write!(f, "{n} taken"),
             Gave::End => f.write_str("end"),
             Gave::Error(kind) => f.write_str(kind),
+            Gave::Ready(events) => write!(f, "[{events}]"),
             Gave::NoConnection => f.write_str("no connection"),
             Gave::Datagram { len, full_len, truncated, from, sum } => {
                 let cut = if *truncated { ", MSG_TRUNC" } else { "" };

@@ -23,10 +23,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rxpath_wire::SeqNum;
 
-use super::case::{CLIENT_PORT, Host};
+use super::case::Host;
 use super::choices::{self, Identifications};
 use super::counters::comparable;
-use super::frames::Seen;
+use super::frames::{Pair, Seen};
 use super::lateness::LATE_MAX;
 use super::record::{Event, Recording, What};
 
@@ -34,6 +34,14 @@ use super::record::{Event, Recording, What};
 pub const CLOCK_SLACK_MS: u32 = 20;
 /// Nanoseconds by which a timer's frame may differ.
 pub const TIMER_SLACK: u64 = LATE_MAX + 4_000_000;
+
+/// Milliseconds by which those of a host may differ that bakes cookies: they have something else in their lowest bits.
+const COOKIE_SLACK_MS: u32 = 64;
+
+fn clock_slack(host: &Host) -> u32 {
+    let bakes = host.sysctls.iter().any(|(name, _)| name == "net.ipv4.tcp_syncookies");
+    CLOCK_SLACK_MS + if bakes { COOKIE_SLACK_MS } else { 0 }
+}
 
 /// How often each normalisation was needed.
 pub type Normalised = BTreeMap<&'static str, u64>;
@@ -73,7 +81,7 @@ pub fn rows<'a>(kernel: &'a Recording, stack: &'a Recording) -> Vec<Row<'a>> {
     let (mut left, mut right) = (&kernel.events[..], &stack.events[..]);
     while !left.is_empty() || !right.is_empty() {
         let (one, mut other) = (take_emitted(&mut left), take_emitted(&mut right));
-        if !kernel.host.serves {
+        if !kernel.host.is_exact() {
             in_order_of(&one, &mut other);
         }
         rows.extend(between(one, other));
@@ -152,7 +160,7 @@ pub fn compare(kernel: &Recording, stack: &Recording, normalised: &mut Normalise
                     *normalised.entry("order of timers").or_default() += 1;
                 }
                 latest = stack.at;
-                wrong.or_else(|| compare_step_counters(kernel, stack, host.serves))
+                wrong.or_else(|| compare_step_counters(kernel, stack, host.is_exact()))
             }
             (Some(_), None) => Some("the stack has nothing here".to_owned()),
             (None, _) => Some("the kernel has nothing here".to_owned()),
@@ -164,21 +172,21 @@ pub fn compare(kernel: &Recording, stack: &Recording, normalised: &mut Normalise
 }
 
 fn compare_counters(kernel: &Recording, stack: &Recording) -> Vec<Difference> {
-    let different = different_rises(&kernel.counters, &stack.counters, kernel.host.serves);
+    let different = different_rises(&kernel.counters, &stack.counters, kernel.host.is_exact());
     different.into_iter().map(|what| Difference { row: None, what }).collect()
 }
 
 /// Counters of a step that is watched.
-fn compare_step_counters(kernel: &Event, stack: &Event, serves: bool) -> Option<String> {
+fn compare_step_counters(kernel: &Event, stack: &Event, exact: bool) -> Option<String> {
     let (Some(one), Some(other)) = (&kernel.rose, &stack.rose) else { return None };
-    let different = different_rises(one, other, serves);
+    let different = different_rises(one, other, exact);
     (!different.is_empty()).then(|| different.join("; "))
 }
 
-/// Counters that rose differently. `serves`: the kernel cuts super-frames in software before it counts them on their way
+/// Counters that rose differently. `exact`: the kernel cuts super-frames in software before it counts them on their way
 /// out, the stack hands them to its device.
-fn different_rises(kernel: &BTreeMap<String, i64>, stack: &BTreeMap<String, i64>, serves: bool) -> Vec<String> {
-    let compared = |name: &&String| comparable(name) && !(serves && name.contains(" tx_"));
+fn different_rises(kernel: &BTreeMap<String, i64>, stack: &BTreeMap<String, i64>, exact: bool) -> Vec<String> {
+    let compared = |name: &&String| comparable(name) && !(exact && name.contains(" tx_"));
     let names: BTreeSet<&String> = kernel.keys().chain(stack.keys()).filter(compared).collect();
     let rise = |side: &BTreeMap<String, i64>, name: &String| side.get(name).copied().unwrap_or(0);
     let pairs = names.into_iter().map(|name| (name, rise(kernel, name), rise(stack, name)));
@@ -189,8 +197,8 @@ fn different_rises(kernel: &BTreeMap<String, i64>, stack: &BTreeMap<String, i64>
 /// What both sides have chosen so far.
 #[derive(Clone, Debug, Default)]
 struct Sides {
-    kernel: Base,
-    stack: Base,
+    kernel: Bases,
+    stack: Bases,
     ids: Identifications,
 }
 
@@ -207,8 +215,8 @@ impl Sides {
                 (gave != got).then(|| format!("{one}: kernel {gave}, stack {got}"))
             }
             (What::Emitted { frame, prompt, .. }, What::Emitted { frame: other, .. }) => {
-                let wrong = if host.serves {
-                    compare_frames(frame, other, &mut self.kernel, &mut self.stack, normalised)
+                let wrong = if host.is_exact() {
+                    compare_frames(host, frame, other, (&mut self.kernel, &mut self.stack), normalised)
                 } else {
                     self.ids.compare(host, frame, other, normalised)
                 };
@@ -230,12 +238,13 @@ fn compare_times(kernel: u64, stack: u64, normalised: &mut Normalised) -> Option
         .then(|| format!("sent {:.1} ms apart: kernel {:.1}, stack {:.1}", ms(apart), ms(kernel), ms(stack)))
 }
 
-/// What one side chose by itself.
+/// What one side chose by itself, by connection.
+type Bases = BTreeMap<Pair, Base>;
+
+/// What one side chose by itself for a connection.
 #[derive(Clone, Copy, Debug, Default)]
 struct Base {
     isn: u32,
-    /// SYN-ACK of a connection that nobody completes: its port and number.
-    stray: Option<(u16, u32)>,
     id: Option<u16>,
     tsval: Option<u32>,
 }
@@ -243,13 +252,10 @@ struct Base {
 impl Base {
     /// Takes note of what a frame begins. `counted` tells whether its identification is a counter's on either side.
     fn note(&mut self, seen: &Seen, counted: bool) {
-        if seen.dport == CLIENT_PORT && seen.flags.syn() {
+        if seen.flags.syn() {
             self.isn = seen.seq.0;
             self.tsval = seen.options.timestamps.map(|(tsval, _)| tsval);
             self.id = None;
-        }
-        if seen.dport != CLIENT_PORT && seen.flags.syn() {
-            self.stray = Some((seen.dport, seen.seq.0));
         }
         if self.id.is_none() && counted {
             self.id = Some(seen.id);
@@ -258,15 +264,16 @@ impl Base {
 }
 
 fn compare_frames(
+    host: &Host,
     kernel: &[u8],
     stack: &[u8],
-    left: &mut Base,
-    right: &mut Base,
+    (left, right): (&mut Bases, &mut Bases),
     normalised: &mut Normalised,
 ) -> Option<String> {
     let (Some(one), Some(other)) = (Seen::of(kernel), Seen::of(stack)) else {
         return (kernel != stack).then(|| "the frames differ".to_owned());
     };
+    let (left, right) = (left.entry(one.pair()).or_default(), right.entry(other.pair()).or_default());
     let counted = one.id != 0 || other.id != 0;
     left.note(&one, counted);
     right.note(&other, counted);
@@ -274,10 +281,7 @@ fn compare_frames(
         return Some(format!("checksum wrong: {}", if one.sound { "stack" } else { "kernel" }));
     }
     let mut count = |what, needed: bool| *normalised.entry(what).or_default() += u64::from(needed);
-    let relative = |seen: &Seen, base: &Base| {
-        let stray = base.stray.filter(|&(port, _)| port == seen.dport);
-        seen.seq - SeqNum(stray.map_or(base.isn, |(_, isn)| isn))
-    };
+    let relative = |seen: &Seen, base: &Base| seen.seq - SeqNum(base.isn);
     let same_seq = one.seq == other.seq || relative(&one, left) == relative(&other, right);
     if !same_seq {
         let (one, other) = (relative(&one, left), relative(&other, right));
@@ -294,7 +298,7 @@ fn compare_frames(
     if let (Some((a, _)), Some((b, _))) = (one.options.timestamps, other.options.timestamps) {
         let since = |tsval: u32, base: &Base| tsval.wrapping_sub(base.tsval.unwrap_or(0));
         let apart = since(a, left).wrapping_sub(since(b, right)).cast_signed();
-        if apart.unsigned_abs() > CLOCK_SLACK_MS {
+        if apart.unsigned_abs() > clock_slack(host) {
             return Some(format!("timestamp: the kernel's is {apart} ms ahead"));
         }
         count("timestamp offset", a != b);

@@ -287,15 +287,17 @@ fn read<S: Datagrams>(socket: &S, size: u32, peek: bool) -> io::Result<Gave> {
 
 /// Linux's number of an error, where there is one: of the kinds of `std` that the stack makes errors of, the number that
 /// they stand for.
-fn error_name(error: &io::Error) -> String {
+pub(super) fn error_name(error: &io::Error) -> String {
     let number = error.raw_os_error().or_else(|| {
         Some(match error.kind() {
             io::ErrorKind::WouldBlock => 11,
             io::ErrorKind::PermissionDenied => 13,
+            io::ErrorKind::BrokenPipe => 32,
             io::ErrorKind::InvalidInput => 22,
             io::ErrorKind::AddrInUse => 98,
             io::ErrorKind::AddrNotAvailable => 99,
             io::ErrorKind::NetworkUnreachable => 101,
+            io::ErrorKind::NotConnected => 107,
             io::ErrorKind::ConnectionRefused => 111,
             io::ErrorKind::HostUnreachable => 113,
             _ => return None,

@@ -1,13 +1,15 @@
 //! The client's frames, and what can be read off the server's.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use rxpath_wire::tcp::MAX_OPTIONS_LEN;
 use rxpath_wire::{
     Addr, ArpPacket, ArpRepr, EtherType, EthernetHeader, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum,
     TcpFlags, TcpHeader, TcpOptions, TcpRepr, arp, ethernet, ipv4, tcp,
 };
 
-use super::case::{Ack, CLIENT_ISN, CLIENT_PORT, Defect, Echo, Peer, Segment, Seq};
+use super::case::{Ack, CLIENT_ISN, Defect, Echo, Layout, Peer, Segment, Seq};
 use super::record::{Number, Sent};
 
 /// The server's hardware address on the first link, on either side.
@@ -48,32 +50,66 @@ pub fn ethertype(frame: &[u8]) -> Option<u16> {
     EthernetHeader::parse(frame).map(|(header, _)| header.ethertype())
 }
 
+/// Ports of a connection: the client's and the server's.
+pub type Pair = (u16, u16);
+
 /// What the client knows of the server: it fills in what a case leaves open.
 #[derive(Clone, Debug, Default)]
-pub struct ClientView {
-    /// The server's initial sequence number; 0 before there is one.
-    pub isn: u32,
-    /// What the client expects next of the server, relative to `isn`.
-    pub next: u32,
-    /// The server's last timestamp.
-    pub tsval: u32,
-    /// Right edge of the server's window, relative to the client's initial sequence number.
-    pub edge: u32,
-    /// Shift of the server's windows.
-    wscale: u8,
-}
+pub struct ClientView(BTreeMap<Pair, Connection>);
 
 impl ClientView {
     /// Takes note of a frame of the server's.
     pub fn saw(&mut self, frame: &[u8]) {
-        let Some(seen) = Seen::of(frame).filter(|seen| seen.dport == CLIENT_PORT) else { return };
-        if seen.flags.rst() {
-            return;
+        if let Some(seen) = Seen::of(frame).filter(|seen| !seen.flags.rst()) {
+            self.0.entry(seen.pair()).or_default().saw(&seen);
         }
+    }
+
+    /// Takes note of a segment of the client's.
+    pub fn sent(&mut self, sent: &Sent) {
+        if sent.flags & TcpFlags::SYN.0 != 0 {
+            self.0.entry((sent.sport, sent.dport)).or_default().offered = Some(sent.wscale.is_some());
+        }
+    }
+
+    fn of(&self, pair: Pair) -> Connection {
+        self.0.get(&pair).cloned().unwrap_or_default()
+    }
+
+    /// Fills in what a segment of the case leaves open.
+    pub fn resolve(&self, segment: &Segment) -> Sent {
+        self.of((segment.sport, segment.dport)).resolve(segment)
+    }
+
+    /// The frame of a segment, towards this server.
+    pub fn frame(&self, sent: &Sent) -> Vec<u8> {
+        self.of((sent.sport, sent.dport)).frame(sent)
+    }
+}
+
+/// What the client knows of a connection.
+#[derive(Clone, Debug, Default)]
+struct Connection {
+    /// The server's initial sequence number; 0 before there is one.
+    isn: u32,
+    /// What the client expects next of the server, relative to `isn`.
+    next: u32,
+    /// The server's last timestamp.
+    tsval: u32,
+    /// Right edge of the server's window, relative to the client's initial sequence number.
+    edge: u32,
+    /// Shift of the server's windows.
+    wscale: u8,
+    /// Whether the client's last SYN had the option for it.
+    offered: Option<bool>,
+}
+
+impl Connection {
+    fn saw(&mut self, seen: &Seen) {
         if let Some((tsval, _)) = seen.options.timestamps {
             self.tsval = tsval;
         }
-        let mut shift = self.wscale;
+        let mut shift = if self.offered == Some(false) { 0 } else { self.wscale };
         if seen.flags.syn() {
             (self.isn, self.next) = (seen.seq.0, 1);
             self.wscale = seen.options.wscale.unwrap_or(0);
@@ -90,8 +126,7 @@ impl ClientView {
         }
     }
 
-    /// Fills in what a segment of the case leaves open.
-    pub fn resolve(&self, segment: &Segment) -> Sent {
+    fn resolve(&self, segment: &Segment) -> Sent {
         let seq = match segment.seq {
             Seq::At(offset) => offset,
             Seq::Edge(offset) => self.edge.wrapping_add_signed(offset),
@@ -109,13 +144,12 @@ impl ClientView {
             };
             (stamp.tsval, echo)
         });
-        let Segment { sport, dport, flags, window, mss, wscale, len, tos, defect, .. } = *segment;
+        let Segment { sport, dport, flags, window, mss, wscale, layout, len, tos, defect, .. } = *segment;
         let seq = CLIENT_ISN.wrapping_add(seq);
-        Sent { sport, dport, flags, seq, ack, window, mss, wscale, stamp, len, tos, defect }
+        Sent { sport, dport, flags, seq, ack, window, mss, wscale, stamp, layout, len, tos, defect }
     }
 
-    /// The frame of a segment, towards this server.
-    pub fn frame(&self, sent: &Sent) -> Vec<u8> {
+    fn frame(&self, sent: &Sent) -> Vec<u8> {
         let flags = TcpFlags(sent.flags);
         let repr = TcpRepr {
             sport: sent.sport,
@@ -132,12 +166,16 @@ impl ClientView {
                 ..TcpOptions::default()
             },
         };
-        let header_len = repr.header_len();
-        let mut frame = vec![0; ETHERNET + IP + header_len + usize::from(sent.len)];
+        let mut frame = vec![0; ETHERNET + IP + TcpHeader::LEN + MAX_OPTIONS_LEN + usize::from(sent.len)];
+        let header_len = match sent.layout {
+            Layout::Usual => tcp::emit(&mut frame[ETHERNET + IP..], repr),
+            layout => tcp::emit_raw(&mut frame[ETHERNET + IP..], repr, &options_in(layout, &repr.options)),
+        };
+        let end = ETHERNET + IP + header_len + usize::from(sent.len);
+        frame.truncate(end);
         for (index, byte) in frame[ETHERNET + IP + header_len..].iter_mut().enumerate() {
             *byte = payload_byte(sent.seq.wrapping_add(index as u32));
         }
-        tcp::emit(&mut frame[ETHERNET + IP..], repr);
         if let Defect::Offset(words) = sent.defect {
             let byte = &mut frame[ETHERNET + IP + 12];
             *byte = *byte & 0x0f | words << 4;
@@ -148,6 +186,33 @@ impl ClientView {
         finish(&mut frame, sent.tos, sent.defect);
         frame
     }
+}
+
+/// Options of a segment as bytes that lie otherwise than Linux would have them.
+fn options_in(layout: Layout, options: &TcpOptions) -> Vec<u8> {
+    const UNKNOWN: [u8; 4] = [253, 4, 0x12, 0x34];
+    let mut each: Vec<Vec<u8>> = Vec::new();
+    if let Some(mss) = options.mss {
+        each.push([&[2, 4][..], &mss.to_be_bytes()].concat());
+    }
+    if let Some(shift) = options.wscale {
+        each.push(vec![3, 3, shift]);
+    }
+    if options.sack_permitted {
+        each.push(vec![4, 2]);
+    }
+    if let Some((tsval, tsecr)) = options.timestamps {
+        each.push([&[8, 10][..], &tsval.to_be_bytes(), &tsecr.to_be_bytes()].concat());
+    }
+    let mut bytes = match layout {
+        Layout::Usual => each.concat(),
+        Layout::Reversed => each.into_iter().rev().flatten().collect(),
+        Layout::Unknown => each.iter().flat_map(|option| UNKNOWN.iter().chain(option).copied()).collect(),
+        Layout::BehindEnd => [vec![1, 0], each.concat()].concat(),
+        Layout::Doubled => [each.concat(), vec![2, 4, 2, 3]].concat(),
+    };
+    bytes.truncate(MAX_OPTIONS_LEN);
+    bytes
 }
 
 /// The byte of the client's stream at this sequence number.
@@ -175,6 +240,8 @@ fn finish(frame: &mut [u8], tos: u8, defect: Defect) {
 /// The TCP segment of a frame.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// The sender's port.
+    pub sport: u16,
     /// The receiver's port.
     pub dport: u16,
     /// Sequence number.
@@ -205,6 +272,7 @@ impl Seen {
         let (header, _) = TcpHeader::parse(segment).filter(|_| ip.protocol() == IpProto::TCP)?;
         let options = segment.get(TcpHeader::LEN..header.header_len())?;
         Some(Seen {
+            sport: header.src_port(),
             dport: header.dst_port(),
             seq: header.seq(),
             ack: header.ack(),
@@ -215,6 +283,11 @@ impl Seen {
             id: ip.id(),
             sound: ipv4::verify(headers) && tcp::verify(ip.src_addr(), ip.dst_addr(), segment),
         })
+    }
+
+    /// The connection that it belongs to, if the server sent it.
+    pub fn pair(&self) -> Pair {
+        (self.dport, self.sport)
     }
 
     /// Behind the last sequence number that the segment takes.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::counters;
 use super::datagram::Sockets;
 use super::frames::{CLIENT_MAC, ClientView, SERVER, ethertype, introduction};
 use super::record::{Event, Recording, What};
+use super::stream::StreamSockets;
 use super::tick::{MS, TOO_LONG, Tick, clock};
 use crate::driven::{Driven, Half, Parcel};
 
@@ -49,7 +50,7 @@ pub fn record(case: &Case) -> io::Result<Recording> {
         // The run begins with a tick: what counts in ticks then does so from the same moments on both sides.
         start: tick.before(clock()),
         tick,
-        exact: case.host.serves,
+        exact: case.host.is_exact(),
         kernel: &mut kernel,
         view: ClientView::default(),
         events: Vec::new(),
@@ -68,6 +69,7 @@ struct Kernel {
     taps: Vec<Driven>,
     application: Option<Application<TcpListener>>,
     sockets: Sockets<UdpSocket>,
+    streams: StreamSockets<TcpStream>,
     rtnl: Rtnl,
 }
 
@@ -113,7 +115,8 @@ impl Kernel {
         }
         let application = if host.serves { Some(server()?) } else { None };
         let taps = taps.into_iter().map(drive).collect::<io::Result<_>>()?;
-        let mut kernel = Kernel { taps, application, sockets: Sockets::new(()), rtnl };
+        let (sockets, streams) = (Sockets::new(()), StreamSockets::new(()));
+        let mut kernel = Kernel { taps, application, sockets, streams, rtnl };
         for (index, link) in host.links.iter().enumerate() {
             kernel.introduce(index, link)?;
         }
@@ -287,6 +290,7 @@ impl Run<'_> {
         let what = match action {
             Action::Send(segment) => {
                 let sent = self.view.resolve(segment);
+                self.view.sent(&sent);
                 self.send(0, self.view.frame(&sent));
                 What::Sent(sent)
             }
@@ -298,6 +302,7 @@ impl Run<'_> {
                 let application = self.kernel.application.as_mut();
                 let gave = match call {
                     Call::Datagram(number, call) => self.kernel.sockets.call(*number, *call),
+                    Call::Stream(number, call) => self.kernel.streams.call(*number, *call),
                     _ => application.map_or(Gave::NoConnection, |application| application.call(*call)),
                 };
                 What::Called(*call, gave)

@@ -47,7 +47,7 @@ pub enum Turn {
 pub struct Lateness {
     /// Position and time of each frame that a timer of the kernel's sent; of several at one time only the first.
     frames: VecDeque<(usize, Time)>,
-    serves: bool,
+    exact: bool,
     /// When the last step was.
     last: Time,
     /// Draws choices; without it they are the likely ones.
@@ -70,14 +70,14 @@ impl Lateness {
             }
         }
         let choices = choices.map(Rng::new);
-        Lateness { frames, serves: kernel.host.serves, last: base, choices, held: 0, chosen: 0 }
+        Lateness { frames, exact: kernel.host.is_exact(), last: base, choices, held: 0, chosen: 0 }
     }
 
     /// What a timer that is due at `due` does before the event `index` of the recording, at `to`; of the end of the run
     /// there is no index.
     pub fn turn(&mut self, due: Time, to: Time, index: Option<usize>) -> Turn {
         let ahead = due.0.saturating_sub(self.last.0);
-        let latest = due + allowance(if self.serves { ahead } else { ahead.min(LONGEST) });
+        let latest = due + allowance(if self.exact { ahead } else { ahead.min(LONGEST) });
         if let Some(&(position, at)) = self.frames.front().filter(|&&(_, at)| at <= latest) {
             let before = index.is_none_or(|index| position < index);
             return if before { Turn::Fire(at.max(due).min(to)) } else { self.hold() };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::case::{Call, Defect, Gave, Host};
+use super::case::{Call, Defect, Gave, Host, Layout};
 
 /// A segment that was sent, all of it numbers: the server's part of them relative to what the server chose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct Sent {
     pub wscale: Option<u8>,
     /// Timestamp option: value and echo.
     pub stamp: Option<(u32, Number)>,
+    /// How its options lie.
+    pub layout: Layout,
     /// Payload bytes.
     pub len: u16,
     /// Type of service of its packet.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use rxpath::clock::{Clock as _, ManualClock};
 use rxpath::device::wire::{self, Port, WireConfig};
-use rxpath::net::{TcpListener, UdpSocket};
+use rxpath::net::{TcpListener, TcpStream, UdpSocket};
 use rxpath::{Interface, Mode, Stack};
 use rxpath_core::nic::{Features, TruesizeModel};
 use rxpath_core::route::RouteSpec;
@@ -20,6 +20,7 @@ use super::datagram::Sockets;
 use super::frames::{ClientView, SERVER, ethertype, introduction};
 use super::lateness::{Lateness, Turn};
 use super::record::{Event, Recording, What};
+use super::stream::StreamSockets;
 
 /// Where the recording's time begins on the stack's clock.
 const BASE: Time = Time(10_000_000_000);
@@ -69,6 +70,7 @@ struct Side {
     ports: Vec<Port>,
     application: Option<Application<TcpListener>>,
     sockets: Sockets<UdpSocket>,
+    streams: StreamSockets<TcpStream>,
     late: Lateness,
     view: ClientView,
     events: Vec<Event>,
@@ -96,9 +98,10 @@ impl Side {
         }
         let stack = builder.mode(Mode::Polled).clock(clock.clone()).build()?;
         let application = if *serves { Some(server(&stack)?) } else { None };
-        let (view, events, exact) = (ClientView::default(), Vec::new(), *serves);
-        let (sockets, late) = (Sockets::new(stack.clone()), Lateness::of(kernel, BASE, choices));
-        let mut side = Side { stack, clock, ports, application, sockets, late, view, events, exact };
+        let (view, events, exact) = (ClientView::default(), Vec::new(), kernel.host.is_exact());
+        let (sockets, streams) = (Sockets::new(stack.clone()), StreamSockets::new(stack.clone()));
+        let late = Lateness::of(kernel, BASE, choices);
+        let mut side = Side { stack, clock, ports, application, sockets, streams, late, view, events, exact };
         side.at(Time(BASE.0 - 1_000_000_000));
         for (index, link) in links.iter().enumerate() {
             side.introduce(index, link)?;
@@ -140,6 +143,7 @@ impl Side {
                 What::Called(call, _) => {
                     let gave = match (call, &mut self.application) {
                         (Call::Datagram(number, call), _) => self.sockets.call(*number, *call),
+                        (Call::Stream(number, call), _) => self.streams.call(*number, *call),
                         (_, Some(application)) => application.call(*call),
                         (_, None) => Gave::NoConnection,
                     };

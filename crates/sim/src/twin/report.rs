@@ -1,12 +1,13 @@
 //! The report of a case that differs: both runs side by side, the first difference marked.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use rxpath_wire::TcpFlags;
 
-use super::case::{CLIENT_ISN, CLIENT_PORT, Defect};
+use super::case::{CLIENT_ISN, CLIENT_PORT, Defect, Layout, SERVER_PORT};
 use super::compare::{Difference, Row, rows};
-use super::frames::Seen;
+use super::frames::{Pair, Seen};
 use super::record::{Event, Number, Recording, Sent, What};
 use super::words;
 
@@ -17,7 +18,7 @@ const COLUMN: usize = 64;
 pub fn side_by_side(kernel: &Recording, stack: &Recording, differences: &[Difference]) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "    {:<COLUMN$}  stack", "kernel");
-    let mut isns = (0, 0);
+    let mut isns = Default::default();
     for (index, row) in rows(kernel, stack).into_iter().enumerate() {
         let wrong: Vec<&Difference> = differences.iter().filter(|difference| difference.row == Some(index)).collect();
         let first = differences.first().is_some_and(|difference| difference.row == Some(index));
@@ -39,7 +40,7 @@ pub fn side_by_side(kernel: &Recording, stack: &Recording, differences: &[Differ
     text
 }
 
-fn line(row: Row<'_>, isns: &mut (u32, u32)) -> String {
+fn line(row: Row<'_>, isns: &mut (Isns, Isns)) -> String {
     let left = row.kernel.map(|event| describe(event, &mut isns.0)).unwrap_or_default();
     match (row.kernel, row.stack) {
         // A step is the same on both sides, unless a call gave something else.
@@ -56,8 +57,11 @@ fn is_emitted(event: &Event) -> bool {
     matches!(event.what, What::Emitted { .. })
 }
 
-/// One event in one line; `isn` is what sequence numbers are relative to.
-fn describe(event: &Event, isn: &mut u32) -> String {
+/// What sequence numbers of each connection are relative to.
+type Isns = BTreeMap<Pair, u32>;
+
+/// One event in one line.
+fn describe(event: &Event, isns: &mut Isns) -> String {
     let at = event.at as f64 / 1e6;
     match &event.what {
         What::Sent(sent) => format!("{at:>9.3}  > {}", segment(sent)),
@@ -65,12 +69,13 @@ fn describe(event: &Event, isn: &mut u32) -> String {
         What::Called(call, gave) => format!("{at:>9.3}  * {call} = {gave}"),
         What::Emitted { link, frame, prompt } => {
             let late = if *prompt { ' ' } else { '~' };
-            let seen = Seen::of(frame).filter(|seen| seen.dport == CLIENT_PORT);
+            let seen = Seen::of(frame);
             let Some(seen) = seen else { return format!("{at:>9.3} {late}< {link}: {}", words::of(frame)) };
             if seen.flags.syn() {
-                *isn = seen.seq.0;
+                isns.insert(seen.pair(), seen.seq.0);
             }
-            format!("{at:>9.3} {late}< {}", emitted(&seen, *isn))
+            let isn = isns.get(&seen.pair()).copied().unwrap_or(0);
+            format!("{at:>9.3} {late}< {}{}", emitted(&seen, isn), ports(seen.pair()))
         }
     }
 }
@@ -143,8 +148,14 @@ fn segment(sent: &Sent) -> String {
         Defect::Offset(words) => drop(write!(text, " OFFSET {words}")),
         Defect::Cut(len) => drop(write!(text, " CUT TO {len}")),
     }
-    if (sent.sport, sent.dport) != (CLIENT_PORT, super::case::SERVER_PORT) {
-        let _ = write!(text, " (:{} to :{})", sent.sport, sent.dport);
+    if sent.layout != Layout::Usual {
+        let _ = write!(text, " {:?}", sent.layout);
     }
-    text
+    text + &ports((sent.sport, sent.dport))
+}
+
+/// Ports, where they are not the usual ones.
+fn ports(pair: Pair) -> String {
+    let (client, server) = pair;
+    if pair == (CLIENT_PORT, SERVER_PORT) { String::new() } else { format!(" (:{client} :{server})") }
 }

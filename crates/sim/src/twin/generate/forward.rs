@@ -37,7 +37,7 @@ fn host() -> Host {
         ("net.ipv4.ip_forward".to_owned(), "1".to_owned()),
         ("net.ipv4.icmp_msgs_burst".to_owned(), "100000".to_owned()),
     ];
-    Host { links: vec![first, second], routes, sysctls, serves: false }
+    Host { links: vec![first, second], routes, sysctls, ..Host::default() }
 }
 
 /// Some 30 packets.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `tcp` | one connection to a server, and stray segments |
 //! | `ecn` | the same with explicit congestion notification |
+//! | `life` | how connections begin and end, and what meets them in which state |
 //! | `eth` | EtherTypes, packet types, lengths, padding, 802.3 |
 //! | `arp` | ARP packets of every form, and echo requests whose replies show what was learnt |
 //! | `ip` | headers, addresses and padding that `ip_rcv` and routing judge |
@@ -22,6 +23,7 @@ mod forward;
 mod frag;
 mod icmp;
 mod ip;
+mod life;
 mod options;
 pub(super) mod packets;
 mod tcp;
@@ -34,6 +36,7 @@ pub use self::forward::forward;
 pub use self::frag::frag;
 pub use self::icmp::icmp;
 pub use self::ip::ip;
+pub use self::life::{tcp_close, tcp_flags, tcp_reset};
 pub use self::options::options;
 pub use self::tcp::tcp_basic;
 pub use self::udp::udp;

@@ -9,8 +9,8 @@ use rxpath_core::cx::Rng;
 use rxpath_wire::TcpFlags;
 
 use super::super::case::{
-    Ack, Action, CLIENT_PORT, CLOSED_PORT, Call, Case, Defect, Echo, Host, Link, Peer, SERVER_PORT, Segment, Seq,
-    Stamp, Step,
+    Ack, Action, CLIENT_PORT, CLOSED_PORT, Call, Case, Defect, Echo, Host, Layout, Link, Peer, SERVER_PORT, Segment,
+    Seq, Stamp, Step,
 };
 use super::super::frames::{CLIENT, CLIENT_MAC, SERVER};
 
@@ -128,6 +128,7 @@ impl Script {
             mss: None,
             wscale: None,
             stamp,
+            layout: Layout::Usual,
             len,
             tos: 0,
             defect: Defect::None,
