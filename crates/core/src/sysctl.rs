@@ -12,10 +12,13 @@
 mod device;
 #[cfg(test)]
 mod device_tests;
+mod ports;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+
+pub use self::ports::PortSet;
 
 pub use self::device::{CONF_KNOBS, Combine, Conf, DevConf, DeviceKnob, NEIGH_KNOBS, NeighParms, PerDevice};
 use self::device::{SCALED, Tunables, device_knob, split};
@@ -54,6 +57,8 @@ pub enum Form {
     Triple,
     /// Two decimal numbers that do not fall.
     Range,
+    /// Any number of ports and ranges of ports, with commas between.
+    Ports,
     /// One of some words.
     Choice(&'static [&'static str]),
 }
@@ -68,12 +73,13 @@ impl Form {
             Form::Integer => "one number",
             Form::Triple => "three numbers that do not fall",
             Form::Range => "two numbers that do not fall",
+            Form::Ports => "ports and ranges of ports with commas between",
         }
     }
 
     fn numbers(self) -> usize {
         match self {
-            Form::Bool | Form::Integer | Form::Choice(_) => 1,
+            Form::Bool | Form::Integer | Form::Choice(_) | Form::Ports => 1,
             Form::Range => 2,
             Form::Triple => 3,
         }
@@ -356,6 +362,12 @@ sysctls! {
         "Answers the third segment of a handshake with RST when the accept queue is full.";
     tcp_invalid_ratelimit: u32 = 500, "net.ipv4.tcp_invalid_ratelimit", 0 ..= INT_MAX, "milliseconds",
         "Least time between two acknowledgements of invalid segments on a connection; 0 sets no limit.";
+    tcp_tw_reuse: u8 = 2, "net.ipv4.tcp_tw_reuse", 0 ..= 2, "mode",
+        "Whether connections to a peer take the port of one in TIME-WAIT: 0 no, 1 yes, 2 if both ends are of this host's loopback.";
+    tcp_tw_reuse_delay: u32 = 1000, "net.ipv4.tcp_tw_reuse_delay", 0 ..= 60_000, "milliseconds",
+        "How long a connection has been in TIME-WAIT before its port is taken so; 0 counts as 1000.";
+    tcp_rfc1337: bool = false, "net.ipv4.tcp_rfc1337", 0 ..= 1, "switch",
+        "RSTs do not end TIME-WAIT (RFC 1337).";
     tcp_max_tw_buckets: u32 = 131_072, "net.ipv4.tcp_max_tw_buckets", 0 ..= INT_MAX, "sockets",
         "Sockets in TIME-WAIT beyond which a further one is closed at once.";
     tcp_rto_min_us: u32 = 200_000, "net.ipv4.tcp_rto_min_us", 1 ..= INT_MAX, "microseconds",
@@ -364,6 +376,8 @@ sysctls! {
         "Time to live of packets that this host makes.";
     ip_local_port_range: PortRange = PortRange { low: 32_768, high: 60_999 }, "net.ipv4.ip_local_port_range", 1 ..= 65_535, "ports",
         "Ports given to sockets that name none: lowest and highest.";
+    ip_local_reserved_ports: PortSet = PortSet::default(), "net.ipv4.ip_local_reserved_ports", 1 ..= 65_535, "ports",
+        "Ports that are given to nobody who names none.";
     ipfrag_high_thresh: u32 = 4_194_304, "net.ipv4.ipfrag_high_thresh", 0 ..= INT_MAX, "bytes",
         "Fragments (by truesize, and 200 bytes per datagram) beyond which no further one is taken.";
     ipfrag_time: u32 = 30, "net.ipv4.ipfrag_time", 0 ..= 2_147_483, "seconds",
@@ -584,6 +598,9 @@ fn nearest_knob(name: &str) -> Option<String> {
 
 /// Splits a value into the numbers of the knob's form, each within its bounds.
 fn numbers(knob: &Knob, value: &str) -> Result<Vec<u32>, String> {
+    if knob.form == Form::Ports {
+        return ports::numbers(value);
+    }
     let words: Vec<&str> = value.split_ascii_whitespace().collect();
     if words.len() != knob.form.numbers() {
         return Err(format!("it takes {}, and this has {}", knob.form.describe(), words.len()));
@@ -669,6 +686,7 @@ mod tests {
                 Form::Integer if knob.least > 100 => "9999",
                 Form::Integer => "99",
                 Form::Range => "1024\t2048",
+                Form::Ports => "8080,9148-9150",
                 Form::Triple => "1 2\t3",
             };
             let mut sysctls = Sysctls::default();

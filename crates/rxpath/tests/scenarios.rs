@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use rxpath::clock::Clock;
-use rxpath::net::{RecvFlags, TcpListener, TcpStream};
+use rxpath::net::{RecvFlags, SockOptions, TcpListener, TcpStream};
 use rxpath::rxpath_trace::Counter;
 
 use world::{Setup, Way, World, server};
@@ -160,7 +160,18 @@ mod scenario {
         let other = TcpListener::bind(&world.server, "10.9.9.9:82").expect_err("not ours");
         assert_eq!(other.kind(), ErrorKind::AddrNotAvailable);
         drop(listener);
-        TcpListener::bind(&world.server, server(82)).expect("free again");
+        let listener = TcpListener::bind(&world.server, server(82)).expect("free again");
+        let options = SockOptions::default();
+        let first = TcpStream::connect_from(&world.client, 50_000, server(82), &options).expect("a connection");
+        assert_eq!(first.local_addr().expect("it stands").port(), 50_000);
+        let taken =
+            TcpStream::connect_from(&world.client, 50_000, server(82), &options).expect_err("between the same two");
+        assert_eq!(taken.kind(), ErrorKind::AddrNotAvailable);
+        let given = TcpStream::connect(&world.client, server(82)).expect("another port");
+        let port = given.local_addr().expect("it stands").port();
+        let taken = TcpStream::connect_from(&world.client, port, server(82), &options).expect_err("given to another");
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        drop(listener);
     }
 
     pub fn bulk(world: &World) {

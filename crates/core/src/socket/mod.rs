@@ -24,7 +24,7 @@ use rxpath_wire::Tuple;
 
 use crate::tcp::{TcpMemory, TcpSock};
 
-pub use bind::BindTable;
+pub use bind::{BindTable, NoPort, Rest, Wanted};
 pub use datagram::{Datagrams, NoDatagram, Refused};
 pub use deferred::{Deferred, DeferredErrors};
 pub use error_queue::{ErrorOrigin, LOCAL_ERROR, QueuedError};

@@ -61,9 +61,14 @@ pub struct SockEntry {
 }
 
 impl SockEntry {
+    /// An entry without backlog or timer, whose socket is held by who makes it.
+    pub(crate) fn held() -> SockEntry {
+        SockEntry { sock: None, backlog: SkbQueue::new(), backlog_charge: 0, timer_at: Time::MAX }
+    }
+
     /// An entry without backlog or timer.
     pub fn new(sock: Arc<Sock>) -> SockEntry {
-        SockEntry { sock: Some(sock), backlog: SkbQueue::new(), backlog_charge: 0, timer_at: Time::MAX }
+        SockEntry { sock: Some(sock), ..SockEntry::held() }
     }
 }
 
@@ -343,6 +348,7 @@ mod tests {
             ts_offset: 0,
             deadline: Time::ZERO,
             last_oow_ack: None,
+            opened_here: false,
         }))
     }
 

@@ -290,7 +290,7 @@ impl Stack {
         let cpus = usize::from(config.cpus);
         let bells = (0..cpus).map(|cpu| config.bells.get(cpu).unwrap_or(&none).clone());
         let inboxes: Arc<[Inbox]> = bells.map(Inbox::new).collect();
-        let binds = Arc::new(BindTable::default());
+        let binds = Arc::new(BindTable::new(&mut Rng::new(config.seed ^ 0x7278_7061_7468_0002)));
         let tcp_memory = Arc::new(TcpMemory::new(config.cpus, &net.sysctl));
         let udp = Arc::new(UdpTable::default());
         let listeners = Arc::new(Listeners::default());

@@ -15,7 +15,9 @@ use crate::cx::{Cx, Rng};
 use crate::neigh::{self, NeighError, NeighSpec, Nud};
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
-use crate::socket::{FlowEntry, FlowId, FlowTable, Lent, Listener, Nothing, Readiness, Sock, Taken, WriteStep, post};
+use crate::socket::{
+    FlowEntry, FlowId, FlowTable, Lent, Listener, NoPort, Nothing, Readiness, Sock, Taken, Wanted, WriteStep, post,
+};
 use crate::tcp::{NoUrgent, SockError, SockOptions, State, TcpSock};
 
 /// Why a listener could not be made.
@@ -36,6 +38,8 @@ pub enum ConnectError {
     Route(RouteError),
     /// All local ports towards this peer are in use (`EADDRNOTAVAIL`).
     NoPort,
+    /// The local port that was named is a listener's, or was given to another connection (`EADDRINUSE`).
+    PortInUse,
     /// The stack is down.
     Down,
 }
@@ -78,10 +82,8 @@ impl Stack {
         }
         let port = match addr.port() {
             0 => {
-                let range = net.sysctl.ip_local_port_range;
                 let mut rng = Rng::new(self.0.seed ^ self.0.listeners.changes() << 17);
-                let range = (range.low, range.high);
-                self.0.binds.listen_any(local, range, shared, &mut rng).ok_or(ListenError::InUse)?
+                self.0.binds.listen_any(local, &net.sysctl, shared, &mut rng).ok_or(ListenError::InUse)?
             }
             port if self.0.binds.listen(local, port, shared) => port,
             _ => return Err(ListenError::InUse),
@@ -96,7 +98,7 @@ impl Stack {
     /// Closes a listener: half-open connections fade, those that nobody accepted are reset.
     pub fn close_listener(&self, listener: &Arc<Listener>, now: Time) {
         self.0.listeners.change(|map| map.remove(listener));
-        self.0.binds.unlisten(listener.addr, listener.port);
+        self.0.binds.unlisten(listener);
         self.0.tcp_memory.socket_removed();
         for sock in listener.close() {
             self.abort(&sock, now);
@@ -124,10 +126,11 @@ impl Stack {
         self.connect_from(None, remote, now)
     }
 
-    /// As [`Stack::connect`], from this local port if one is given.
+    /// As [`Stack::connect`], from this local port if one is given: as with `bind(2)` and `SO_REUSEADDR` before.
     ///
     /// # Errors
-    /// As [`Stack::connect`]; there is no free port, too, if the one given is in use towards `remote`.
+    /// As [`Stack::connect`]; there is no free port, too, if the one given is in use towards `remote`, and it is in use if
+    /// it is a listener's or was given to another connection.
     pub fn connect_from(&self, port: Option<u16>, remote: SocketAddr, now: Time) -> Result<Arc<Sock>, ConnectError> {
         self.connect_with(port, remote, &SockOptions::default(), now)
     }
@@ -149,17 +152,18 @@ impl Stack {
         let net = self.config();
         let peer = Addr::from(remote.ip());
         let route = route::output(&net, peer, None).map_err(ConnectError::Route)?;
-        let range = net.sysctl.ip_local_port_range;
-        let (low, high) = port.map_or((range.low, range.high), |port| (port, port));
-        let entropy = net.secret.hash64(&rxpath_wire::Tuple {
+        let hash = net.secret.hash64(&rxpath_wire::Tuple {
             local: route.src,
             remote: peer,
             local_port: 0,
             remote_port: remote.port(),
         });
-        let mut rng = Rng::new(entropy ^ now.0);
-        let tuple = self.0.binds.connect(route.src, (peer, remote.port()), low, high, &mut rng);
-        let tuple = tuple.ok_or(ConnectError::NoPort)?;
+        let mut rng = Rng::new(hash ^ now.0);
+        let wanted = Wanted { local: route.src, port, remote: (peer, remote.port()), hash, now };
+        let tuple = self.0.binds.connect(&wanted, &net.sysctl, &mut rng).map_err(|error| match error {
+            NoPort::InUse => ConnectError::PortInUse,
+            NoPort::NoneFree => ConnectError::NoPort,
+        })?;
         let hash = net.hasher.hash(&tuple);
         let cpu = owner_cpu(hash, net.cpus);
         // Not CLOSED, which would be an outcome: the attempt is under way, although its owner may not know yet.

@@ -120,13 +120,8 @@ impl Stack {
             reuse_addr: options.reuse_addr,
             reuse_port: options.reuse_port,
         };
-        let range = net.sysctl.ip_local_port_range;
         let mut rng = Rng::new(self.0.seed ^ (number + 1) << 20);
-        if self.0.udp.bind(&sock, binding, (range.low, range.high), &mut rng) {
-            Ok(sock)
-        } else {
-            Err(ListenError::InUse)
-        }
+        if self.0.udp.bind(&sock, binding, &net.sysctl, &mut rng) { Ok(sock) } else { Err(ListenError::InUse) }
     }
 
     /// Connects a socket: it receives from this peer alone from now on, and is told of errors.
@@ -168,10 +163,9 @@ impl Stack {
         if sock.binding().port != 0 {
             return Ok(());
         }
-        let range = net.sysctl.ip_local_port_range;
         let turn = self.0.sockets.fetch_add(1, Ordering::Relaxed);
         let mut rng = Rng::new(self.0.seed ^ (turn + 1) << 20);
-        let bound = self.0.udp.autobind(sock, (range.low, range.high), &mut rng);
+        let bound = self.0.udp.autobind(sock, &net.sysctl, &mut rng);
         if bound { Ok(()) } else { Err(SendError::NoPort) }
     }
 

@@ -4,15 +4,23 @@ use rxpath_trace::Counter;
 
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset};
 use super::window::select_initial_window;
-use super::{SentSegment, State, TcpSock, WriteQueue};
+use super::{SentSegment, State, TcpSock, TimeWait, WriteQueue};
 use crate::cx::Cx;
 
 impl TcpSock {
-    /// Begins the handshake: the first SYN goes out.
-    pub fn connect(&mut self, cx: &mut Cx) {
+    /// Begins the handshake: the first SYN goes out. Of a connection to the same place that was in TIME-WAIT the sequence
+    /// numbers go on, and the timestamps tell the segments of both apart (RFC 6191, `tcp_twsk_unique`).
+    pub fn connect(&mut self, cx: &mut Cx, before: Option<&TimeWait>) {
         let sysctl = &cx.net.sysctl;
         let options = self.handshake_options();
-        let iss = secure_tcp_seq(&cx.net, &self.tuple, cx.now);
+        let iss = match before {
+            Some(tw) => {
+                cx.count(Counter::TcpExtTWRecycled);
+                self.opts.ts_recent = tw.ts_recent.unwrap_or(0);
+                tw.next_isn()
+            }
+            None => secure_tcp_seq(&cx.net, &self.tuple, cx.now),
+        };
         let tx = &mut self.tx;
         tx.iss = iss;
         tx.snd_una = iss;

@@ -12,7 +12,7 @@ use super::early_demux::Known;
 use super::listen::{self, Checked};
 use super::streak::{Source, Taken};
 use super::timewait::Verdict;
-use super::{Effects, Incoming, Segment, State, TcpSock, TimeWait, auth, backlog, reply};
+use super::{Effects, Incoming, Segment, SockError, State, TcpSock, TimeWait, auth, backlog, reply};
 use crate::cx::{Cx, Fate};
 use crate::netns::Strangers;
 use crate::socket::table::SockEntry;
@@ -397,7 +397,9 @@ fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb
 fn end_time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
     if let Some(FlowEntry::TimeWait(tw)) = flows.remove(id) {
         cx.tcp_memory.time_wait_removed();
-        cx.binds.disconnect(&tw.tuple);
+        if tw.opened_here {
+            cx.binds.forget(&tw.tuple);
+        }
     }
 }
 
@@ -406,7 +408,10 @@ fn end_time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
 pub(crate) fn let_go(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mut sk: OwnedSoftirq<Sock, TcpSock>) {
     let effects = std::mem::take(&mut sk.effects);
     let deadline = sk.timers.next();
-    let mini = effects.timewait.map(|(state, len)| TimeWait::of(&sk, state, cx.now + len));
+    let mini = effects.timewait.map(|(state, len)| {
+        let opened_here = sk.owner().is_some_and(|sock| sock.listener.is_none());
+        TimeWait::of(&sk, state, cx.now + len, opened_here)
+    });
     if effects.wake_recv {
         sk.user.wait_recv = false;
     }
@@ -467,6 +472,7 @@ fn leave_table(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mini: Option<Time
         Some(mini) if cx.tcp_memory.time_wait_added(cx.net.sysctl.tcp_max_tw_buckets) => {
             cx.count(Counter::TcpExtTW);
             let deadline = mini.deadline;
+            mini.tell_binds(cx);
             let old = flows.replace(id, FlowEntry::TimeWait(Box::new(mini)));
             flows.arm(id, deadline);
             old
@@ -530,10 +536,6 @@ pub fn timer_fired(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
 pub fn serve(cx: &mut Cx, flows: &mut FlowTable, sock: Arc<Sock>) {
     use crate::socket::post;
     let bits = sock.take_posted() | sock.take_deferred();
-    // A request that found the socket owned comes again: the flow may be there.
-    if bits & post::CONNECT != 0 && flows.lookup(sock.hash, &sock.tuple).is_none() {
-        flows.insert(sock.hash, sock.tuple, FlowEntry::Sock(SockEntry::new(Arc::clone(&sock))));
-    }
     let id = flows.lookup(sock.hash, &sock.tuple);
     let id = id.filter(|&id| {
         flows.sock_mut(id).and_then(|entry| entry.sock.as_ref()).is_some_and(|known| Arc::ptr_eq(known, &sock))
@@ -542,6 +544,9 @@ pub fn serve(cx: &mut Cx, flows: &mut FlowTable, sock: Arc<Sock>) {
         Ok(sk) => sk,
         Err(sock) => return sock.defer(bits),
     };
+    if bits & post::CONNECT != 0 {
+        return begin(cx, flows, sk, bits);
+    }
     if bits & post::TIMER != 0 && sk.timers.delack <= cx.now {
         // `tcp_delack_timer` with the socket in use; which timer it was can only be looked at now.
         cx.count(Counter::TcpExtDelayedACKLocked);
@@ -563,12 +568,35 @@ pub fn serve(cx: &mut Cx, flows: &mut FlowTable, sock: Arc<Sock>) {
     }
 }
 
+/// A connection that we open enters the table, in the place of the mini-socket of one before it if there is one.
+fn begin(cx: &mut Cx, flows: &mut FlowTable, mut sk: OwnedSoftirq<Sock, TcpSock>, bits: u8) {
+    let Some((hash, tuple)) = sk.owner().map(|sock| (sock.hash, sock.tuple)) else { return };
+    let (id, before) = match flows.lookup(hash, &tuple) {
+        None => (flows.insert(hash, tuple, FlowEntry::Sock(SockEntry::held())), None),
+        Some(id) if matches!(flows.get_mut(id), Some(FlowEntry::TimeWait(_))) => {
+            cx.tcp_memory.time_wait_removed();
+            (id, flows.replace(id, FlowEntry::Sock(SockEntry::held())))
+        }
+        Some(_) => {
+            // A peer has opened the same connection meanwhile, to a listener whose port this is.
+            cx.binds.disconnect(&tuple);
+            sk.user.error = Some(SockError::NotAvailable);
+            sk.done(cx);
+            return let_go(cx, flows, FlowId::NONE, sk);
+        }
+    };
+    let before = match &before {
+        Some(FlowEntry::TimeWait(tw)) => Some(&**tw),
+        _ => None,
+    };
+    sk.connect(cx, before);
+    carry_out(cx, &mut sk, bits);
+    let_go(cx, flows, id, sk);
+}
+
 fn carry_out(cx: &mut Cx, sk: &mut TcpSock, bits: u8) {
     use crate::socket::post;
     sk.end_skipped(cx);
-    if bits & post::CONNECT != 0 {
-        sk.connect(cx);
-    }
     if bits & post::TIMER != 0 {
         sk.run_timers(cx);
     }

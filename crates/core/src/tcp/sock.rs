@@ -371,6 +371,8 @@ pub enum SockError {
     MsgSize,
     /// The source route does not lead there (`EOPNOTSUPP`).
     NotSupported,
+    /// The connection is there already, opened by the peer (`EADDRNOTAVAIL`).
+    NotAvailable,
 }
 
 impl SockError {
@@ -385,6 +387,7 @@ impl SockError {
             SockError::Aborted => io::ErrorKind::ConnectionAborted,
             SockError::NetUnreachable => io::ErrorKind::NetworkUnreachable,
             SockError::NotSupported => io::ErrorKind::Unsupported,
+            SockError::NotAvailable => io::ErrorKind::AddrNotAvailable,
             SockError::NoProtocol
             | SockError::HostDown
             | SockError::NoNet
@@ -402,6 +405,7 @@ impl SockError {
             SockError::MsgSize => 90,
             SockError::NoProtocol => 92,
             SockError::NotSupported => 95,
+            SockError::NotAvailable => 99,
             SockError::NetUnreachable => 101,
             SockError::Aborted => 103,
             SockError::Reset => 104,

@@ -8,6 +8,7 @@ use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 use super::isn::tsval;
 use super::{Segment, State, TIMEWAIT_LEN, TcpSock, reply};
 use crate::cx::{Cx, End, Fate};
+use crate::socket::Rest;
 
 /// The mini-socket.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct TimeWait {
     pub deadline: Time,
     /// When the last rate-limited ACK went out.
     pub last_oow_ack: Option<Time>,
+    /// We opened the connection: its port is in the table of local ports.
+    pub opened_here: bool,
 }
 
 /// What becomes of a segment for a mini-socket, and of the mini-socket.
@@ -46,7 +49,7 @@ pub(super) enum Verdict {
 
 impl TimeWait {
     /// What a socket leaves behind.
-    pub(super) fn of(sk: &TcpSock, substate: State, deadline: Time) -> TimeWait {
+    pub(super) fn of(sk: &TcpSock, substate: State, deadline: Time, opened_here: bool) -> TimeWait {
         TimeWait {
             tuple: sk.tuple,
             substate,
@@ -58,6 +61,15 @@ impl TimeWait {
             ts_offset: sk.tx.ts_offset,
             deadline,
             last_oow_ack: None,
+            opened_here,
+        }
+    }
+
+    /// Tells the table of local ports what is left of the connection.
+    pub(super) fn tell_binds(&self, cx: &Cx) {
+        if self.opened_here {
+            let (stamps, fin_wait2) = (self.ts_recent.is_some(), self.substate == State::FinWait2);
+            cx.binds.wait(&self.tuple, Rest { since: cx.now, stamps, fin_wait2 });
         }
     }
 
@@ -101,6 +113,7 @@ impl TimeWait {
             self.ts_recent = Some(tsval);
         }
         self.deadline = cx.now + TIMEWAIT_LEN;
+        self.tell_binds(cx);
         self.ack(cx);
         Verdict::Stay(Fate::Consumed(skb, Consumed::TimeWait))
     }
@@ -109,7 +122,9 @@ impl TimeWait {
         let exact = seg.seq == self.rcv_nxt && (seg.seq == seg.end_seq || seg.flags.rst());
         if !paws && exact {
             if seg.flags.rst() {
-                return Verdict::Kill(Fate::Consumed(skb, Consumed::TimeWait));
+                // RFC 1337 section 3: an old duplicate must not end TIME-WAIT.
+                let end = Fate::Consumed(skb, Consumed::TimeWait);
+                return if cx.net.sysctl.tcp_rfc1337 { Verdict::Stay(end) } else { Verdict::Kill(end) };
             }
             self.deadline = cx.now + TIMEWAIT_LEN;
             if let Some((tsval, _)) = stamps {
@@ -118,8 +133,7 @@ impl TimeWait {
             return Verdict::Stay(Fate::Consumed(skb, Consumed::TimeWait));
         }
         if seg.flags.syn() && !seg.flags.rst() && !seg.flags.ack() && !paws && self.reopens(seg, stamps) {
-            let isn = self.snd_nxt + 65_537;
-            return Verdict::Reopen(skb, if isn.0 == 0 { SeqNum(1) } else { isn });
+            return Verdict::Reopen(skb, self.next_isn());
         }
         if paws {
             cx.count(Counter::TcpExtPAWSTimewait);
@@ -139,6 +153,12 @@ impl TimeWait {
             Verdict::Stay(end) | Verdict::Kill(end) => end,
             Verdict::Reopen(skb, _) => Fate::Drop(skb, DropReason::NoSocket),
         }
+    }
+
+    /// Our first sequence number of a connection that takes the place: beyond any window of this one.
+    pub(super) fn next_isn(&self) -> SeqNum {
+        let isn = self.snd_nxt + 65_537;
+        if isn.0 == 0 { SeqNum(1) } else { isn }
     }
 
     /// RFC 6191: a SYN that cannot be an old one.

@@ -116,7 +116,7 @@ pub(crate) fn cx() -> Cx {
         cause: PacketId::NONE,
         net: Arc::new(net(vec![interface()], &[])),
         listeners: crate::socket::ListenerCache::default(),
-        binds: Arc::default(),
+        binds: Arc::new(crate::socket::BindTable::new(&mut Rng::new(3))),
         tcp_memory: Arc::new(crate::tcp::TcpMemory::new(1, &Sysctls::default())),
         udp: Arc::default(),
         udp_memo: Default::default(),

@@ -13,6 +13,7 @@ use super::name::{Binding, UdpKey};
 use super::sock::{UdpOptions, UdpSock};
 use crate::cx::Rng;
 use crate::socket::datagram::ProtoMemory;
+use crate::sysctl::{PortRange, Sysctls};
 
 /// Number of shards: a power of two.
 const SHARDS: usize = 256;
@@ -162,18 +163,19 @@ impl UdpTable {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// `udp_lib_get_port`: binds a socket; port 0 takes a free one of `low..=high`, from a random one on. False, and
+    /// `udp_lib_get_port`: binds a socket; port 0 takes a free one of the range, from a random one on. False, and
     /// nothing done, if the port is taken (`EADDRINUSE`) or none is free.
-    pub fn bind(&self, sock: &Arc<UdpSock>, mut binding: Binding, range: (u16, u16), rng: &mut Rng) -> bool {
+    pub fn bind(&self, sock: &Arc<UdpSock>, mut binding: Binding, sysctl: &Sysctls, rng: &mut Rng) -> bool {
         if binding.port != 0 {
             return self.try_bind(sock, binding);
         }
         sock.set_auto_port();
-        let count = u32::from(range.1.saturating_sub(range.0)) + 1;
+        let PortRange { low, high } = sysctl.ip_local_port_range;
+        let count = u32::from(high.saturating_sub(low)) + 1;
         let start = rng.below(count);
         (0..count).any(|step| {
-            binding.port = range.0 + ((start + step) % count) as u16;
-            self.try_bind(sock, binding)
+            binding.port = low + ((start + step) % count) as u16;
+            !sysctl.ip_local_reserved_ports.contains(binding.port) && self.try_bind(sock, binding)
         })
     }
 
@@ -204,12 +206,12 @@ impl UdpTable {
     }
 
     /// `inet_autobind`: gives a socket without a port one. False if none is free (`EAGAIN`).
-    pub fn autobind(&self, sock: &Arc<UdpSock>, range: (u16, u16), rng: &mut Rng) -> bool {
+    pub fn autobind(&self, sock: &Arc<UdpSock>, sysctl: &Sysctls, rng: &mut Rng) -> bool {
         if sock.binding().port != NO_PORT {
             return true;
         }
         self.unbind(sock);
-        if self.bind(sock, sock.asked(), range, rng) {
+        if self.bind(sock, sock.asked(), sysctl, rng) {
             return true;
         }
         self.release_port(sock);

@@ -34,6 +34,7 @@ pub(super) fn connect_error(error: ConnectError) -> io::Error {
     match error {
         ConnectError::Route(error) => error.into(),
         ConnectError::NoPort => io::ErrorKind::AddrNotAvailable.into(),
+        ConnectError::PortInUse => io::ErrorKind::AddrInUse.into(),
         ConnectError::Down => down(),
     }
 }

@@ -263,7 +263,7 @@ impl TcpStream {
     /// non-blocking socket that gives `EINPROGRESS`.
     ///
     /// # Errors
-    /// `InvalidInput` if an option is out of its range, `AddrNotAvailable` if the port is taken or none is free,
+    /// `InvalidInput` if an option is out of its range, `AddrInUse` and `AddrNotAvailable` as [`TcpStream::connect_from`],
     /// `NetworkUnreachable` and `HostUnreachable` without a route, `NetworkDown`.
     pub fn connect_nonblocking(
         stack: &Stack,
@@ -274,6 +274,25 @@ impl TcpStream {
         let stream = TcpStream::begin_from(stack, port, addr, options)?;
         stream.set_nonblocking(true)?;
         Ok(stream)
+    }
+
+    /// As [`TcpStream::connect_with`], from a local port that is named (`bind(2)` with `SO_REUSEADDR` before). A connection
+    /// with timestamps that is in TIME-WAIT there, between the same two places, makes way.
+    ///
+    /// # Errors
+    /// `AddrInUse` if the port is a listener's or was given to another connection, `AddrNotAvailable` if there is one
+    /// between the same two places; else as [`TcpStream::connect_with`].
+    pub fn connect_from(
+        stack: &Stack,
+        port: u16,
+        addrs: impl ToSocketAddrs,
+        options: &SockOptions,
+    ) -> io::Result<TcpStream> {
+        each_addr(addrs, |addr| {
+            let stream = TcpStream::begin_from(stack, Some(port), addr, options)?;
+            stream.0.connected(None)?;
+            Ok(stream)
+        })
     }
 
     /// Connects to the first of `addrs` that answers, with options that the handshake must know: buffers, the window's

@@ -13,6 +13,7 @@ mod loss;
 mod memory;
 mod merged;
 mod options;
+mod ports;
 mod prediction;
 mod proc;
 mod recorded;

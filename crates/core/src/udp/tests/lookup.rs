@@ -5,7 +5,12 @@ use rxpath_wire::{Addr, FlowHasher};
 
 use crate::cx::Rng;
 use crate::socket::Datagrams;
+use crate::sysctl::{PortRange, Sysctls};
 use crate::udp::{Binding, Memo, UdpKey, UdpSock, UdpTable};
+
+fn sysctl(low: u16, high: u16) -> Sysctls {
+    Sysctls { ip_local_port_range: PortRange { low, high }, ..Sysctls::default() }
+}
 
 const HOSTS: [Addr; 3] = [Addr::UNSPECIFIED_V4, Addr::from_v4([10, 0, 0, 1]), Addr::from_v4([10, 0, 0, 2])];
 
@@ -83,7 +88,7 @@ proptest! {
                         other.port == port && overlap && link && !shared
                     });
                     let sock = sock(number as u64);
-                    prop_assert_eq!(table.bind(&sock, binding, (1, 1), &mut rng), !clash);
+                    prop_assert_eq!(table.bind(&sock, binding, &sysctl(1, 1), &mut rng), !clash);
                     if !clash {
                         model.push((binding, sock));
                     }
@@ -138,13 +143,13 @@ fn every_port_of_the_range_is_found_and_none_twice() {
     };
     let socks: Vec<_> = (0..11).map(sock).collect();
     for sock in &socks {
-        assert!(table.bind(sock, any(0), (100, 110), &mut rng));
+        assert!(table.bind(sock, any(0), &sysctl(100, 110), &mut rng));
     }
     let mut ports: Vec<u16> = socks.iter().map(|sock| sock.binding().port).collect();
     ports.sort_unstable();
     assert_eq!(ports, (100..=110).collect::<Vec<u16>>());
-    assert!(!table.bind(&sock(99), any(0), (100, 110), &mut rng), "the range is used up");
+    assert!(!table.bind(&sock(99), any(0), &sysctl(100, 110), &mut rng), "the range is used up");
     table.unbind(&socks[4]);
-    assert!(table.bind(&sock(99), any(0), (100, 110), &mut rng));
+    assert!(table.bind(&sock(99), any(0), &sysctl(100, 110), &mut rng));
     assert_eq!(table.len(), 11);
 }

@@ -268,7 +268,8 @@ fn segments_come_back_from_a_group_one_by_one() {
 fn a_port_that_was_chosen_goes_with_the_connection() {
     // As Linux 6.18 names sockets.
     let lab = Lab::with(|config| {
-        (config.sysctl.ip_local_port_range.low, config.sysctl.ip_local_port_range.high) = (40_000, 40_001);
+        (config.sysctl.ip_local_port_range.low, config.sysctl.ip_local_port_range.high) = (39_999, 40_001);
+        config.sysctl.set("net.ipv4.ip_local_reserved_ports", "39999").expect("a list");
     });
     let any = Ipv4Addr::UNSPECIFIED;
     let chosen = bind(&lab, any, 0);
