@@ -161,16 +161,19 @@ mod scenario {
         assert_eq!(other.kind(), ErrorKind::AddrNotAvailable);
         drop(listener);
         let listener = TcpListener::bind(&world.server, server(82)).expect("free again");
-        let options = SockOptions::default();
-        let first = TcpStream::connect_from(&world.client, 50_000, server(82), &options).expect("a connection");
-        assert_eq!(first.local_addr().expect("it stands").port(), 50_000);
-        let taken =
-            TcpStream::connect_from(&world.client, 50_000, server(82), &options).expect_err("between the same two");
-        assert_eq!(taken.kind(), ErrorKind::AddrNotAvailable);
-        let given = TcpStream::connect(&world.client, server(82)).expect("another port");
-        let port = given.local_addr().expect("it stands").port();
-        let taken = TcpStream::connect_from(&world.client, port, server(82), &options).expect_err("given to another");
-        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        world.run(vec![Box::new(|| {
+            let options = SockOptions::default();
+            let first = TcpStream::connect_from(&world.client, 50_000, server(82), &options).expect("a connection");
+            assert_eq!(first.local_addr().expect("it stands").port(), 50_000);
+            let taken =
+                TcpStream::connect_from(&world.client, 50_000, server(82), &options).expect_err("between the same two");
+            assert_eq!(taken.kind(), ErrorKind::AddrNotAvailable);
+            let given = TcpStream::connect(&world.client, server(82)).expect("another port");
+            let port = given.local_addr().expect("it stands").port();
+            let taken =
+                TcpStream::connect_from(&world.client, port, server(82), &options).expect_err("given to another");
+            assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        })]);
         drop(listener);
     }
 
