@@ -83,6 +83,21 @@ fn marks_and_echoes_have_the_kernels_outcome() {
 }
 
 #[test]
+fn connections_end_as_the_kernels_do() {
+    cases_agree(Kind::TcpClose, 60);
+}
+
+#[test]
+fn resets_have_the_kernels_outcome_in_every_state() {
+    cases_agree(Kind::TcpReset, 60);
+}
+
+#[test]
+fn control_bits_have_the_kernels_outcome_in_every_state() {
+    cases_agree(Kind::TcpFlags, 60);
+}
+
+#[test]
 fn ethernet_frames_have_the_kernels_outcome() {
     cases_agree(Kind::Eth, 100);
 }

@@ -153,11 +153,8 @@ impl Sock {
     pub fn lend(&self, most: usize, register: bool, now: Time, rmem_max: u32) -> (Result<Lent, Nothing>, u8) {
         let mut sk = self.lock.user();
         if sk.readable() == 0 {
-            let nothing = self.nothing_to_read(&mut sk, register);
-            if matches!(nothing, Nothing::Eof) {
-                sk.rx.eat_fin();
-            }
-            return (Err(nothing), self.released(sk));
+            let (nothing, requests) = self.took_nothing(sk, register);
+            return (Err(nothing), requests);
         }
         let wanted = if sk.rx.urgent.is_set() { sk.read_to_mark(most) } else { most };
         if sk.readable() == 0 {
@@ -192,11 +189,8 @@ impl Sock {
     pub fn take(&self, buf: &mut [u8], register: bool, now: Time, rmem_max: u32) -> (Result<Taken, Nothing>, u8) {
         let mut sk = self.lock.user();
         if sk.readable() == 0 {
-            let nothing = self.nothing_to_read(&mut sk, register);
-            if matches!(nothing, Nothing::Eof) {
-                sk.rx.eat_fin();
-            }
-            return (Err(nothing), self.released(sk));
+            let (nothing, requests) = self.took_nothing(sk, register);
+            return (Err(nothing), requests);
         }
         let wanted = if sk.rx.urgent.is_set() { sk.read_to_mark(buf.len()) } else { buf.len() };
         if sk.readable() == 0 {
@@ -244,11 +238,8 @@ impl Sock {
     pub fn discard(&self, len: usize, register: bool, now: Time, rmem_max: u32) -> (Result<Taken, Nothing>, u8) {
         let mut sk = self.lock.user();
         if sk.readable() == 0 {
-            let nothing = self.nothing_to_read(&mut sk, register);
-            if matches!(nothing, Nothing::Eof) {
-                sk.rx.eat_fin();
-            }
-            return (Err(nothing), self.released(sk));
+            let (nothing, requests) = self.took_nothing(sk, register);
+            return (Err(nothing), requests);
         }
         let wanted = if sk.rx.urgent.is_set() { sk.read_to_mark(len) } else { len };
         if sk.readable() == 0 {
@@ -258,6 +249,17 @@ impl Sock {
         sk.passed_mark();
         let ack = if ack_due { post::ACK } else { 0 };
         (Ok(taken), ack | self.released(sk))
+    }
+
+    /// There are no bytes to take, at most the end of the stream: it is met, and what is owed may be due.
+    #[cold]
+    fn took_nothing(&self, mut sk: UserGuard<'_, TcpSock>, register: bool) -> (Nothing, u8) {
+        let nothing = self.nothing_to_read(&mut sk, register);
+        if matches!(nothing, Nothing::Eof) {
+            sk.rx.eat_fin();
+        }
+        let ack = if sk.ack_due_after_read(0) { post::ACK } else { 0 };
+        (nothing, ack | self.released(sk))
     }
 
     /// Nothing but the urgent byte was there, and the reader has passed it: its packet is to end, or its memory would keep

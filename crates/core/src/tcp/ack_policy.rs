@@ -124,9 +124,9 @@ impl TcpSock {
     #[inline(always)]
     fn ack_due_now(&mut self) -> Option<AckWhy> {
         let owed = (self.rx.rcv_nxt - self.rx.rcv_wup).max(0) as u32;
-        if owed > u32::from(self.ack.rcv_mss)
-            && (self.readable() < self.rx.lowat || self.wanted_window() >= self.rx.rcv_wnd)
-        {
+        // The peer's FIN is something to read here.
+        let unread = (self.rx.rcv_nxt - self.rx.copied_seq).max(0) as u32;
+        if owed > u32::from(self.ack.rcv_mss) && (unread < self.rx.lowat || self.wanted_window() >= self.rx.rcv_wnd) {
             Some(AckWhy::TwoSegments)
         } else if self.ack.in_quickack_mode() {
             Some(AckWhy::Quick)

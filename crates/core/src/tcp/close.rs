@@ -2,7 +2,7 @@
 
 use rxpath_trace::{Counter, Time};
 
-use super::{State, TIMEWAIT_LEN, TcpSock};
+use super::{SockError, State, TIMEWAIT_LEN, TcpSock};
 use crate::cx::Cx;
 
 impl TcpSock {
@@ -16,9 +16,17 @@ impl TcpSock {
             State::Established => self.queue_fin(cx, State::FinWait1),
             State::CloseWait => self.queue_fin(cx, State::LastAck),
             State::SynRecv => self.tx.fin = true,
-            State::SynSent => self.tx.fin = true,
+            State::SynSent => self.give_up_opening(cx),
             _ => {}
         }
+    }
+
+    /// Whatever direction is ended while our SYN is not answered: the attempt is, and could be begun anew
+    /// (`inet_shutdown`).
+    fn give_up_opening(&mut self, cx: &mut Cx) {
+        self.disconnect(cx);
+        self.user.error = Some(SockError::Reset);
+        (self.user.rcv_shutdown, self.user.snd_shutdown) = (false, false);
     }
 
     fn queue_fin(&mut self, cx: &mut Cx, next: State) {
@@ -38,21 +46,28 @@ impl TcpSock {
         self.purge_receive_queue(cx);
         match self.state {
             State::Close => self.effects.closed = self.effects.timewait.is_none(),
-            State::SynSent => self.done(cx),
             _ if unread => {
                 cx.count(Counter::TcpExtTCPAbortOnClose);
                 self.abort(cx);
             }
             _ if self.user.linger_reset => {
                 cx.count(Counter::TcpExtTCPAbortOnData);
-                self.abort(cx);
+                self.linger_zero(cx);
             }
+            State::SynSent => self.disconnect(cx),
             State::FinWait2 => self.orphan_fin_wait2(cx),
             _ => self.shutdown_send(cx),
         }
         if self.state != State::Close {
             self.become_orphan(cx);
         }
+    }
+
+    /// The peer is not told where it has all that was written, and has ended, too (`tcp_disconnect`).
+    fn linger_zero(&mut self, cx: &mut Cx) {
+        let ended = matches!(self.state, State::Closing | State::LastAck);
+        let silent = self.state == State::SynSent || (ended && !self.send_end().after(self.tx.snd_nxt));
+        if silent { self.disconnect(cx) } else { self.abort(cx) }
     }
 
     /// The connection goes on by itself, unless there are too many such or too little memory.
@@ -70,7 +85,7 @@ impl TcpSock {
         if !matches!(self.state, State::Close | State::SynSent | State::Listen) {
             self.send_active_reset(cx);
         }
-        self.done(cx);
+        self.disconnect(cx);
     }
 
     /// Our FIN is acknowledged and nobody waits for the peer's: a mini-socket does.

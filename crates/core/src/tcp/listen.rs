@@ -301,16 +301,11 @@ impl Request {
             reply::reset(cx, &skb, seg);
             return Checked::Stay(Fate::Drop(skb, DropReason::TcpFlags));
         }
-        let echo_wrong = seg.flags.ack() && stamps.is_some_and(|(_, (_, tsecr))| self.echo_wrong(tsecr));
+        let echo_wrong = stamps.is_some_and(|(_, (_, tsecr))| self.echo_wrong(tsecr));
         if paws || echo_wrong || !self.in_window(seg) {
             return Checked::Stay(self.out_of_window(cx, skb, seg, paws, echo_wrong));
         }
         self.echoed = stamps.map(|(_, (_, tsecr))| tsecr).filter(|&tsecr| tsecr != 0);
-        if let Some((_, (tsval, _))) = stamps
-            && !seg.seq.after(self.rcv_isn + 1)
-        {
-            self.ts_recent = Some(tsval);
-        }
         // A SYN at the very start lies below the window: ignored.
         let syn = seg.flags.syn() && seg.seq != self.rcv_isn;
         if seg.flags.rst() && seg.seq != self.rcv_isn + 1 {
@@ -346,6 +341,12 @@ impl Request {
             }
             return Checked::Stay(Fate::Drop(skb, DropReason::TcpListenOverflow));
         }
+        // Only what makes the connection moves its clock.
+        if let Some((_, (tsval, _))) = stamps
+            && !seg.seq.after(self.rcv_isn + 1)
+        {
+            self.ts_recent = Some(tsval);
+        }
         Checked::Child(skb)
     }
 
@@ -362,7 +363,7 @@ impl Request {
 
     fn echo_wrong(&self, tsecr: u32) -> bool {
         let (first, last) = self.tsval_sent;
-        (tsecr.wrapping_sub(first) as i32) < 0 || (tsecr.wrapping_sub(last) as i32) > 0
+        tsecr != 0 && ((tsecr.wrapping_sub(first) as i32) < 0 || (tsecr.wrapping_sub(last) as i32) > 0)
     }
 
     fn in_window(&self, seg: &Segment) -> bool {

@@ -193,13 +193,12 @@ impl TcpSock {
     }
 
     /// Options of our SYN or, with `ack`, of the SYN-ACK of a simultaneous open, in the kernel's order.
-    fn syn_options(&self, cx: &Cx, ack: bool) -> TcpOptions {
+    fn syn_options(&self, cx: &Cx) -> TcpOptions {
         let sysctl = &cx.net.sysctl;
-        let stamps = if ack { self.opts.timestamps } else { sysctl.tcp_timestamps != 0 };
-        let scale = if ack { self.opts.wscale } else { sysctl.tcp_window_scaling };
+        let (stamps, scale) = (sysctl.tcp_timestamps != 0, sysctl.tcp_window_scaling);
         TcpOptions {
             mss: Some(self.tx.advmss),
-            sack_permitted: if ack { self.opts.sack } else { sysctl.tcp_sack },
+            sack_permitted: sysctl.tcp_sack,
             wscale: scale.then_some(self.opts.rcv_wscale),
             timestamps: stamps.then(|| (tsval(cx.now, self.tx.ts_offset), self.opts.ts_recent)),
             ..TcpOptions::default()
@@ -211,7 +210,7 @@ impl TcpSock {
         let ack = self.state == State::SynRecv;
         let what = if ack { OutputWhat::TcpSynAck } else { OutputWhat::TcpSyn };
         let Some(skb) = cx.alloc_output(what, 0, true) else { return };
-        let options = self.syn_options(cx, ack);
+        let options = self.syn_options(cx);
         let flags = match (ack, self.ecn.ok) {
             (true, true) => TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0 | TcpFlags::ECE.0),
             (true, false) => TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0),

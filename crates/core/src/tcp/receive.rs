@@ -382,7 +382,7 @@ fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb
         Verdict::Reopen(skb, isn) => {
             let Some(listener) = listener_of(cx, &tuple) else {
                 let Some(FlowEntry::TimeWait(tw)) = flows.get_mut(id) else { return };
-                let end = tw.answer_syn(cx, skb, &seg);
+                let end = tw.answer_syn(cx, skb);
                 return cx.end(end);
             };
             end_time_wait(cx, flows, id);
@@ -466,13 +466,17 @@ fn apply(cx: &mut Cx, sock: &Arc<Sock>, effects: &Effects) {
     }
 }
 
+/// Mini-sockets that stay no longer are counted apart (`__inet_twsk_schedule`).
+const SHORT_TIMEWAIT: u64 = 4_000_000_000;
+
 /// The socket is done: its place goes to the mini-socket, or is free.
 fn leave_table(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mini: Option<TimeWait>) {
     let old = match mini {
         Some(mini) if cx.tcp_memory.time_wait_added(cx.net.sysctl.tcp_max_tw_buckets) => {
-            cx.count(Counter::TcpExtTW);
             let deadline = mini.deadline;
             mini.tell_binds(cx);
+            let short = deadline - cx.now <= SHORT_TIMEWAIT;
+            cx.count(if short { Counter::TcpExtTWKilled } else { Counter::TcpExtTW });
             let old = flows.replace(id, FlowEntry::TimeWait(Box::new(mini)));
             flows.arm(id, deadline);
             old

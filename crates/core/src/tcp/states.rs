@@ -180,18 +180,15 @@ impl TcpSock {
         let stamps = options.timestamps.filter(|_| cx.net.sysctl.tcp_timestamps != 0);
         if seg.flags.ack() {
             if !seg.ack.after(self.tx.snd_una) || seg.ack.after(self.tx.snd_nxt) {
-                // The peer remembers another connection: reset it and try again soon.
-                if seg.ack.at_or_before(self.tx.snd_una) && !seg.flags.rst() {
+                // The peer remembers another connection: reset it and try again soon, also if it was a reset itself.
+                if self.rtt.retransmits == 0 {
                     self.timers.retransmit = cx.now + 8 * super::MS;
                 }
-                if !seg.flags.rst() {
-                    reply::reset(cx, &skb, seg);
-                }
+                reply::reset(cx, &skb, seg);
                 return Fate::Drop(skb, DropReason::TcpInvalidAckSequence);
             }
             if let Some((_, tsecr)) = stamps
                 && tsecr != 0
-                && tsecr != super::isn::tsval(self.tx.last_sent, self.tx.ts_offset)
                 && !self.echo_plausible(cx.now, tsecr)
             {
                 cx.count(Counter::TcpExtPAWSActive);
@@ -218,8 +215,9 @@ impl TcpSock {
 
     /// The echo must lie between the first SYN and now.
     fn echo_plausible(&self, now: Time, tsecr: u32) -> bool {
-        let newest = super::isn::tsval(now, self.tx.ts_offset);
-        newest.wrapping_sub(tsecr) < 200_000
+        let stamp = |at: Time| super::isn::tsval(at, self.tx.ts_offset);
+        let (first, newest) = (stamp(self.tx.last_sent), stamp(now));
+        tsecr.wrapping_sub(first) <= newest.wrapping_sub(first)
     }
 
     /// The SYN-ACK: the connection is established.
@@ -257,7 +255,10 @@ impl TcpSock {
     /// A SYN in SYN-SENT: simultaneous open.
     fn synsent_crossed(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, options: &rxpath_wire::TcpOptions) -> End {
         self.set_state(cx, State::SynRecv);
+        let own_scale = self.opts.rcv_wscale;
         self.take_syn_options(cx, options);
+        // Our SYN-ACK offers what our SYN did, and our windows are scaled as it said, whatever the peer offers.
+        self.opts.rcv_wscale = own_scale;
         self.ecn.crossed(seg.flags);
         if let (true, Some((tsval, _))) = (self.opts.timestamps, options.timestamps) {
             self.store_ts_recent(cx.now, tsval);
@@ -374,14 +375,19 @@ impl TcpSock {
             }
             _ => {}
         }
-        if state == State::Close && matches!(self.state, State::SynSent | State::SynRecv) {
-            cx.count(Counter::TcpAttemptFails);
-        }
         self.state = state;
     }
 
     /// The connection is over: timers off, everybody woken (`tcp_done`).
     pub(super) fn done(&mut self, cx: &mut Cx) {
+        if matches!(self.state, State::SynSent | State::SynRecv) {
+            cx.count(Counter::TcpAttemptFails);
+        }
+        self.disconnect(cx);
+    }
+
+    /// The same, as the application wants it: an attempt has not failed then (`tcp_disconnect`).
+    pub(super) fn disconnect(&mut self, cx: &mut Cx) {
         if self.state != State::Close {
             cx.effect(EventKind::StateChange, self.state as u32, State::Close as u32, PacketId::NONE);
         }

@@ -54,7 +54,7 @@ impl TcpSock {
             return;
         }
         cx.count(Counter::TcpExtTCPTimeouts);
-        if self.state == State::SynSent {
+        if matches!(self.state, State::SynSent | State::SynRecv) {
             cx.count(Counter::TcpExtTCPSynRetrans);
         }
         self.count_timeout(cx);

@@ -147,12 +147,10 @@ impl TimeWait {
         self.answer_out_of_window(cx, skb, seg, Counter::TcpExtTCPACKSkippedTimeWait)
     }
 
-    /// A SYN that could open a new connection, but nobody listens any more.
-    pub(super) fn answer_syn(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
-        match self.answer_out_of_window(cx, skb, seg, Counter::TcpExtTCPACKSkippedTimeWait) {
-            Verdict::Stay(end) | Verdict::Kill(end) => end,
-            Verdict::Reopen(skb, _) => Fate::Drop(skb, DropReason::NoSocket),
-        }
+    /// A SYN that could open a new connection, but nobody listens any more: answered each time.
+    pub(super) fn answer_syn(&mut self, cx: &mut Cx, skb: Skb) -> End {
+        self.ack(cx);
+        Fate::Consumed(skb, Consumed::TimeWait)
     }
 
     /// Our first sequence number of a connection that takes the place: beyond any window of this one.

@@ -110,7 +110,7 @@ impl TcpSock {
             }
         }
         free = free.min(self.rx.rcv_ssthresh);
-        if self.opts.wscale && scale > 0 {
+        if scale > 0 {
             return align_up(free, scale);
         }
         let current = self.rx.rcv_wnd;

@@ -359,20 +359,17 @@ impl TcpStream {
         if self.0.stack.is_down() {
             return Err(down());
         }
-        let requests = if write { post::SHUTDOWN } else { 0 };
-        let over = self.0.with(requests, |sk| {
-            sk.user.snd_shutdown |= write;
-            sk.state == State::Close
-        });
-        if over {
-            return Err(io::ErrorKind::NotConnected.into());
+        let (over, opening) = self.0.with(0, |sk| (sk.state == State::Close, sk.state == State::SynSent));
+        if write || opening {
+            // An attempt to connect is given up, whatever direction is ended.
+            self.0.with(post::SHUTDOWN, |sk| sk.user.snd_shutdown |= sk.state != State::SynSent);
         }
-        if read {
+        if read && !opening {
             self.0.stack.core().shutdown_read(&self.0.sock, self.0.stack.now());
             // Who is blocked in a read may be the one who drives the stack.
             self.0.stack.0.runtime.polled();
         }
-        Ok(())
+        if over { Err(io::ErrorKind::NotConnected.into()) } else { Ok(()) }
     }
 
     /// Another handle to the same connection.

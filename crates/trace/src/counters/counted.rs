@@ -73,6 +73,7 @@ pub const COUNTED: &[Counter] = &[
     Counter::TcpExtOutOfWindowIcmps,
     Counter::TcpExtLockDroppedIcmps,
     Counter::TcpExtTW,
+    Counter::TcpExtTWKilled,
     Counter::TcpExtPAWSActive,
     Counter::TcpExtPAWSEstab,
     Counter::TcpExtBeyondWindow,

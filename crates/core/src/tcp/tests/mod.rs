@@ -4,6 +4,7 @@ mod cookies;
 mod copies;
 mod corners;
 mod ecn;
+mod ends;
 mod icmp;
 mod keepalive;
 pub(crate) mod lab;

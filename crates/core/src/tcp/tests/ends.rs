@@ -1,0 +1,198 @@
+//! Ends of connections, and attempts to open one that end, as the running kernel was seen to make them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rxpath_trace::Counter;
+use rxpath_wire::TcpFlags;
+
+use super::lab::{ACK, FIN_ACK, Lab, PEER, PSH_ACK, Peer, SYN, SYN_ACK};
+use crate::socket::{Sock, post};
+use crate::stack::RecvError;
+use crate::tcp::{SockError, State};
+
+/// Our end of an attempt to connect, whose SYN has gone out, and the peer.
+fn opening(lab: &mut Lab) -> (Arc<Sock>, Peer) {
+    let remote = SocketAddr::from((PEER, 40_000));
+    let sock = lab.stack.connect_from(Some(2_000), remote, lab.now).expect("there is a way");
+    lab.run();
+    let syn = lab.expect(SYN);
+    let mut peer = Peer::new(40_000, 2_000);
+    peer.ack = syn.seq + 1;
+    (sock, peer)
+}
+
+#[test]
+fn a_zero_linger_resets_nobody_who_has_all_and_has_ended_too() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    lab.stack.shutdown_write(&sock, lab.now);
+    lab.run();
+    lab.expect(FIN_ACK);
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    lab.expect(ACK);
+    assert_eq!(lab.state(&sock), State::Closing);
+    lab.stack.abort(&sock, lab.now);
+    lab.run();
+    lab.expect_nothing();
+    assert_eq!(lab.state(&sock), State::Close);
+    assert_eq!((lab.count(Counter::TcpOutRsts), lab.count(Counter::TcpExtTCPAbortOnData)), (0, 1));
+}
+
+#[test]
+fn a_shutdown_gives_up_an_attempt_to_connect() {
+    let mut lab = Lab::new();
+    let (sock, peer) = opening(&mut lab);
+    lab.stack.with(&sock, post::SHUTDOWN, lab.now, |_| ());
+    lab.run();
+    assert_eq!(lab.state(&sock), State::Close);
+    assert_eq!(lab.count(Counter::TcpAttemptFails), 0, "it was given up, it did not fail");
+    assert!(matches!(lab.recv(&sock, 1), Err(RecvError::Failed(SockError::Reset))));
+    assert!(matches!(lab.recv(&sock, 1), Err(RecvError::NotConnected)), "nor was anything shut down");
+    lab.segment(peer.repr(SYN_ACK), &[]);
+    lab.expect(TcpFlags::RST);
+    lab.wait(10_000);
+    lab.expect_nothing();
+}
+
+#[test]
+fn an_attempt_that_is_closed_has_not_failed() {
+    let mut lab = Lab::new();
+    let (sock, _) = opening(&mut lab);
+    lab.close(&sock);
+    assert_eq!((lab.state(&sock), lab.count(Counter::TcpAttemptFails)), (State::Close, 0));
+}
+
+#[test]
+fn an_answer_to_another_connection_has_the_syn_sent_again_soon_even_if_it_is_a_reset() {
+    let rst_ack = TcpFlags(TcpFlags::RST.0 | TcpFlags::ACK.0);
+    for (flags, ahead, reset) in [(ACK, 0, 1), (ACK, 10_000, 1), (rst_ack, 0, 0), (rst_ack, 10_000, 0)] {
+        let mut lab = Lab::new();
+        let (_sock, mut peer) = opening(&mut lab);
+        peer.ack = peer.ack - 1 + ahead;
+        lab.segment(peer.repr(flags), &[]);
+        assert_eq!(std::iter::from_fn(|| lab.sent()).filter(|sent| sent.flags.rst()).count(), reset);
+        lab.wait(20);
+        lab.expect(SYN);
+        // Once it was sent again the peer may say so as often as it likes.
+        lab.segment(peer.repr(rst_ack), &[]);
+        lab.wait(500);
+        lab.expect_nothing();
+    }
+}
+
+#[test]
+fn an_echo_from_before_our_syn_is_of_another_connection() {
+    let mut lab = Lab::new();
+    let (sock, mut peer) = opening(&mut lab);
+    peer.stamps = Some((77, 1));
+    lab.segment(peer.repr(SYN_ACK), &[]);
+    lab.expect(TcpFlags::RST);
+    assert_eq!((lab.state(&sock), lab.count(Counter::TcpExtPAWSActive)), (State::SynSent, 1));
+}
+
+#[test]
+fn the_syn_ack_of_a_crossed_open_offers_what_the_syn_did() {
+    let mut lab = Lab::new();
+    let (_sock, mut peer) = opening(&mut lab);
+    lab.segment(peer.repr(SYN), &[]);
+    let answer = lab.expect(SYN_ACK);
+    let options = answer.options;
+    assert!(options.wscale.is_some() && options.sack_permitted, "{options:?}");
+    assert_eq!(options.timestamps.map(|(_, echo)| echo), Some(0), "there is nothing to echo");
+    peer.seq += 1;
+    lab.segment(peer.repr(PSH_ACK), b"data");
+    let ack = lab.expect(ACK);
+    let scale = options.wscale.unwrap_or(0);
+    assert!(ack.window <= 64_240 >> scale << 1, "windows are scaled as offered: {}", ack.window);
+    assert_eq!(ack.options.timestamps, None, "but what the peer did not offer is not used");
+}
+
+#[test]
+fn syn_acks_of_a_crossed_open_count_as_syns_when_they_are_sent_again() {
+    let mut lab = Lab::new();
+    let (_sock, peer) = opening(&mut lab);
+    lab.segment(peer.repr(SYN), &[]);
+    lab.expect(SYN_ACK);
+    lab.wait(1_100);
+    lab.expect(SYN_ACK);
+    assert_eq!(lab.count(Counter::TcpExtTCPSynRetrans), 1);
+}
+
+#[test]
+fn a_short_wait_in_fin_wait_2_is_counted_apart() {
+    for (seconds, counts) in [(2, (0, 1)), (30, (1, 0))] {
+        let mut lab = Lab::with(|config| config.sysctl.tcp_fin_timeout = seconds);
+        let listener = lab.listen(80, 8);
+        let mut peer = Peer::new(40_000, 80);
+        let sock = peer.connect(&mut lab, &listener);
+        lab.close(&sock);
+        peer.ack = lab.expect(FIN_ACK).seq + 1;
+        lab.segment(peer.repr(ACK), &[]);
+        assert_eq!((lab.count(Counter::TcpExtTW), lab.count(Counter::TcpExtTWKilled)), counts);
+    }
+}
+
+#[test]
+fn a_fin_behind_small_segments_is_acknowledged_when_it_is_read() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    peer.stamps = Some((5_000, 0));
+    let sock = peer.connect(&mut lab, &listener);
+    // As many as have the peer's segments taken for that small, and the last not acknowledged.
+    for _ in 0..32 {
+        lab.segment(peer.repr(ACK), &[7; 200]);
+        peer.seq += 200;
+        lab.recv(&sock, 1_000).expect("it is there");
+        while lab.sent().is_some() {}
+    }
+    let owed = |sock: &Sock| {
+        let sk = sock.lock.user();
+        let owed = (sk.rx.rcv_nxt - sk.rx.rcv_wup, i32::from(sk.ack.rcv_mss));
+        assert!(!sk.release(), "nothing has come meanwhile");
+        owed
+    };
+    if owed(&sock).0 == 0 {
+        lab.segment(peer.repr(ACK), &[7; 200]);
+        peer.seq += 200;
+        lab.recv(&sock, 1_000).expect("it is there");
+    }
+    assert_eq!(owed(&sock), (200, 200));
+    lab.expect_nothing();
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    lab.expect_nothing();
+    assert_eq!(lab.recv(&sock, 1_000).expect("the end"), b"");
+    assert_eq!(lab.expect(ACK).ack, peer.seq + 1);
+}
+
+#[test]
+fn a_zero_linger_on_an_attempt_to_connect_is_counted() {
+    let mut lab = Lab::new();
+    let (sock, _) = opening(&mut lab);
+    lab.stack.abort(&sock, lab.now);
+    lab.run();
+    lab.expect_nothing();
+    assert_eq!((lab.state(&sock), lab.count(Counter::TcpExtTCPAbortOnData)), (State::Close, 1));
+}
+
+#[test]
+fn each_syn_that_could_open_anew_is_answered_where_nobody_listens() {
+    let mut lab = Lab::new();
+    let (sock, mut peer) = opening(&mut lab);
+    lab.segment(peer.repr(SYN_ACK), &[]);
+    peer.seq += 1;
+    lab.expect(ACK);
+    lab.close(&sock);
+    peer.ack = lab.expect(FIN_ACK).seq + 1;
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    lab.expect(ACK);
+    for _ in 0..3 {
+        peer.seq += 5;
+        lab.segment(peer.repr(SYN), &[]);
+        lab.expect(ACK);
+    }
+    assert_eq!(lab.count(Counter::TcpExtTCPACKSkippedTimeWait), 0);
+}
