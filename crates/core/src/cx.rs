@@ -255,6 +255,7 @@ impl Cx {
     pub fn clone_of_output(&mut self, skb: &Skb) -> Option<Skb> {
         let mut copy = self.alloc_output(OutputWhat::Udp, skb.headlen(), false)?;
         copy.scratch = skb.scratch;
+        skb.note_copied();
         for piece in skb.fragments() {
             if !self.append(&mut copy, piece) {
                 self.drop_skb(copy, DropReason::Nomem);

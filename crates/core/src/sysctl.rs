@@ -428,6 +428,8 @@ sysctls! {
         "Most that a socket may ask for as its receive buffer (it gets twice that).";
     wmem_max: u32 = 4_194_304, "net.core.wmem_max", 4608 ..= INT_MAX, "bytes",
         "Most that a socket may ask for as its send buffer (it gets twice that).";
+    optmem_max: u32 = 131_072, "net.core.optmem_max", 0 ..= INT_MAX, "bytes",
+        "Most that a socket's calls that lent their memory are charged until their notices are read.";
 }
 
 /// Names that are another's: the same tunable under both.

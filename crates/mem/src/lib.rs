@@ -4,7 +4,8 @@
 //!   owner allocates and frees without atomics; every other thread gives slots back through a lock-free ring, in
 //!   batches ([`Returns`]).
 //! - [`Skb`] (the kernel's `sk_buff`): an owned handle of 8 bytes to one packet. Its metadata is one cache line in
-//!   front of the buffer; fragments are further slots chained behind; a clone shares data by count.
+//!   front of the buffer; fragments are further slots chained behind; a clone shares data by count. What is sent may
+//!   refer to memory of the application ([`UserPages`]).
 //! - [`SkbQueue`] (`sk_buff_head`): a FIFO that links packets through their metadata and allocates nothing.
 //! - [`rx_ring`]: the descriptor ring between a device ([`RxDma`]) and its driver ([`RxRing`]).
 //! - [`SockLock`]: the socket lock with its two kinds of owner, softirq and user (`bh_lock_sock`, `lock_sock`).
@@ -34,6 +35,6 @@ pub use returns::Returns;
 pub use ring::{
     Alike, DmaSlot, FrameUser, Harvest, Missed, MissedFrame, Peek, RingStats, RxDesc, RxDma, RxErrors, RxRing, rx_ring,
 };
-pub use skb::{Fragments, Skb, Tail};
+pub use skb::{Fragments, Skb, Tail, UserPages};
 pub use slot::{IpSummed, PktType, RX_HEADROOM, SkbMeta, SlotClass};
 pub use socklock::{LockOwner, OwnedSoftirq, SockLock, SoftirqGuard, UserGuard};

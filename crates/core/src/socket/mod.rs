@@ -15,6 +15,7 @@ pub mod send;
 pub mod table;
 pub mod wake;
 mod wakeups;
+mod zerocopy;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
@@ -36,6 +37,7 @@ pub use send::WriteStep;
 pub use table::{FlowEntry, FlowId, FlowTable};
 pub use wake::WaitQueue;
 pub use wakeups::Wakeups;
+pub use zerocopy::{Lending, Notices, Payload, ZerocopyNotice};
 
 /// Requests that another thread posts for a socket; the owner's Cpu carries them out (bits of [`Sock::post`]).
 pub mod post {

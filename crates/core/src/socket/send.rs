@@ -1,9 +1,11 @@
 //! How the application writes (`tcp_sendmsg_locked`): bytes go into the send buffer, the owner's Cpu sends them.
 
+use std::sync::Arc;
+
 use event_listener::EventListener;
 
-use super::{Sock, post};
-use crate::tcp::{SockError, State};
+use super::{Lending, Notices, Payload, Sock, ZerocopyNotice, post};
+use crate::tcp::{SockError, State, TcpSock};
 
 /// What became of a write.
 pub enum WriteStep {
@@ -15,6 +17,8 @@ pub enum WriteStep {
     Error(SockError),
     /// The connection takes no more bytes (`EPIPE`).
     Closed,
+    /// Too many calls lent their memory and were not told of, or nobody reads the notices (`ENOBUFS`).
+    NoBuffers,
 }
 
 impl Sock {
@@ -25,30 +29,88 @@ impl Sock {
 
     #[inline(always)]
     fn write_all(&self, data: &[u8], register: bool, urgent: bool) -> (WriteStep, u8) {
-        let mut sk = self.lock.user();
-        let step = if let Some(error) = sk.user.error.take() {
-            WriteStep::Error(error)
-        } else if sk.user.snd_shutdown || sk.state == State::Close {
-            WriteStep::Closed
-        } else if !sk.state.can_send() || (sk.send_room() == 0 && !data.is_empty()) {
-            WriteStep::Full(register.then(|| {
-                sk.user.wait_send = true;
-                self.send_wait.listen()
-            }))
-        } else {
-            let limit = sk.tx.buffer.len() + sk.send_room();
+        self.write_with(data.len(), register, |sk, room| {
+            let limit = sk.tx.buffer.len() + room;
             let taken = sk.tx.buffer.append(data, limit);
             sk.wrote(taken as u32);
             if urgent && taken == data.len() && taken > 0 {
                 sk.mark_urgent();
             }
             WriteStep::Taken(taken)
+        })
+    }
+
+    /// Has `take` write some of `len` bytes, for as many of which there is room.
+    #[inline(always)]
+    fn write_with(
+        &self,
+        len: usize,
+        register: bool,
+        take: impl FnOnce(&mut TcpSock, usize) -> WriteStep,
+    ) -> (WriteStep, u8) {
+        let mut sk = self.lock.user();
+        let step = if let Some(error) = sk.user.error.take() {
+            WriteStep::Error(error)
+        } else if sk.user.snd_shutdown || sk.state == State::Close {
+            WriteStep::Closed
+        } else {
+            let room = if sk.state.can_send() { sk.send_room() } else { 0 };
+            if !sk.state.can_send() || (room == 0 && len > 0) {
+                WriteStep::Full(register.then(|| {
+                    sk.user.wait_send = true;
+                    self.send_wait.listen()
+                }))
+            } else {
+                take(&mut sk, room)
+            }
         };
         let mut requests = if matches!(step, WriteStep::Taken(n) if n > 0) { post::PUSH } else { 0 };
         if sk.release() {
             requests |= post::BACKLOG;
         }
         (step, requests)
+    }
+
+    /// As [`Sock::write`], but what is taken of `payload` is not copied: the send buffer and packets refer to it, until the
+    /// notice of the call comes (`MSG_ZEROCOPY`). `call` is None when a call begins and is kept by whoever makes it in steps.
+    /// On a socket that was not told to (`SO_ZEROCOPY`), and of nothing at all, it is a plain write. What calls are charged
+    /// until their notices are read is bounded by `optmem_max`, in bytes.
+    pub fn write_zerocopy(
+        self: &Arc<Self>,
+        call: &mut Option<Arc<Lending>>,
+        payload: &Payload,
+        register: bool,
+        optmem_max: u32,
+    ) -> (WriteStep, u8) {
+        self.write_with(payload.len(), register, |sk, room| {
+            let len = payload.len().min(room);
+            if !sk.user.zerocopy || len == 0 {
+                let limit = sk.tx.buffer.len() + room;
+                let taken = sk.tx.buffer.append(payload.as_ref(), limit);
+                sk.wrote(taken as u32);
+                return WriteStep::Taken(taken);
+            }
+            let notices = || self.notices();
+            if sk.lend(call, payload, len, optmem_max, notices) { WriteStep::Taken(len) } else { WriteStep::NoBuffers }
+        })
+    }
+
+    /// Where notices go; all who wait for the socket are woken by them (`sk_error_report`).
+    fn notices(self: &Arc<Self>) -> Arc<Notices> {
+        let sock = Arc::downgrade(self);
+        Notices::new(move || {
+            if let Some(sock) = sock.upgrade() {
+                sock.recv_wait.wake_all();
+                sock.send_wait.wake_all();
+            }
+        })
+    }
+
+    /// The oldest notice that nobody has read (`MSG_ERRQUEUE`), with the requests for the owner's Cpu.
+    pub fn read_notice(&self) -> (Option<ZerocopyNotice>, u8) {
+        let sk = self.lock.user();
+        let notice = sk.tx.zerocopy.as_ref().and_then(|zerocopy| zerocopy.notices.pop());
+        (notice, if sk.release() { post::BACKLOG } else { 0 })
     }
 
     /// As [`Sock::write`]; the last byte that is taken is urgent (`MSG_OOB`).

@@ -16,7 +16,8 @@ use crate::neigh::{self, NeighError, NeighSpec, Nud};
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
 use crate::socket::{
-    FlowEntry, FlowId, FlowTable, Lent, Listener, NoPort, Nothing, Readiness, Sock, Taken, Wanted, WriteStep, post,
+    FlowEntry, FlowId, FlowTable, Lending, Lent, Listener, NoPort, Nothing, Payload, Readiness, Sock, Taken, Wanted,
+    WriteStep, ZerocopyNotice, post,
 };
 use crate::tcp::{NoUrgent, SockError, SockOptions, State, TcpSock};
 
@@ -352,6 +353,28 @@ impl Stack {
         let (step, requests) = sock.write(data, register);
         self.kick(sock, requests, now);
         step
+    }
+
+    /// As [`Stack::send`], without copying ([`Sock::write_zerocopy`]).
+    pub fn send_zerocopy(
+        &self,
+        sock: &Arc<Sock>,
+        call: &mut Option<Arc<Lending>>,
+        payload: &Payload,
+        register: bool,
+        now: Time,
+    ) -> WriteStep {
+        let optmem_max = self.config().sysctl.optmem_max;
+        let (step, requests) = sock.write_zerocopy(call, payload, register, optmem_max);
+        self.kick(sock, requests, now);
+        step
+    }
+
+    /// The oldest notice of calls whose memory is the application's again; None if none waits.
+    pub fn recv_notice(&self, sock: &Arc<Sock>, now: Time) -> Option<ZerocopyNotice> {
+        let (notice, requests) = sock.read_notice();
+        self.kick(sock, requests, now);
+        notice
     }
 
     /// As [`Stack::send`]; the last byte that is taken is urgent (`MSG_OOB`).

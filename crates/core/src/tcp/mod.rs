@@ -32,6 +32,7 @@
 //! | `pacing` | `tcp_update_pacing_rate`, `tcp_pacing_check`, `tcp_tso_autosize` |
 //! | `ecn` | `tcp_ecn_send`, `tcp_data_ecn_check`, `tcp_ecn_rcv_ecn_echo` |
 //! | `write_queue` | `tcp_sendmsg_locked`, `tcp_xmit_size_goal`, `tcp_tso_autosize`, `tcp_mss_split_point` |
+//! | `zerocopy` | `skb_zerocopy_iter_stream`, `msg_zerocopy_realloc` |
 //! | `output` | `tcp_write_xmit`, `__tcp_transmit_skb`, `tcp_send_ack`, `tcp_make_synack` |
 //! | `loss/` | `tcp_sacktag_write_queue`, `tcp_fastretrans_alert`, `tcp_rack_mark_lost`, `tcp_retransmit_skb` |
 //! | `congestion/` | `tcp_cong_avoid_ai`, `bictcp_update`, `tcp_cwnd_reduction`, `tcp_cwnd_validate` |
@@ -87,6 +88,7 @@ mod timewait;
 mod urgent;
 mod window;
 mod write_queue;
+mod zerocopy;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -119,6 +121,7 @@ pub use streak::{Source, Taken};
 pub use timewait::TimeWait;
 pub use urgent::{NoUrgent, Urgent};
 pub use write_queue::{Unsent, WriteQueue};
+pub use zerocopy::Zerocopy;
 
 /// The states of RFC 9293 section 3.3.2, with the numbers that `/proc/net/tcp` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,6 +43,8 @@ pub struct SockOptions {
     pub recv_lowat: u32,
     /// Bytes that may wait unsent before a writer has to wait (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: Option<u32>,
+    /// Calls may lend their memory instead of having it copied (`SO_ZEROCOPY`).
+    pub zerocopy: bool,
 }
 
 /// How long an orphan waits in FIN-WAIT-2.
@@ -148,6 +150,7 @@ impl TcpSock {
         self.live.settings = options.keepalive.unwrap_or_default();
         self.user.linger2 = options.linger2;
         self.user.nodelay = options.nodelay;
+        self.user.zerocopy = options.zerocopy;
         self.tx.notsent_lowat = options.notsent_lowat.unwrap_or(sysctl.tcp_notsent_lowat);
         self.cong.set_algorithm(options.congestion.unwrap_or(sysctl.tcp_congestion_control));
         self.set_rcvlowat(options.recv_lowat, sysctl.tcp_rmem.max);

@@ -1,8 +1,9 @@
 //! Segments that leave a socket: data, ACKs, FIN, probes.
 
+use rxpath_arch::csum;
 use rxpath_mem::{IpSummed, Skb};
 use rxpath_trace::{Counter, OutputWhat, PacketId, Time};
-use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple, tcp as wire_tcp};
+use rxpath_wire::{Addr, IpProto, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple, pseudo_sum, tcp as wire_tcp};
 
 use super::chrono::Held;
 use super::isn::tsval;
@@ -68,6 +69,8 @@ pub(super) fn transmit_with_options(
     if route.features.tx_csum || skb.gso_size > 0 {
         skb.ip_summed = IpSummed::Partial;
         wire_tcp::fill_pseudo(src, dst, skb.data_mut(), header_len + payload);
+    } else if payload > skb.headlen() - header_len {
+        fill_checksum_of_pieces(&mut skb, src, dst);
     } else if payload > 0 {
         wire_tcp::fill_checksum(src, dst, skb.data_mut());
     }
@@ -75,6 +78,19 @@ pub(super) fn transmit_with_options(
         cx.count(Counter::TcpOutRsts);
     }
     tx::ip_build_and_send(cx, skb, flow, options, route);
+}
+
+/// The checksum of a segment that lies in several pieces (`skb_checksum_help`).
+#[cold]
+fn fill_checksum_of_pieces(skb: &mut Skb, src: Addr, dst: Addr) {
+    const CHECKSUM: std::ops::Range<usize> = 16..18;
+    let pseudo = pseudo_sum(src, dst, IpProto::TCP, skb.len());
+    let (sum, _) = skb.fragments().fold((pseudo, false), |(sum, odd), piece| {
+        (csum::combine(sum, csum::sum(piece), odd), odd ^ (piece.len() % 2 == 1))
+    });
+    if let Some(field) = skb.data_mut().get_mut(CHECKSUM) {
+        field.copy_from_slice(&(!sum).to_be_bytes());
+    }
 }
 
 impl TcpSock {
@@ -409,9 +425,14 @@ impl TcpSock {
     /// Puts the bytes `seq..seq+len` into a packet and sends it.
     pub(super) fn send_range(&mut self, cx: &mut Cx, seq: SeqNum, len: u32, fin: bool, psh: bool) -> bool {
         let what = if len > 0 { OutputWhat::TcpData } else { OutputWhat::TcpFin };
-        let Some(mut skb) = cx.alloc_output(what, len as usize, false) else { return false };
         let offset = (seq - self.tx.buffer_seq).max(0) as usize;
-        if len > 0 && !self.tx.buffer.copy_to(offset, skb.put(len as usize)) {
+        let is_lent = self.tx.buffer.is_lent(offset, len as usize);
+        let made = match is_lent {
+            true => self.packet_of_lent(cx, offset, len as usize),
+            false => cx.alloc_output(what, len as usize, false),
+        };
+        let Some(mut skb) = made else { return false };
+        if len > 0 && !is_lent && !self.tx.buffer.copy_to(offset, skb.put(len as usize)) {
             // The bytes were acknowledged meanwhile: nothing to send.
             cx.drop_skb(skb, rxpath_trace::DropReason::TxError);
             return false;

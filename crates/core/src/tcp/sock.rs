@@ -10,7 +10,7 @@ use rxpath_wire::{SeqNum, Tuple};
 use super::ofo::Tree;
 use super::{
     AckPolicy, Chrono, Congestion, Ecn, Linger2, Liveness, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer,
-    Stamp, State, Urgent, WriteQueue,
+    Stamp, State, Urgent, WriteQueue, Zerocopy,
 };
 use crate::route::Route;
 
@@ -192,6 +192,8 @@ pub struct Sender {
     pub bytes_acked: u64,
     /// What the time was spent on while there was something to send.
     pub chrono: Chrono,
+    /// Calls that lent their memory; None before the first.
+    pub zerocopy: Option<Box<Zerocopy>>,
 }
 
 /// One segment in flight.
@@ -442,6 +444,8 @@ pub struct UserSide {
     pub orphan_counted: bool,
     /// Nagle's algorithm is off.
     pub nodelay: bool,
+    /// Calls may lend their memory (`SO_ZEROCOPY`).
+    pub zerocopy: bool,
     /// `SO_LINGER` with zero time: close resets.
     pub linger_reset: bool,
     /// How long an orphan waits in FIN-WAIT-2.
@@ -645,6 +649,7 @@ impl Sender {
             bytes_retrans: 0,
             bytes_acked: 0,
             chrono: Chrono::default(),
+            zerocopy: None,
         }
     }
 }

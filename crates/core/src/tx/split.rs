@@ -230,6 +230,7 @@ fn part(
     let packet = piece.put(headers + len);
     skb.copy_to(0, &mut packet[..headers]);
     skb.copy_to(from, &mut packet[headers..]);
+    skb.note_copied();
     write(packet);
     cx.count_n(Counter::CopiedSplit, (headers + len) as u64);
     piece.set_network_header_here();

@@ -5,17 +5,20 @@
 //! pool's side array, and stays until the last of them ends, be it the original or a view. A view of a view is a view
 //! of the owner.
 
+use std::marker::PhantomData;
+
 use crate::pool::{Header, PagePool};
 use crate::returns::{Returns, Token};
 use crate::skb::Skb;
 use crate::skb::fragments::next_of;
+use crate::skb::user_pages::{is_user_pages, lent, owner};
 use crate::slot::{LINE, RX_HEADROOM, SHARED, SkbMeta, SlotClass, SlotPtr, VIEW};
 
 impl Skb {
     /// A clone: own metadata (a copy, identity included), shared data (`skb_clone`).
     ///
     /// Takes one head slot per slot of this packet from `pool`. If the packet lies in another pool, the data is copied
-    /// instead ([`Skb::copy`]). None if the pool runs dry.
+    /// instead ([`Skb::copy`]), and so is what the application lent ([`Skb::add_user_pages`]). None if the pool runs dry.
     pub fn clone_shared(&self, pool: &mut PagePool) -> Option<Skb> {
         if !pool.owns(self) {
             return self.copy(pool);
@@ -26,7 +29,7 @@ impl Skb {
         let mut next = self.first_frag();
         while let Some(slot) = next {
             next = next_of(slot);
-            if !chain(&mut clone, view(slot, pool), pool) {
+            if !chain(&mut clone, view_or_copy(slot, pool), pool) {
                 pool.free(clone);
                 return None;
             }
@@ -41,6 +44,7 @@ impl Skb {
     /// None if `pool` runs dry.
     pub fn copy(&self, pool: &mut PagePool) -> Option<Skb> {
         let mut copy = self.copy_head(pool)?;
+        self.note_copied();
         for piece in self.fragments().skip(usize::from(self.headlen() != 0)) {
             if !chain(&mut copy, copy_piece(piece, pool), pool) {
                 pool.free(copy);
@@ -109,6 +113,18 @@ fn copy_piece(piece: &[u8], pool: &mut PagePool) -> Option<Skb> {
 /// Chains a fragment from the same pool behind `skb`. False if there is none; one that does not fit is freed.
 fn chain(skb: &mut Skb, fragment: Option<Skb>, pool: &mut PagePool) -> bool {
     fragment.is_some_and(|fragment| skb.add_frag(fragment).map_err(|refused| pool.free(refused)).is_ok())
+}
+
+/// A view of the data of one fragment of a packet in `pool` that the caller holds; a copy, if it is the application's.
+fn view_or_copy(of: SlotPtr, pool: &mut PagePool) -> Option<Skb> {
+    // SAFETY: the caller holds the packet that `of` belongs to, so its line is stable.
+    if !is_user_pages(unsafe { of.link() }) {
+        return view(of, pool);
+    }
+    // SAFETY: as above, and the flags were looked at.
+    unsafe { owner(of) }.note_copied();
+    // SAFETY: as above, and the packet stays as it is until this returns.
+    copy_piece(unsafe { lent(of, PhantomData) }, pool)
 }
 
 /// A view of the data of one slot of a packet in `pool` that the caller holds.

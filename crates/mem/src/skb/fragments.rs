@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::user_pages::{is_user_pages, lent};
 use super::{OfPacket, Skb, linear, linear_tailroom, slot_is_shared};
 use crate::slot::{Link, SHARED, SlotPtr, VIEW};
 
@@ -224,7 +225,9 @@ impl<'a> Iterator for Fragments<'a> {
         while let Some(slot) = self.next {
             self.next = next_of(slot);
             // SAFETY: the slot belongs to the packet, which is borrowed for 'a.
-            let piece: &'a [u8] = unsafe { linear(slot) };
+            let is_lent = is_user_pages(unsafe { slot.link() });
+            // SAFETY: as above, and the flags were looked at.
+            let piece: &'a [u8] = if is_lent { unsafe { lent(slot, self.packet) } } else { unsafe { linear(slot) } };
             if !piece.is_empty() {
                 return Some(piece);
             }

@@ -2,7 +2,8 @@
 //!
 //! An [`Skb`] owns a chain of slots of one pool: the head, whose line holds the metadata and whose buffer holds the
 //! linear data, and fragments behind it, of which only the lengths and the place of the data matter. Every line in the
-//! chain belongs to this packet alone, always; only *buffers* are ever shared, by views (`copy.rs`).
+//! chain belongs to this packet alone, always; only *buffers* are ever shared, by views (`copy.rs`). Of packets that are sent,
+//! fragments may lie in the application's memory (`user_pages.rs`).
 //!
 //! Places in the linear buffer are told by offset from its start (`skb->head`), so header offsets stay right however
 //! much is pulled.
@@ -10,6 +11,7 @@
 mod copy;
 mod fragments;
 mod tail;
+mod user_pages;
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -17,6 +19,7 @@ use std::ptr::NonNull;
 
 pub use fragments::Fragments;
 pub use tail::Tail;
+pub use user_pages::UserPages;
 
 use crate::pool::Header;
 use crate::returns::{Returns, Token};
@@ -470,7 +473,11 @@ pub(crate) unsafe fn release(slot: SlotPtr, mut give: impl FnMut(NonNull<Header>
         let token = Token::new(slot.offset(), link.class);
         // SAFETY: chains link slots of one region.
         next = unsafe { slot.sibling(link.frag_next) };
-        if flags & VIEW != 0 {
+        if user_pages::is_user_pages(link) {
+            // SAFETY: the caller owns the slot and gives it up.
+            unsafe { user_pages::let_go(slot) };
+            give(base, token);
+        } else if flags & VIEW != 0 {
             // SAFETY: the slot is a view that the caller owns.
             let owner = unsafe { slot.owner_of_view() };
             // SAFETY: the view is a user of its owner's slot, and ends here. Its own slot keeps the region alive.

@@ -39,6 +39,11 @@ pub(super) fn connect_error(error: ConnectError) -> io::Error {
     }
 }
 
+/// `ENOBUFS`.
+pub(super) fn no_buffers() -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, "too many notices of calls that lent their memory are outstanding")
+}
+
 pub(super) fn sock_error(error: SockError) -> io::Error {
     numbered(error.errno(), error.kind())
 }

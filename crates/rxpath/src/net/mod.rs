@@ -20,6 +20,7 @@ mod raw;
 mod stream;
 mod task;
 mod udp;
+mod zerocopy;
 
 pub use self::chunks::Chunks;
 pub use self::listener::{Incoming, TcpListener};
@@ -32,7 +33,7 @@ pub use self::raw::RawSocket;
 pub use self::stream::TcpStream;
 pub use self::task::{AsyncTcpListener, AsyncTcpStream};
 pub use self::udp::{ErrorMessage, ErrorOrigin, Message, UdpSocket};
-pub use rxpath_core::socket::Readiness;
+pub use rxpath_core::socket::{Payload, Readiness, ZerocopyNotice};
 pub use rxpath_core::stack::BindOptions;
 pub use rxpath_core::sysctl::CongestionControl;
 pub use rxpath_core::tcp::{Keepalive, Linger2, SockError, SockOptions, TcpInfo};

@@ -10,7 +10,7 @@ use rxpath_core::sysctl::CongestionControl;
 use rxpath_core::tcp::{Keepalive, Linger2, NoUrgent, State, TcpInfo, TcpSock};
 
 use super::TcpStream;
-use super::call::{block, down, invalid, sock_error};
+use super::call::{block, down, invalid, no_buffers, sock_error};
 use super::stream::Inner;
 use crate::runtime::Attempt;
 
@@ -156,6 +156,7 @@ impl TcpStream {
             WriteStep::Full(_) => Err(io::ErrorKind::WouldBlock.into()),
             WriteStep::Error(error) => Err(sock_error(error)),
             WriteStep::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+            WriteStep::NoBuffers => Err(no_buffers()),
         }
     }
 

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rxpath_core::socket::{Readiness, Sock, WriteStep, post};
+use event_listener::EventListener;
+use rxpath_core::socket::{Lending, Payload, Readiness, Sock, WriteStep, post};
 use rxpath_core::stack::RecvError;
 use rxpath_core::tcp::{SockError, SockOptions, State, TcpSock};
 
-use super::call::{block, check_timeout, connect_error, down, each_addr, invalid, sock_error};
+use super::call::{block, check_timeout, connect_error, down, each_addr, invalid, no_buffers, sock_error};
 use crate::runtime::Attempt;
 use crate::stack::Stack;
 
@@ -155,12 +156,15 @@ impl Inner {
         if let Some(error) = self.options().write_error.take() {
             return Attempt::Done(Err(sock_error(error)));
         }
-        match self.stack.core().send(&self.sock, data, register, self.stack.now()) {
-            WriteStep::Taken(count) => Attempt::Done(Ok(count)),
-            WriteStep::Full(waiter) => Attempt::Pending(waiter),
-            WriteStep::Error(error) => Attempt::Done(Err(sock_error(error))),
-            WriteStep::Closed => Attempt::Done(Err(io::ErrorKind::BrokenPipe.into())),
+        written(self.stack.core().send(&self.sock, data, register, self.stack.now()))
+    }
+
+    /// As [`Inner::try_write`], without copying.
+    pub(super) fn try_write_zerocopy(&self, payload: &Payload, register: bool) -> Attempt<io::Result<usize>> {
+        if let Some(error) = self.options().write_error.take() {
+            return Attempt::Done(Err(sock_error(error)));
         }
+        written(self.stack.core().send_zerocopy(&self.sock, &mut None, payload, register, self.stack.now()))
     }
 
     /// Readiness for reading; registers among the readers.
@@ -171,7 +175,7 @@ impl Inner {
                 return Attempt::Done(Ok(ready));
             }
             sk.user.wait_recv |= register;
-            Attempt::Pending(register.then(|| self.sock.recv_wait.listen()))
+            self.unless_told(sk, register.then(|| self.sock.recv_wait.listen()))
         })
     }
 
@@ -183,8 +187,14 @@ impl Inner {
                 return Attempt::Done(Ok(ready));
             }
             sk.user.wait_send |= register;
-            Attempt::Pending(register.then(|| self.sock.send_wait.listen()))
+            self.unless_told(sk, register.then(|| self.sock.send_wait.listen()))
         })
+    }
+
+    /// Waits, unless a notice has come meanwhile: those come without the socket's lock.
+    fn unless_told(&self, sk: &TcpSock, waiter: Option<EventListener>) -> Attempt<io::Result<Readiness>> {
+        let ready = Readiness::of(sk);
+        if ready.error { Attempt::Done(Ok(ready)) } else { Attempt::Pending(waiter) }
     }
 
     pub(super) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
@@ -195,8 +205,22 @@ impl Inner {
         self.receive(buf, |buf, register| self.stack.core().peek(&self.sock, buf, register, self.stack.now()))
     }
 
-    /// `tcp_sendmsg`: all of it, unless non-blocking; what was taken before an error counts.
     fn write(&self, data: &[u8]) -> io::Result<usize> {
+        self.write_in_steps(data.len(), |taken, register| {
+            self.stack.core().send(&self.sock, &data[taken..], register, self.stack.now())
+        })
+    }
+
+    pub(super) fn write_zerocopy(&self, payload: &Payload) -> io::Result<usize> {
+        let mut call: Option<Arc<Lending>> = None;
+        self.write_in_steps(payload.len(), |taken, register| {
+            let rest = payload.slice(taken..payload.len());
+            self.stack.core().send_zerocopy(&self.sock, &mut call, &rest, register, self.stack.now())
+        })
+    }
+
+    /// `tcp_sendmsg`: all of it, unless non-blocking; what was taken before an error counts.
+    fn write_in_steps(&self, len: usize, mut write: impl FnMut(usize, bool) -> WriteStep) -> io::Result<usize> {
         let timeout = {
             let mut options = self.options();
             if let Some(error) = options.write_error.take() {
@@ -205,30 +229,45 @@ impl Inner {
             options.write_timeout
         };
         let mut taken = 0;
-        let written = block(&self.stack, self.sock.cpu..self.sock.cpu + 1, self.nonblocking(), timeout, |register| {
+        let outcome = block(&self.stack, self.sock.cpu..self.sock.cpu + 1, self.nonblocking(), timeout, |register| {
             loop {
-                match self.stack.core().send(&self.sock, &data[taken..], register, self.stack.now()) {
+                match write(taken, register) {
                     WriteStep::Taken(count) => {
                         taken += count;
-                        if taken == data.len() {
+                        if taken == len {
                             return Attempt::Done(Ok(()));
                         }
                     }
-                    WriteStep::Full(waiter) => return Attempt::Pending(waiter),
                     WriteStep::Error(error) => {
                         if taken > 0 {
                             self.options().write_error = Some(error);
                         }
                         return Attempt::Done(Err(sock_error(error)));
                     }
-                    WriteStep::Closed => return Attempt::Done(Err(io::ErrorKind::BrokenPipe.into())),
+                    other => {
+                        return match written(other) {
+                            Attempt::Done(outcome) => Attempt::Done(outcome.map(|_| ())),
+                            Attempt::Pending(waiter) => Attempt::Pending(waiter),
+                        };
+                    }
                 }
             }
         });
-        match written {
+        match outcome {
             Err(error) if taken == 0 => Err(error),
             _ => Ok(taken),
         }
+    }
+}
+
+/// What a step of a write came to.
+fn written(step: WriteStep) -> Attempt<io::Result<usize>> {
+    match step {
+        WriteStep::Taken(count) => Attempt::Done(Ok(count)),
+        WriteStep::Full(waiter) => Attempt::Pending(waiter),
+        WriteStep::Error(error) => Attempt::Done(Err(sock_error(error))),
+        WriteStep::Closed => Attempt::Done(Err(io::ErrorKind::BrokenPipe.into())),
+        WriteStep::NoBuffers => Attempt::Done(Err(no_buffers())),
     }
 }
 

@@ -22,6 +22,7 @@ use rxpath_core::socket::Readiness;
 use rxpath_core::tcp::SockOptions;
 
 use super::call::down;
+use super::stream::Inner;
 use super::{TcpListener, TcpStream};
 use crate::runtime::Attempt;
 use crate::stack::Stack;
@@ -232,8 +233,16 @@ impl AsyncTcpStream {
     /// # Errors
     /// As [`TcpStream`]'s writes, without timeouts.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_writing(cx, |inner, register| inner.try_write(data, register))
+    }
+
+    pub(super) fn poll_writing(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&Inner, bool) -> Attempt<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         let inner = &self.stream.0;
-        poll_attempt(&inner.stack, inner.sock.cpu, &mut self.writer, cx, |register| inner.try_write(data, register))
+        poll_attempt(&inner.stack, inner.sock.cpu, &mut self.writer, cx, |register| write(inner, register))
     }
 
     /// There is nothing to flush.

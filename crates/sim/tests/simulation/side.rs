@@ -1,12 +1,13 @@
 //! One side of a connection: writes a stream, reads the other's in its own time, and ends as it was told.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rxpath_core::cx::Rng;
-use rxpath_core::socket::{Sock, WriteStep};
+use rxpath_core::socket::{Payload, Sock, WriteStep};
 use rxpath_core::stack::{RecvError, Stack};
-use rxpath_core::tcp::{Keepalive, SockError};
+use rxpath_core::tcp::{Keepalive, SockError, State};
 use rxpath_sim::simulation::Simulation;
 use rxpath_trace::Time;
 
@@ -42,6 +43,8 @@ pub struct Plan {
     pub inline: bool,
     /// Reads look first, or take without a look, now and then.
     pub flags: bool,
+    /// Writes lend their memory, but for one in four.
+    pub lends: bool,
 }
 
 /// A side at work.
@@ -59,6 +62,10 @@ pub struct Side {
     pub error: Option<SockError>,
     next_read: Time,
     rng: Rng,
+    /// Of each call that lent its memory and was not told of: where in the stream it ends, and the memory.
+    lent: VecDeque<(u64, Weak<[u8]>)>,
+    /// Calls that were told of.
+    told: u32,
 }
 
 impl Side {
@@ -69,6 +76,7 @@ impl Side {
         let sysctl = &core.config().sysctl;
         core.with(&sock, rxpath_core::socket::post::PUSH, sim.now(), |sk| {
             sk.rx.urgent.inline = plan.inline;
+            sk.user.zerocopy = plan.lends;
             if plan.may_fail {
                 // A reset that is lost on its way leaves a reader who waits for nobody: he asks.
                 sk.set_keepalive(Some(keepalive), sysctl, sim.now());
@@ -87,6 +95,8 @@ impl Side {
             error: None,
             next_read: Time::ZERO,
             rng,
+            lent: VecDeque::new(),
+            told: 0,
         }
     }
 
@@ -96,6 +106,7 @@ impl Side {
         if self.closed || self.aborts(stack, now) {
             return None;
         }
+        self.read_notices(stack, now);
         let outcome = self.write(stack, now).and_then(|()| self.read(stack, now));
         if let Err(error) = outcome {
             assert!(self.plan.may_fail, "{error:?} at {now}: {}", self.tell());
@@ -131,12 +142,14 @@ impl Side {
         }
         while self.written < self.outgoing.len {
             let (chunk, urgent) = self.outgoing.chunk(self.written, WRITE);
+            let lends = self.plan.lends && !urgent && !self.written.is_multiple_of(4);
             let step = match urgent {
                 true => stack.send_urgent(&self.sock, &chunk, false, now),
+                false if lends => self.lend(stack, &chunk, now),
                 false => stack.send(&self.sock, &chunk, false, now),
             };
             match step {
-                WriteStep::Taken(0) | WriteStep::Full(_) => break,
+                WriteStep::Taken(0) | WriteStep::Full(_) | WriteStep::NoBuffers => break,
                 WriteStep::Taken(count) => self.written += count,
                 WriteStep::Error(error) => return Err(error),
                 WriteStep::Closed => return Err(SockError::BrokenPipe),
@@ -147,6 +160,37 @@ impl Side {
             self.shut = true;
         }
         Ok(())
+    }
+
+    fn lend(&mut self, stack: &Stack, chunk: &[u8], now: Time) -> WriteStep {
+        let memory: Arc<[u8]> = chunk.into();
+        let lent = Arc::downgrade(&memory);
+        let step = stack.send_zerocopy(&self.sock, &mut None, &Payload::new(memory), false, now);
+        if let WriteStep::Taken(count @ 1..) = step {
+            self.lent.push_back(((self.written + count) as u64, lent));
+        }
+        step
+    }
+
+    /// Reads notices: of each call once, in order, and not before the peer has acknowledged it or the connection is over. The
+    /// memory is nobody's then.
+    pub fn read_notices(&mut self, stack: &Stack, now: Time) {
+        while let Some(notice) = stack.recv_notice(&self.sock, now) {
+            assert_eq!(notice.first, self.told, "no call is left out or told of twice: {}", self.tell());
+            assert!(!notice.copied, "{}", self.tell());
+            let (acked, over) = stack.with(&self.sock, 0, now, |sk| (sk.tx.bytes_acked, sk.state == State::Close));
+            for _ in notice.first..=notice.last {
+                let (end, memory) = self.lent.pop_front().expect("it was made");
+                assert!(over || acked >= end, "told before it was acknowledged: {}", self.tell());
+                assert_eq!(memory.strong_count(), 0, "somebody refers to it: {}", self.tell());
+            }
+            self.told = notice.last + 1;
+        }
+    }
+
+    /// Calls that were not told of.
+    pub fn untold(&self) -> usize {
+        self.lent.len()
     }
 
     fn read(&mut self, stack: &Stack, now: Time) -> Result<(), SockError> {

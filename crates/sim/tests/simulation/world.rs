@@ -145,6 +145,7 @@ impl Connection {
                 pause: millis(pause),
                 inline: rng.below(2) == 0,
                 flags: rng.below(3) == 0,
+                lends: gulp.is_multiple_of(2),
             }
         });
         // Who is accepted says so too late: an urgent byte that came before may have gone with a newer mark.
@@ -297,7 +298,9 @@ impl World {
                 assert_eq!(pool.stats.not_specified, 0, "stack {index}: packets that nobody ended");
             }
         }
-        for side in self.sides {
+        for mut side in self.sides {
+            side.read_notices(sim.stack(side.stack), sim.now());
+            assert_eq!(side.untold(), 0, "calls that nobody was told of: {}", side.tell());
             assert_eq!(Arc::strong_count(&side.sock), 1, "a socket that somebody keeps: {}", side.tell());
             let refused = matches!(side.error, Some(SockError::Refused));
             assert!(!refused || side.stack == 0, "nobody refuses the first stack: {}", side.tell());

@@ -23,6 +23,7 @@ mod sender;
 mod streak;
 mod transitions;
 mod urgent;
+mod zerocopy;
 
 use std::net::{IpAddr, SocketAddr};
 
