@@ -345,7 +345,9 @@ sysctls! {
     tcp_synack_retries: u8 = 5, "net.ipv4.tcp_synack_retries", 0 ..= 255, "retransmissions",
         "How often a passive open sends its SYN-ACK again before it gives up.";
     tcp_retries2: u8 = 15, "net.ipv4.tcp_retries2", 0 ..= 255, "retransmissions",
-        "How often an established connection sends the same data again before it gives up.";
+        "How often an established connection would send the same data again before it gives up, if its first timeout were 200 ms: it does so at the first timeout that is no earlier.";
+    tcp_orphan_retries: u8 = 0, "net.ipv4.tcp_orphan_retries", 0 ..= 255, "retransmissions",
+        "As tcp_retries2, of connections without an application; 0 counts as 8.";
     tcp_fin_timeout: u32 = 60, "net.ipv4.tcp_fin_timeout", 0 ..= 2_147_483, "seconds",
         "How long an orphaned connection stays in FIN-WAIT-2.";
     tcp_max_syn_backlog: u32 = 2048, "net.ipv4.tcp_max_syn_backlog", 0 ..= INT_MAX, "requests",
@@ -358,6 +360,8 @@ sysctls! {
         "Time between keep-alive probes.";
     tcp_keepalive_probes: u8 = 9, "net.ipv4.tcp_keepalive_probes", 1 ..= 127, "probes",
         "Keep-alive probes without an answer after which a connection is over.";
+    tcp_migrate_req: bool = false, "net.ipv4.tcp_migrate_req", 0 ..= 1, "switch",
+        "Half-open and not yet accepted connections of a listener that closes go over to another that shares its address.";
     tcp_abort_on_overflow: bool = false, "net.ipv4.tcp_abort_on_overflow", 0 ..= 1, "switch",
         "Answers the third segment of a handshake with RST when the accept queue is full.";
     tcp_invalid_ratelimit: u32 = 500, "net.ipv4.tcp_invalid_ratelimit", 0 ..= INT_MAX, "milliseconds",

@@ -156,6 +156,13 @@ impl Listener {
         self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// A half-open connection, which is `young` or not, goes over to another.
+    pub(crate) fn request_moved(&self, to: &Listener, young: bool) {
+        self.request_removed(young);
+        to.young.fetch_add(u32::from(young), Ordering::Relaxed);
+        to.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Queues an established connection; gives it back if the listener is closed.
     pub fn push(&self, sock: Arc<Sock>) -> Result<(), Arc<Sock>> {
         let mut queue = self.queue();
@@ -203,6 +210,17 @@ impl ListenerMap {
         }
         let group = || listeners.iter().filter(|listener| listener.addr == found.addr);
         let index = (u64::from(hash()) * group().count() as u64) >> 32;
+        group().nth(index as usize)
+    }
+
+    /// Of those that share their address with `of`, which is closed, the one that the flow's hash names
+    /// (`reuseport_migrate_sock`).
+    pub fn successor(&self, of: &Listener, hash: u32) -> Option<&Arc<Listener>> {
+        let group = || {
+            let listeners = self.by_port.get(&of.port).into_iter().flatten();
+            listeners.filter(|other| of.shared && other.shared && other.addr == of.addr && !std::ptr::eq(&***other, of))
+        };
+        let index = (u64::from(hash) * group().count() as u64) >> 32;
         group().nth(index as usize)
     }
 
@@ -281,13 +299,23 @@ impl ListenerCache {
 
     /// As [`ListenerMap::lookup`], among the listeners as they are now.
     pub fn lookup(&mut self, addr: Addr, port: u16, hash: impl FnOnce() -> u32) -> Option<&Arc<Listener>> {
+        self.refresh();
+        self.map.lookup(addr, port, hash)
+    }
+
+    /// As [`ListenerMap::successor`], likewise.
+    pub fn successor(&mut self, of: &Listener, hash: u32) -> Option<&Arc<Listener>> {
+        self.refresh();
+        self.map.successor(of, hash)
+    }
+
+    fn refresh(&mut self) {
         let changes = self.shared.changes();
         if changes != self.seen {
             // The map may be newer than the count; then it is loaded once more than needed.
             self.seen = changes;
             self.map = self.shared.map();
         }
-        self.map.lookup(addr, port, hash)
     }
 }
 

@@ -55,16 +55,20 @@ impl Sock {
             WriteStep::Closed
         } else {
             let room = if sk.state.can_send() { sk.send_room() } else { 0 };
-            if !sk.state.can_send() || (room == 0 && len > 0) {
+            let admitted = sk.admitted(&self.memory, len.min(room));
+            if !sk.state.can_send() || (admitted == 0 && len > 0) {
+                // For memory he waits in another way: nobody who gives some back knows of him.
+                sk.user.wait_memory = register && room > 0;
                 WriteStep::Full(register.then(|| {
                     sk.user.wait_send = true;
                     self.send_wait.listen()
                 }))
             } else {
-                take(&mut sk, room)
+                take(&mut sk, admitted)
             }
         };
-        let mut requests = if matches!(step, WriteStep::Taken(n) if n > 0) { post::PUSH } else { 0 };
+        let pushes = matches!(step, WriteStep::Taken(n) if n > 0) || sk.user.wait_memory;
+        let mut requests = if pushes { post::PUSH } else { 0 };
         if sk.release() {
             requests |= post::BACKLOG;
         }

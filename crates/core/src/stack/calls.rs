@@ -96,13 +96,35 @@ impl Stack {
         Ok(listener)
     }
 
-    /// Closes a listener: half-open connections fade, those that nobody accepted are reset.
+    /// Closes a listener: half-open connections fade, those that nobody accepted are reset. With `tcp_migrate_req` both go
+    /// over to another listener that shares its address, however many that has (`inet_csk_listen_stop`).
     pub fn close_listener(&self, listener: &Arc<Listener>, now: Time) {
         self.0.listeners.change(|map| map.remove(listener));
         self.0.binds.unlisten(listener);
         self.0.tcp_memory.socket_removed();
+        let net = self.config();
+        let migrates = net.sysctl.tcp_migrate_req && listener.shared;
+        let others = self.0.listeners.map();
         for sock in listener.close() {
-            self.abort(&sock, now);
+            let hash = net.hasher.hash(&sock.tuple.reversed());
+            let heir = others.successor(listener, hash).filter(|_| migrates);
+            let left = match heir.map(|heir| (heir, heir.push(Arc::clone(&sock)))) {
+                Some((heir, Ok(()))) => {
+                    heir.wait.wake_all();
+                    None
+                }
+                _ => Some(&sock),
+            };
+            if migrates && let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) {
+                let counter = match left {
+                    None => Counter::TcpExtTCPMigrateReqSuccess,
+                    Some(_) => Counter::TcpExtTCPMigrateReqFailure,
+                };
+                cell.user_mib.add_shared(counter, 1);
+            }
+            if let Some(sock) = left {
+                self.abort(sock, now);
+            }
         }
         listener.wait.wake_all();
     }

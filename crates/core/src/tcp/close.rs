@@ -46,6 +46,8 @@ impl TcpSock {
         self.purge_receive_queue(cx);
         match self.state {
             State::Close => self.effects.closed = self.effects.timewait.is_none(),
+            // Nobody has accepted it: the listener is gone (`inet_child_forget`).
+            _ if !self.user.accepted => self.abort(cx),
             _ if unread => {
                 cx.count(Counter::TcpExtTCPAbortOnClose);
                 self.abort(cx);

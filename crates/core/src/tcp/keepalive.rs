@@ -69,8 +69,8 @@ impl TcpSock {
         self.timers.keepalive = cx.now + next;
     }
 
-    /// The application has waited long enough (`retransmits_timed_out`): for an acknowledgement since the first
-    /// retransmission, or for a closed window to open since the first probe.
+    /// The application has waited long enough: for an acknowledgement since the first timeout, or for a closed window to open
+    /// since the first probe.
     pub(super) fn user_timed_out(&self, now: Time, since: Option<Time>) -> bool {
         self.live.user_timeout().zip(since).is_some_and(|(timeout, since)| now - since >= timeout)
     }

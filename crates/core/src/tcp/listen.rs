@@ -14,7 +14,7 @@ use super::window::select_initial_window;
 use super::{MS, MSS_DEFAULT, RTO_INITIAL, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue, tick};
 use crate::cx::{Cx, End, Fate};
 use crate::route;
-use crate::socket::Listener;
+use crate::socket::{Listener, Sock};
 
 /// Window within which the third segment may lie: what the SYN-ACK offered.
 const PAWS_WINDOW: i32 = 1;
@@ -182,6 +182,46 @@ pub(super) fn cookie_check(
     Some(request)
 }
 
+/// The listener that a request whose own is closed goes over to, if it does (`tcp_migrate_req`).
+pub(super) fn heir_of(cx: &mut Cx, request: &Request) -> Option<Arc<Listener>> {
+    if !request.listener.is_closed() { None } else { heir(cx, &request.listener, &request.tuple) }
+}
+
+fn heir(cx: &mut Cx, closed: &Listener, tuple: &Tuple) -> Option<Arc<Listener>> {
+    if !cx.net.sysctl.tcp_migrate_req {
+        return None;
+    }
+    let hash = cx.net.hasher.hash(&tuple.reversed());
+    cx.listeners.successor(closed, hash).cloned()
+}
+
+/// Nobody is left whom a request might go over to.
+pub(super) fn not_migrated(cx: &Cx, request: &Request) {
+    if cx.net.sysctl.tcp_migrate_req && request.listener.shared {
+        cx.count(Counter::TcpExtTCPMigrateReqFailure);
+    }
+}
+
+/// A handshake has ended while its listener closed: the connection goes over to another one, or is reset.
+#[cold]
+pub(super) fn push_to_heir(cx: &mut Cx, closed: &Listener, sock: Arc<Sock>) {
+    let migrates = cx.net.sysctl.tcp_migrate_req && closed.shared;
+    let sock = match heir(cx, closed, &sock.tuple) {
+        Some(heir) => match heir.push(sock) {
+            Ok(()) => {
+                cx.count(Counter::TcpExtTCPMigrateReqSuccess);
+                return cx.wakeups.acceptor(&heir);
+            }
+            Err(sock) => sock,
+        },
+        None => sock,
+    };
+    if migrates {
+        cx.count(Counter::TcpExtTCPMigrateReqFailure);
+    }
+    cx.orphans.push(sock);
+}
+
 /// What the third segment of a handshake does to a request.
 pub(super) enum Checked {
     /// The segment ends; the request stays.
@@ -289,8 +329,8 @@ impl Request {
         reply::send(cx, &self.tuple, 0, bare);
     }
 
-    /// `tcp_check_req`, in its order.
-    pub(super) fn check(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> Checked {
+    /// `tcp_check_req`, in its order. `heir` is the listener that the connection would go over to.
+    pub(super) fn check(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, heir: Option<&Arc<Listener>>) -> Checked {
         let stamps = self.ts_recent.and_then(|recent| seg.options(&skb).timestamps.map(|stamps| (recent, stamps)));
         let paws = stamps.is_some_and(|(recent, (tsval, _))| recent.wrapping_sub(tsval) as i32 > PAWS_WINDOW);
         let only_syn = seg.flags.syn() && !seg.flags.ack() && !seg.flags.rst();
@@ -326,12 +366,16 @@ impl Request {
         if !seg.flags.ack() {
             return Checked::Stay(Fate::Drop(skb, DropReason::TcpFlags));
         }
-        if self.retransmits < self.listener.deferred() && seg.end_seq == self.rcv_isn + 1 {
+        let listener = heir.unwrap_or(&self.listener);
+        if self.retransmits < listener.deferred() && seg.end_seq == self.rcv_isn + 1 {
             self.acked = true;
             cx.count(Counter::TcpExtTCPDeferAcceptDrop);
             return Checked::Stay(Fate::Drop(skb, DropReason::NotSpecified));
         }
-        if self.listener.accept_queue_full() {
+        if listener.accept_queue_full() {
+            if heir.is_some() {
+                cx.count(Counter::TcpExtTCPMigrateReqFailure);
+            }
             cx.count(Counter::TcpExtListenOverflows);
             cx.count(Counter::TcpExtListenDrops);
             if cx.net.sysctl.tcp_abort_on_overflow {
@@ -411,13 +455,28 @@ impl Request {
         cx.effect(EventKind::AckNow, self.rcv_isn.0.wrapping_add(1), why as u32, sent);
     }
 
+    /// It goes over to another listener, as its own is closed (`inet_reqsk_clone`).
+    pub(super) fn migrate(&mut self, cx: &Cx, heir: Arc<Listener>) {
+        cx.count(Counter::TcpExtTCPMigrateReqSuccess);
+        self.listener.request_moved(&heir, self.retransmits == 0);
+        self.listener = heir;
+    }
+
     /// The SYN-ACK was not answered in time: again after 1, 2, 4, 8, 16 seconds; false when it is given up
     /// (`reqsk_timer_handler`).
     pub(super) fn timer(&mut self, cx: &mut Cx) -> bool {
+        match heir_of(cx, self) {
+            Some(heir) => self.migrate(cx, heir),
+            None if self.listener.is_closed() => {
+                not_migrated(cx, self);
+                return false;
+            }
+            None => {}
+        }
         let (retries, deferred) = (self.synack_retries(cx), self.listener.deferred());
         // A peer that has answered is waited for as long as the listener wants data.
         let waits = self.acked && self.retransmits < deferred;
-        if self.listener.is_closed() || (self.retransmits >= retries && !waits) {
+        if self.retransmits >= retries && !waits {
             return false;
         }
         let resends = !self.acked || deferred == 0 || self.retransmits + 1 >= deferred;

@@ -34,6 +34,8 @@ pub struct Liveness {
     pub(super) probes_out: u8,
     /// When the last acknowledgement came.
     pub(super) last_ack: Time,
+    /// When the first retransmission timeout of a row came.
+    pub(super) timeouts_since: Option<Time>,
     /// When the first probe of a closed window went out (`icsk_probes_tstamp`).
     pub(super) probing_since: Option<Time>,
 }

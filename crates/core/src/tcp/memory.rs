@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use rxpath_trace::{Counter, Counters, Time};
 
-use super::{MS, Receiver, TcpSock};
+use super::write_queue::PACKET_CHARGE;
+use super::{MS, Receiver, TcpSock, expiry};
+use crate::cx::Cx;
 use crate::sysctl::{Sysctls, Triple};
 
 /// Unit in which accounted memory is given to a socket.
@@ -35,6 +37,10 @@ pub struct TcpMemory {
     shards: Box<[Shard]>,
     /// Pages that a shard keeps for itself (`mem_pcpu_rsv`).
     reserve: AtomicU32,
+    /// `tcp_mem`, and what a socket may have to send whatever there is (`tcp_wmem`: the first number), for application
+    /// threads, which have no configuration at hand.
+    limits: [AtomicU32; 3],
+    least_output: AtomicU32,
     /// What is counted here has several writers.
     mib: Box<Counters>,
 }
@@ -68,6 +74,8 @@ impl TcpMemory {
             time_waits: AtomicI64::new(0),
             shards: (0..cpus).map(|_| Shard::default()).collect(),
             reserve: AtomicU32::new(sysctl.mem_pcpu_rsv),
+            limits: [sysctl.tcp_mem.min, sysctl.tcp_mem.default, sysctl.tcp_mem.max].map(AtomicU32::new),
+            least_output: AtomicU32::new(sysctl.tcp_wmem.min),
             mib: Box::new(Counters::new()),
         }
     }
@@ -75,6 +83,11 @@ impl TcpMemory {
     /// The tunables have changed.
     pub fn configure(&self, sysctl: &Sysctls) {
         self.reserve.store(sysctl.mem_pcpu_rsv, Ordering::Relaxed);
+        let Triple { min, default, max } = sysctl.tcp_mem;
+        for (limit, value) in self.limits.iter().zip([min, default, max]) {
+            limit.store(value, Ordering::Relaxed);
+        }
+        self.least_output.store(sysctl.tcp_wmem.min, Ordering::Relaxed);
     }
 
     /// Pages of all sockets, as decisions know them (`sk_memory_allocated`): what Cpus keep for themselves is missing.
@@ -121,6 +134,11 @@ impl TcpMemory {
         if allocated > i64::from(limits.default) {
             self.enter_pressure(now);
         }
+        self.grants(limits, allocated, more, owner)
+    }
+
+    /// The same, above the first limit.
+    fn grants(&self, limits: Triple, allocated: i64, more: i32, owner: Owner) -> bool {
         if allocated > i64::from(limits.max) {
             return false;
         }
@@ -130,6 +148,21 @@ impl TcpMemory {
         // Whoever has less than the average still gets something.
         let pages = i64::from(owner.pages) + i64::from(more);
         i64::from(limits.max) > self.sockets.load(Ordering::Relaxed) * pages
+    }
+
+    /// True if a page for what is to be sent may be refused.
+    #[inline(always)]
+    fn is_tight_for_output(&self) -> bool {
+        self.allocated.load(Ordering::Relaxed) > i64::from(self.limits[0].load(Ordering::Relaxed))
+    }
+
+    /// Whether a socket with `queued` bytes to send may have `more` pages. The softirq that charges them looks at whether
+    /// pressure begins.
+    fn admits_output(&self, rx: &Receiver, queued: u32, more: i32) -> bool {
+        let [min, default, max] = [0, 1, 2].map(|at: usize| self.limits[at].load(Ordering::Relaxed));
+        let owner = rx.owner(queued, self.least_output.load(Ordering::Relaxed));
+        let allocated = self.allocated() + i64::from(owner.untold) + i64::from(more);
+        allocated <= i64::from(min) || self.grants(Triple { min, default, max }, allocated, more, owner)
     }
 
     /// Memory went back: pressure ends if there is enough (`__sk_mem_reduce_allocated`).
@@ -216,6 +249,9 @@ impl TcpMemory {
     }
 }
 
+/// Within this time a writer for whom there was no memory tries again, besides two milliseconds.
+const MEMORY_WAIT_MS: u32 = 200;
+
 /// Smallest send buffer (`SOCK_MIN_SNDBUF`).
 pub(super) const SNDBUF_MIN: u32 = 4_608;
 
@@ -288,6 +324,58 @@ impl TcpSock {
     pub fn set_rcvbuf(&mut self, bytes: u32, most: u32) {
         self.rx.rcvbuf = doubled(bytes, most).max(super::RCVBUF_MIN);
         self.rx.rcvbuf_locked = true;
+    }
+
+    /// How many of `len` bytes there is memory to send for (`sk_stream_alloc_skb`, `sk_wmem_schedule`). Where there is none,
+    /// the send buffer shrinks to half of what it holds (`sk_stream_moderate_sndbuf`); who has filled it gets a packet more,
+    /// as his own acknowledgements will wake him.
+    #[inline(always)]
+    pub(crate) fn admitted(&mut self, memory: &TcpMemory, len: usize) -> usize {
+        if memory.is_tight_for_output() && len > 0 { self.admitted_by(memory, len) } else { len }
+    }
+
+    #[cold]
+    fn admitted_by(&mut self, memory: &TcpMemory, len: usize) -> usize {
+        let goal = self.size_goal() as usize;
+        let mut queued = self.wmem_queued() + self.tx.queue.uncut();
+        let mut charge = self.tx.queue.uncut();
+        let mut taken = 0;
+        while taken < len {
+            let part = goal.min(len - taken);
+            charge += PACKET_CHARGE + part as u32;
+            if !memory.admits_output(&self.rx, queued, self.rx.missing_for(charge).max(0)) {
+                break;
+            }
+            queued += PACKET_CHARGE + part as u32;
+            taken += part;
+        }
+        if taken > 0 {
+            return taken;
+        }
+        if !self.tx.sndbuf_locked {
+            self.tx.sndbuf = self.tx.sndbuf.min(queued as usize / 2).max(SNDBUF_MIN as usize);
+        }
+        let part = goal.min(len);
+        if queued as usize + part >= self.tx.sndbuf { part.min(self.send_room()) } else { 0 }
+    }
+
+    /// A writer waits for memory: he may try again before long, as whoever gives some back knows nothing of him
+    /// (`sk_stream_wait_memory`).
+    pub(super) fn await_memory(&mut self, cx: &mut Cx) {
+        if std::mem::take(&mut self.user.wait_memory) {
+            let wait_ms = 2 + u64::from(cx.rng.below(MEMORY_WAIT_MS));
+            self.timers.memory = expiry(cx.now, wait_ms * MS);
+        }
+    }
+
+    /// Pressure begins, or ends, with what was charged for sending.
+    #[inline(always)]
+    pub(super) fn output_charged(&self, cx: &Cx) {
+        let limits = cx.net.sysctl.tcp_mem;
+        if cx.tcp_memory.is_tight(limits) || cx.tcp_memory.is_under_pressure() {
+            let owner = self.rx.owner(0, cx.net.sysctl.tcp_wmem.min);
+            cx.tcp_memory.admits(limits, cx.now, 0, owner);
+        }
     }
 
     /// `SO_SNDBUF`, `SO_SNDBUFFORCE`: likewise.

@@ -202,7 +202,9 @@ impl TcpSock {
 
     /// Aborts towards the peer (`tcp_send_active_reset`).
     pub(super) fn send_active_reset(&mut self, cx: &mut Cx) {
-        let Some(skb) = cx.alloc_output(OutputWhat::TcpRst, 0, true) else { return };
+        let Some(skb) = cx.alloc_output(OutputWhat::TcpRst, 0, true) else {
+            return cx.count(Counter::TcpExtTCPAbortFailed);
+        };
         let seq = self.acceptable_seq();
         let options = self.established_options(cx.now);
         self.transmit(cx, skb, seq, TcpFlags(TcpFlags::RST.0 | TcpFlags::ACK.0), options);

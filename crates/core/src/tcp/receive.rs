@@ -319,18 +319,23 @@ fn open_request(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, mut req
 fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, incoming: &Incoming) {
     cx.event(&skb, EventKind::LookupHit, LookupKind::Request as u32, 0);
     let Some(FlowEntry::Request(request)) = flows.get_mut(id) else { return };
-    if request.listener.is_closed() {
+    let heir = listen::heir_of(cx, request);
+    if heir.is_none() && request.listener.is_closed() {
         // The listener is gone, and its requests with it: another one that shares the address knows nothing of them.
+        listen::not_migrated(cx, request);
         remove_request(flows, id);
         return no_flow(cx, flows, hash, skb, incoming);
     }
-    match request.check(cx, skb, &incoming.seg) {
+    match request.check(cx, skb, &incoming.seg, heir.as_ref()) {
         Checked::Stay(end) => cx.end(end),
         Checked::Remove(end) => {
             remove_request(flows, id);
             cx.end(end);
         }
         Checked::Child(skb) => {
+            if let Some(heir) = heir {
+                request.migrate(cx, heir);
+            }
             let (listener, young) = (Arc::clone(&request.listener), request.retransmits == 0);
             let Some(child) = request.child(cx) else {
                 cx.count(Counter::IpOutNoRoutes);
@@ -461,7 +466,7 @@ fn apply(cx: &mut Cx, sock: &Arc<Sock>, effects: &Effects) {
     {
         match listener.push(Arc::clone(sock)) {
             Ok(()) => cx.wakeups.acceptor(listener),
-            Err(sock) => cx.orphans.push(sock),
+            Err(sock) => listen::push_to_heir(cx, listener, sock),
         }
     }
 }
@@ -606,6 +611,8 @@ fn carry_out(cx: &mut Cx, sk: &mut TcpSock, bits: u8) {
     }
     if bits & post::PUSH != 0 {
         sk.push(cx);
+        sk.output_charged(cx);
+        sk.await_memory(cx);
     }
     if bits & post::ACK != 0 && sk.state != State::Close {
         sk.send_ack(cx, AckWhy::WindowUpdate);

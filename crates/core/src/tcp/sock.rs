@@ -312,6 +312,8 @@ pub struct Deadlines {
     pub keepalive: Time,
     /// What pacing holds back may leave.
     pub pace: Time,
+    /// A writer for whom there was no memory may try again.
+    pub memory: Time,
 }
 
 impl Default for Deadlines {
@@ -322,6 +324,7 @@ impl Default for Deadlines {
             delack: Time::MAX,
             keepalive: Time::MAX,
             pace: Time::MAX,
+            memory: Time::MAX,
         }
     }
 }
@@ -335,7 +338,7 @@ impl Deadlines {
     /// The earliest of them.
     #[inline(always)]
     pub fn next(&self) -> Time {
-        Time(self.retransmit.0.min(self.delack.0).min(self.keepalive.0).min(self.pace.0))
+        Time(self.retransmit.0.min(self.delack.0).min(self.keepalive.0).min(self.pace.0).min(self.memory.0))
     }
 
     /// Disarms all.
@@ -426,6 +429,8 @@ pub struct UserSide {
     pub wait_recv: bool,
     /// Somebody waits for room or for the handshake.
     pub wait_send: bool,
+    /// Somebody waits for memory, too: nothing but time will wake him.
+    pub wait_memory: bool,
     /// Reading is over (`RCV_SHUTDOWN`).
     pub rcv_shutdown: bool,
     /// Writing is over (`SEND_SHUTDOWN`).

@@ -2,11 +2,17 @@
 
 use rxpath_trace::{Counter, Time};
 
-use super::{RTO_MAX, State, TcpSock, XmitTimer, expiry};
+use super::{RTO_MAX, State, TIMEWAIT_LEN, TcpSock, XmitTimer, expiry};
 use crate::cx::Cx;
 
-/// Retransmissions of an orphan's data before it is given up (`tcp_orphan_retries` 0 means 8).
+/// Retransmissions of an orphan's data before it is given up, where `tcp_orphan_retries` is 0.
 const ORPHAN_RETRIES: u8 = 8;
+
+/// The first timeout that retries are reckoned with, whatever it really is (`TCP_RTO_MIN`).
+const RTO_BASE: u64 = 200 * super::MS;
+
+/// Doublings of that until it is [`RTO_MAX`].
+const DOUBLINGS: u8 = (RTO_MAX / RTO_BASE).ilog2() as u8;
 
 /// How soon a probe that found no memory is tried again.
 const RESOURCE_PROBE_INTERVAL: u64 = 500 * super::MS;
@@ -29,6 +35,10 @@ impl TcpSock {
                 XmitTimer::Reorder => self.reorder_timer(cx),
             }
         }
+        if self.timers.memory <= cx.now {
+            self.timers.memory = Time::MAX;
+            self.effects.wake_send |= self.user.wait_send;
+        }
         if self.timers.pace <= cx.now {
             self.pace_timer(cx);
         }
@@ -47,23 +57,32 @@ impl TcpSock {
             self.retransmit_into_zero_window(cx);
             return;
         }
-        let since = self.first_retransmission();
-        if self.rtt.retransmits >= self.retries(cx) || (self.rtt.retransmits > 0 && self.user_timed_out(cx.now, since))
-        {
+        cx.count(Counter::TcpExtTCPTimeouts);
+        if self.rtt.retransmits == 0 {
+            self.live.timeouts_since = Some(cx.now);
+        }
+        if self.user.orphan {
+            let lively = self.rtt.backed_off() < RTO_MAX || !self.tried_for_long(cx);
+            if self.out_of_resources(cx, lively) {
+                return;
+            }
+        }
+        if self.tried_for_long(cx) {
             self.give_up(cx);
             return;
         }
-        cx.count(Counter::TcpExtTCPTimeouts);
         if matches!(self.state, State::SynSent | State::SynRecv) {
             cx.count(Counter::TcpExtTCPSynRetrans);
         }
+        // The kernel gives the flow another hash, in case it leads by another path.
+        cx.count(Counter::TcpExtTcpTimeoutRehash);
         self.count_timeout(cx);
         self.enter_loss(cx);
         self.retransmit_head(cx);
         self.rtt.back_off();
         self.timers.pending = XmitTimer::Retransmit;
         let timeout = if self.state == State::SynSent { self.syn_timeout() } else { self.rtt.backed_off() };
-        let timeout = self.within_user_timeout(cx.now, self.first_retransmission(), timeout);
+        let timeout = self.within_user_timeout(cx.now, self.live.timeouts_since, timeout);
         self.timers.retransmit = expiry(cx.now, timeout);
     }
 
@@ -86,16 +105,50 @@ impl TcpSock {
         self.timers.retransmit = expiry(cx.now, self.rtt.backed_off());
     }
 
-    /// How often the state allows to retransmit.
-    fn retries(&self, cx: &Cx) -> u8 {
-        match self.state {
+    /// Nobody has answered for as long as the state allows (`tcp_write_timeout`): handshakes count their retransmissions,
+    /// others look at the time since the first timeout (RFC 1122 section 4.2.3.5).
+    fn tried_for_long(&self, cx: &Cx) -> bool {
+        let retransmits = self.rtt.retransmits;
+        let retries = match self.state {
             State::SynSent => {
                 self.live.syn_retries.unwrap_or(cx.net.sysctl.tcp_syn_retries).saturating_add(SYN_LINEAR_TIMEOUTS)
             }
             State::SynRecv => self.live.syn_retries.unwrap_or(cx.net.sysctl.tcp_synack_retries),
-            _ if self.user.orphan => ORPHAN_RETRIES,
+            _ if self.user.orphan => self.orphan_retries(cx, self.rtt.backed_off()),
             _ => cx.net.sysctl.tcp_retries2,
+        };
+        let waited = self.live.timeouts_since.filter(|_| retransmits > 0).map(|since| cx.now - since);
+        let user = self.live.user_timeout();
+        if matches!(self.state, State::SynSent | State::SynRecv) {
+            return retransmits >= retries || user.zip(waited).is_some_and(|(timeout, waited)| waited >= timeout);
         }
+        waited.is_some_and(|waited| waited >= user.unwrap_or_else(|| time_of_retries(retries)))
+    }
+
+    /// As many as `tcp_orphan_retries` says; none once the timeout has grown to its most, if it says 0.
+    fn orphan_retries(&self, cx: &Cx, timeout: u64) -> u8 {
+        match cx.net.sysctl.tcp_orphan_retries {
+            0 if timeout < RTO_MAX => ORPHAN_RETRIES,
+            retries => retries,
+        }
+    }
+
+    /// An orphan that is one too many, or for which there is no memory, is over (`tcp_out_of_resources`). It counts for more
+    /// the less there is to be hoped for. True if it is over; its peer is told where that may hear it, or hear of it too late.
+    fn out_of_resources(&mut self, cx: &mut Cx, lively: bool) -> bool {
+        let silence = cx.now - self.tx.last_sent;
+        let weight = u32::from(!lively || silence > 2 * RTO_MAX) + u32::from(self.user.error_soft.is_some());
+        if !cx.tcp_memory.is_short_for(&cx.net.sysctl, self.wmem_queued(), weight) {
+            return false;
+        }
+        cx.count(Counter::TcpExtTCPAbortOnMemory);
+        let window_closed = self.tx.snd_wnd == 0 && self.tx.segments.is_empty();
+        if lively || silence <= TIMEWAIT_LEN || window_closed {
+            self.abort(cx);
+        } else {
+            self.done(cx);
+        }
+        true
     }
 
     /// `tcp_probe_timer`: RFC 9293 section 3.8.6.1.
@@ -109,8 +162,12 @@ impl TcpSock {
         let retries2 = cx.net.sysctl.tcp_retries2;
         // RFC 1122 section 4.2.2.17: for as long as the peer answers, its window may stay closed. An orphan is not put up
         // with beyond the longest timeout.
-        let patience = if self.user.orphan { ORPHAN_RETRIES } else { retries2 };
-        let tired = self.user.orphan && self.rtt.backed_off() >= RTO_MAX;
+        let timeout = self.rtt.backed_off();
+        let patience = if self.user.orphan { self.orphan_retries(cx, timeout) } else { retries2 };
+        let tired = self.user.orphan && timeout >= RTO_MAX && self.rtt.backoff >= patience;
+        if self.user.orphan && !tired && self.out_of_resources(cx, true) {
+            return;
+        }
         if tired || self.live.probes_out >= patience || self.user_timed_out(cx.now, Some(since)) {
             self.give_up(cx);
             return;
@@ -129,5 +186,22 @@ impl TcpSock {
             RESOURCE_PROBE_INTERVAL
         };
         self.timers.retransmit = expiry(cx.now, self.within_user_timeout(cx.now, Some(since), timeout));
+    }
+}
+
+/// How long so many retransmissions take, from the first one to the timeout of the last (`model_timeout`).
+fn time_of_retries(retries: u8) -> u64 {
+    let doubled = (RTO_BASE << (1 + retries.min(DOUBLINGS))) - RTO_BASE;
+    doubled + u64::from(retries.saturating_sub(DOUBLINGS)) * RTO_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MS;
+    use super::*;
+
+    #[test]
+    fn retries_take_as_long_as_the_kernels_documentation_says() {
+        assert_eq!([0, 3, 8, 15].map(time_of_retries), [200, 3_000, 102_200, 924_600].map(|ms| ms * MS));
     }
 }

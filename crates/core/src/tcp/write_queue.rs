@@ -83,6 +83,11 @@ impl WriteQueue {
         self.end_seq == write_seq
     }
 
+    /// Bytes that are not in packets yet.
+    pub(super) fn uncut(&self) -> u32 {
+        self.calls.iter().sum()
+    }
+
     /// Packets that wait.
     #[inline]
     pub fn len(&self) -> usize {

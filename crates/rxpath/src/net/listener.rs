@@ -65,7 +65,7 @@ impl TcpListener {
 
     /// As [`TcpListener::bind_with`], for one of several listeners on the same address (`SO_REUSEPORT`): each connection
     /// comes to the one that the hash of its addresses and ports names. Half-open connections of one that is closed are
-    /// reset, as are those that it did not accept.
+    /// reset, as are those that it did not accept; with `net.ipv4.tcp_migrate_req` both go over to another one.
     ///
     /// # Errors
     /// As [`TcpListener::bind`]; `AddrInUse` if one that does not share listens there.

@@ -4,6 +4,7 @@
 //! what mends it`. Each is also shown bad samples, so that no check is one that cannot fail.
 
 mod circles;
+mod counters;
 mod decided;
 mod docs;
 mod imports;
@@ -93,6 +94,11 @@ fn what_is_decided_is_decided_where_the_table_says() {
     assert_tidy(
         &decided::findings(tree.document("ARCHITECTURE.md"), &tree.sources).expect("ARCHITECTURE.md has the table"),
     );
+}
+
+#[test]
+fn what_is_counted_is_printed() {
+    assert_tidy(&counters::findings(&Tree::load().sources).expect("there is a list"));
 }
 
 #[test]

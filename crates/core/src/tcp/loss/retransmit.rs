@@ -121,11 +121,6 @@ impl TcpSock {
         }
     }
 
-    /// When the first retransmission of what is unanswered went out.
-    pub(in super::super) fn first_retransmission(&self) -> Option<Time> {
-        self.loss.retrans_stamp.map(|(_, at)| at)
-    }
-
     fn note_retransmitted(&mut self, now: Time, index: usize) {
         let stamp = self.cong.rate.sent(now, self.cong.packets_out, self.cong.delivered);
         let Some(record) = self.tx.segments.get_mut(index) else { return };

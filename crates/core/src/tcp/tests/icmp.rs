@@ -15,7 +15,7 @@ use crate::testing::frames::{icmp, ip};
 use crate::udp::tests::{addr, bind, put};
 
 /// An error about a segment of ours with this sequence number.
-fn told(lab: &mut Lab, (kind, code, info): (u8, u8, u32), ports: (u16, u16), seq: SeqNum) {
+pub(super) fn told(lab: &mut Lab, (kind, code, info): (u8, u8, u32), ports: (u16, u16), seq: SeqNum) {
     let mut transport = [0; 8];
     transport[..2].copy_from_slice(&ports.0.to_be_bytes());
     transport[2..4].copy_from_slice(&ports.1.to_be_bytes());

@@ -2,7 +2,8 @@
 
 use rxpath_trace::{Counter, DropReason};
 
-use super::lab::{Lab, Peer};
+use super::lab::{Lab, PSH_ACK, Peer};
+use crate::socket::WriteStep;
 use crate::sysctl::Triple;
 use crate::tcp::State;
 
@@ -136,4 +137,83 @@ fn orphans_beyond_the_limit_are_reset() {
     assert_eq!(lab.count(Counter::TcpExtTCPAbortOnMemory), 1);
     assert_eq!((lab.state(&socks[0]), lab.state(&socks[1])), (State::FinWait1, State::Close));
     assert!(lab.stack.proc_sockstat().contains("orphan 1 "), "{}", lab.stack.proc_sockstat());
+}
+
+/// Sends to a reader that does not read until there is no memory for it.
+fn use_up(lab: &mut Lab, greedy: &mut Peer) {
+    while lab.count(Counter::TcpExtTCPRcvQDrop) == 0 {
+        greedy.data(lab, &[1; 1_400]);
+        while lab.sent().is_some() {}
+    }
+}
+
+#[test]
+fn writers_wait_where_there_is_no_memory_to_send_from() {
+    let mut lab = poor(Triple { min: 4, default: 6, max: 8 });
+    let listener = lab.listen(80, 8);
+    let (mut greedy, mut modest) = (Peer::new(40_000, 80), Peer::new(40_001, 80));
+    let hoard = greedy.connect(&mut lab, &listener);
+    let writer = modest.connect(&mut lab, &listener);
+    let fixed = Peer::new(40_002, 80).connect(&mut lab, &listener);
+    lab.stack.with(&fixed, 0, lab.now, |sk| sk.set_sndbuf(8_192, 65_536));
+    lab.stack.with(&writer, 0, lab.now, |sk| sk.user.nodelay = true);
+    use_up(&mut lab, &mut greedy);
+    let write = |lab: &mut Lab, sock, register| {
+        let step = lab.stack.send(sock, &[2; 1_000], register, lab.now);
+        lab.run();
+        step
+    };
+    let sndbuf = |sock: &crate::socket::Sock| sock.lock.user().tx.sndbuf;
+    // What is left may be given to who has nothing; then it is over.
+    let mut given = 0;
+    while matches!(write(&mut lab, &writer, false), WriteStep::Taken(1_000)) {
+        assert_eq!(lab.expect(PSH_ACK).payload.len(), 1_000);
+        given += 1;
+    }
+    while lab.sent().is_some() {}
+    assert!(given <= 4, "{given} writes in what was left of eight pages");
+    assert!(matches!(write(&mut lab, &fixed, true), WriteStep::Full(Some(_))), "nobody gets more");
+    lab.expect_nothing();
+    assert_eq!(sndbuf(&fixed), 16_384, "a buffer that was set stays");
+    assert!(sndbuf(&writer) < 16_384, "others shrink: {}", sndbuf(&writer));
+    assert_eq!(lab.count(Counter::TcpExtTCPMemoryPressures), 1);
+    // He is woken to try again, in vain, until somebody gives memory back.
+    assert!(fixed.lock.user().user.wait_send);
+    lab.wait(205);
+    assert!(!fixed.lock.user().user.wait_send, "woken by time");
+    assert!(matches!(write(&mut lab, &fixed, false), WriteStep::Full(None)));
+    lab.wait(205);
+    assert!(!fixed.lock.user().user.wait_send, "who does not wait is not woken");
+    while lab.recv(&hoard, 65_536).is_ok_and(|bytes| !bytes.is_empty()) {}
+    while lab.sent().is_some() {}
+    assert!(matches!(write(&mut lab, &fixed, false), WriteStep::Taken(1_000)));
+    assert_eq!(lab.expect(PSH_ACK).dport, 40_002);
+    for sock in [&hoard, &writer, &fixed] {
+        lab.stack.abort(sock, lab.now);
+    }
+    lab.run();
+    while lab.sent().is_some() {}
+}
+
+#[test]
+fn who_fills_his_buffer_gets_a_packet_more_than_there_is_memory_for() {
+    let mut lab = poor(Triple { min: 1, default: 2, max: 2 });
+    let listener = lab.listen(80, 8);
+    let (mut greedy, mut peer) = (Peer::new(40_001, 80), Peer::new(40_000, 80));
+    let hoard = greedy.connect(&mut lab, &listener);
+    let sock = peer.connect(&mut lab, &listener);
+    use_up(&mut lab, &mut greedy);
+    let step = lab.stack.send(&sock, &[3; 100], true, lab.now);
+    assert!(matches!(step, WriteStep::Full(Some(_))), "little: he waits for memory");
+    assert_eq!(sock.lock.user().tx.sndbuf, 4_608);
+    let step = lab.stack.send(&sock, &[3; 50_000], true, lab.now);
+    assert!(matches!(step, WriteStep::Taken(4_608)), "so much that acknowledgements will wake him");
+    lab.run();
+    assert_eq!(std::iter::from_fn(|| lab.sent()).map(|sent| sent.payload.len()).sum::<usize>(), 4_608);
+    peer.ack += 4_608;
+    lab.segment(peer.repr(super::lab::ACK), &[]);
+    lab.stack.abort(&sock, lab.now);
+    lab.stack.abort(&hoard, lab.now);
+    lab.run();
+    while lab.sent().is_some() {}
 }

@@ -14,6 +14,7 @@ mod loss;
 mod memory;
 mod merged;
 mod options;
+mod orphans;
 mod ports;
 mod prediction;
 mod proc;
