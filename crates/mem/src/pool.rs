@@ -240,13 +240,13 @@ impl PagePool {
         self.alloc_class(SlotClass::Frame)
     }
 
-    /// An empty packet in a 256-byte slot: 190 bytes behind the headroom. None below the reserve.
+    /// An empty packet in a 256-byte slot: 182 bytes behind the headroom. None below the reserve.
     #[inline]
     pub fn alloc_head(&mut self) -> Option<Skb> {
         self.alloc_class(SlotClass::Head)
     }
 
-    /// An empty packet in a 64 KiB slot: 65,469 bytes behind the headroom.
+    /// An empty packet in a 64 KiB slot: 65,461 bytes behind the headroom.
     #[inline]
     pub fn alloc_large(&mut self) -> Option<Skb> {
         self.alloc_class(SlotClass::Large)

@@ -153,7 +153,7 @@ pub struct DmaSlot<'a> {
 }
 
 impl DmaSlot<'_> {
-    /// Where the frame goes: 2,174 bytes.
+    /// Where the frame goes: 2,166 bytes.
     #[inline(always)]
     pub fn buf(&mut self) -> &mut [u8] {
         // SAFETY: the place belongs to the device, which is borrowed by this.

@@ -7,7 +7,7 @@ use rxpath_trace::{PacketId, Time};
 
 use super::core::{Driver, Spot};
 use super::missed::{MissedFrame, RingStats};
-use super::{EOP, EXTRA, Report, RxDesc, RxErrors, Side, take_extra};
+use super::{EOP, EXTRA, Report, RxDesc, RxErrors, SEGMENTED, Side, take_extra};
 use crate::pool::PagePool;
 use crate::returns::Returns;
 use crate::skb::{Skb, Tail};
@@ -178,12 +178,12 @@ impl RxRing {
         let run = self.driver.completed_run();
         let (Some(first), Some(payload @ 1..)) = (run.first(), kind.len.checked_sub(kind.skip)) else { return 0 };
         let payload = usize::from(payload);
-        let like = first.likeness();
-        // A hash alone: nothing of segments.
-        if like.0 != u64::from(kind.hash) || first.len != kind.len || !first.is_plain() {
+        let is_of_kind = first.hash == kind.hash && first.len == kind.len && first.flags & SEGMENTED == 0;
+        if !is_of_kind || !first.is_plain() {
             return 0;
         }
-        let row = Row { like, len: kind.len, skip: kind.skip, payload, is_good: first.csum.is_known_good() };
+        let is_good = first.csum().is_known_good();
+        let row = Row { like: first.likeness(), len: kind.len, skip: kind.skip, payload, is_good };
         let (mut used, mut copied) = (0, 0);
         while used < ready {
             let fits = if kind.copied { tail.pieces(payload, ready - used) } else { 0 };
@@ -334,7 +334,7 @@ impl std::fmt::Debug for RxRing {
 
 /// Frames of one kind in a row.
 struct Row {
-    like: (u64, u64),
+    like: u64,
     len: u16,
     skip: u16,
     payload: usize,
@@ -354,7 +354,7 @@ impl Row {
 
     /// Copies frames to the end of a packet, which has room for all. Gives how many were of use.
     ///
-    /// Two loops: where payloads are whole cache lines, nothing of what is done for their ends is left in it.
+    /// Two loops: where payloads are known to be one cache line, nothing is left in it of what other lengths take.
     #[inline(always)]
     fn copy<'a>(
         &self,
@@ -362,38 +362,38 @@ impl Row {
         tail: &mut Tail<'_>,
         user: &mut impl FrameUser,
     ) -> usize {
-        #[expect(clippy::if_same_then_else, reason = "what is known of the payload in the first makes it another loop")]
-        if self.payload.is_multiple_of(LINE) {
-            self.copy_each(places, tail, user)
+        if self.payload == LINE {
+            self.copy_each(LINE, places, tail, user)
         } else {
-            self.copy_each(places, tail, user)
+            self.copy_each(self.payload, places, tail, user)
         }
     }
 
     #[inline(always)]
     fn copy_each<'a>(
         &self,
+        payload: usize,
         places: impl ExactSizeIterator<Item = Spot<'a, SlotPtr, Report>>,
         tail: &mut Tail<'_>,
         user: &mut impl FrameUser,
     ) -> usize {
-        let mut used = 0;
-        debug_assert!(tail.pieces(self.payload, usize::MAX) >= places.len());
-        for (i, spot) in places.enumerate() {
-            if spot.report.likeness() != self.like {
-                break;
-            }
+        debug_assert!(tail.pieces(payload, usize::MAX) >= places.len());
+        let (count, mut of_no_use) = (places.len(), 0);
+        let mut places = places.enumerate();
+        for (i, spot) in places.by_ref() {
             // SAFETY: the places of a run are completed; they are taken when all is over.
             let frame = unsafe { self.frame(&spot) };
             // SAFETY: the packet has room for all.
-            if !user.copy(frame, self.is_good, unsafe { tail.piece(i, self.payload) }) {
+            let to = unsafe { tail.piece(i, payload) };
+            if spot.report.likeness() != self.like || !user.copy(frame, self.is_good, to) {
+                of_no_use = 1;
                 break;
             }
             // Armed again at once: most recently used, and still warm.
             spot.post_again();
-            used += 1;
         }
-        tail.take(used * self.payload);
+        let used = count - places.len() - of_no_use;
+        tail.take(used * payload);
         used
     }
 
@@ -445,23 +445,24 @@ unsafe fn packet(slot: SlotPtr, report: &Report) -> Skb {
     unsafe { slot.init_fresh(SlotClass::Frame) };
     // SAFETY: as above; initialised.
     let mut skb = unsafe { Skb::from_slot(slot) };
-    let from: *const Report = report;
-    let to: *mut SkbMeta = &mut *skb;
-    // SAFETY: both begin with the same fields of the same types, with no padding between (asserted below), and a
+    let from: *const u8 = std::ptr::from_ref(report).cast();
+    let to: *mut u8 = std::ptr::from_mut(&mut *skb).cast();
+    let (start, len) = (COMMON.start, COMMON.end - COMMON.start);
+    // SAFETY: from the hash on both have the same fields of the same types, with no padding between (asserted below), and a
     // report in the ring never overlaps a line.
-    unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), to.cast(), COMMON) };
-    skb.ip_summed = report.csum;
+    unsafe { std::ptr::copy_nonoverlapping(from.wrapping_add(start), to.wrapping_add(start), len) };
+    skb.ip_summed = report.csum();
     skb.link_mut().len = report.len;
     skb
 }
 
-/// Bytes of the fields that [`Report`] and [`SkbMeta`] begin with: id, hash, gso_size, gso_segs.
-const COMMON: usize = 16;
+/// Where the fields lie that [`Report`] and [`SkbMeta`] have in common: hash, id, gso_size, gso_segs.
+const COMMON: std::ops::Range<usize> = 4..20;
 
 const _: () = {
     use std::mem::offset_of;
-    assert!(offset_of!(Report, id) == 0 && offset_of!(SkbMeta, id) == 0);
-    assert!(offset_of!(Report, hash) == 8 && offset_of!(SkbMeta, hash) == 8);
-    assert!(offset_of!(Report, gso_size) == 12 && offset_of!(SkbMeta, gso_size) == 12);
-    assert!(offset_of!(Report, gso_segs) == 14 && offset_of!(SkbMeta, gso_segs) == 14);
+    assert!(offset_of!(Report, hash) == COMMON.start && offset_of!(SkbMeta, hash) == COMMON.start);
+    assert!(offset_of!(Report, id) == 8 && offset_of!(SkbMeta, id) == 8);
+    assert!(offset_of!(Report, gso_size) == 16 && offset_of!(SkbMeta, gso_size) == 16);
+    assert!(offset_of!(Report, gso_segs) + 2 == COMMON.end && offset_of!(SkbMeta, gso_segs) + 2 == COMMON.end);
 };

@@ -98,23 +98,20 @@ impl Default for RxDesc {
     }
 }
 
-/// A descriptor as it lies in the ring: two to a cache line. Its first fields are [`crate::SkbMeta`]'s, in the same
-/// order, so that they move over in one piece.
+/// A descriptor as it lies in the ring: two to a cache line. What frames of one flow have in common are its first eight
+/// bytes; from the hash on, its fields are [`crate::SkbMeta`]'s, in the same order, so that they move over in one piece.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Report {
-    id: PacketId,
+    /// Bytes in this place's slot; the frame's length is the sum over its places.
+    len: u16,
+    flags: u8,
+    errors: RxErrors,
     hash: u32,
+    id: PacketId,
     gso_size: u16,
     gso_segs: u16,
     at: Time,
-    /// Bytes in this place's slot; the frame's length is the sum over its places.
-    len: u16,
-    errors: RxErrors,
-    flags: u8,
-    csum: IpSummed,
-    /// So that eight bytes can be compared at once.
-    zero: [u8; 3],
 }
 
 const _: () = assert!(size_of::<Report>() == 32);
@@ -123,12 +120,17 @@ const _: () = assert!(size_of::<Report>() == 32);
 const EOP: u8 = 1;
 /// The slot's line points to a filled slot that follows it.
 const EXTRA: u8 = 2;
+/// A super-frame, or what says that it is one.
+const SEGMENTED: u8 = 4;
+/// The upper bits: what is known of the checksum.
+const CSUM_SHIFT: u32 = 6;
 
 impl Report {
     const NONE: Report = Report::new(PacketId(0), 0, 0, NO_DESC);
 
     #[inline(always)]
     const fn new(id: PacketId, len: u16, flags: u8, desc: RxDesc) -> Report {
+        let segmented = if desc.gso_size == 0 && desc.gso_segs == 0 { 0 } else { SEGMENTED };
         Report {
             at: desc.at,
             id,
@@ -137,10 +139,15 @@ impl Report {
             gso_segs: desc.gso_segs,
             len,
             errors: desc.errors,
-            csum: desc.csum,
-            flags,
-            zero: [0; 3],
+            flags: flags | segmented | (desc.csum as u8) << CSUM_SHIFT,
         }
+    }
+
+    /// What is known of the checksum.
+    #[inline(always)]
+    fn csum(&self) -> IpSummed {
+        const STATES: [IpSummed; 4] = [IpSummed::None, IpSummed::Unnecessary, IpSummed::Complete, IpSummed::Partial];
+        STATES[usize::from(self.flags >> CSUM_SHIFT)]
     }
 
     #[inline(always)]
@@ -148,7 +155,7 @@ impl Report {
         RxDesc {
             len,
             hash: self.hash,
-            csum: self.csum,
+            csum: self.csum(),
             gso_size: self.gso_size,
             gso_segs: self.gso_segs,
             errors: self.errors,
@@ -159,17 +166,15 @@ impl Report {
     /// A whole frame in one slot, with nothing wrong.
     #[inline(always)]
     fn is_plain(&self) -> bool {
-        self.flags == EOP && self.errors.is_empty()
+        self.flags & (EOP | EXTRA) == EOP && self.errors.is_empty()
     }
 
     /// What all plain frames have in common that are of this length, with this hash and of the same checksum state, and no
-    /// super-frames: put so that two comparisons of neighbouring fields come of it.
+    /// super-frames: put so that one comparison of neighbouring fields comes of it.
     #[inline(always)]
-    fn likeness(&self) -> (u64, u64) {
-        let of_flow = u64::from(self.hash) | u64::from(self.gso_size) << 32 | u64::from(self.gso_segs) << 48;
-        let of_frame = u32::from(self.len) | u32::from(self.errors.0) << 16 | u32::from(self.flags) << 24;
-        let [a, b, c] = self.zero.map(u64::from);
-        (of_flow, u64::from(of_frame) | u64::from(self.csum as u8) << 32 | a << 40 | b << 48 | c << 56)
+    fn likeness(&self) -> u64 {
+        let of_frame = u32::from(self.len) | u32::from(self.flags) << 16 | u32::from(self.errors.0) << 24;
+        u64::from(of_frame) | u64::from(self.hash) << 32
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) struct OpenChecksum {
     at: usize,
 }
 
-/// Interprets the header of a frame of `len` bytes, of which `head` are at hand: the first 2,174 or all of them.
+/// Interprets the header of a frame of `len` bytes, of which `head` are at hand: the first 2,166 or all of them.
 pub(super) fn received(header: VnetHeader, head: &[u8], len: usize) -> Received {
     let mut meaning = Received::default();
     if header.flags & NEEDS_CSUM != 0 {
