@@ -16,6 +16,7 @@ use crate::nic::{Features, Promiscuity, RxMode, TruesizeModel};
 use crate::raw::RawSocks;
 use crate::route::{Exceptions, Fib, Groups};
 use crate::sysctl::{DevConf, NeighParms, Sysctls};
+use crate::tcp::FastOpenPeers;
 use crate::xdp::{Attached, Door, Program};
 
 /// A handler registered from outside for an EtherType or an IP protocol.
@@ -131,6 +132,8 @@ pub struct NetConfig {
     pub groups: Arc<Groups>,
     /// What ICMP told of ways: shared by all Cpus, and kept when the configuration changes.
     pub exceptions: Arc<Exceptions>,
+    /// What is known of peers that Fast Open was tried with: shared by all Cpus, and kept when the configuration changes.
+    pub fast_open: Arc<FastOpenPeers>,
     /// The keyed hash of flows: decides owners and buckets.
     pub hasher: FlowHasher,
     /// The key of initial sequence numbers and timestamp offsets.

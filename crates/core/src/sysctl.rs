@@ -12,6 +12,7 @@
 mod device;
 #[cfg(test)]
 mod device_tests;
+mod fast_open;
 mod ports;
 
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ pub use self::ports::PortSet;
 
 pub use self::device::{CONF_KNOBS, Combine, Conf, DevConf, DeviceKnob, NEIGH_KNOBS, NeighParms, PerDevice};
 use self::device::{SCALED, Tunables, device_knob, split};
+pub use self::fast_open::{FastOpenKey, FastOpenKeys};
 
 /// Three sizes: least, default and most. In the kernel's form: `"4096 131072 33554432"`.
 ///
@@ -61,6 +63,8 @@ pub enum Form {
     Ports,
     /// One of some words.
     Choice(&'static [&'static str]),
+    /// One or two keys of 16 bytes: four hexadecimal numbers each, with dashes between; a comma between the keys.
+    Keys,
 }
 
 impl Form {
@@ -72,6 +76,7 @@ impl Form {
             Form::Bool => "0 or 1",
             Form::Integer => "one number",
             Form::Triple => "three numbers that do not fall",
+            Form::Keys => "one or two keys of four hexadecimal numbers",
             Form::Range => "two numbers that do not fall",
             Form::Ports => "ports and ranges of ports with commas between",
         }
@@ -79,7 +84,7 @@ impl Form {
 
     fn numbers(self) -> usize {
         match self {
-            Form::Bool | Form::Integer | Form::Choice(_) | Form::Ports => 1,
+            Form::Bool | Form::Integer | Form::Choice(_) | Form::Keys | Form::Ports => 1,
             Form::Range => 2,
             Form::Triple => 3,
         }
@@ -354,6 +359,12 @@ sysctls! {
         "Half-open connections of a listener beyond which unproven peers are refused.";
     tcp_syncookies: u8 = 1, "net.ipv4.tcp_syncookies", 0 ..= 2, "mode",
         "SYN cookies: 0 never, 1 when the queue of half-open connections is full, 2 always.";
+    tcp_fastopen: u32 = 1, "net.ipv4.tcp_fastopen", 0 ..= INT_MAX, "bits",
+        "Fast Open (RFC 7413): 0x1 in connections from here, 0x2 in those to listeners that want it, 0x4 data without a cookie from here, 0x200 data without a cookie taken, 0x400 all listeners want it.";
+    tcp_fastopen_key: FastOpenKeys = FastOpenKeys::NONE, "net.ipv4.tcp_fastopen_key", 0 ..= u32::MAX, "keys",
+        "The key that Fast Open cookies are made with, and behind a comma one that was: its cookies are good, too. All zeros for a key that nobody knows.";
+    tcp_fastopen_blackhole_timeout_sec: u32 = 0, "net.ipv4.tcp_fastopen_blackhole_timeout_sec", 0 ..= INT_MAX, "seconds",
+        "For how long no connection from here uses Fast Open once something on the way was found to swallow it; twice as long each time that it is found again, 64 times at most. 0 for never.";
     tcp_keepalive_time: u32 = 7200, "net.ipv4.tcp_keepalive_time", 1 ..= 32_767, "seconds",
         "Silence before the first keep-alive probe.";
     tcp_keepalive_intvl: u32 = 75, "net.ipv4.tcp_keepalive_intvl", 1 ..= 32_767, "seconds",
@@ -618,6 +629,10 @@ fn numbers(knob: &Knob, value: &str) -> Result<Vec<u32>, String> {
             None => Err(format!("{:?} is not {}", words.join(" "), knob.form.describe())),
         };
     }
+    if knob.form == Form::Keys {
+        let text = words.first().copied().unwrap_or_default();
+        return fast_open::words(text).ok_or_else(|| format!("{text:?} is not {}", knob.form.describe()));
+    }
     words
         .iter()
         .map(|word| match word.parse::<u32>() {
@@ -694,6 +709,7 @@ mod tests {
                 Form::Range => "1024\t2048",
                 Form::Ports => "8080,9148-9150",
                 Form::Triple => "1 2\t3",
+                Form::Keys => "00000001-00000002-00000003-00000004,00000005-00000006-00000007-00000008",
             };
             let mut sysctls = Sysctls::default();
             sysctls.set(knob.name, value).unwrap_or_else(|error| panic!("{error}"));

@@ -46,7 +46,7 @@ pub use ipv4::{IpProto, Ipv4Header, Ipv4Repr};
 pub use pseudo::pseudo_sum;
 pub use seq::SeqNum;
 pub use siphash::FlowHasher;
-pub use tcp::{TcpFlags, TcpHeader, TcpOptions, TcpOptionsWriter, TcpRepr};
+pub use tcp::{FastOpen, TcpFlags, TcpHeader, TcpOptions, TcpOptionsWriter, TcpRepr};
 pub use toeplitz::{Toeplitz, toeplitz};
 pub use udp::{UdpHeader, UdpRepr};
 pub use vlan::VlanTag;

@@ -25,7 +25,13 @@ impl InfoRow {
 }
 
 fn options(info: &TcpInfo) -> String {
-    let agreed = [(info.timestamps, "ts"), (info.sack, "sack"), (info.ecn, "ecn"), (info.ecn_seen, "ecnseen")];
+    let agreed = [
+        (info.timestamps, "ts"),
+        (info.sack, "sack"),
+        (info.ecn, "ecn"),
+        (info.ecn_seen, "ecnseen"),
+        (info.syn_data, "fastopen"),
+    ];
     agreed.iter().filter(|(yes, _)| *yes).map(|(_, word)| *word).collect::<Vec<_>>().join(" ")
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use rxpath_trace::Time;
 use rxpath_wire::Addr;
 
+use super::fast_open::FastOpenQueue;
 use super::{Sock, WaitQueue};
 use crate::tcp::SockOptions;
 
@@ -33,6 +34,8 @@ pub struct Listener {
     /// SYN-ACK timeouts for which connections without data are not accepted.
     defer: AtomicU8,
     queue: Mutex<AcceptQueue>,
+    /// Connections that are open before their handshakes end.
+    pub fast_open: FastOpenQueue,
     /// Threads and tasks in `accept`.
     pub wait: WaitQueue,
 }
@@ -67,6 +70,7 @@ impl Listener {
             overflow: AtomicU64::new(0),
             defer: AtomicU8::new(0),
             queue: Mutex::default(),
+            fast_open: FastOpenQueue::default(),
             wait: WaitQueue::new(),
         }
     }

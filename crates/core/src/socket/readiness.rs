@@ -33,7 +33,9 @@ impl Readiness {
             error: sk.user.error.is_some() || sk.has_notice(),
             ..Readiness::default()
         };
-        if matches!(sk.state, State::SynSent | State::SynRecv) {
+        if matches!(sk.state, State::SynSent | State::SynRecv) && !sk.takes_data() {
+            // The SYN goes with the first write.
+            ready.writable = sk.fast.deferred;
             return ready;
         }
         let skipped = u32::from(sk.at_mark() && !sk.rx.urgent.inline);

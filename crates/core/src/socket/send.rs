@@ -30,6 +30,9 @@ impl Sock {
     #[inline(always)]
     fn write_all(&self, data: &[u8], register: bool, urgent: bool) -> (WriteStep, u8) {
         self.write_with(data.len(), register, |sk, room| {
+            if sk.fast.deferred {
+                return WriteStep::Taken(sk.take_for_syn(&data[..data.len().min(room)]));
+            }
             let limit = sk.tx.buffer.len() + room;
             let taken = sk.tx.buffer.append(data, limit);
             sk.wrote(taken as u32);
@@ -54,9 +57,10 @@ impl Sock {
         } else if sk.user.snd_shutdown || sk.state == State::Close {
             WriteStep::Closed
         } else {
-            let room = if sk.state.can_send() { sk.send_room() } else { 0 };
+            let ready = sk.takes_data() || sk.fast.deferred;
+            let room = if ready { sk.send_room() } else { 0 };
             let admitted = sk.admitted(&self.memory, len.min(room));
-            if !sk.state.can_send() || (admitted == 0 && len > 0) {
+            if !ready || (admitted == 0 && len > 0) {
                 // For memory he waits in another way: nobody who gives some back knows of him.
                 sk.user.wait_memory = register && room > 0;
                 WriteStep::Full(register.then(|| {
@@ -67,8 +71,13 @@ impl Sock {
                 take(&mut sk, admitted)
             }
         };
-        let pushes = matches!(step, WriteStep::Taken(n) if n > 0) || sk.user.wait_memory;
-        let mut requests = if pushes { post::PUSH } else { 0 };
+        let mut requests = match step {
+            // It is the first write of one whose SYN waits for that.
+            WriteStep::Taken(1..) if sk.state == State::SynSent => post::CONNECT,
+            WriteStep::Taken(1..) => post::PUSH,
+            _ if sk.user.wait_memory => post::PUSH,
+            _ => 0,
+        };
         if sk.release() {
             requests |= post::BACKLOG;
         }
@@ -88,6 +97,10 @@ impl Sock {
     ) -> (WriteStep, u8) {
         self.write_with(payload.len(), register, |sk, room| {
             let len = payload.len().min(room);
+            if sk.fast.deferred {
+                // What goes with a SYN is copied.
+                return WriteStep::Taken(sk.take_for_syn(&payload.as_ref()[..len]));
+            }
             if !sk.user.zerocopy || len == 0 {
                 let limit = sk.tx.buffer.len() + room;
                 let taken = sk.tx.buffer.append(payload.as_ref(), limit);
@@ -126,6 +139,7 @@ impl Sock {
     pub fn connect_outcome(&self, register: bool) -> (Option<Result<(), SockError>>, Option<EventListener>, u8) {
         let mut sk = self.lock.user();
         let outcome = match sk.state {
+            State::SynSent if sk.fast.deferred => Some(Ok(())),
             State::SynSent | State::SynRecv => None,
             State::Close => Some(Err(sk.user.error.take().unwrap_or(SockError::Aborted))),
             _ => Some(Ok(())),

@@ -462,6 +462,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
         icmp_limits: Arc::default(),
         groups: Arc::default(),
         exceptions: Arc::default(),
+        fast_open: Arc::default(),
         raw: Default::default(),
         rp_filter: false,
     };

@@ -13,13 +13,14 @@ use rxpath_wire::{Addr, MacAddr};
 use super::{CpuCell, Mail, Stack, lock};
 use crate::cx::{Cx, Rng};
 use crate::neigh::{self, NeighError, NeighSpec, Nud};
+use crate::netns::NetConfig;
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
 use crate::socket::{
     FlowEntry, FlowId, FlowTable, Lending, Lent, Listener, NoPort, Nothing, Payload, Readiness, Sock, Taken, Wanted,
     WriteStep, ZerocopyNotice, post,
 };
-use crate::tcp::{NoUrgent, SockError, SockOptions, State, TcpSock};
+use crate::tcp::{NoUrgent, SockError, SockOptions, State, TcpSock, fast_open};
 
 /// Why a listener could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum ConnectError {
     NoPort,
     /// The local port that was named is a listener's, or was given to another connection (`EADDRINUSE`).
     PortInUse,
+    /// `net.ipv4.tcp_fastopen` does not allow connections from here to be opened fast (`EOPNOTSUPP`).
+    FastOpenOff,
     /// The stack is down.
     Down,
 }
@@ -91,6 +94,10 @@ impl Stack {
         };
         let backlog = backlog.min(net.sysctl.somaxconn);
         let listener = Arc::new(Listener::new(local, port, backlog, shared));
+        let all = fast_open::SERVER | fast_open::ALL_LISTENERS;
+        if net.sysctl.tcp_fastopen & all == all {
+            listener.fast_open.set_limit(backlog);
+        }
         self.0.listeners.change(|map| map.insert(Arc::clone(&listener)));
         self.0.tcp_memory.socket_added();
         Ok(listener)
@@ -129,7 +136,13 @@ impl Stack {
         listener.wait.wake_all();
     }
 
-    /// The next established connection of a listener.
+    /// How many connections of a listener may begin with data in their SYN at a time, before their handshakes end; 0 for none
+    /// (`TCP_FASTOPEN`). It is cut to `somaxconn`.
+    pub fn set_fast_open(&self, listener: &Listener, limit: u32) {
+        listener.fast_open.set_limit(limit.min(self.config().sysctl.somaxconn));
+    }
+
+    /// The next connection of a listener: established, or one that began with its SYN.
     pub fn accept(&self, listener: &Listener) -> Option<Arc<Sock>> {
         let sock = listener.pop()?;
         let mut sk = sock.lock.user();
@@ -161,7 +174,7 @@ impl Stack {
     /// As [`Stack::connect_from`], with options that are set before the SYN goes out; they are not checked here.
     ///
     /// # Errors
-    /// As [`Stack::connect_from`].
+    /// As [`Stack::connect_from`]; with [`SockOptions::fastopen_connect`] that Fast Open is off, too.
     pub fn connect_with(
         &self,
         port: Option<u16>,
@@ -169,6 +182,49 @@ impl Stack {
         options: &SockOptions,
         now: Time,
     ) -> Result<Arc<Sock>, ConnectError> {
+        let (net, mut sk) = self.new_connection(port, remote, options, now)?;
+        if options.fastopen_connect {
+            allow_fast_open(&net, &sk, self)?;
+            sk.fast.deferred = sk.plan_fast_open(&net, options.fastopen_no_cookie, now);
+        }
+        let begins = !sk.fast.deferred;
+        let sock = self.own(&net, sk);
+        if begins {
+            self.kick(&sock, post::CONNECT, now);
+        }
+        Ok(sock)
+    }
+
+    /// As [`Stack::connect_with`], with the first bytes: if there is a cookie of the peer, the SYN carries as many of them as
+    /// fit (RFC 7413, `MSG_FASTOPEN`). How many it has; the others, or all, are to be written once the connection stands.
+    ///
+    /// # Errors
+    /// As [`Stack::connect_with`]; that Fast Open is off.
+    pub fn connect_with_data(
+        &self,
+        port: Option<u16>,
+        remote: SocketAddr,
+        data: &[u8],
+        options: &SockOptions,
+        now: Time,
+    ) -> Result<(Arc<Sock>, usize), ConnectError> {
+        let (net, mut sk) = self.new_connection(port, remote, options, now)?;
+        allow_fast_open(&net, &sk, self)?;
+        let may = sk.plan_fast_open(&net, options.fastopen_no_cookie, now);
+        let taken = if may { sk.take_for_syn(data) } else { 0 };
+        let sock = self.own(&net, sk);
+        self.kick(&sock, post::CONNECT, now);
+        Ok((sock, taken))
+    }
+
+    /// The socket of a connection that is about to be opened; its port is taken.
+    fn new_connection(
+        &self,
+        port: Option<u16>,
+        remote: SocketAddr,
+        options: &SockOptions,
+        now: Time,
+    ) -> Result<(Arc<NetConfig>, TcpSock), ConnectError> {
         if self.is_down() {
             return Err(ConnectError::Down);
         }
@@ -187,14 +243,17 @@ impl Stack {
             NoPort::InUse => ConnectError::PortInUse,
             NoPort::NoneFree => ConnectError::NoPort,
         })?;
-        let hash = net.hasher.hash(&tuple);
-        let cpu = owner_cpu(hash, net.cpus);
         // Not CLOSED, which would be an outcome: the attempt is under way, although its owner may not know yet.
         let mut sk = TcpSock::new(State::SynSent, tuple, route, 0, 0);
         sk.set_options(options, &net.sysctl);
-        let sock = Arc::new(Sock::new(sk, hash, cpu, None, &self.0.tcp_memory));
-        self.kick(&sock, post::CONNECT, now);
-        Ok(sock)
+        sk.user.accepted = true;
+        Ok((net, sk))
+    }
+
+    /// Gives a connection to the Cpu that its flow belongs to.
+    fn own(&self, net: &NetConfig, sk: TcpSock) -> Arc<Sock> {
+        let hash = net.hasher.hash(&sk.tuple);
+        Arc::new(Sock::new(sk, hash, owner_cpu(hash, net.cpus), None, &self.0.tcp_memory))
     }
 
     /// Configures the hardware address of a neighbour (`ip neigh replace … nud permanent`), or with None forgets it
@@ -500,6 +559,15 @@ impl Stack {
     }
 }
 
+/// Whether a connection from here may be opened fast; if not, its port is free again.
+fn allow_fast_open(net: &NetConfig, sk: &TcpSock, stack: &Stack) -> Result<(), ConnectError> {
+    if net.sysctl.tcp_fastopen & fast_open::CLIENT != 0 {
+        return Ok(());
+    }
+    stack.0.binds.disconnect(&sk.tuple);
+    Err(ConnectError::FastOpenOff)
+}
+
 fn put_mail(cell: &CpuCell, mail: Mail) {
     let full = {
         let mut mailbox = lock(&cell.mailbox);
@@ -532,6 +600,18 @@ pub(super) fn abort_flow(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
             sock.recv_wait.wake_all();
             sock.send_wait.wake_all();
             entry.sock = Some(sock);
+        }
+    }
+}
+
+/// Connections that had ended before anybody accepted them are in no table, and may hold what was never read.
+pub(super) fn purge_unaccepted(cx: &mut Cx, socks: &[Arc<Sock>]) {
+    let cpu = cx.cpu;
+    for sock in socks.iter().filter(|sock| sock.cpu == cpu) {
+        // Nobody else has it, as it was not accepted.
+        if let Ok(mut sk) = OwnedSoftirq::lock(Arc::clone(sock)) {
+            sk.purge_receive_queue(cx);
+            sk.release();
         }
     }
 }

@@ -415,8 +415,9 @@ impl Stack {
         if self.0.down.swap(true, Ordering::AcqRel) {
             return;
         }
+        let mut unaccepted = Vec::new();
         for listener in self.0.listeners.map().iter() {
-            listener.close();
+            unaccepted.extend(listener.close());
             listener.wait.wake_all();
         }
         self.close_queues(self.0.cpus.first().map_or(Time::ZERO, |cell| lock(&cell.token).cx.now));
@@ -437,6 +438,7 @@ impl Stack {
                     calls::abort_flow(&mut cpu.cx, &mut cpu.flows, id);
                 }
             }
+            calls::purge_unaccepted(&mut cpu.cx, &unaccepted);
             close_datagram_sockets(&mut cpu.cx);
             cpu.softirq.purge(&mut cpu.cx);
             neigh::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);
@@ -469,11 +471,13 @@ impl Drop for Shared {
                 held.purge(&mut cell.token.get_mut().unwrap_or_else(PoisonError::into_inner).cx);
             }
         }
+        let unaccepted: Vec<Arc<Sock>> = self.listeners.map().iter().flat_map(|listener| listener.close()).collect();
         for cell in &mut self.cpus {
             let cpu = cell.token.get_mut().unwrap_or_else(PoisonError::into_inner);
             for id in cpu.flows.ids() {
                 calls::abort_flow(&mut cpu.cx, &mut cpu.flows, id);
             }
+            calls::purge_unaccepted(&mut cpu.cx, &unaccepted);
             close_datagram_sockets(&mut cpu.cx);
             cpu.softirq.purge(&mut cpu.cx);
             neigh::purge(&mut cpu.cx, rxpath_trace::DropReason::QueuePurge);

@@ -58,6 +58,11 @@ impl TcpSock {
             }
             State::SynSent => self.disconnect(cx),
             State::FinWait2 => self.orphan_fin_wait2(cx),
+            // The FIN does not wait for the rest of the handshake.
+            State::SynRecv if self.is_early() => {
+                self.user.snd_shutdown = true;
+                self.queue_fin(cx, State::FinWait1);
+            }
             _ => self.shutdown_send(cx),
         }
         if self.state != State::Close {

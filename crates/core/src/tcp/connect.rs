@@ -52,8 +52,7 @@ impl TcpSock {
             SentSegment { syn: true, ..SentSegment::new(iss, iss + 1, 1, cx.now, self.cong.rate.sent(cx.now, 0, 0)) };
         self.tx.segments.push_back(syn);
         self.cong.packets_out = 1;
-        self.send_syn(cx);
-        self.tx.snd_nxt = iss + 1;
+        self.send_first_syn(cx);
         self.arm_for_output(cx);
     }
 }

@@ -201,6 +201,7 @@ impl TcpSock {
                 self.reset(cx);
                 return Err(Refused::Reset);
             }
+            self.fast_open_strange_reset(cx);
             self.send_challenge_ack(cx);
             return Err(Refused::Because(DropReason::TcpReset));
         }

@@ -100,7 +100,8 @@ impl TcpSock {
         }
         let Some(means) = ErrorMeans::of(error.kind, error.code) else { return };
         match self.state {
-            State::SynSent | State::SynRecv => {
+            // Who has been accepted already is as good as connected.
+            State::SynSent | State::SynRecv if !(self.is_early() && self.user.accepted) => {
                 self.user.error = Some(means.error);
                 self.done(cx);
             }
@@ -111,7 +112,7 @@ impl TcpSock {
 
     /// Whether an error is about something in flight; counts it if not.
     fn in_flight(&self, cx: &Cx, seq: SeqNum) -> bool {
-        let known = seq.at_or_after(self.tx.snd_una) && self.tx.snd_nxt.at_or_after(seq);
+        let known = seq.at_or_after(self.oldest_in_flight()) && self.tx.snd_nxt.at_or_after(seq);
         if !known {
             cx.count(Counter::TcpExtOutOfWindowIcmps);
         }

@@ -2,7 +2,7 @@
 
 use rxpath_trace::Time;
 
-use super::{CaState, MS, State, TcpSock};
+use super::{CaState, FastOpenFail, MS, State, TcpSock};
 
 /// The fields of Linux's `struct tcp_info` that this stack has; names and units are Linux's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,12 @@ pub struct TcpInfo {
     pub ecn: bool,
     /// The peer has sent data that was capable of it.
     pub ecn_seen: bool,
+    /// The data of a SYN was acknowledged by its answer (`TCPI_OPT_SYN_DATA`).
+    pub syn_data: bool,
+    /// The connection began with the peer's SYN (`TCPI_OPT_TFO_CHILD`).
+    pub tfo_child: bool,
+    /// Why Fast Open did not spare the connection its round trip.
+    pub fastopen_client_fail: FastOpenFail,
     /// Name of the congestion control.
     pub congestion: &'static str,
     /// Shifts of the windows that are received and sent, if scaling is in use.
@@ -167,6 +173,9 @@ impl TcpSock {
             sack: self.opts.sack,
             ecn: self.ecn.ok,
             ecn_seen: self.ecn.seen,
+            syn_data: self.fast.data_acked,
+            tfo_child: self.fast.child,
+            fastopen_client_fail: self.fast.fail,
             congestion: self.cong.algorithm.name(),
             wscale: self.opts.wscale.then_some((self.opts.snd_wscale, self.opts.rcv_wscale)),
             rto: us(self.rtt.backed_off()),

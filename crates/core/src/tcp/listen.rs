@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rxpath_mem::Skb;
-use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, Time};
+use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 
 use super::cookie;
@@ -11,62 +11,15 @@ use super::ecn;
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
 use super::reply::{self, Bare};
 use super::window::select_initial_window;
-use super::{MS, MSS_DEFAULT, RTO_INITIAL, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue, tick};
+use super::{
+    MS, MSS_DEFAULT, RTO_INITIAL, Request, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue, fast_open, tick,
+};
 use crate::cx::{Cx, End, Fate};
 use crate::route;
 use crate::socket::{Listener, Sock};
 
 /// Window within which the third segment may lie: what the SYN-ACK offered.
 const PAWS_WINDOW: i32 = 1;
-
-/// A connection request: what must be remembered between SYN and the third segment, and no more.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Addresses and ports.
-    pub tuple: Tuple,
-    /// The listener that answers.
-    pub listener: Arc<Listener>,
-    /// The peer's initial sequence number.
-    pub rcv_isn: SeqNum,
-    /// Ours.
-    pub snt_isn: SeqNum,
-    /// The peer's MSS.
-    pub mss: u16,
-    /// MSS that we announced.
-    pub advmss: u16,
-    /// Window that the SYN-ACK offers.
-    pub rcv_wnd: u32,
-    /// Largest window that may be offered.
-    pub window_clamp: u32,
-    /// Shifts for the windows that we receive and send; None without scaling.
-    pub wscale: Option<(u8, u8)>,
-    /// Selective acknowledgements were offered and are welcome.
-    pub sack: bool,
-    /// The peer's latest timestamp; None without timestamps.
-    pub ts_recent: Option<u32>,
-    /// ECN was asked for and is welcome.
-    pub ecn: bool,
-    /// Offset of our timestamps.
-    pub ts_offset: u32,
-    /// Timestamps of our first and latest SYN-ACK.
-    pub tsval_sent: (u32, u32),
-    /// When the first SYN-ACK went out.
-    pub sent_at: Time,
-    /// SYN-ACKs sent again on time-out.
-    pub retransmits: u8,
-    /// The SYN-ACK was sent more than once, for whatever reason: which one was answered only a timestamp tells.
-    pub resent: bool,
-    /// The timestamp that the third segment echoes.
-    pub echoed: Option<u32>,
-    /// When the SYN-ACK is sent again.
-    pub deadline: Time,
-    /// When the last rate-limited answer went out.
-    pub last_oow_ack: Option<Time>,
-    /// It is not remembered: the SYN-ACK carries what must be.
-    pub cookie: bool,
-    /// The third segment came without data, which the listener waits for (`TCP_DEFER_ACCEPT`).
-    pub acked: bool,
-}
 
 /// A segment for a listener (`tcp_v4_do_rcv`, LISTEN): how it ends, or a request. `isn` is given when TIME-WAIT made way.
 pub(super) fn rcv(
@@ -124,6 +77,8 @@ fn conn_request(
         request.send_synack(cx);
         return Err(Fate::Consumed(skb, Consumed::Handshake));
     }
+    let admitted = fast_open::admit(cx, &skb, seg, &tuple, listener);
+    (request.early, request.fast_open) = (admitted.now, admitted.cookie);
     Ok((skb, request))
 }
 
@@ -259,6 +214,7 @@ impl Request {
             tuple,
             listener: Arc::clone(listener),
             rcv_isn: seg.seq,
+            rcv_nxt: seg.seq + 1,
             snt_isn: isn.unwrap_or_else(|| secure_tcp_seq(&cx.net, &tuple, cx.now)),
             mss: options.mss.filter(|&mss| mss != 0).unwrap_or(MSS_DEFAULT),
             advmss,
@@ -278,6 +234,8 @@ impl Request {
             last_oow_ack: None,
             cookie: false,
             acked: false,
+            fast_open: None,
+            early: false,
         })
     }
 
@@ -315,7 +273,7 @@ impl Request {
         self.tsval_sent.1 = now_ts;
         let bare = Bare {
             seq: self.snt_isn,
-            ack: self.rcv_isn + 1,
+            ack: self.rcv_nxt,
             flags: TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0 | if self.ecn { TcpFlags::ECE.0 } else { 0 }),
             window: self.rcv_wnd.min(65_535) as u16,
             options: TcpOptions {
@@ -326,13 +284,16 @@ impl Request {
                 ..TcpOptions::default()
             },
         };
-        reply::send(cx, &self.tuple, 0, bare);
+        match self.fast_open.take() {
+            Some(option) => reply::send_fast_open(cx, &self.tuple, bare, &option),
+            None => reply::send(cx, &self.tuple, 0, bare),
+        };
     }
 
     /// `tcp_check_req`, in its order. `heir` is the listener that the connection would go over to.
     pub(super) fn check(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, heir: Option<&Arc<Listener>>) -> Checked {
         let stamps = self.ts_recent.and_then(|recent| seg.options(&skb).timestamps.map(|stamps| (recent, stamps)));
-        let paws = stamps.is_some_and(|(recent, (tsval, _))| recent.wrapping_sub(tsval) as i32 > PAWS_WINDOW);
+        let paws = self.is_of_the_past(stamps.map(|(recent, (tsval, _))| (recent, tsval)));
         let only_syn = seg.flags.syn() && !seg.flags.ack() && !seg.flags.rst();
         if only_syn && seg.seq == self.rcv_isn && !paws {
             return self.retransmitted_syn(cx, skb);
@@ -348,7 +309,7 @@ impl Request {
         self.echoed = stamps.map(|(_, (_, tsecr))| tsecr).filter(|&tsecr| tsecr != 0);
         // A SYN at the very start lies below the window: ignored.
         let syn = seg.flags.syn() && seg.seq != self.rcv_isn;
-        if seg.flags.rst() && seg.seq != self.rcv_isn + 1 {
+        if seg.flags.rst() && seg.seq != self.rcv_nxt {
             if !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedChallenge) {
                 cx.count(Counter::TcpExtTCPChallengeACK);
                 self.ack(cx, AckWhy::Challenge);
@@ -387,7 +348,7 @@ impl Request {
         }
         // Only what makes the connection moves its clock.
         if let Some((_, (tsval, _))) = stamps
-            && !seg.seq.after(self.rcv_isn + 1)
+            && !seg.seq.after(self.rcv_nxt)
         {
             self.ts_recent = Some(tsval);
         }
@@ -395,14 +356,27 @@ impl Request {
     }
 
     fn retransmitted_syn(&mut self, cx: &mut Cx, skb: Skb) -> Checked {
-        if !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv) {
-            cx.count(Counter::TcpRetransSegs);
-            cx.count(Counter::TcpExtTCPSynRetrans);
-            self.resent = true;
-            self.send_synack(cx);
+        if self.answer_again(cx) {
             self.deadline = cx.now + (RTO_INITIAL << self.retransmits.min(7));
         }
         Checked::Stay(Fate::Consumed(skb, Consumed::Handshake))
+    }
+
+    /// The SYN came again: so goes the SYN-ACK, unless the limit of such answers is reached.
+    pub(super) fn answer_again(&mut self, cx: &mut Cx) -> bool {
+        if self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv) {
+            return false;
+        }
+        cx.count(Counter::TcpRetransSegs);
+        cx.count(Counter::TcpExtTCPSynRetrans);
+        self.resent = true;
+        self.send_synack(cx);
+        true
+    }
+
+    /// A timestamp, the second, is older than the one that is remembered.
+    pub(super) fn is_of_the_past(&self, stamps: Option<(u32, u32)>) -> bool {
+        stamps.is_some_and(|(recent, tsval)| recent.wrapping_sub(tsval) as i32 > PAWS_WINDOW)
     }
 
     fn echo_wrong(&self, tsecr: u32) -> bool {
@@ -410,14 +384,14 @@ impl Request {
         tsecr != 0 && ((tsecr.wrapping_sub(first) as i32) < 0 || (tsecr.wrapping_sub(last) as i32) > 0)
     }
 
-    fn in_window(&self, seg: &Segment) -> bool {
-        let (start, end) = (self.rcv_isn + 1, self.rcv_isn + 1 + self.rcv_wnd);
+    pub(super) fn in_window(&self, seg: &Segment) -> bool {
+        let (start, end) = (self.rcv_nxt, self.rcv_nxt + self.rcv_wnd);
         seg.seq == start
             || (seg.end_seq.after(start) && seg.seq.before(end))
             || (seg.seq == end && seg.seq == seg.end_seq)
     }
 
-    fn out_of_window(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, paws: bool, echo_wrong: bool) -> End {
+    pub(super) fn out_of_window(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, paws: bool, echo_wrong: bool) -> End {
         // What consumes sequence numbers is always answered (`tcp_oow_rate_limited`).
         let exempt = (seg.len > 0 || seg.flags.fin()) && !seg.flags.syn();
         if !seg.flags.rst() && (exempt || !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv)) {
@@ -434,16 +408,16 @@ impl Request {
         Fate::Drop(skb, DropReason::TcpOverwindow)
     }
 
-    fn rate_limited(&mut self, cx: &Cx, counter: Counter) -> bool {
+    pub(super) fn rate_limited(&mut self, cx: &Cx, counter: Counter) -> bool {
         super::ack_policy::oow_rate_limited(&mut self.last_oow_ack, cx, counter)
     }
 
     /// An ACK for the request as it stands (`tcp_v4_reqsk_send_ack`).
-    fn ack(&mut self, cx: &mut Cx, why: AckWhy) {
+    pub(super) fn ack(&mut self, cx: &mut Cx, why: AckWhy) {
         let scale = self.wscale.map_or(0, |(_, rcv)| rcv);
         let bare = Bare {
             seq: self.snt_isn + 1,
-            ack: self.rcv_isn + 1,
+            ack: self.rcv_nxt,
             flags: TcpFlags::ACK,
             window: (self.rcv_wnd >> scale).min(65_535) as u16,
             options: TcpOptions {
@@ -452,7 +426,7 @@ impl Request {
             },
         };
         let sent = reply::send(cx, &self.tuple, 0, bare);
-        cx.effect(EventKind::AckNow, self.rcv_isn.0.wrapping_add(1), why as u32, sent);
+        cx.effect(EventKind::AckNow, self.rcv_nxt.0, why as u32, sent);
     }
 
     /// It goes over to another listener, as its own is closed (`inet_reqsk_clone`).
@@ -514,6 +488,20 @@ impl Request {
 
     /// The socket that the completed handshake makes (`tcp_v4_syn_recv_sock`, `tcp_create_openreq_child`), in SYN-RECV.
     pub(super) fn child(&self, cx: &mut Cx) -> Option<TcpSock> {
+        let mut sk = self.bare_child(cx)?;
+        let echoed = |tsecr: u32| u64::from(tsval(cx.now, self.ts_offset).wrapping_sub(tsecr).max(1)) * MS;
+        let sample = if self.resent { self.echoed.map(echoed) } else { Some(cx.now - self.sent_at) };
+        match sample {
+            Some(rtt) => sk.rtt.sample(rtt, sk.tx.snd_una, sk.tx.snd_nxt),
+            // RFC 6298 section 5.7: without a sample after a retransmitted SYN the timeout is three seconds.
+            None if !self.cookie => sk.rtt.rto = 3_000 * MS,
+            None => {}
+        }
+        Some(sk)
+    }
+
+    /// The socket of a request, of which no round trip is known.
+    pub(super) fn bare_child(&self, cx: &mut Cx) -> Option<TcpSock> {
         let route = route::output(&cx.net, self.tuple.remote, Some(self.tuple.local)).ok()?;
         let sysctl = &cx.net.sysctl;
         let mut sk = TcpSock::new(State::SynRecv, self.tuple, route, sysctl.tcp_rmem.default, 0);
@@ -549,14 +537,6 @@ impl Request {
         sk.ack.last_rcv = tick(cx.now);
         sk.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         sk.sync_mss(self.mss);
-        let echoed = |tsecr: u32| u64::from(tsval(cx.now, self.ts_offset).wrapping_sub(tsecr).max(1)) * MS;
-        let sample = if self.resent { self.echoed.map(echoed) } else { Some(cx.now - self.sent_at) };
-        match sample {
-            Some(rtt) => sk.rtt.sample(rtt, sk.tx.snd_una, sk.tx.snd_nxt),
-            // RFC 6298 section 5.7: without a sample after a retransmitted SYN the timeout is three seconds.
-            None if !self.cookie => sk.rtt.rto = 3_000 * MS,
-            None => {}
-        }
         cx.count(Counter::TcpPassiveOpens);
         Some(sk)
     }

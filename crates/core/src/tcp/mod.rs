@@ -12,7 +12,8 @@
 //! | `backlog` | `tcp_add_backlog`, `release_sock` |
 //! | `reply` | `tcp_v4_send_reset`, `tcp_v4_send_ack` |
 //! | `isn` | `secure_tcp_seq`, `secure_tcp_ts_off` |
-//! | `listen` | `tcp_conn_request`, `tcp_check_req`, `tcp_v4_syn_recv_sock` |
+//! | `listen`, `request` | `tcp_conn_request`, `tcp_check_req`, `tcp_v4_syn_recv_sock` |
+//! | `fast_open/` | `tcp_try_fastopen`, `tcp_fastopen_create_child`, `tcp_send_syn_data`, `tcp_rcv_fastopen_synack` |
 //! | `cookie` | `cookie_v4_init_sequence`, `cookie_v4_check`, `cookie_timestamp_decode` |
 //! | `timewait` | `tcp_timewait_state_process`, `tcp_time_wait` |
 //! | `established` | `tcp_rcv_established` (header prediction), `tcp_validate_incoming` |
@@ -58,6 +59,7 @@ mod delivery;
 mod early_demux;
 mod ecn;
 mod established;
+pub mod fast_open;
 mod flow_key;
 mod icmp;
 mod info;
@@ -76,6 +78,7 @@ mod queue;
 mod rate;
 mod receive;
 mod reply;
+mod request;
 mod rtt;
 mod sack;
 mod segment;
@@ -100,10 +103,10 @@ pub use chrono::Chrono;
 pub use congestion::{CaState, Congestion};
 pub use early_demux::{Known, early_demux};
 pub use ecn::Ecn;
+pub use fast_open::{FastOpenFail, FastOpenPeers, FastOpening};
 pub use flow_key::FlowKey;
 pub use icmp::v4_err;
 pub use info::{BbrInfo, TcpInfo};
-pub use listen::Request;
 pub use liveness::{Keepalive, Liveness};
 pub use loss::{Loss, Rack};
 pub use memory::{Owner, TcpMemory};
@@ -112,6 +115,7 @@ pub use pacing::Pacing;
 pub use rate::{Rate, Stamp};
 pub(crate) use receive::let_go;
 pub use receive::{Run, deliver, deliver_known, serve, timer_fired, v4_rcv};
+pub use request::Request;
 pub use rtt::RttEstimator;
 pub use sack::SackReport;
 pub use segment::{Incoming, Segment};

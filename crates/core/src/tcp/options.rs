@@ -45,6 +45,12 @@ pub struct SockOptions {
     pub notsent_lowat: Option<u32>,
     /// Calls may lend their memory instead of having it copied (`SO_ZEROCOPY`).
     pub zerocopy: bool,
+    /// Of a connection that is opened: where there is a cookie of the peer, connecting returns at once, and the SYN goes with
+    /// what is written first (`TCP_FASTOPEN_CONNECT`, RFC 7413).
+    pub fastopen_connect: bool,
+    /// Of a connection that is opened: a SYN may carry data without a cookie (`TCP_FASTOPEN_NO_COOKIE`). It is for networks
+    /// in which nobody lies about addresses.
+    pub fastopen_no_cookie: bool,
 }
 
 /// How long an orphan waits in FIN-WAIT-2.

@@ -3,7 +3,10 @@
 use rxpath_arch::csum;
 use rxpath_mem::{IpSummed, Skb};
 use rxpath_trace::{Counter, OutputWhat, PacketId, Time};
-use rxpath_wire::{Addr, IpProto, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple, pseudo_sum, tcp as wire_tcp};
+use rxpath_wire::{
+    Addr, IpProto, SeqNum, TcpFlags, TcpHeader, TcpOptions, TcpOptionsWriter, TcpRepr, Tuple, pseudo_sum,
+    tcp as wire_tcp,
+};
 
 use super::chrono::Held;
 use super::isn::tsval;
@@ -93,6 +96,30 @@ fn fill_checksum_of_pieces(skb: &mut Skb, src: Addr, dst: Addr) {
     }
 }
 
+/// [`transmit_segment`] with TCP options as they are, whatever `repr` says of them; at most 40 bytes in whole words.
+#[cold]
+pub(super) fn transmit_raw(
+    cx: &mut Cx,
+    mut skb: Skb,
+    repr: &TcpRepr,
+    route: &mut Route,
+    flow: &IpFlow,
+    options: &[u8],
+) {
+    let header = skb.push(TcpHeader::LEN + options.len());
+    wire_tcp::emit_raw(header, *repr, options);
+    skb.set_transport_header_here();
+    (skb.seq, skb.tcp_flags) = (repr.seq.0, repr.flags.0);
+    if route.features.tx_csum {
+        skb.ip_summed = IpSummed::Partial;
+        let len = skb.len();
+        wire_tcp::fill_pseudo(flow.src, flow.dst, skb.data_mut(), len);
+    } else {
+        wire_tcp::fill_checksum(flow.src, flow.dst, skb.data_mut());
+    }
+    tx::ip_build_and_send(cx, skb, flow, &[], route);
+}
+
 impl TcpSock {
     /// Options of every segment after the handshake.
     fn established_options(&mut self, now: Time) -> TcpOptions {
@@ -177,6 +204,12 @@ impl TcpSock {
         let repr = TcpRepr { sport: local_port, dport: remote_port, seq, ack, flags, window, urgent, options };
         let protocol = rxpath_wire::IpProto::TCP;
         let flow = IpFlow { src: local, dst: remote, protocol, ttl, tos, dont_fragment: true, ident };
+        if flags.syn()
+            && let (_, Some(option)) = self.syn_extras()
+        {
+            let mut options = TcpOptionsWriter::all(&repr.options);
+            return transmit_raw(cx, skb, &repr, &mut self.route, &flow, options.fast_open(&option).as_bytes());
+        }
         transmit_segment(cx, skb, &repr, &mut self.route, &flow);
         if is_bare {
             tx::sent_bare(cx, &self.tuple, &numbers, &self.route);
@@ -227,7 +260,12 @@ impl TcpSock {
     pub(super) fn send_syn(&mut self, cx: &mut Cx) {
         let ack = self.state == State::SynRecv;
         let what = if ack { OutputWhat::TcpSynAck } else { OutputWhat::TcpSyn };
-        let Some(skb) = cx.alloc_output(what, 0, true) else { return };
+        let (len, _) = self.syn_extras();
+        let Some(mut skb) = cx.alloc_output(what, len, len == 0) else { return };
+        if len > 0 {
+            let copied = self.tx.buffer.copy_to(0, skb.put(len));
+            debug_assert!(copied, "the data of the SYN is all that is in the buffer");
+        }
         let options = self.syn_options(cx);
         let flags = match (ack, self.ecn.ok) {
             (true, true) => TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0 | TcpFlags::ECE.0),
@@ -307,21 +345,26 @@ impl TcpSock {
             let shrinks = cx.net.sysctl.tcp_slow_start_after_idle;
             self.cong.validate(limited, (self.tx.snd_una, self.tx.snd_nxt), cx.now, self.rtt.rto, shrinks);
         }
-        if self.tx.queue.is_empty() && self.user.wait_send && self.state.can_send() {
+        if self.tx.queue.is_empty() && self.user.wait_send && self.takes_data() {
             self.tx.chrono.start(Held::SendBuffer, cx.now);
         }
     }
 
     fn may_transmit_data(&self) -> bool {
-        !matches!(self.state, State::SynSent | State::SynRecv | State::Close | State::Listen | State::TimeWait)
+        match self.state {
+            State::SynRecv => self.is_early(),
+            state => !matches!(state, State::SynSent | State::Close | State::Listen | State::TimeWait),
+        }
     }
 
     /// What of the write queue goes next; None if nothing may go now. `limited` becomes true if that is because of the
     /// congestion window.
     fn next_to_send(&mut self, cx: &Cx, offer: Offer, limited: &mut bool) -> Option<Next> {
         let mss = u32::from(self.current_mss());
-        let fin_unsent =
-            self.tx.queue.ends_at(self.tx.write_seq) && self.tx.fin && self.tx.snd_nxt.at_or_before(self.tx.write_seq);
+        let fin_unsent = self.tx.queue.ends_at(self.tx.write_seq)
+            && self.tx.fin
+            && self.tx.snd_nxt.at_or_before(self.tx.write_seq)
+            && self.state != State::SynRecv;
         if self.tx.queue.front().is_none() && !fin_unsent {
             return None;
         }

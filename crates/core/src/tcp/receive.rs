@@ -12,7 +12,7 @@ use super::early_demux::Known;
 use super::listen::{self, Checked};
 use super::streak::{Source, Taken};
 use super::timewait::Verdict;
-use super::{Effects, Incoming, Segment, SockError, State, TcpSock, TimeWait, auth, backlog, reply};
+use super::{Effects, Incoming, Request, Segment, SockError, State, TcpSock, TimeWait, auth, backlog, reply};
 use crate::cx::{Cx, Fate};
 use crate::netns::Strangers;
 use crate::socket::table::SockEntry;
@@ -284,13 +284,13 @@ fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: &I
         return accept_cookie(cx, flows, hash, skb, &request, &seg);
     }
     match listen::rcv(cx, skb, &seg, tuple, &listener, None) {
-        Ok((skb, request)) => open_request(cx, flows, hash, skb, request),
+        Ok((skb, request)) => open_request(cx, flows, hash, skb, request, &seg),
         Err(end) => cx.end(end),
     }
 }
 
 /// The third segment of a handshake of which only the cookie was known (`tcp_get_cookie_sock`).
-fn accept_cookie(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, request: &listen::Request, seg: &Segment) {
+fn accept_cookie(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, request: &Request, seg: &Segment) {
     if request.listener.accept_queue_full() {
         cx.count(Counter::TcpExtListenOverflows);
         cx.count(Counter::TcpExtListenDrops);
@@ -305,8 +305,31 @@ fn accept_cookie(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, reques
     process_child(cx, flows, id, sock, skb, seg);
 }
 
-/// Remembers the request and answers with the SYN-ACK.
-fn open_request(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, mut request: listen::Request) {
+/// The SYN brought a good cookie: its socket begins now (`tcp_fastopen_create_child`).
+#[cold]
+fn open_early(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, request: Request, seg: &Segment) {
+    let Some(child) = request.early_child(cx, seg) else {
+        cx.count(Counter::IpOutNoRoutes);
+        return cx.drop_skb(skb, DropReason::IpOutnoroutes);
+    };
+    let sock = Arc::new(Sock::new(child, hash, cx.cpu, Some(Arc::clone(&request.listener)), &cx.tcp_memory));
+    let id = flows.insert(hash, request.tuple, FlowEntry::Sock(SockEntry::new(Arc::clone(&sock))));
+    match OwnedSoftirq::lock(sock) {
+        Ok(mut sk) => {
+            let end = sk.open_early(cx, skb, seg, Box::new(request));
+            sk.end(cx, end);
+            let_go(cx, flows, id, sk);
+        }
+        // Nobody else knows the socket yet.
+        Err(_) => cx.drop_skb(skb, DropReason::SocketBacklog),
+    }
+}
+
+/// Remembers the request and answers with the SYN-ACK; or does not wait for the rest of the handshake.
+fn open_request(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, mut request: Request, seg: &Segment) {
+    if request.early {
+        return open_early(cx, flows, hash, skb, request, seg);
+    }
     request.listener.request_added();
     request.send_synack(cx);
     let (tuple, deadline) = (request.tuple, request.deadline);
@@ -392,7 +415,7 @@ fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb
             };
             end_time_wait(cx, flows, id);
             match listen::rcv(cx, skb, &seg, tuple, &listener, Some(isn)) {
-                Ok((skb, request)) => open_request(cx, flows, hash, skb, request),
+                Ok((skb, request)) => open_request(cx, flows, hash, skb, request, &seg),
                 Err(end) => cx.end(end),
             }
         }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use rxpath_mem::Skb;
 use rxpath_trace::{Counter, EventKind, OutputWhat, PacketId};
-use rxpath_wire::{IpProto, Ipv4Header, SeqNum, TcpFlags, TcpOptions, TcpRepr, Tuple};
+use rxpath_wire::tcp::FastOpen;
+use rxpath_wire::{IpProto, Ipv4Header, SeqNum, TcpFlags, TcpOptions, TcpOptionsWriter, TcpRepr, Tuple};
 
 use super::Segment;
 use super::auth::{self, Auth};
-use super::output::transmit_with_options;
+use super::output::{transmit_raw, transmit_with_options};
 use crate::cx::Cx;
 use crate::ip::{OptionBytes, OwnOptions, echo_options};
-use crate::route::{self, AddrType};
+use crate::route::{self, AddrType, Route};
 use crate::tx::IpFlow;
 
 /// The ECN field of a type of service.
@@ -89,9 +90,27 @@ pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) -> PacketId 
     send_with(cx, tuple, tos, &[], bare)
 }
 
+/// [`send`] with a Fast Open option behind the others.
+#[cold]
+pub(super) fn send_fast_open(cx: &mut Cx, tuple: &Tuple, bare: Bare, option: &FastOpen) -> PacketId {
+    let Some((skb, repr, mut route, flow)) = made(cx, tuple, 0, bare) else { return PacketId::NONE };
+    let id = skb.id;
+    let mut options = TcpOptionsWriter::all(&repr.options);
+    transmit_raw(cx, skb, &repr, &mut route, &flow, options.fast_open(option).as_bytes());
+    id
+}
+
 /// [`send`] with IP options: those of the segment that is answered, as an echo reply has them.
 fn send_with(cx: &mut Cx, tuple: &Tuple, tos: u8, options: &[u8], bare: Bare) -> PacketId {
-    let Ok(mut route) = route::output(&cx.net, tuple.remote, Some(tuple.local)) else { return PacketId::NONE };
+    let Some((skb, repr, mut route, flow)) = made(cx, tuple, tos, bare) else { return PacketId::NONE };
+    let id = skb.id;
+    transmit_with_options(cx, skb, &repr, &mut route, &flow, options);
+    id
+}
+
+/// What a bare segment is sent as; None without a route or memory.
+fn made(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) -> Option<(Skb, TcpRepr, Route, IpFlow)> {
+    let route = route::output(&cx.net, tuple.remote, Some(tuple.local)).ok()?;
     let what = if bare.flags.rst() {
         OutputWhat::TcpRst
     } else if bare.flags.syn() {
@@ -99,8 +118,7 @@ fn send_with(cx: &mut Cx, tuple: &Tuple, tos: u8, options: &[u8], bare: Bare) ->
     } else {
         OutputWhat::TcpAck
     };
-    let Some(skb) = cx.alloc_output(what, 0, true) else { return PacketId::NONE };
-    let id = skb.id;
+    let skb = cx.alloc_output(what, 0, true)?;
     let repr = TcpRepr {
         sport: tuple.local_port,
         dport: tuple.remote_port,
@@ -121,6 +139,5 @@ fn send_with(cx: &mut Cx, tuple: &Tuple, tos: u8, options: &[u8], bare: Bare) ->
         ident: 0,
     };
     cx.count(Counter::TcpOutSegs);
-    transmit_with_options(cx, skb, &repr, &mut route, &flow, options);
-    id
+    Some((skb, repr, route, flow))
 }

@@ -9,8 +9,8 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Chrono, Congestion, Ecn, Linger2, Liveness, Loss, MSS_DEFAULT, RttEstimator, SackReport, SendBuffer,
-    Stamp, State, Urgent, WriteQueue, Zerocopy,
+    AckPolicy, Chrono, Congestion, Ecn, FastOpening, Linger2, Liveness, Loss, MSS_DEFAULT, Request, RttEstimator,
+    SackReport, SendBuffer, Stamp, State, Urgent, WriteQueue, Zerocopy,
 };
 use crate::route::Route;
 
@@ -48,6 +48,10 @@ pub struct TcpSock {
     pub tuple: Tuple,
     /// The way to the peer, cached.
     pub route: Route,
+    /// What Fast Open is to the connection.
+    pub fast: FastOpening,
+    /// Of a socket that began with the peer's SYN: what the rest of the handshake is held against.
+    pub request: Option<Box<Request>>,
 }
 
 /// Receive variables (RFC 9293 section 3.3.1) and the memory that received data is charged to.
@@ -297,6 +301,8 @@ pub enum XmitTimer {
     LossProbe,
     /// Segments that were overtaken may be lost.
     Reorder,
+    /// The SYN-ACK of a socket that began with its SYN was not answered; nothing else is waited for until it is.
+    SynAck,
 }
 
 /// Timer deadlines; `Time::MAX` is "not armed". The wheel's entries recheck these.
@@ -512,7 +518,14 @@ impl TcpSock {
             effects: Effects::default(),
             tuple,
             route,
+            fast: FastOpening::default(),
+            request: None,
         }
+    }
+
+    /// The application may write: the connection stands, or began with the peer's SYN.
+    pub fn takes_data(&self) -> bool {
+        self.state.can_send() || self.is_early()
     }
 
     /// Bytes that the application could read now.

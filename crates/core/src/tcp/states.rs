@@ -38,6 +38,10 @@ impl TcpSock {
             State::SynSent => return self.rcv_synsent(cx, skb, seg),
             _ => {}
         }
+        let skb = match self.check_request(cx, skb, seg) {
+            Ok(skb) => skb,
+            Err(end) => return end,
+        };
         if !seg.flags.intersects(TcpFlags(TcpFlags::ACK.0 | TcpFlags::RST.0 | TcpFlags::SYN.0)) {
             return Fate::Drop(skb, DropReason::TcpFlags);
         }
@@ -64,17 +68,18 @@ impl TcpSock {
             self.send_challenge_ack(cx);
             return Fate::Drop(skb, reason);
         }
-        if let Err(end) = self.advance_state(cx, seg) {
+        if let Err(end) = self.advance_state(cx, seg, stamps) {
             return end.end(cx, self, skb, seg);
         }
         self.state_data(cx, skb, seg)
     }
 
     /// What the acknowledgement does to the state.
-    fn advance_state(&mut self, cx: &mut Cx, seg: &Segment) -> Result<(), Ended> {
+    fn advance_state(&mut self, cx: &mut Cx, seg: &Segment, stamps: Option<(u32, u32)>) -> Result<(), Ended> {
+        let early = self.request_done(cx, stamps.map(|(_, tsecr)| tsecr));
         let fin_acked = self.tx.fin && self.tx.snd_una == self.send_end();
         match self.state {
-            State::SynRecv => self.finish_handshake(cx, seg),
+            State::SynRecv => self.finish_handshake(cx, seg, early),
             State::FinWait1 if fin_acked => return self.enter_fin_wait2(cx, seg),
             State::Closing if fin_acked => {
                 self.time_wait(cx, State::TimeWait, TIMEWAIT_LEN);
@@ -89,15 +94,17 @@ impl TcpSock {
         Ok(())
     }
 
-    /// SYN-RECV is over.
-    fn finish_handshake(&mut self, cx: &mut Cx, seg: &Segment) {
+    /// SYN-RECV is over. A socket that began `early` is in the accept queue already, or was accepted.
+    fn finish_handshake(&mut self, cx: &mut Cx, seg: &Segment, early: bool) {
         self.set_state(cx, State::Established);
-        self.effects.established = true;
+        self.effects.established |= !early;
         self.effects.wake_send = true;
         self.tx.snd_wnd = self.window_of(seg);
         self.tx.max_window = self.tx.max_window.max(self.tx.snd_wnd);
         self.tx.snd_wl1 = seg.seq;
-        self.init_transfer(cx);
+        if !early {
+            self.init_transfer(cx);
+        }
         self.fast_path_on();
         // The application may have closed its side while the handshake was under way.
         if self.tx.fin {
@@ -239,6 +246,8 @@ impl TcpSock {
         self.init_transfer(cx);
         self.fast_path_on();
         self.effects.wake_send = true;
+        self.fast_open_answered(cx, &skb, seg);
+        let end = self.take_synack_data(cx, skb, seg);
         if self.tx.fin {
             self.set_state(cx, State::FinWait1);
         }
@@ -249,7 +258,7 @@ impl TcpSock {
         if self.tx.segments.is_empty() {
             self.send_ack(cx, AckWhy::Handshake);
         }
-        Fate::Consumed(skb, Consumed::Handshake)
+        end
     }
 
     /// A SYN in SYN-SENT: simultaneous open.
@@ -410,6 +419,9 @@ impl TcpSock {
             cx.tcp_memory.orphan_removed();
         }
         self.timers.clear();
+        self.forget_request();
+        self.fast_open_over(cx);
+        self.drop_deferred(cx);
         self.purge_ofo(cx);
         self.user.rcv_shutdown = true;
         self.user.snd_shutdown = true;

@@ -33,6 +33,7 @@ impl TcpSock {
                 XmitTimer::Retransmit => self.retransmit_timer(cx),
                 XmitTimer::LossProbe => self.loss_probe_timer(cx),
                 XmitTimer::Reorder => self.reorder_timer(cx),
+                XmitTimer::SynAck => self.synack_timer(cx),
             }
         }
         if self.timers.memory <= cx.now {
@@ -67,7 +68,9 @@ impl TcpSock {
                 return;
             }
         }
-        if self.tried_for_long(cx) {
+        let last = self.tried_for_long(cx);
+        self.fast_open_timed_out(cx, last);
+        if last {
             self.give_up(cx);
             return;
         }

@@ -77,6 +77,7 @@ pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec]) -> NetConfig
         icmp_limits: Arc::default(),
         groups: Arc::default(),
         exceptions: Arc::default(),
+        fast_open: Arc::default(),
         raw: Default::default(),
         hasher: FlowHasher::new(1, 2),
         secret: FlowHasher::new(3, 4),

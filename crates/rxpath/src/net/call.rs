@@ -35,6 +35,7 @@ pub(super) fn connect_error(error: ConnectError) -> io::Error {
         ConnectError::Route(error) => error.into(),
         ConnectError::NoPort => io::ErrorKind::AddrNotAvailable.into(),
         ConnectError::PortInUse => io::ErrorKind::AddrInUse.into(),
+        ConnectError::FastOpenOff => numbered(95, io::ErrorKind::Unsupported),
         ConnectError::Down => down(),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rxpath_core::socket::Listener;
+use rxpath_core::sysctl::{FastOpenKey, FastOpenKeys};
 use rxpath_core::tcp::SockOptions;
 
 use super::call::{block, each_addr, invalid, listen_error};
@@ -93,6 +94,42 @@ impl TcpListener {
     /// sent again.
     pub fn set_defer_accept(&self, seconds: u32) -> u32 {
         self.0.listener.set_defer_accept(seconds)
+    }
+
+    /// How many connections may begin with data in their SYN at a time, before their handshakes end (Fast Open, RFC 7413;
+    /// `TCP_FASTOPEN`); 0 for none. It is cut to `net.core.somaxconn`, and needs bit 0x2 of `net.ipv4.tcp_fastopen`. Such
+    /// connections may be accepted, read and answered at once. The data may be a duplicate, so it must do no harm twice.
+    pub fn set_fastopen(&self, limit: u32) {
+        self.0.stack.core().set_fast_open(&self.0.listener, limit);
+    }
+
+    /// How many connections may begin with data in their SYN at a time.
+    pub fn fastopen(&self) -> u32 {
+        self.0.listener.fast_open.limit()
+    }
+
+    /// Whether data in a SYN is taken without a cookie (`TCP_FASTOPEN_NO_COOKIE`): for networks in which nobody lies about
+    /// addresses.
+    pub fn set_fastopen_no_cookie(&self, on: bool) {
+        self.0.listener.fast_open.set_no_cookie(on);
+    }
+
+    /// Whether data in a SYN is taken without a cookie.
+    pub fn fastopen_no_cookie(&self) -> bool {
+        self.0.listener.fast_open.no_cookie()
+    }
+
+    /// The key that cookies are made with, and one whose cookies are still good, in the place of
+    /// `net.ipv4.tcp_fastopen_key` (`TCP_FASTOPEN_KEY`).
+    pub fn set_fastopen_key(&self, current: [u8; 16], backup: Option<[u8; 16]>) {
+        let backup = backup.map(FastOpenKey::from_bytes);
+        self.0.listener.fast_open.set_keys(FastOpenKeys { current: FastOpenKey::from_bytes(current), backup });
+    }
+
+    /// The keys of its own, if it has any: the current one, and the one before.
+    pub fn fastopen_key(&self) -> Option<([u8; 16], Option<[u8; 16]>)> {
+        let keys = self.0.listener.fast_open.keys()?;
+        Some((keys.current.to_bytes(), keys.backup.map(FastOpenKey::to_bytes)))
     }
 
     /// What its connections inherit, from now on; [`SockOptions::syn_retries`] is how often its SYN-ACKs are sent again.

@@ -335,16 +335,84 @@ impl TcpStream {
     }
 
     /// Connects to the first of `addrs` that answers, with options that the handshake must know: buffers, the window's
-    /// clamp, segment size, retries.
+    /// clamp, segment size, retries. With `fastopen_connect`, and a cookie of the peer, it comes back at once: the SYN goes
+    /// with the first write (`TCP_FASTOPEN_CONNECT`).
     ///
     /// # Errors
-    /// `InvalidInput` if an option is out of its range, else as [`TcpStream::connect`].
+    /// `InvalidInput` if an option is out of its range; `Unsupported` if connections are not to be opened fast; else as
+    /// [`TcpStream::connect`].
     pub fn connect_with(stack: &Stack, addrs: impl ToSocketAddrs, options: &SockOptions) -> io::Result<TcpStream> {
         each_addr(addrs, |addr| {
             let stream = TcpStream::begin(stack, addr, options)?;
             stream.0.connected(None)?;
             Ok(stream)
         })
+    }
+
+    pub(super) fn begin_with_data(
+        stack: &Stack,
+        addr: SocketAddr,
+        data: &[u8],
+        options: &SockOptions,
+    ) -> io::Result<(TcpStream, usize)> {
+        options.check().map_err(invalid)?;
+        let begun = stack.core().connect_with_data(None, addr, data, options, stack.now());
+        let (sock, taken) = begun.map_err(connect_error)?;
+        Ok((TcpStream::of(stack.clone(), sock), taken))
+    }
+
+    /// Connects to the first of `addrs` that can be, and writes `data`: as much of it as fits goes with the SYN, if there is a
+    /// cookie of the peer from an earlier connection (Fast Open, RFC 7413; `sendto` with `MSG_FASTOPEN`), and comes back at
+    /// once if that is all. Otherwise it waits for the handshake, in which a cookie is asked for, and writes the rest. The peer
+    /// may get the data of a SYN twice, if the network duplicates it. Until the handshake has ended, [`TcpStream::shutdown`]
+    /// gives the attempt up.
+    ///
+    /// Of [`SockOptions`], `fastopen_no_cookie` sends data without a cookie; what became of it [`TcpStream::info`] tells:
+    /// `syn_data`, `fastopen_client_fail`.
+    ///
+    /// # Errors
+    /// As [`TcpStream::connect_with`]; `Unsupported` if `net.ipv4.tcp_fastopen` lacks its bit 0x1. Of a connection whose SYN
+    /// has all of `data` the next call tells that it was refused.
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # use rxpath::device::wire::{self, WireConfig};
+    /// # use rxpath::net::{TcpListener, TcpStream};
+    /// # use rxpath::rxpath_core::tcp::SockOptions;
+    /// # use rxpath::{Interface, Stack};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (a, b) = wire::pair(WireConfig::default(), WireConfig::default());
+    /// # let server = Stack::builder().interface(Interface::new(a).address("10.0.0.1/24")?);
+    /// # let server = server.sysctl("net.ipv4.tcp_fastopen", "3")?.build()?;
+    /// # let client = Stack::builder().interface(Interface::new(b).address("10.0.0.2/24")?).build()?;
+    /// let listener = TcpListener::bind(&server, "10.0.0.1:80")?;
+    /// listener.set_fastopen(16);
+    /// for fast in [false, true] {
+    ///     let request = TcpStream::connect_with_data(&client, "10.0.0.1:80", b"GET /", &SockOptions::default())?;
+    ///     let (mut service, _) = listener.accept()?;
+    ///     let mut text = [0; 5];
+    ///     service.read_exact(&mut text)?;
+    ///     assert_eq!(&text, b"GET /");
+    ///     assert_eq!(service.info().syn_data, fast);
+    /// #   drop(request);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn connect_with_data(
+        stack: &Stack,
+        addrs: impl ToSocketAddrs,
+        data: &[u8],
+        options: &SockOptions,
+    ) -> io::Result<TcpStream> {
+        let (stream, taken) = each_addr(addrs, |addr| {
+            let (stream, taken) = TcpStream::begin_with_data(stack, addr, data, options)?;
+            if taken < data.len() || data.is_empty() {
+                stream.0.connected(None)?;
+            }
+            Ok((stream, taken))
+        })?;
+        (&stream).write_all(&data[taken..])?;
+        Ok(stream)
     }
 
     /// Connects to the first of `addrs` that answers.

@@ -200,6 +200,28 @@ impl AsyncTcpStream {
         Ok(stream)
     }
 
+    /// Connects and writes `data`, of which the SYN has as much as fits, if there is a cookie of the peer (Fast Open, RFC
+    /// 7413); comes back at once if that is all.
+    ///
+    /// # Errors
+    /// As [`TcpStream::connect_with_data`].
+    pub async fn connect_with_data(
+        stack: &Stack,
+        addr: SocketAddr,
+        data: &[u8],
+        options: &SockOptions,
+    ) -> io::Result<AsyncTcpStream> {
+        let (stream, mut taken) = TcpStream::begin_with_data(stack, addr, data, options)?;
+        let mut stream = AsyncTcpStream::from(stream);
+        if taken < data.len() || data.is_empty() {
+            poll_fn(|cx| stream.poll_connected(cx)).await?;
+        }
+        while taken < data.len() {
+            taken += poll_fn(|cx| stream.poll_write(cx, &data[taken..])).await?;
+        }
+        Ok(stream)
+    }
+
     /// Whether the handshake is done, or `Pending`.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! The TCP header (RFC 9293 section 3.1), its flags, its checksum, and its emission.
 
+mod fast_open;
 mod options;
 
+pub use fast_open::FastOpen;
 pub use options::{MAX_WSCALE, TcpOptions, TcpOptionsWriter};
 
 use crate::{Addr, IpProto, SeqNum, pseudo, pseudo_sum};

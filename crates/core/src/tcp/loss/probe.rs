@@ -14,7 +14,8 @@ impl TcpSock {
         let eligible = self.opts.sack
             && self.cong.packets_out > 0
             && matches!(self.cong.state, CaState::Open | CaState::Cwr)
-            && self.cong.sacked_out == 0;
+            && self.cong.sacked_out == 0
+            && self.timers.pending != XmitTimer::SynAck;
         if !eligible {
             return false;
         }

@@ -46,12 +46,35 @@ impl TcpSock {
         if self.cong.lost_out == before {
             return;
         }
+        self.begin_simple_loss();
+        self.xmit_retransmit_queue(cx);
+    }
+
+    /// Nothing that was sent has arrived, and not for want of room: all of it goes again, and the window stays as it is
+    /// (`tcp_simple_retransmit`, after a Fast Open whose data was not taken).
+    pub(in super::super) fn resend_all(&mut self, cx: &mut Cx) {
+        let mss = u32::from(self.current_mss());
+        let una = self.tx.snd_una;
+        if let Some(head) = self.tx.segments.front_mut() {
+            self.rx.uncharge_output(head.trim(una, self.tx.mss));
+        }
+        let mut at = 0;
+        while at < self.tx.segments.len() {
+            self.split_record(at, mss, mss);
+            self.mark_lost(cx, at);
+            at += 1;
+        }
+        self.begin_simple_loss();
+        self.xmit_retransmit_queue(cx);
+    }
+
+    /// Loss that does not cut the window.
+    fn begin_simple_loss(&mut self) {
         if self.cong.state != CaState::Loss {
             self.loss.high_seq = self.tx.snd_nxt;
             self.loss.undo_marker = None;
             self.cong.state = CaState::Loss;
         }
-        self.xmit_retransmit_queue(cx);
     }
 
     /// Sends the oldest segment again; false if there is none or no slot.
@@ -172,6 +195,9 @@ impl TcpSock {
     /// The retransmission timer: the timeout of the oldest segment, from now on or, if another timer stood in its place,
     /// from when that segment was sent (`tcp_rearm_rto`).
     pub(in super::super) fn rearm_rto(&mut self, cx: &Cx) {
+        if self.timers.pending == XmitTimer::SynAck {
+            return;
+        }
         let stood_in = matches!(self.timers.pending, XmitTimer::LossProbe | XmitTimer::Reorder)
             && self.timers.retransmit != Time::MAX;
         self.timers.pending = XmitTimer::Retransmit;

@@ -268,3 +268,18 @@ fn old_requests_are_given_up_early_where_they_take_more_than_half_of_the_queue()
         assert_eq!(lab.stack.sockets(lab.now).len(), 1, "the listener");
     }
 }
+
+#[test]
+fn a_connection_that_was_reset_with_data_before_it_was_accepted_ends_with_the_stack() {
+    let mut lab = Lab::new();
+    let _listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    lab.segment(peer.repr(SYN), &[]);
+    let answer = lab.expect(SYN_ACK);
+    (peer.seq, peer.ack) = (peer.seq + 1, answer.seq + 1);
+    peer.data(&mut lab, b"nobody reads this");
+    lab.expect(ACK);
+    lab.segment(peer.repr(TcpFlags::RST), &[]);
+    lab.stack.shutdown();
+    assert_eq!(lab.dropped(DropReason::QueuePurge), 1);
+}

@@ -5,6 +5,7 @@ mod copies;
 mod corners;
 mod ecn;
 mod ends;
+mod fast_open;
 mod icmp;
 mod keepalive;
 pub(crate) mod lab;

@@ -90,6 +90,20 @@ pub(super) const CAUSES: &[Cause] = &[
         },
     },
     Cause {
+        reason: DropReason::TcpFastopen,
+        what: "the SYN of a connection that began with it, by Fast Open, comes again; so does the answer",
+        run: || {
+            let mut scene = Scene::with(|config| config.sysctl.tcp_fastopen = 0x203);
+            let listener = scene.lab.listen(80, 8);
+            scene.lab.stack.set_fast_open(&listener, 8);
+            let syn = Peer::new(40_000, 80).repr(SYN);
+            scene.lab.segment(syn, b"data without a cookie");
+            scene.begin();
+            scene.lab.segment(syn, b"data without a cookie");
+            scene
+        },
+    },
+    Cause {
         reason: DropReason::TcpOverwindow,
         what: "a handshake's third segment starts beyond the window that the SYN-ACK offered",
         run: || {
