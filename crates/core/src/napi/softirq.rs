@@ -315,9 +315,9 @@ impl Up<'_> {
     /// A list of one packet, which is of the flow of the last run. False, and nothing done, if it is none.
     #[inline(always)]
     fn receive_known(&mut self, cx: &mut Cx, ready: &mut SkbQueue) -> bool {
-        let Some(known) = *self.known else { return false };
+        let Some(known) = &*self.known else { return false };
         let Some(skb) = ready.pop_front() else { return false };
-        match path::receive_known(cx, self.flows, &mut self.run, &known, skb) {
+        match path::receive_known(cx, self.flows, &mut self.run, known, skb) {
             Ok(()) => true,
             Err(skb) => {
                 ready.push_front(skb);
