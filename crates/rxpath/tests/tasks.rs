@@ -13,6 +13,7 @@ use std::time::Duration;
 use rxpath::clock::ManualClock;
 use rxpath::device::wire::{self, WireConfig};
 use rxpath::net::{AsyncTcpListener, AsyncTcpStream};
+use rxpath::rxpath_core::tcp::SockOptions;
 use rxpath::{Interface, Mode, Stack};
 
 const SERVER: &str = "10.0.0.1:7";
@@ -162,6 +163,53 @@ fn tasks_echo_on_an_executor_that_polls_the_stacks_when_it_is_idle() {
         client.poll(client.now());
         Duration::ZERO
     });
+}
+
+/// Two requests, the second with its SYN; each is read and answered by the task of the listener.
+async fn fast_requests(client: Stack, mut listener: AsyncTcpListener, queue: Arc<Queue>) -> io::Result<()> {
+    for fast in [false, true] {
+        let data: Vec<u8> = (0..5_000).map(|at| byte(7, at)).collect();
+        let (stack, sent) = (client.clone(), data.clone());
+        spawn(&queue, async move {
+            let addr = SERVER.parse().expect("an address");
+            let mut stream = AsyncTcpStream::connect_with_data(&stack, addr, &sent, &SockOptions::default()).await?;
+            assert_eq!(stream.read(&mut [0; 8]).await?, 2);
+            assert_eq!(stream.stream().info().syn_data, fast);
+            Ok(())
+        });
+        let (mut service, _) = listener.accept().await?;
+        let (mut got, mut buf) = (Vec::new(), [0; 512]);
+        while got.len() < data.len() {
+            let count = service.read(&mut buf).await?;
+            assert!(count > 0);
+            got.extend_from_slice(&buf[..count]);
+        }
+        assert!(got == data);
+        assert_eq!(service.stream().info().tfo_child, fast);
+        service.write_all(b"ok").await?;
+        assert_eq!(service.read(&mut buf).await?, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_task_connects_with_its_first_bytes() {
+    let (left, right) = wire::pair(WireConfig::named("left"), WireConfig::named("right"));
+    let stack = |device, address: &str| {
+        let interface = Interface::new(device).address(address).expect("an address");
+        let builder = Stack::builder().interface(interface).sysctl("net.ipv4.tcp_fastopen", "3").expect("a sysctl");
+        builder.build().expect("a stack")
+    };
+    let (server, client) = (stack(left, "10.0.0.1/24"), stack(right, "10.0.0.2/24"));
+    let listener = AsyncTcpListener::bind(&server, SERVER).expect("a free port");
+    listener.listener().set_fastopen(4);
+    let queue = Arc::new(Queue::default());
+    spawn(&queue, fast_requests(client.clone(), listener, Arc::clone(&queue)));
+    run(&queue, || Duration::from_secs(1));
+    for stack in [server, client] {
+        stack.shutdown();
+        stack.ledger().check().expect("the books balance");
+    }
 }
 
 /// Counts how often it is woken.
