@@ -250,7 +250,7 @@ pub(crate) fn nf_reinject(cx: &mut Cx, flows: &mut FlowTable, held: Stolen, answ
 #[cold]
 fn icmp_error(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, error: &IcmpError) {
     run.finish(cx, flows);
-    raw::err(cx, error);
+    raw::err(cx, error, &skb);
     let known = match (cx.net.inet_protos.error_handler(error.protocol), error.protocol) {
         (Some(handler), _) => handler(cx, error),
         (None, IpProto::TCP) => tcp::v4_err(cx, flows, error),

@@ -435,6 +435,10 @@ sysctls! {
         "Most packets of one poll of a Cpu's backlog.";
     gro_normal_batch: u32 = 8, "net.core.gro_normal_batch", 1 ..= INT_MAX, "segments",
         "Segments that GRO gathers before it hands its list up the path.";
+    busy_read: u32 = 0, "net.core.busy_read", 0 ..= INT_MAX, "microseconds",
+        "How long a reader that finds nothing polls the queue that its packets come by before it sleeps, of sockets that do not choose.";
+    busy_poll: u32 = 0, "net.core.busy_poll", 0 ..= INT_MAX, "microseconds",
+        "How long Stack::wait polls all queues before it sleeps.";
     rmem_default: u32 = 212_992, "net.core.rmem_default", 2304 ..= INT_MAX, "bytes",
         "Receive buffer that a datagram socket starts with.";
     wmem_default: u32 = 212_992, "net.core.wmem_default", 4608 ..= INT_MAX, "bytes",

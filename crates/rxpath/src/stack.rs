@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use event_listener::Event;
+use rxpath_core::napi::BUSY_POLL_BUDGET;
 use rxpath_core::neigh::NeighSpec;
 use rxpath_core::netfilter::Hooks;
 use rxpath_core::netns::{self, IfAddr, NetConfig};
@@ -14,8 +15,8 @@ use rxpath_core::nic::{Device, Moderation};
 use rxpath_core::route::{Fib, RouteSpec};
 pub use rxpath_core::stack::Polled;
 use rxpath_core::stack::{
-    DatagramView, InterfaceConfig, InterfaceView, ListenerView, PoolView, SocketView, Stack as Core, StackConfig,
-    SteeringChoice, VlanConfig,
+    BusyQueue, DatagramView, InterfaceConfig, InterfaceView, ListenerView, PoolView, SocketView, Stack as Core,
+    StackConfig, SteeringChoice, VlanConfig,
 };
 use rxpath_core::sysctl::{SysctlError, Sysctls};
 use rxpath_core::xdp::{Door, Program};
@@ -122,13 +123,38 @@ impl Stack {
     }
 
     /// Sleeps until there is a reason to call [`Stack::poll`]: an interrupt, a call from another thread, or `until`.
-    /// May return early. A virtual clock jumps to `until`.
+    /// May return early. A virtual clock jumps to `until`. Real time is first spent polling all queues, for as long as
+    /// `net.core.busy_poll` says.
     ///
     /// # Errors
     /// `Deadlock` if there is nothing to wait for: no `until` in virtual time, or on threads, which need no polls. Else
     /// what epoll says.
     pub fn wait(&self, until: Option<Time>) -> io::Result<()> {
+        if self.poll_busily(until) {
+            return Ok(());
+        }
         self.0.runtime.wait(&self.0.core, &*self.0.clock, until)
+    }
+
+    /// `net.core.busy_poll`: true if packets came.
+    fn poll_busily(&self, until: Option<Time>) -> bool {
+        let (core, clock) = (&self.0.core, &self.0.clock);
+        let us = core.config().sysctl.busy_poll;
+        if us == 0 || clock.manual().is_some() {
+            return false;
+        }
+        let mut queues: Vec<BusyQueue> = core.napi_ids().filter_map(|id| core.busy_queue(id, false)).collect();
+        let end = clock.now() + u64::from(us) * 1_000;
+        let end = until.map_or(end, |until| until.min(end));
+        while clock.now() < end && !core.is_down() {
+            let polls = queues.iter_mut().map(|queue| queue.poll(BUSY_POLL_BUDGET, &mut || clock.now()).unwrap_or(0));
+            if polls.sum::<usize>() > 0 {
+                self.0.runtime.polled();
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     /// Lets the stack live for `time`, driving it if nobody else does: what is due happens.

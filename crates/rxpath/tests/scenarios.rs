@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
+use rxpath::Stack;
 use rxpath::clock::Clock;
 use rxpath::net::{RecvFlags, SockOptions, TcpListener, TcpStream};
 use rxpath::rxpath_trace::Counter;
@@ -56,6 +57,7 @@ macro_rules! four_ways {
 
 four_ways! {
     echo;
+    busy_readers;
     refused;
     bulk;
     bulk_offload with Setup { offload: true, ..Setup::default() };
@@ -175,6 +177,43 @@ mod scenario {
             assert_eq!(taken.kind(), ErrorKind::AddrInUse);
         })]);
         drop(listener);
+    }
+
+    pub fn busy_readers(world: &World) {
+        const ROUNDS: usize = 200;
+        let listener = TcpListener::bind(&world.server, server(9)).expect("a listener");
+        let busy = |stream: &TcpStream| {
+            stream.set_busy_poll(Duration::from_millis(5)).expect("not too long");
+            stream.set_prefer_busy_poll(true);
+            stream.set_busy_poll_budget(16);
+            assert_eq!(stream.busy_poll(), Duration::from_millis(5));
+            assert_ne!(stream.incoming_napi_id(), 0, "the handshake came by some queue");
+        };
+        world.run(vec![
+            Box::new(|| {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                busy(&stream);
+                let mut word = [0; 5];
+                for _ in 0..ROUNDS {
+                    stream.read_exact(&mut word).expect("a question");
+                    stream.write_all(&word).expect("room");
+                }
+            }),
+            Box::new(|| {
+                let mut stream = TcpStream::connect(&world.client, server(9)).expect("a connection");
+                busy(&stream);
+                let mut word = [0; 5];
+                for _ in 0..ROUNDS {
+                    stream.write_all(b"hello").expect("room");
+                    stream.read_exact(&mut word).expect("the echo");
+                }
+                assert_eq!(stream.read(&mut word).expect("the end"), 0);
+            }),
+        ]);
+        if world.way != Way::Simulation {
+            let taken = |stack: &Stack| stack.snapshot()[Counter::TcpExtBusyPollRxPackets];
+            assert!(taken(&world.client) + taken(&world.server) > 0, "readers have polled");
+        }
     }
 
     pub fn bulk(world: &World) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rxpath::clock::ManualClock;
 use rxpath::device::wire::{self, WireConfig};
-use rxpath::net::{AsyncTcpListener, AsyncTcpStream};
+use rxpath::net::{AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, UdpSocket};
 use rxpath::rxpath_core::tcp::SockOptions;
 use rxpath::{Interface, Mode, Stack};
 
@@ -273,4 +273,90 @@ fn a_task_is_woken_when_there_is_something_to_do_and_not_before() {
     let Poll::Ready(Err(error)) = theirs.poll_read(&mut cx, &mut buf) else { panic!("the stack is down") };
     assert_eq!(error.kind(), io::ErrorKind::NetworkDown);
     server.ledger().check().expect("the books balance");
+}
+
+async fn echo_datagrams(mut socket: AsyncUdpSocket, count: usize) -> io::Result<()> {
+    let mut buf = [0; 2_000];
+    for _ in 0..count {
+        let (len, from) = socket.recv_from(&mut buf).await?;
+        socket.writable().await?;
+        socket.send_to(&buf[..len], from).await?;
+    }
+    Ok(())
+}
+
+async fn ask_by_datagrams(mut socket: AsyncUdpSocket, count: usize) -> io::Result<()> {
+    let mut buf = [0; 2_000];
+    for number in 0..count {
+        let text = vec![number as u8; 1 + number % 1_400];
+        assert_eq!(socket.send(&text).await?, text.len());
+        let ready = socket.readable().await?;
+        assert!(ready.readable && !ready.error, "{ready:?}");
+        let (len, _) = socket.peek_from(&mut buf).await?;
+        assert_eq!(buf[..len], text);
+        assert_eq!(socket.recv(&mut buf).await?, text.len());
+    }
+    Ok(())
+}
+
+/// Clients that ask and a server that echoes, each a task.
+fn datagrams(server: &Stack, client: &Stack, idle: impl FnMut() -> Duration) {
+    const QUESTIONS: usize = 200;
+    let queue = Arc::new(Queue::default());
+    let socket = AsyncUdpSocket::bind(server, "10.0.0.1:53").expect("a free port");
+    spawn(&queue, echo_datagrams(socket, QUESTIONS * CLIENTS));
+    for _ in 0..CLIENTS {
+        let socket = AsyncUdpSocket::bind(client, "10.0.0.2:0").expect("a free port");
+        socket.socket().connect("10.0.0.1:53").expect("on the link");
+        spawn(&queue, ask_by_datagrams(socket, QUESTIONS));
+    }
+    run(&queue, idle);
+    for stack in [server, client] {
+        stack.shutdown();
+        stack.ledger().check().expect("the books balance");
+        assert_eq!(stack.ledger().held(), 0);
+    }
+}
+
+#[test]
+fn tasks_exchange_datagrams_while_softirq_threads_wake_them() {
+    let (server, client) = stacks(Mode::Threads);
+    datagrams(&server, &client, || Duration::from_secs(1));
+}
+
+#[test]
+fn tasks_exchange_datagrams_on_an_executor_that_polls_the_stacks_when_it_is_idle() {
+    let (server, client) = stacks(Mode::Polled);
+    datagrams(&server, &client, || {
+        server.poll(server.now());
+        client.poll(client.now());
+        Duration::ZERO
+    });
+}
+
+#[test]
+fn who_waits_for_a_stack_polls_its_queues_before_he_sleeps() {
+    let (left, right) = wire::pair(WireConfig::named("left"), WireConfig::named("right"));
+    let stack = |device, address: &str| {
+        let interface = Interface::new(device).address(address).expect("an address");
+        let builder = Stack::builder().mode(Mode::Polled).interface(interface);
+        builder.sysctl("net.core.busy_poll", "1000000").expect("a sysctl").build().expect("a stack")
+    };
+    let (server, client) = (stack(left, "10.0.0.1/24"), stack(right, "10.0.0.2/24"));
+    let socket = UdpSocket::bind(&server, "10.0.0.1:53").expect("a free port");
+    socket.set_nonblocking(true).expect("it is");
+    let asking = UdpSocket::bind(&client, "10.0.0.2:0").expect("a free port");
+    asking.send_to(b"who is there?", "10.0.0.1:53").expect("on the link");
+    let end = server.now() + 60_000_000_000;
+    let mut buf = [0; 64];
+    while socket.recv(&mut buf).is_err() && server.now() < end {
+        // Nobody polls: waiting does, until a packet comes.
+        server.wait(Some(server.now() + 1_000_000)).expect("there is something to wait for");
+        client.wait(Some(client.now() + 1_000_000)).expect("there is something to wait for");
+    }
+    assert_eq!(&buf[..13], b"who is there?");
+    for stack in [server, client] {
+        stack.shutdown();
+        stack.ledger().check().expect("the books balance");
+    }
 }

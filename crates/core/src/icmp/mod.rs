@@ -86,15 +86,21 @@ fn in_error<T>(cx: &Cx, skb: Skb, reason: DropReason) -> Fate<T> {
 }
 
 /// Counts a message sent, by its type (`icmp_out_count`).
-fn count_out(cx: &Cx, kind: u8) {
+pub(crate) fn count_out(cx: &Cx, kind: u8) {
     cx.count(Counter::IcmpOutMsgs);
     cx.count(Counter::icmp_out(kind));
     let named = match kind {
         0 => Counter::IcmpOutEchoReps,
         3 => Counter::IcmpOutDestUnreachs,
+        4 => Counter::IcmpOutSrcQuenchs,
         5 => Counter::IcmpOutRedirects,
+        8 => Counter::IcmpOutEchos,
         11 => Counter::IcmpOutTimeExcds,
         12 => Counter::IcmpOutParmProbs,
+        13 => Counter::IcmpOutTimestamps,
+        14 => Counter::IcmpOutTimestampReps,
+        17 => Counter::IcmpOutAddrMasks,
+        18 => Counter::IcmpOutAddrMaskReps,
         _ => return,
     };
     cx.count(named);

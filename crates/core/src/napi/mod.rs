@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `poll` | a driver's `poll`, `napi_gro_receive`, `napi_complete_done` |
 //! | `softirq` | `net_rx_action`, `napi_poll`, `napi_schedule` |
+//! | `busy` | `napi_busy_loop` |
 //! | `backlog` | `enqueue_to_backlog`, `process_backlog`, `get_rps_cpu` |
 //!
 //! The hard-interrupt handler is [`crate::nic::IrqLine`]: it only schedules. A Cpu's softirq runs wherever its token is
@@ -11,11 +12,13 @@
 //! on what a device delivers.
 
 mod backlog;
+mod busy;
 mod poll;
 mod softirq;
 #[cfg(test)]
 mod tests;
 
 pub use backlog::{Backlog, Steer};
+pub use busy::{BUSY_POLL_BUDGET, BusyPolled};
 pub use poll::{Napi, NapiSetup};
 pub use softirq::{Inbox, Ran, Softirq};

@@ -211,10 +211,23 @@ impl Softirq {
             Polled::Queue(index) => index,
             Polled::Backlog => return self.process_backlog(cx, flows),
         };
+        let work = self.poll_queue(cx, flows, index, WEIGHT);
+        let Some(napi) = self.napis.get_mut(index) else { return (0, false) };
+        (work, work == WEIGHT || !napi.complete())
+    }
+
+    /// Puts a queue on the poll list whose line is masked.
+    pub(super) fn put_on_poll_list(&mut self, index: usize) {
+        self.poll_list.push_back(Polled::Queue(index));
+    }
+
+    /// Polls a queue for at most `weight` packets, and hands up what GRO holds.
+    #[inline(always)]
+    pub(super) fn poll_queue(&mut self, cx: &mut Cx, flows: &mut FlowTable, index: usize, weight: usize) -> usize {
         let Softirq { napis, steer, known, inboxes, .. } = self;
-        let Some(napi) = napis.get_mut(index) else { return (0, false) };
+        let Some(napi) = napis.get_mut(index) else { return 0 };
         let mut up = Up { flows, run: Run::none(), steer, known, inboxes };
-        let work = napi.poll(cx, WEIGHT, &mut up);
+        let work = napi.poll(cx, weight, &mut up);
         // At full weight the poll is not over, but nothing may wait in GRO for it: jiffies are too long (HZ < 1000).
         napi.gro_flush(cx, &mut up);
         up.run.finish(cx, up.flows);
@@ -224,7 +237,7 @@ impl Softirq {
         if !cx.reassembled.is_empty() {
             hand_over_reassembled(cx, inboxes);
         }
-        (work, work == WEIGHT || !napi.complete())
+        work
     }
 
     /// `process_backlog`: packets that other Cpus received for us.

@@ -163,6 +163,18 @@ impl IrqLine {
         rx_usecs > 0 && now.0 + 1 >= first + u64::from(rx_usecs) * 1_000
     }
 
+    /// A reader who had the line lets it go: it fires if a request came meanwhile, or if frames are `left`.
+    pub(crate) fn release(&self, left: bool) {
+        let line = &*self.0;
+        if !line.napi.complete() {
+            line.fired.fetch_add(1, Ordering::Relaxed);
+            line.pending.store(true, Ordering::Release);
+            line.bell.ring();
+        } else if left {
+            self.fire();
+        }
+    }
+
     /// When the moderation timer runs out, if frames wait unreported.
     pub fn deadline(&self) -> Option<Time> {
         let first = self.0.first_at.load(Ordering::Relaxed);
@@ -221,6 +233,22 @@ mod tests {
         assert!(irq.napi().complete());
         irq.raise(Time(3), 1);
         assert!(irq.take_pending(), "unmasked again");
+    }
+
+    #[test]
+    fn who_lets_the_line_go_loses_no_request() {
+        let irq = line(0, 0);
+        assert!(irq.napi().schedule_prep(), "a reader has it");
+        irq.raise(Time(1), 1);
+        assert!(!irq.take_pending());
+        irq.release(false);
+        assert!(irq.take_pending() && irq.napi().is_scheduled(), "the request fires late");
+        assert!(irq.napi().complete() && irq.napi().schedule_prep());
+        irq.release(true);
+        assert!(irq.take_pending(), "frames are left");
+        assert!(irq.napi().complete() && irq.napi().schedule_prep());
+        irq.release(false);
+        assert!(!irq.take_pending() && !irq.napi().is_scheduled());
     }
 
     #[test]

@@ -9,11 +9,13 @@
 mod device;
 mod filter;
 mod irq;
+mod napi_id;
 mod steering;
 mod truesize;
 
 pub use device::{Device, DeviceInfo, DeviceQueue, Features, Readiness, RxAttach, Xmit};
 pub use filter::{Promiscuity, RxMode};
 pub use irq::{Doorbell, IrqLine, IrqStats, Moderation, NapiState, NoDoorbell};
+pub use napi_id::{MIN_NAPI_ID, napi_id};
 pub use steering::{Steering, owner_cpu};
 pub use truesize::{DENSE_MAX, Dense, Joins, TruesizeModel};

@@ -2,10 +2,11 @@
 
 use rxpath_mem::Skb;
 use rxpath_trace::{Counter, DropReason, OutputWhat};
-use rxpath_wire::{Addr, Ipv4Header, ipv4};
+use rxpath_wire::{Addr, IpProto, Ipv4Header, ipv4};
 
 use super::sock::RawOptions;
 use crate::cx::Cx;
+use crate::icmp;
 use crate::route::{Reach, Route};
 use crate::tx::{self, IpFlow};
 
@@ -30,6 +31,9 @@ pub fn send(cx: &mut Cx, outgoing: &Outgoing<'_>) -> bool {
         cx.count(Counter::IpOutDiscards);
         return false;
     };
+    if let Some(kind) = icmp_type(outgoing) {
+        icmp::count_out(cx, kind);
+    }
     let (mut route, reach) = outgoing.route;
     if outgoing.options.header_included {
         send_hdrinc(cx, skb, &mut route);
@@ -51,6 +55,15 @@ pub fn send(cx: &mut Cx, outgoing: &Outgoing<'_>) -> bool {
         Reach::Multicast | Reach::Broadcast => tx::ip_mc_output(cx, skb, &flow, &mut route, true),
     }
     true
+}
+
+/// The type of the ICMP message that is sent, if it is one.
+fn icmp_type(outgoing: &Outgoing<'_>) -> Option<u8> {
+    if !outgoing.options.header_included {
+        return outgoing.bytes.first().copied().filter(|_| outgoing.protocol == IpProto::ICMP);
+    }
+    let (header, _) = Ipv4Header::parse(outgoing.bytes)?;
+    outgoing.bytes.get(header.header_len()).copied().filter(|_| header.protocol() == IpProto::ICMP)
 }
 
 /// A packet of these bytes.

@@ -12,6 +12,7 @@ use crate::icmp::IcmpError;
 use crate::route;
 use crate::socket::datagram::Limits;
 use crate::socket::{ErrorMeans, Refused};
+use crate::udp::{Quoted, in_detail};
 
 /// A receive buffer may be exceeded by its last packet, and no memory of all is counted.
 const LIMITS: Limits = Limits { pages: u64::MAX, least: 4_096, beyond_brim: true };
@@ -54,9 +55,10 @@ fn rcv(cx: &mut Cx, skb: &Skb, sock: &Arc<RawSock>) {
     }
 }
 
-/// `raw_icmp_error`: an error about a packet of ours, to all raw sockets that may have sent it. Who is connected is told.
+/// `raw_icmp_error`: an error about a packet of ours, to all raw sockets that may have sent it. Who is connected is told, and
+/// who wants to be told of all; `skb` is the message.
 #[cold]
-pub fn err(cx: &mut Cx, error: &IcmpError) {
+pub fn err(cx: &mut Cx, error: &IcmpError, skb: &Skb) {
     let socks = cx.net.raw.clone();
     for sock in socks.all() {
         if !sock.matches(error.protocol, error.src, error.dst, error.ifindex) {
@@ -65,10 +67,15 @@ pub fn err(cx: &mut Cx, error: &IcmpError) {
         if error.needs_fragments() {
             route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
         }
-        if let Some(ErrorMeans { error, fatal: true }) = ErrorMeans::of(error.kind, error.code)
-            && sock.name().remote.is_some()
-            && let Some(queue) = sock.rx.fail(error)
-        {
+        let Some(means) = ErrorMeans::of(error.kind, error.code) else { continue };
+        let options = sock.options();
+        if options.recv_errors {
+            let quoted = if options.header_included { Quoted::Packet } else { Quoted::Behind(0) };
+            sock.rx.push_error(in_detail(cx, error, means, (error.dst, 0), skb, quoted));
+        } else if !means.fatal || sock.name().remote.is_none() {
+            continue;
+        }
+        if let Some(queue) = sock.rx.fail(means.error) {
             cx.wakeups.queue(queue);
         }
     }

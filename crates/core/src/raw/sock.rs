@@ -58,6 +58,8 @@ pub struct RawOptions {
     pub ttl: Option<u8>,
     /// Type of service (`IP_TOS`).
     pub tos: u8,
+    /// Errors are told in detail (`IP_RECVERR`).
+    pub recv_errors: bool,
 }
 
 /// A socket.

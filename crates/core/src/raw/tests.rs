@@ -2,10 +2,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rxpath_trace::{Counter, DropReason, Selector, lives};
-use rxpath_wire::{IpProto, Ipv4Header, MacAddr, icmp as wire_icmp, ipv4};
+use rxpath_wire::{Addr, IpProto, Ipv4Header, MacAddr, icmp as wire_icmp, ipv4};
 
 use super::RawSock;
-use crate::socket::NoDatagram;
+use crate::socket::{ErrorOrigin, NoDatagram};
 use crate::stack::SendError;
 use crate::tcp::SockError;
 use crate::tcp::tests::lab::{Lab, PEER, SYN, US};
@@ -210,6 +210,57 @@ fn errors_come_to_who_is_connected() {
     put(&mut lab, &icmp(3, 1, 0, &quote));
     assert_eq!(sock.rx.take_error(), None, "that may pass");
     assert_eq!(lab.count(Counter::IcmpInErrors), 0);
+}
+
+#[test]
+fn messages_of_icmp_are_counted_by_their_type() {
+    let lab = Lab::new();
+    let sock = open(&lab, IpProto::ICMP);
+    let send = |bytes: &[u8]| lab.stack.raw_send(&sock, bytes, Some(PEER), lab.now).expect("on the link");
+    for kind in [8, 13, 14, 17, 18, 4, 42] {
+        send(&[kind, 0, 0, 0]);
+    }
+    sock.set_options(|options| options.header_included = true);
+    send(&ip(IpProto::ICMP, &[8, 0, 0, 0]).from(US.octets()).to(PEER.octets()).packet());
+    send(&ip(OTHER, &[8, 0, 0, 0]).from(US.octets()).to(PEER.octets()).packet());
+    let count = |counter| lab.count(counter);
+    assert_eq!((count(Counter::IcmpOutMsgs), count(Counter::IcmpOutEchos)), (8, 2));
+    let others = [
+        Counter::IcmpOutTimestamps,
+        Counter::IcmpOutTimestampReps,
+        Counter::IcmpOutAddrMasks,
+        Counter::IcmpOutAddrMaskReps,
+        Counter::IcmpOutSrcQuenchs,
+    ];
+    assert_eq!(others.map(count), [1; 5]);
+    assert_eq!((count(Counter::icmp_out(8)), count(Counter::icmp_out(42))), (2, 1));
+}
+
+#[test]
+fn errors_are_told_in_detail_to_who_asks_for_it() {
+    // As Linux 6.18 did: what came back of the payload, or of the packet where the socket has made its header.
+    let mut lab = Lab::new();
+    let sock = open(&lab, OTHER);
+    sock.set_options(|options| options.recv_errors = true);
+    let packet = ip(OTHER, b"payload!").from(US.octets()).to(PEER.octets()).packet();
+    put(&mut lab, &icmp(3, 1, 0, &packet));
+    assert!(sock.rx.ready(false).1);
+    assert_eq!(sock.rx.take_error(), Some(SockError::Unreachable), "connected or not, passing or not");
+    let told = lab.stack.raw_recv_error(&sock).expect("told in detail");
+    let origin = ErrorOrigin::Icmp { kind: 3, code: 1, offender: Addr::from(PEER), ifindex: 1 };
+    assert_eq!((told.error, told.origin, told.info), (SockError::Unreachable, origin, 0));
+    assert_eq!((told.to, &told.payload[..]), ((Addr::from(PEER), 0), &b"payload!"[..]));
+    assert!(!sock.rx.ready(false).1 && lab.stack.raw_recv_error(&sock).is_none());
+    sock.set_options(|options| options.header_included = true);
+    put(&mut lab, &icmp(3, 3, 0, &packet));
+    let told = lab.stack.raw_recv_error(&sock).expect("told in detail");
+    assert_eq!((told.error, &told.payload[..]), (SockError::Refused, &packet[..]));
+    // What is too long for the link is found here, and the next call is not told.
+    let refused = lab.stack.raw_send(&sock, &[0x45; 1_501], Some(PEER), lab.now);
+    assert!(matches!(refused, Err(SendError::TooLong)));
+    assert_eq!(sock.rx.take_error(), None);
+    let told = lab.stack.raw_recv_error(&sock).expect("told in detail");
+    assert_eq!((told.error, told.origin, told.info), (SockError::MsgSize, ErrorOrigin::Local, 1_500));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //!
 //! Mirrors `__udp_enqueue_schedule_skb`, `sock_queue_rcv_skb`, `__skb_recv_udp`, `udp_rmem_release`, `sock_error`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::EventListener;
@@ -16,6 +16,7 @@ use rxpath_trace::{EventKind, Holder, Time};
 use super::WaitQueue;
 use super::error_queue::{ErrorQueue, QueuedError};
 use crate::cx::Cx;
+use crate::nic::napi_id;
 use crate::tcp::SockError;
 
 /// Bytes of a page, in which a protocol's memory is counted.
@@ -70,6 +71,8 @@ pub struct Limits {
 /// The queue.
 pub struct Datagrams {
     queue: Mutex<Queue>,
+    /// The queue of a device that datagrams came by last (`SO_INCOMING_NAPI_ID`); 0 for none yet.
+    napi_id: AtomicU32,
     /// Threads and tasks that wait for a datagram.
     pub wait: Arc<WaitQueue>,
     memory: Arc<ProtoMemory>,
@@ -110,11 +113,16 @@ impl Datagrams {
     /// An empty queue.
     pub fn new(rcvbuf: u32, memory: Arc<ProtoMemory>) -> Datagrams {
         let queue = Queue { rcvbuf, ..Queue::default() };
-        Datagrams { queue: Mutex::new(queue), wait: Arc::default(), memory }
+        Datagrams { queue: Mutex::new(queue), napi_id: AtomicU32::new(0), wait: Arc::default(), memory }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queue of a device that datagrams came by last; 0 for none yet.
+    pub fn napi_id(&self) -> u32 {
+        self.napi_id.load(Ordering::Relaxed)
     }
 
     /// Truesize of what waits (`sk_rmem_alloc`).
@@ -175,6 +183,9 @@ impl Datagrams {
             return Err((skb, refused));
         }
         let (traced, id, rmem) = (skb.traced(), skb.id, queue.rmem);
+        if let Some(id) = napi_id(id) {
+            self.napi_id.store(id, Ordering::Relaxed);
+        }
         queue.packets.push_back(skb);
         let wake = std::mem::take(&mut queue.waiting);
         drop(queue);
@@ -187,6 +198,19 @@ impl Datagrams {
             cx.wakeups.queue(&self.wait);
         }
         Ok(())
+    }
+
+    /// Whether a datagram waits, and whether an error does, the next call's or one that is told in detail
+    /// (`datagram_poll`). With `register` the caller waits for either from now on.
+    pub fn ready(&self, register: bool) -> (bool, bool, Option<EventListener>) {
+        let mut queue = self.lock();
+        let readable = !queue.packets.is_empty() || queue.closed;
+        let error = queue.error.is_some() || !queue.errors.is_empty();
+        let listener = (register && !readable && !error).then(|| {
+            queue.waiting = true;
+            self.wait.listen()
+        });
+        (readable, error, listener)
     }
 
     /// Takes the first datagram. What goes wrong with the socket is told before what came.
@@ -234,6 +258,18 @@ impl Datagrams {
             },
             None => Err(self.nothing(&mut queue, register)),
         }
+    }
+
+    /// The first datagram, taken off, if `sound` does not find it so; what goes wrong with the socket is not told.
+    pub fn take_unsound(&self, sound: impl FnOnce(&Skb) -> bool) -> Option<Skb> {
+        let mut queue = self.lock();
+        queue.take_over();
+        if sound(queue.packets.front()?) {
+            return None;
+        }
+        let skb = queue.pop()?;
+        queue.uncharge(skb.truesize, &self.memory);
+        Some(skb)
     }
 
     fn nothing(&self, queue: &mut Queue, register: bool) -> NoDatagram {

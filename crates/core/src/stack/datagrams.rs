@@ -15,7 +15,7 @@ use crate::cx::Rng;
 use crate::netns::NetConfig;
 use crate::route::{self, AddrType, Reach, Route, RouteError};
 use crate::socket::datagram::{Datagrams, NoDatagram, arrival};
-use crate::socket::{ErrorOrigin, LOCAL_ERROR, QueuedError, post};
+use crate::socket::{ErrorOrigin, LOCAL_ERROR, QueuedError, Readiness, post};
 use crate::tcp::SockError;
 use crate::udp::{self, Binding, MAX_PAYLOAD, Pending, UdpOptions, UdpSock};
 
@@ -266,12 +266,9 @@ impl Stack {
 
     /// `ip_local_error`: a datagram is longer than the way allows. `to`: where it was to go, with the port of the peer.
     fn udp_local_error(&self, sock: &UdpSock, to: (Addr, u16), mtu: u16, now: Time) {
-        if !sock.options().recv_errors {
-            return;
+        if sock.options().recv_errors {
+            sock.rx.push_error(too_long(to, mtu, now));
         }
-        let (error, origin, charge) = (SockError::MsgSize, ErrorOrigin::Local, LOCAL_ERROR);
-        let payload = Box::default();
-        sock.rx.push_error(QueuedError { error, origin, info: u32::from(mtu), to, at: now, payload, charge });
     }
 
     /// The way to a destination, as the socket's name and options allow; what was found last is kept.
@@ -335,6 +332,35 @@ impl Stack {
             self.end_read(sock.cpu, skb, received.len, IpProto::UDP, now);
             return Ok(received);
         }
+    }
+
+    /// What calls would do now without waiting (`udp_poll`). With `verify` a datagram that is not sound is dropped before it
+    /// is told of, as for a socket that blocks.
+    pub fn udp_readiness(&self, sock: &Arc<UdpSock>, verify: bool, now: Time) -> Readiness {
+        while verify && let Some(skb) = sock.rx.take_unsound(udp::verify) {
+            self.udp_unsound(sock, skb, now);
+        }
+        let (readable, error, _) = sock.rx.ready(false);
+        Readiness { readable, error, writable: sock.is_writable(), ..Readiness::default() }
+    }
+
+    /// As [`Stack::udp_readiness`]; with `register` the caller waits for a datagram or an error if there is neither.
+    pub fn udp_readable(&self, sock: &Arc<UdpSock>, register: bool, now: Time) -> (Readiness, Option<EventListener>) {
+        let mut ready = self.udp_readiness(sock, true, now);
+        let (readable, error, listener) = sock.rx.ready(register);
+        (ready.readable, ready.error) = (readable, error);
+        (ready, listener)
+    }
+
+    /// As [`Stack::udp_readiness`]; with `register` the caller waits for room to send if there is neither room nor an error.
+    pub fn udp_writable(&self, sock: &Arc<UdpSock>, register: bool, now: Time) -> (Readiness, Option<EventListener>) {
+        let mut ready = self.udp_readiness(sock, true, now);
+        if ready.writable || ready.error {
+            return (ready, None);
+        }
+        let listener = if register { sock.await_room() } else { None };
+        ready.writable = register && listener.is_none();
+        (ready, listener)
     }
 
     /// The oldest error that is told in detail (`MSG_ERRQUEUE`); never waits. None if there is none.
@@ -498,4 +524,10 @@ fn copy_out(skb: &Skb, buf: &mut [u8]) -> Received {
         ifindex: skb.ifindex,
         gso_size: skb.gso_size,
     }
+}
+
+/// A packet is longer than the way allows, as found here.
+pub(super) fn too_long(to: (Addr, u16), mtu: u16, at: Time) -> QueuedError {
+    let (error, origin, charge) = (SockError::MsgSize, ErrorOrigin::Local, LOCAL_ERROR);
+    QueuedError { error, origin, info: u32::from(mtu), to, at, payload: Box::default(), charge }
 }

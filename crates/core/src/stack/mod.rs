@@ -8,6 +8,7 @@
 //! token while owning a socket.
 
 mod build;
+mod busy;
 pub mod calls;
 pub mod datagrams;
 mod nfqueue;
@@ -24,6 +25,7 @@ use rxpath_mem::RingStats;
 use rxpath_trace::{Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, LifeShard, Snapshot, Time};
 
 pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice, VlanConfig};
+pub use busy::BusyQueue;
 pub use calls::{ConnectError, ListenError, RecvError};
 pub use datagrams::{BindOptions, GroupError, Received, SendError};
 pub use nfqueue::QueueError;

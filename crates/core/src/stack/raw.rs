@@ -9,11 +9,13 @@ use rxpath_trace::proc::{self, DatagramRow};
 use rxpath_trace::{DropReason, Holder, Time};
 use rxpath_wire::{Addr, Ipv4Header};
 
+use super::datagrams::too_long;
 use super::{DatagramView, ListenError, MemView, Received, SendError, Stack, lock};
 use crate::cx::Cx;
 use crate::netns::NetConfig;
 use crate::raw::{self, Outgoing, RawName, RawSock, RawSocks};
 use crate::route::{self, AddrType, Reach};
+use crate::socket::QueuedError;
 use crate::socket::datagram::{Datagrams, NoDatagram, arrival};
 
 impl Stack {
@@ -83,6 +85,9 @@ impl Stack {
         let route = raw_route(&net, sock, dst)?;
         let most = if options.header_included { usize::from(route.0.mtu) } else { MAX_LEN - Ipv4Header::LEN };
         if bytes.len() > most {
+            if options.header_included && options.recv_errors {
+                sock.rx.push_error(too_long((dst, 0), route.0.mtu, now));
+            }
             return Err(SendError::TooLong);
         }
         let whole = || {
@@ -133,6 +138,11 @@ impl Stack {
         let received = copy_out(&skb, buf);
         self.end_read(sock.cpu, skb, received.len, sock.protocol, now);
         Ok(received)
+    }
+
+    /// The oldest error that is told in detail (`MSG_ERRQUEUE`); never waits. None if there is none.
+    pub fn raw_recv_error(&self, sock: &RawSock) -> Option<QueuedError> {
+        sock.rx.pop_error()
     }
 
     /// The application lets go of the socket: what waits in it ends as `QUEUE_PURGE`.

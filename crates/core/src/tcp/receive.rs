@@ -222,6 +222,7 @@ fn start_run_of(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, s
             entry.backlog_charge = 0;
             backlog::drain(cx, &mut sk, &mut sk_backlog);
             let ifindex = skb.ifindex;
+            sk.rx.mark_napi(skb.id);
             let end = sk.do_rcv(cx, skb, seg);
             sk.end(cx, end);
             *run = Run { held: Some(sk), id, tuple: *tuple, ifindex };
@@ -377,6 +378,7 @@ fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, 
 fn process_child(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, sock: Arc<Sock>, skb: Skb, seg: &Segment) {
     match OwnedSoftirq::lock(sock) {
         Ok(mut sk) => {
+            sk.rx.mark_napi(skb.id);
             let end = sk.do_rcv(cx, skb, seg);
             sk.end(cx, end);
             let_go(cx, flows, id, sk);

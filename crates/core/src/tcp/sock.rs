@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use rxpath_mem::{Skb, SkbQueue};
-use rxpath_trace::Time;
+use rxpath_trace::{PacketId, Time};
 use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
@@ -12,6 +12,7 @@ use super::{
     AckPolicy, Chrono, Congestion, Ecn, FastOpening, Linger2, Liveness, Loss, MSS_DEFAULT, Request, RttEstimator,
     SackReport, SendBuffer, Stamp, State, Urgent, WriteQueue, Zerocopy,
 };
+use crate::nic::napi_id;
 use crate::route::Route;
 
 /// Everything that the socket lock guards.
@@ -82,6 +83,8 @@ pub struct Receiver {
     pub pages: i32,
     /// Of those, what the account of the stack knows.
     pub told: i32,
+    /// The queue that packets came by last (`SO_INCOMING_NAPI_ID`); 0 for none yet.
+    pub napi_id: u32,
     /// Bytes of the backlog, as far as the free space is concerned.
     pub backlog_len: u32,
     /// Payload per 256 bytes of truesize, as measured.
@@ -590,6 +593,14 @@ impl TcpSock {
 }
 
 impl Receiver {
+    /// Packets come by this one's queue (`sk_mark_napi_id`).
+    #[inline(always)]
+    pub(super) fn mark_napi(&mut self, packet: PacketId) {
+        if let Some(id) = napi_id(packet) {
+            self.napi_id = id;
+        }
+    }
+
     fn new(rcvbuf: u32) -> Receiver {
         Receiver {
             rcv_nxt: SeqNum(0),
@@ -605,6 +616,7 @@ impl Receiver {
             forward_alloc: 0,
             pages: 0,
             told: 0,
+            napi_id: 0,
             backlog_len: 0,
             scaling_ratio: 128,
             queue: SkbQueue::new(),

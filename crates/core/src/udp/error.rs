@@ -29,7 +29,8 @@ pub fn err(cx: &mut Cx, error: &IcmpError, skb: &Skb) -> bool {
     let Some(means) = ErrorMeans::of(error.kind, error.code) else { return true };
     if sock.options().recv_errors {
         // What does not fit is told by the next call all the same.
-        sock.rx.push_error(in_detail(cx, error, means, (key.remote, key.remote_port), skb));
+        let quoted = Quoted::Behind(UdpHeader::LEN);
+        sock.rx.push_error(in_detail(cx, error, means, (key.remote, key.remote_port), skb, quoted));
     } else if !means.fatal || !sock.is_connected() {
         return true;
     }
@@ -39,10 +40,30 @@ pub fn err(cx: &mut Cx, error: &IcmpError, skb: &Skb) -> bool {
     true
 }
 
+/// What of a packet that came back was the application's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Quoted {
+    /// What lies so far behind its IP header.
+    Behind(usize),
+    /// All of it.
+    Packet,
+}
+
 /// `ip_icmp_error`: the error, and what came back of the datagram.
-fn in_detail(cx: &Cx, error: &IcmpError, means: ErrorMeans, to: (Addr, u16), skb: &Skb) -> QueuedError {
-    let quoted = skb.data().get(IcmpHeader::LEN..).and_then(Ipv4Header::parse);
-    let headers = IcmpHeader::LEN + quoted.map_or(Ipv4Header::LEN, |(ip, _)| ip.header_len()) + UdpHeader::LEN;
+pub(crate) fn in_detail(
+    cx: &Cx,
+    error: &IcmpError,
+    means: ErrorMeans,
+    to: (Addr, u16),
+    skb: &Skb,
+    quoted: Quoted,
+) -> QueuedError {
+    let ip = skb.data().get(IcmpHeader::LEN..).and_then(Ipv4Header::parse);
+    let headers = IcmpHeader::LEN
+        + match quoted {
+            Quoted::Behind(len) => ip.map_or(Ipv4Header::LEN, |(ip, _)| ip.header_len()) + len,
+            Quoted::Packet => 0,
+        };
     let mut payload = vec![0; skb.len().saturating_sub(headers)];
     let came = skb.copy_to(headers, &mut payload);
     payload.truncate(came);

@@ -337,6 +337,21 @@ impl UdpSock {
         Send::Taken
     }
 
+    /// Room for a datagram worth a wake-up (`sock_writeable`): half of the send buffer.
+    pub fn is_writable(&self) -> bool {
+        self.sending().is_writable()
+    }
+
+    /// Waits for that; None if there is such room.
+    pub fn await_room(&self) -> Option<EventListener> {
+        let mut sending = self.sending();
+        if sending.is_writable() {
+            return None;
+        }
+        sending.waiting = true;
+        Some(self.send_wait.listen())
+    }
+
     /// Takes the datagram that waits longest; its payload goes to `take`, in one piece or two. Gives who waits for room,
     /// too.
     pub(super) fn dequeue<R>(
@@ -392,6 +407,12 @@ impl UdpSock {
         sending.queue.clear();
         sending.bytes.clear();
         sending.wmem = 0;
+    }
+}
+
+impl Sending {
+    fn is_writable(&self) -> bool {
+        self.wmem < self.sndbuf / 2
     }
 }
 

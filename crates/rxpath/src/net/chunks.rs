@@ -8,7 +8,7 @@ use rxpath_core::socket::Lent;
 use rxpath_core::stack::RecvError;
 
 use super::TcpStream;
-use super::call::{block, down, sock_error};
+use super::call::{down, sock_error};
 use super::stream::Inner;
 use crate::runtime::Attempt;
 
@@ -83,8 +83,7 @@ impl TcpStream {
     /// As a read.
     pub fn recv_chunks(&self, most: usize) -> io::Result<Chunks> {
         let Inner { stack, sock, .. } = &*self.0;
-        let cpus = sock.cpu..sock.cpu + 1;
-        let lent = block(stack, cpus, self.0.nonblocking(), self.read_timeout()?, |register| {
+        let lent = self.0.block_reading(self.0.nonblocking(), self.read_timeout()?, |register| {
             match stack.core().lend(sock, most, register, stack.now()) {
                 Ok(lent) => Attempt::Done(Ok(lent)),
                 Err(RecvError::Empty(waiter)) => Attempt::Pending(waiter),

@@ -4,12 +4,13 @@
 //!   granted; everything else is as there, down to the [`ErrorKind`](std::io::ErrorKind)s that Linux brings about.
 //! - [`PacketSocket`] sees packets before the stack does, as `AF_PACKET` of Linux does, which `std` has not;
 //!   [`NetfilterQueue`] decides over them in the middle of the path, as `nfnetlink_queue` lets programs do.
-//! - [`AsyncTcpListener`] and [`AsyncTcpStream`] are for tasks: `poll_*` methods and `async` ones, on any executor.
+//! - [`AsyncTcpListener`], [`AsyncTcpStream`] and [`AsyncUdpSocket`] are for tasks: `poll_*` methods and `async` ones, on any executor.
 //! - Calls on a stack that was shut down, and those that were blocked on it, fail with `NetworkDown`.
 //!
 //! A blocking `write` returns when all bytes are in the send buffer, as Linux's does. Sockets of one stack can be used
 //! from any number of threads.
 
+mod busy;
 mod call;
 mod chunks;
 mod listener;
@@ -19,6 +20,7 @@ mod packet;
 mod raw;
 mod stream;
 mod task;
+mod task_udp;
 mod udp;
 mod zerocopy;
 
@@ -32,6 +34,7 @@ pub use self::packet::{
 pub use self::raw::RawSocket;
 pub use self::stream::TcpStream;
 pub use self::task::{AsyncTcpListener, AsyncTcpStream};
+pub use self::task_udp::AsyncUdpSocket;
 pub use self::udp::{ErrorMessage, ErrorOrigin, Message, UdpSocket};
 pub use rxpath_core::socket::{Payload, Readiness, ZerocopyNotice};
 pub use rxpath_core::stack::BindOptions;

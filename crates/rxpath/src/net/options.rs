@@ -10,7 +10,7 @@ use rxpath_core::sysctl::CongestionControl;
 use rxpath_core::tcp::{Keepalive, Linger2, NoUrgent, State, TcpInfo, TcpSock};
 
 use super::TcpStream;
-use super::call::{block, down, invalid, no_buffers, sock_error};
+use super::call::{down, invalid, no_buffers, sock_error};
 use super::stream::Inner;
 use crate::runtime::Attempt;
 
@@ -121,10 +121,9 @@ impl TcpStream {
             false => (inner.with(0, |sk| sk.rx.lowat) as usize).clamp(1, buf.len()),
         };
         let mut done = 0;
-        let outcome =
-            block(&inner.stack, inner.sock.cpu..inner.sock.cpu + 1, nonblocking, self.read_timeout()?, |register| {
-                inner.attempt(buf, &mut done, target, flags, register)
-            });
+        let outcome = inner.block_reading(nonblocking, self.read_timeout()?, |register| {
+            inner.attempt(buf, &mut done, target, flags, register)
+        });
         match outcome {
             Err(error) if done == 0 => Err(error),
             _ => Ok(done),
@@ -219,6 +218,38 @@ impl TcpStream {
     /// Most bytes per second that are sent, spread evenly (`SO_MAX_PACING_RATE`); None sets no limit.
     pub fn set_max_pacing_rate(&self, bytes: Option<u64>) {
         self.look(|sk| sk.set_max_pacing_rate(bytes.unwrap_or(u64::MAX)));
+    }
+
+    /// How long a read that finds nothing polls the queue of the device that packets came by last, before it sleeps
+    /// (`SO_BUSY_POLL`), to the microsecond; at first what `net.core.busy_read` says. A non-blocking read polls once. So do
+    /// reads in virtual time.
+    ///
+    /// # Errors
+    /// `InvalidInput` beyond 2^31 microseconds.
+    pub fn set_busy_poll(&self, time: Duration) -> io::Result<()> {
+        self.0.busy.set_time(time)
+    }
+
+    /// How long that is.
+    pub fn busy_poll(&self) -> Duration {
+        self.0.busy.time()
+    }
+
+    /// Whether the queue's interrupt is masked while it is polled so, and no softirq thread wakes for what comes
+    /// (`SO_PREFER_BUSY_POLL`).
+    pub fn set_prefer_busy_poll(&self, prefer: bool) {
+        self.0.busy.prefer(prefer);
+    }
+
+    /// Most packets that one such poll takes (`SO_BUSY_POLL_BUDGET`); 8 at first.
+    pub fn set_busy_poll_budget(&self, packets: u16) {
+        self.0.busy.set_budget(packets);
+    }
+
+    /// The queue that packets came by last (`SO_INCOMING_NAPI_ID`), of those of [`rxpath_core::stack::Stack::napi_ids`]; 0
+    /// before there were any.
+    pub fn incoming_napi_id(&self) -> u32 {
+        self.0.napi_id()
     }
 
     /// What the connection tells of itself (`TCP_INFO`).

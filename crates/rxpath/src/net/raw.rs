@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rxpath_core::raw::{RawOptions, RawSock};
-use rxpath_core::socket::NoDatagram;
+use rxpath_core::socket::{NoDatagram, Readiness};
 
 use super::call::{block, check_timeout, down, listen_error, sock_error};
-use super::udp::{Message, send_error};
+use super::udp::{ErrorMessage, Message, send_error};
 use crate::runtime::Attempt;
 use crate::stack::Stack;
 
@@ -135,6 +135,12 @@ impl RawSocket {
         self.0.send(bytes, Some(to))
     }
 
+    /// What calls would do now without waiting (`poll(2)`).
+    pub fn readiness(&self) -> Readiness {
+        let (readable, error, _) = self.0.sock.rx.ready(false);
+        Readiness { readable, error, writable: true, ..Readiness::default() }
+    }
+
     /// As [`RawSocket::send_to`], to the peer of a connected socket.
     ///
     /// # Errors
@@ -148,6 +154,27 @@ impl RawSocket {
     /// identification where they are 0.
     pub fn set_header_included(&self, header_included: bool) {
         self.0.set(|options| options.header_included = header_included);
+    }
+
+    /// Whether errors are told in detail (`IP_RECVERR`), also those that may pass and those of a socket without a peer;
+    /// [`RawSocket::recv_error`] gives them. Taken back, what nobody read is forgotten.
+    pub fn set_recv_errors(&self, recv_errors: bool) {
+        self.0.set(|options| options.recv_errors = recv_errors);
+        if !recv_errors {
+            self.0.sock.rx.forget_errors();
+        }
+    }
+
+    /// The oldest error that nobody has read (`MSG_ERRQUEUE`), and into `buf` what came back of the packet: of its payload,
+    /// or with its IP header where [`RawSocket::set_header_included`] says so. Its port is 0. Never waits.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none.
+    pub fn recv_error(&self, buf: &mut [u8]) -> io::Result<ErrorMessage> {
+        match self.0.stack.core().raw_recv_error(&self.0.sock) {
+            Some(error) => Ok(ErrorMessage::of(&error, buf)),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Whether it may send to all hosts of a link (`SO_BROADCAST`).

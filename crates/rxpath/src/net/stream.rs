@@ -11,6 +11,7 @@ use rxpath_core::socket::{Lending, Payload, Readiness, Sock, WriteStep, post};
 use rxpath_core::stack::RecvError;
 use rxpath_core::tcp::{SockError, SockOptions, State, TcpSock};
 
+use super::busy::Busy;
 use super::call::{block, check_timeout, connect_error, down, each_addr, invalid, no_buffers, sock_error};
 use crate::runtime::Attempt;
 use crate::stack::Stack;
@@ -51,6 +52,7 @@ pub(super) struct Inner {
     pub(super) sock: Arc<Sock>,
     nonblocking: AtomicBool,
     options: Mutex<Options>,
+    pub(super) busy: Busy,
 }
 
 /// What the application has set.
@@ -138,9 +140,22 @@ impl Inner {
             return Ok(0);
         }
         let timeout = self.options().read_timeout;
-        block(&self.stack, self.sock.cpu..self.sock.cpu + 1, self.nonblocking(), timeout, |register| {
-            attempted(receive(buf, register))
-        })
+        self.block_reading(self.nonblocking(), timeout, |register| attempted(receive(buf, register)))
+    }
+
+    /// Waits as a reader: polling the queue that its packets come by, if it was told to.
+    pub(super) fn block_reading<T>(
+        &self,
+        nonblocking: bool,
+        timeout: Option<Duration>,
+        attempt: impl FnMut(bool) -> Attempt<io::Result<T>>,
+    ) -> io::Result<T> {
+        let cpus = self.sock.cpu..self.sock.cpu + 1;
+        self.busy.block(&self.stack, cpus, nonblocking, timeout, || self.napi_id(), attempt)
+    }
+
+    pub(super) fn napi_id(&self) -> u32 {
+        self.with(0, |sk| sk.rx.napi_id)
     }
 
     pub(super) fn try_read(&self, buf: &mut [u8], register: bool) -> Attempt<io::Result<usize>> {
@@ -284,7 +299,8 @@ fn attempted(read: Result<usize, RecvError>) -> Attempt<io::Result<usize>> {
 
 impl TcpStream {
     pub(super) fn of(stack: Stack, sock: Arc<Sock>) -> TcpStream {
-        TcpStream(Arc::new(Inner { stack, sock, nonblocking: AtomicBool::new(false), options: Mutex::default() }))
+        let busy = Busy::new(&stack);
+        TcpStream(Arc::new(Inner { stack, sock, nonblocking: AtomicBool::new(false), options: Mutex::default(), busy }))
     }
 
     pub(super) fn begin(stack: &Stack, addr: SocketAddr, options: &SockOptions) -> io::Result<TcpStream> {

@@ -2,7 +2,8 @@
 //! of their own, and run on any executor.
 //!
 //! - [`AsyncTcpListener`] and [`AsyncTcpStream`] wrap a [`TcpListener`] and a [`TcpStream`]; whatever those can do besides
-//!   waiting is done through [`AsyncTcpStream::stream`].
+//!   waiting is done through [`AsyncTcpStream::stream`]. [`AsyncUdpSocket`](super::AsyncUdpSocket) does the same for
+//!   datagrams.
 //! - The `poll_*` methods have the shapes that the traits of async runtimes want; the `async` ones stand on them.
 //! - A task registers itself where a blocked thread would: in the socket's queue of waiters, when it has found nothing. Who
 //!   never waits pays nothing.
@@ -14,6 +15,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -34,6 +36,17 @@ fn poll_attempt<T>(
     cpu: u16,
     waiter: &mut Option<EventListener>,
     cx: &mut Context<'_>,
+    attempt: impl FnMut(bool) -> Attempt<io::Result<T>>,
+) -> Poll<io::Result<T>> {
+    poll_attempt_on(stack, cpu..cpu + 1, waiter, cx, attempt)
+}
+
+/// The same, where any of several Cpus may bring it about.
+pub(super) fn poll_attempt_on<T>(
+    stack: &Stack,
+    cpus: Range<u16>,
+    waiter: &mut Option<EventListener>,
+    cx: &mut Context<'_>,
     mut attempt: impl FnMut(bool) -> Attempt<io::Result<T>>,
 ) -> Poll<io::Result<T>> {
     let handle = &*stack.0;
@@ -48,9 +61,12 @@ fn poll_attempt<T>(
             Attempt::Pending(None) => {}
             Attempt::Pending(listener) => *waiter = listener,
         }
-        if !nudged && handle.runtime.nudge(&handle.core, &*handle.clock, cpu) {
+        if !nudged {
             nudged = true;
-            continue;
+            let nudge = |cpu| handle.runtime.nudge(&handle.core, &*handle.clock, cpu);
+            if cpus.clone().fold(false, |any, cpu| any | nudge(cpu)) {
+                continue;
+            }
         }
         if let Some(listener) = waiter {
             ready!(Pin::new(listener).poll(cx));

@@ -2,17 +2,19 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use rxpath_core::socket::ErrorOrigin;
-use rxpath_core::socket::NoDatagram;
+use rxpath_core::socket::{NoDatagram, QueuedError, Readiness};
 use rxpath_core::stack::{BindOptions, GroupError, Received, SendError};
 use rxpath_core::tcp::SockError;
 use rxpath_core::udp::{UdpOptions, UdpSock};
 use rxpath_trace::Time;
 
+use super::busy::Busy;
 use super::call::{block, check_timeout, down, each_addr, listen_error, numbered, sock_error};
 use crate::runtime::Attempt;
 use crate::stack::Stack;
@@ -41,14 +43,15 @@ use crate::stack::Stack;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct UdpSocket(Arc<Inner>);
+pub struct UdpSocket(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    stack: Stack,
-    sock: Arc<UdpSock>,
+pub(super) struct Inner {
+    pub(super) stack: Stack,
+    pub(super) sock: Arc<UdpSock>,
     nonblocking: AtomicBool,
     timeouts: Mutex<Timeouts>,
+    busy: Busy,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,6 +101,23 @@ pub struct ErrorMessage {
     pub to: SocketAddr,
     /// When the error came, on the stack's clock.
     pub at: Time,
+}
+
+impl ErrorMessage {
+    /// With what came back of the packet in `buf`.
+    pub(super) fn of(error: &QueuedError, buf: &mut [u8]) -> ErrorMessage {
+        let len = error.payload.len().min(buf.len());
+        buf[..len].copy_from_slice(&error.payload[..len]);
+        ErrorMessage {
+            len,
+            full_len: error.payload.len(),
+            error: error.error,
+            origin: error.origin,
+            info: error.info,
+            to: SocketAddr::new(error.to.0.to_ip(), error.to.1),
+            at: error.at,
+        }
+    }
 }
 
 impl From<Received> for Message {
@@ -152,30 +172,61 @@ impl Inner {
     }
 
     fn receive(&self, buf: &mut [u8], peek: bool) -> io::Result<Message> {
-        let (core, timeout) = (self.stack.core(), self.timeouts().read);
+        let timeout = self.timeouts().read;
         let nonblocking = self.nonblocking.load(Ordering::Relaxed);
-        // Datagrams come by any Cpu.
-        block(&self.stack, 0..core.cpus(), nonblocking, timeout, |register| {
-            match core.udp_recv(&self.sock, buf, peek, register, self.stack.now()) {
-                Ok(received) => Attempt::Done(Ok(received.into())),
-                Err(NoDatagram::Empty(waiter)) => Attempt::Pending(waiter),
-                Err(NoDatagram::Failed(error)) => Attempt::Done(Err(sock_error(error))),
-                Err(NoDatagram::Closed) => Attempt::Done(Err(down())),
-            }
-        })
+        let (cpus, napi_id) = (self.all_cpus(), || self.sock.rx.napi_id());
+        self.busy.block(&self.stack, cpus, nonblocking, timeout, napi_id, |register| self.try_recv(buf, peek, register))
+    }
+
+    /// Datagrams come by any Cpu.
+    pub(super) fn all_cpus(&self) -> Range<u16> {
+        0..self.stack.core().cpus()
+    }
+
+    pub(super) fn try_recv(&self, buf: &mut [u8], peek: bool, register: bool) -> Attempt<io::Result<Message>> {
+        match self.stack.core().udp_recv(&self.sock, buf, peek, register, self.stack.now()) {
+            Ok(received) => Attempt::Done(Ok(received.into())),
+            Err(NoDatagram::Empty(waiter)) => Attempt::Pending(waiter),
+            Err(NoDatagram::Failed(error)) => Attempt::Done(Err(sock_error(error))),
+            Err(NoDatagram::Closed) => Attempt::Done(Err(down())),
+        }
+    }
+
+    pub(super) fn try_send(
+        &self,
+        payload: &[u8],
+        to: Option<SocketAddr>,
+        segment: Option<u16>,
+        register: bool,
+    ) -> Attempt<io::Result<usize>> {
+        match self.stack.core().udp_send_cut(&self.sock, payload, to, segment, register, self.stack.now()) {
+            Ok(sent) => Attempt::Done(Ok(sent)),
+            Err(SendError::Full(waiter)) => Attempt::Pending(waiter),
+            Err(error) => Attempt::Done(Err(send_error(error))),
+        }
+    }
+
+    /// What the socket is ready for, once a datagram or an error waits.
+    pub(super) fn try_readable(&self, register: bool) -> Attempt<io::Result<Readiness>> {
+        match self.stack.core().udp_readable(&self.sock, register, self.stack.now()) {
+            (ready, None) if ready.readable || ready.error => Attempt::Done(Ok(ready)),
+            (_, waiter) => Attempt::Pending(waiter),
+        }
+    }
+
+    /// What the socket is ready for, once there is room to send or an error.
+    pub(super) fn try_writable(&self, register: bool) -> Attempt<io::Result<Readiness>> {
+        match self.stack.core().udp_writable(&self.sock, register, self.stack.now()) {
+            (ready, None) if ready.writable || ready.error => Attempt::Done(Ok(ready)),
+            (_, waiter) => Attempt::Pending(waiter),
+        }
     }
 
     fn send(&self, payload: &[u8], to: Option<SocketAddr>, segment: Option<u16>) -> io::Result<usize> {
-        let (core, timeout) = (self.stack.core(), self.timeouts().write);
+        let timeout = self.timeouts().write;
         let nonblocking = self.nonblocking.load(Ordering::Relaxed);
         let cpu = self.sock.cpu;
-        block(&self.stack, cpu..cpu + 1, nonblocking, timeout, |register| {
-            match core.udp_send_cut(&self.sock, payload, to, segment, register, self.stack.now()) {
-                Ok(sent) => Attempt::Done(Ok(sent)),
-                Err(SendError::Full(waiter)) => Attempt::Pending(waiter),
-                Err(error) => Attempt::Done(Err(send_error(error))),
-            }
-        })
+        block(&self.stack, cpu..cpu + 1, nonblocking, timeout, |register| self.try_send(payload, to, segment, register))
     }
 
     fn set(&self, change: impl FnOnce(&mut UdpOptions)) {
@@ -201,7 +252,8 @@ impl UdpSocket {
             let sock = stack.core().udp_bind(addr, options).map_err(listen_error)?;
             let timeouts = Mutex::default();
             let nonblocking = AtomicBool::new(false);
-            Ok(UdpSocket(Arc::new(Inner { stack: stack.clone(), sock, nonblocking, timeouts })))
+            let busy = Busy::new(stack);
+            Ok(UdpSocket(Arc::new(Inner { stack: stack.clone(), sock, nonblocking, timeouts, busy })))
         })
     }
 
@@ -334,20 +386,10 @@ impl UdpSocket {
     /// # Errors
     /// `WouldBlock` if there is none.
     pub fn recv_error(&self, buf: &mut [u8]) -> io::Result<ErrorMessage> {
-        let Some(error) = self.0.stack.core().udp_recv_error(&self.0.sock) else {
-            return Err(io::ErrorKind::WouldBlock.into());
-        };
-        let len = error.payload.len().min(buf.len());
-        buf[..len].copy_from_slice(&error.payload[..len]);
-        Ok(ErrorMessage {
-            len,
-            full_len: error.payload.len(),
-            error: error.error,
-            origin: error.origin,
-            info: error.info,
-            to: SocketAddr::new(error.to.0.to_ip(), error.to.1),
-            at: error.at,
-        })
+        match self.0.stack.core().udp_recv_error(&self.0.sock) {
+            Some(error) => Ok(ErrorMessage::of(&error, buf)),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Connects: sends to this peer where no other is named, and receives from it alone.
@@ -614,6 +656,44 @@ impl UdpSocket {
         let wmem_max = self.0.stack.core().config().sysctl.wmem_max;
         self.0.sock.set_sndbuf(bytes, wmem_max);
         Ok(())
+    }
+
+    /// What calls would do now without waiting (`poll(2)`). A datagram that waits has a sound checksum, unless the socket is
+    /// non-blocking: then a read that follows may find that it has not, and nothing else. Room to send is half of the send
+    /// buffer; errors that are told in detail count until they are read.
+    ///
+    /// # Errors
+    /// `NetworkDown`.
+    pub fn readiness(&self) -> io::Result<Readiness> {
+        let core = self.0.stack.core();
+        if core.is_down() {
+            return Err(down());
+        }
+        Ok(core.udp_readiness(&self.0.sock, !self.0.nonblocking.load(Ordering::Relaxed), self.0.stack.now()))
+    }
+
+    /// How long a read that finds nothing polls the queue of the device that datagrams came by last, before it sleeps
+    /// (`SO_BUSY_POLL`); as [`TcpStream::set_busy_poll`](super::TcpStream::set_busy_poll).
+    ///
+    /// # Errors
+    /// `InvalidInput` beyond 2^31 microseconds.
+    pub fn set_busy_poll(&self, time: Duration) -> io::Result<()> {
+        self.0.busy.set_time(time)
+    }
+
+    /// Whether the queue's interrupt is masked meanwhile (`SO_PREFER_BUSY_POLL`).
+    pub fn set_prefer_busy_poll(&self, prefer: bool) {
+        self.0.busy.prefer(prefer);
+    }
+
+    /// Most packets that one such poll takes (`SO_BUSY_POLL_BUDGET`); 8 at first.
+    pub fn set_busy_poll_budget(&self, packets: u16) {
+        self.0.busy.set_budget(packets);
+    }
+
+    /// The queue that datagrams came by last (`SO_INCOMING_NAPI_ID`); 0 before there were any.
+    pub fn incoming_napi_id(&self) -> u32 {
+        self.0.sock.rx.napi_id()
     }
 
     /// Datagrams that the socket dropped, for want of room or because their checksum was wrong (`SO_RXQ_OVFL`).

@@ -1,5 +1,6 @@
 //! TCP through the front door: frames on the wire, calls of the application.
 
+mod busy;
 mod cookies;
 mod copies;
 mod corners;

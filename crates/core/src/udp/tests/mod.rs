@@ -2,6 +2,7 @@
 
 mod errors;
 mod lookup;
+mod ready;
 mod receive;
 mod send;
 

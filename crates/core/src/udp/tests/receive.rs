@@ -75,7 +75,7 @@ fn what_lies_behind_the_datagram_is_cut() {
 }
 
 /// A datagram of so many bytes of payload whose checksum is wrong.
-fn unsound(port: u16, payload: usize) -> crate::testing::frames::Ip {
+pub(super) fn unsound(port: u16, payload: usize) -> crate::testing::frames::Ip {
     let mut bytes = datagram(PEER, US, (5, port), &vec![b'x'; payload]);
     bytes[6] ^= 1;
     ip(IpProto::UDP, &bytes)
