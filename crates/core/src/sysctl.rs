@@ -349,6 +349,20 @@ sysctls! {
         "How often an active open sends its SYN again before it gives up.";
     tcp_synack_retries: u8 = 5, "net.ipv4.tcp_synack_retries", 0 ..= 255, "retransmissions",
         "How often a passive open sends its SYN-ACK again before it gives up.";
+    tcp_retries1: u8 = 3, "net.ipv4.tcp_retries1", 0 ..= 255, "retransmissions",
+        "How often an established connection sends the same data again before it may be too long for the path.";
+    tcp_mtu_probing: u8 = 0, "net.ipv4.tcp_mtu_probing", 0 ..= 2, "mode",
+        "Search for the path's MTU by longer segments (RFC 4821): 0 never, 1 when segments are lost as if for their length, 2 always.";
+    tcp_base_mss: u32 = 1024, "net.ipv4.tcp_base_mss", 48 ..= 65_495, "bytes",
+        "Segment size that such a search begins with.";
+    tcp_min_snd_mss: u32 = 48, "net.ipv4.tcp_min_snd_mss", 48 ..= 65_495, "bytes",
+        "Smallest segment size, options included, that a peer or a search can bring about.";
+    tcp_mtu_probe_floor: u32 = 48, "net.ipv4.tcp_mtu_probe_floor", 48 ..= 65_495, "bytes",
+        "Smallest segment size that a search goes down to.";
+    tcp_probe_threshold: u32 = 8, "net.ipv4.tcp_probe_threshold", 0 ..= 65_535, "bytes",
+        "A search ends when what is left to be searched is less.";
+    tcp_probe_interval: u32 = 600, "net.ipv4.tcp_probe_interval", 0 ..= INT_MAX, "seconds",
+        "Time after which a search that has ended begins again.";
     tcp_retries2: u8 = 15, "net.ipv4.tcp_retries2", 0 ..= 255, "retransmissions",
         "How often an established connection would send the same data again before it gives up, if its first timeout were 200 ms: it does so at the first timeout that is no earlier.";
     tcp_orphan_retries: u8 = 0, "net.ipv4.tcp_orphan_retries", 0 ..= 255, "retransmissions",

@@ -216,6 +216,9 @@ impl TcpSock {
         says.reneging = self.tx.segments.front().is_some_and(|head| head.sacked);
         let measured = self.ack_update_rtt(cx, sent.filter(|_| !says.retransmitted), tsecr, acked, says);
         if acked > 0 {
+            if self.tx.mtu.enabled {
+                self.mtu_probe_acked(cx);
+            }
             says.acked = true;
             says.restarts_timer = true;
             if !self.opts.sack {

@@ -37,6 +37,7 @@
 //! | `output` | `tcp_write_xmit`, `__tcp_transmit_skb`, `tcp_send_ack`, `tcp_make_synack` |
 //! | `loss/` | `tcp_sacktag_write_queue`, `tcp_fastretrans_alert`, `tcp_rack_mark_lost`, `tcp_retransmit_skb` |
 //! | `congestion/` | `tcp_cong_avoid_ai`, `bictcp_update`, `tcp_cwnd_reduction`, `tcp_cwnd_validate` |
+//! | `mtu_probe` | `tcp_mtu_probe`, `tcp_mtup_probe_success`, `tcp_mtu_probing` |
 //! | `rtt` | `tcp_rtt_estimator`, `tcp_set_rto` |
 //! | `timers` | `tcp_retransmit_timer`, `tcp_delack_timer_handler`, `tcp_probe_timer` |
 //! | `keepalive` | `tcp_keepalive_timer`, `tcp_clamp_rto_to_user_timeout` |
@@ -69,6 +70,7 @@ mod listen;
 mod liveness;
 mod loss;
 mod memory;
+mod mtu_probe;
 mod ofo;
 mod options;
 mod output;
@@ -110,6 +112,7 @@ pub use info::{BbrInfo, TcpInfo};
 pub use liveness::{Keepalive, Liveness};
 pub use loss::{Loss, Rack};
 pub use memory::{Owner, TcpMemory};
+pub use mtu_probe::MtuSearch;
 pub use options::{Linger2, OutOfRange, SockOptions};
 pub use pacing::Pacing;
 pub use rate::{Rate, Stamp};

@@ -157,6 +157,7 @@ impl TcpSock {
         self.user.linger2 = options.linger2;
         self.user.nodelay = options.nodelay;
         self.user.zerocopy = options.zerocopy;
+        self.tx.mtu.floor = sysctl.tcp_min_snd_mss as u16;
         self.tx.notsent_lowat = options.notsent_lowat.unwrap_or(sysctl.tcp_notsent_lowat);
         self.cong.set_algorithm(options.congestion.unwrap_or(sysctl.tcp_congestion_control));
         self.set_rcvlowat(options.recv_lowat, sysctl.tcp_rmem.max);

@@ -10,6 +10,7 @@ use rxpath_wire::{
 
 use super::chrono::Held;
 use super::isn::tsval;
+use super::mtu_probe::Probed;
 use super::write_queue::{Filled, PACKET_CHARGE};
 use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock, XmitTimer, expiry, tick};
 use crate::cx::Cx;
@@ -322,6 +323,9 @@ impl TcpSock {
     /// Sends packets of the write queue for as long as they may go (`tcp_write_xmit`).
     fn write_xmit(&mut self, cx: &mut Cx, offer: Offer) {
         let (before, mut limited) = (self.cong.packets_out, false);
+        if self.tx.mtu.enabled && !offer.one && self.mtu_probe(cx) == Probed::Wait {
+            return;
+        }
         while !self.pacing_holds(cx.now)
             && let Some(next) = self.next_to_send(cx, offer, &mut limited)
         {
@@ -447,6 +451,30 @@ impl TcpSock {
         true
     }
 
+    /// Sends the next `len` bytes of what waits as one segment, however the application's calls cut them: a probe of the path's
+    /// MTU. False if there are not as many, or no slot.
+    pub(super) fn send_mtu_probe(&mut self, cx: &mut Cx, len: u32) -> bool {
+        let seq = self.tx.snd_nxt;
+        let Some((packets, psh)) = self.tx.queue.holds(len) else { return false };
+        if !self.send_segments(cx, (seq, len), (false, psh), len) {
+            return false;
+        }
+        self.tx.queue.take(len);
+        match packets {
+            0 => self.rx.charge_output(PACKET_CHARGE),
+            packets => self.rx.uncharge_output((packets - 1) * PACKET_CHARGE),
+        }
+        let stamp = self.cong.rate.sent(cx.now, self.cong.packets_out, self.cong.delivered);
+        let sent = SentSegment::new(seq, seq + len, 1, cx.now, stamp);
+        self.tx.segments.push_back(SentSegment { charge: PACKET_CHARGE + len, psh, ..sent });
+        self.cong.packets_out += 1;
+        // It stands for a segment and for what it is longer.
+        self.cong.cwnd -= 1;
+        self.tx.snd_nxt = seq + len;
+        cx.count(Counter::TcpExtTCPOrigDataSent);
+        true
+    }
+
     /// Sends bytes that were sent before: as one packet, or in pieces where the device takes no super-frames. False if not
     /// even the first left.
     pub(super) fn send_pieces(&mut self, cx: &mut Cx, seq: SeqNum, len: u32, fin: bool, psh: bool) -> bool {
@@ -469,6 +497,18 @@ impl TcpSock {
 
     /// Puts the bytes `seq..seq+len` into a packet and sends it.
     pub(super) fn send_range(&mut self, cx: &mut Cx, seq: SeqNum, len: u32, fin: bool, psh: bool) -> bool {
+        let mss = u32::from(self.current_mss());
+        self.send_segments(cx, (seq, len), (fin, psh), mss)
+    }
+
+    /// [`TcpSock::send_range`] as segments of `mss` bytes.
+    pub(super) fn send_segments(
+        &mut self,
+        cx: &mut Cx,
+        (seq, len): (SeqNum, u32),
+        (fin, psh): (bool, bool),
+        mss: u32,
+    ) -> bool {
         let what = if len > 0 { OutputWhat::TcpData } else { OutputWhat::TcpFin };
         let offset = (seq - self.tx.buffer_seq).max(0) as usize;
         let is_lent = self.tx.buffer.is_lent(offset, len as usize);
@@ -482,7 +522,6 @@ impl TcpSock {
             cx.drop_skb(skb, rxpath_trace::DropReason::TxError);
             return false;
         }
-        let mss = u32::from(self.current_mss());
         if len > mss {
             skb.gso_size = mss as u16;
             skb.gso_segs = len.div_ceil(mss) as u16;
@@ -581,6 +620,7 @@ impl TcpSock {
         let path = self.route.mtu.saturating_sub(40);
         let options = if self.opts.timestamps { u16::from(TSTAMP_ALIGNED) } else { 0 };
         let own = if self.tx.user_mss > 0 { self.tx.user_mss } else { u16::MAX };
-        self.tx.mss = peer_mss.min(path).min(own).max(super::MSS_MIN).saturating_sub(options).max(1);
+        let most = self.bound_by_search();
+        self.tx.mss = peer_mss.min(path).min(own).max(self.tx.mtu.floor).saturating_sub(options).clamp(1, most.max(1));
     }
 }

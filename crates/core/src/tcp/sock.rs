@@ -9,8 +9,8 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Chrono, Congestion, Ecn, FastOpening, Linger2, Liveness, Loss, MSS_DEFAULT, Request, RttEstimator,
-    SackReport, SendBuffer, Stamp, State, Urgent, WriteQueue, Zerocopy,
+    AckPolicy, Chrono, Congestion, Ecn, FastOpening, Linger2, Liveness, Loss, MSS_DEFAULT, MtuSearch, Request,
+    RttEstimator, SackReport, SendBuffer, Stamp, State, Urgent, WriteQueue, Zerocopy,
 };
 use crate::nic::napi_id;
 use crate::route::Route;
@@ -153,6 +153,8 @@ pub struct Sender {
     pub mss_clamp: u16,
     /// The way's MTU for which `mss` is right (`icsk_pmtu_cookie`).
     pub pmtu: u16,
+    /// The search for a larger one.
+    pub mtu: MtuSearch,
     /// MSS that we announce.
     pub advmss: u16,
     /// Largest segment that the application wants; 0 for no wish (`TCP_MAXSEG`).
@@ -656,6 +658,7 @@ impl Sender {
             mss: MSS_DEFAULT,
             mss_clamp: MSS_DEFAULT,
             pmtu: 0,
+            mtu: MtuSearch::default(),
             advmss: MSS_DEFAULT,
             user_mss: 0,
             queue: WriteQueue::default(),

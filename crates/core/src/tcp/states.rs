@@ -244,6 +244,9 @@ impl TcpSock {
             self.store_ts_recent(cx.now, tsval);
         }
         self.init_transfer(cx);
+        if self.tx.mtu.enabled {
+            self.sync_mss(self.tx.mss_clamp);
+        }
         self.fast_path_on();
         self.effects.wake_send = true;
         self.fast_open_answered(cx, &skb, seg);
@@ -304,6 +307,7 @@ impl TcpSock {
             self.tx.advmss -= u16::from(super::TSTAMP_ALIGNED);
         }
         self.init_buffer_space();
+        self.mtu_search_begin(&cx.net.sysctl, cx.now);
         self.init_cwnd();
         self.cong.begin(u32::from(self.tx.mss), self.rtt.srtt);
         self.update_pacing_rate(&cx.net.sysctl);

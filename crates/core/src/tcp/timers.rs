@@ -80,6 +80,9 @@ impl TcpSock {
         // The kernel gives the flow another hash, in case it leads by another path.
         cx.count(Counter::TcpExtTcpTimeoutRehash);
         self.count_timeout(cx);
+        if !matches!(self.state, State::SynSent | State::SynRecv) {
+            self.mtu_black_hole(cx, time_of_retries(cx.net.sysctl.tcp_retries1));
+        }
         self.enter_loss(cx);
         self.retransmit_head(cx);
         self.rtt.back_off();

@@ -109,6 +109,33 @@ impl WriteQueue {
         true
     }
 
+    /// How many packets end within the first `len` bytes, and whether one of those is to be pushed; None if there are fewer
+    /// bytes (`tcp_can_coalesce_send_queue_head`).
+    pub(super) fn holds(&self, len: u32) -> Option<(u32, bool)> {
+        let (mut packets, mut psh, mut left) = (0, false, len);
+        for packet in &self.packets {
+            if packet.len > left {
+                return Some((packets, psh));
+            }
+            left -= packet.len;
+            (packets, psh) = (packets + 1, psh | packet.psh);
+        }
+        (left == 0).then_some((packets, psh))
+    }
+
+    /// The first `len` bytes are sent, of however many packets.
+    pub(super) fn take(&mut self, len: u32) {
+        let mut left = len;
+        while let Some(front) = self.packets.front_mut().filter(|_| left > 0) {
+            let part = front.len.min(left);
+            left -= part;
+            front.len -= part;
+            if front.len == 0 {
+                self.packets.pop_front();
+            }
+        }
+    }
+
     /// Everything was sent, or given up.
     pub fn clear(&mut self) {
         self.packets.clear();

@@ -323,6 +323,11 @@ impl TcpStream {
         self.look(|sk| sk.tx.mss)
     }
 
+    /// The path's MTU, as far as it is known: of the next hop, of a narrower one further on that said so (`IP_MTU`).
+    pub fn path_mtu(&self) -> u16 {
+        self.look(|sk| sk.route.mtu)
+    }
+
     /// Acknowledges at once, or lets our data carry the acknowledgements (`TCP_QUICKACK`). Neither lasts: the connection
     /// changes over by itself.
     pub fn set_quickack(&self, on: bool) {

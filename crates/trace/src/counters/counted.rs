@@ -178,6 +178,8 @@ pub const COUNTED: &[Counter] = &[
     Counter::TcpExtTCPACKSkippedChallenge,
     Counter::TcpExtTCPWinProbe,
     Counter::TcpExtTCPKeepAlive,
+    Counter::TcpExtTCPMTUPFail,
+    Counter::TcpExtTCPMTUPSuccess,
     Counter::TcpExtTCPDelivered,
     Counter::TcpExtTCPDeliveredCE,
     Counter::TcpExtTCPAckCompressed,

@@ -128,6 +128,9 @@ impl TcpSock {
                     self.try_to_open(says.ece);
                     return;
                 }
+                if self.tx.mtu.enabled && self.mtu_probe_lost(cx) {
+                    return;
+                }
                 self.enter_recovery(cx, says.ece);
             }
         }

@@ -37,13 +37,12 @@ impl TcpSock {
     /// is (`tcp_simple_retransmit`).
     pub(in super::super) fn simple_retransmit(&mut self, cx: &mut Cx) {
         let mss = u32::from(self.tx.mss);
-        let before = self.cong.lost_out;
         for at in 0..self.tx.segments.len() {
             if self.tx.segments[at].len() > mss {
                 self.mark_lost(cx, at);
             }
         }
-        if self.cong.lost_out == before {
+        if self.cong.lost_out == 0 {
             return;
         }
         self.begin_simple_loss();

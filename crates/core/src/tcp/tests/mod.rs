@@ -15,6 +15,7 @@ mod lives;
 mod loss;
 mod memory;
 mod merged;
+mod mtu_probe;
 mod options;
 mod orphans;
 mod ports;
