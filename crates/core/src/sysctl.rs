@@ -347,6 +347,8 @@ sysctls! {
         "Window scaling (RFC 7323).";
     tcp_syn_retries: u8 = 6, "net.ipv4.tcp_syn_retries", 1 ..= 127, "retransmissions",
         "How often an active open sends its SYN again before it gives up.";
+    tcp_syn_linear_timeouts: u8 = 4, "net.ipv4.tcp_syn_linear_timeouts", 0 ..= 127, "retransmissions",
+        "SYNs that are sent again without doubling the timeout; they do not count as retries.";
     tcp_synack_retries: u8 = 5, "net.ipv4.tcp_synack_retries", 0 ..= 255, "retransmissions",
         "How often a passive open sends its SYN-ACK again before it gives up.";
     tcp_retries1: u8 = 3, "net.ipv4.tcp_retries1", 0 ..= 255, "retransmissions",

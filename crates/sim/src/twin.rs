@@ -72,8 +72,16 @@ pub enum Kind {
     TcpBasic,
     /// The same with explicit congestion notification.
     TcpEcn,
+    /// How connections are opened.
+    TcpOpen,
+    /// How connections are taken.
+    TcpListen,
+    /// Handshakes of which nothing is remembered.
+    TcpCookies,
     /// How connections end.
     TcpClose,
+    /// What comes to TIME-WAIT.
+    TcpTimewait,
     /// Resets in every state.
     TcpReset,
     /// Every combination of control bits in every state.
@@ -98,10 +106,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 17] = [
         Kind::TcpBasic,
         Kind::TcpEcn,
+        Kind::TcpOpen,
+        Kind::TcpListen,
+        Kind::TcpCookies,
         Kind::TcpClose,
+        Kind::TcpTimewait,
         Kind::TcpReset,
         Kind::TcpFlags,
         Kind::Eth,
@@ -119,7 +131,11 @@ impl Kind {
         match self {
             Kind::TcpBasic => "tcp-basic",
             Kind::TcpEcn => "tcp-ecn",
+            Kind::TcpOpen => "tcp-open",
+            Kind::TcpListen => "tcp-listen",
+            Kind::TcpCookies => "tcp-cookies",
             Kind::TcpClose => "tcp-close",
+            Kind::TcpTimewait => "tcp-timewait",
             Kind::TcpReset => "tcp-reset",
             Kind::TcpFlags => "tcp-flags",
             Kind::Eth => "eth",
@@ -143,7 +159,11 @@ impl Kind {
         match self {
             Kind::TcpBasic => generate::tcp_basic(seed),
             Kind::TcpEcn => generate::tcp_ecn(seed),
+            Kind::TcpOpen => generate::tcp_open(seed),
+            Kind::TcpListen => generate::tcp_listen(seed),
+            Kind::TcpCookies => generate::tcp_cookies(seed),
             Kind::TcpClose => generate::tcp_close(seed),
+            Kind::TcpTimewait => generate::tcp_timewait(seed),
             Kind::TcpReset => generate::tcp_reset(seed),
             Kind::TcpFlags => generate::tcp_flags(seed),
             Kind::Eth => generate::eth(seed),

@@ -83,6 +83,26 @@ fn marks_and_echoes_have_the_kernels_outcome() {
 }
 
 #[test]
+fn connections_are_opened_as_by_the_kernel() {
+    cases_agree(Kind::TcpOpen, 50);
+}
+
+#[test]
+fn listeners_take_connections_as_the_kernels_do() {
+    cases_agree(Kind::TcpListen, 50);
+}
+
+#[test]
+fn cookies_bring_back_what_they_bring_back_to_the_kernel() {
+    cases_agree(Kind::TcpCookies, 50);
+}
+
+#[test]
+fn time_wait_answers_as_the_kernels_does() {
+    cases_agree(Kind::TcpTimewait, 50);
+}
+
+#[test]
 fn connections_end_as_the_kernels_do() {
     cases_agree(Kind::TcpClose, 60);
 }

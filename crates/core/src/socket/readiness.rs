@@ -30,7 +30,7 @@ impl Readiness {
             read_hangup: shut,
             readable: shut,
             hangup: closed || (shut && sk.user.snd_shutdown),
-            error: sk.user.error.is_some() || sk.has_notice(),
+            error: sk.user.error.is_some() || sk.user.error_queued || sk.has_notice(),
             ..Readiness::default()
         };
         if matches!(sk.state, State::SynSent | State::SynRecv) && !sk.takes_data() {

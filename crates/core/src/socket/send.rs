@@ -54,7 +54,8 @@ impl Sock {
         let mut sk = self.lock.user();
         let step = if let Some(error) = sk.user.error.take() {
             WriteStep::Error(error)
-        } else if sk.user.snd_shutdown || sk.state == State::Close {
+        } else if sk.state == State::Close || (sk.user.snd_shutdown && sk.state != State::SynRecv) {
+            // While the handshake is under way a writer waits for it all the same.
             WriteStep::Closed
         } else {
             let ready = sk.takes_data() || sk.fast.deferred;

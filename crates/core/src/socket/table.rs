@@ -345,6 +345,7 @@ mod tests {
             rcv_wnd: 0,
             rcv_wscale: 0,
             ts_recent: None,
+            stamped: false,
             ts_offset: 0,
             deadline: Time::ZERO,
             last_oow_ack: None,

@@ -89,6 +89,10 @@ impl TcpSock {
         self.loss.last_tsecr = heard.tsecr;
         self.live.last_ack = cx.now;
         self.live.probes_out = 0;
+        if self.user.error_soft.is_some() {
+            // Something gets through.
+            self.user.error_soft = None;
+        }
         if advanced {
             self.rtt.retransmits = 0;
             let acked = (seg.ack - prior.una) as u32;
@@ -192,6 +196,10 @@ impl TcpSock {
                     self.rx.uncharge_output(charge);
                     break;
                 }
+            }
+            if segment.syn {
+                // That it was sent again is nothing that could be undone.
+                self.loss.forget_retransmission();
             }
             acked += pcount;
             self.forget_segment(cx.now, &segment, pcount, says);
@@ -324,9 +332,7 @@ impl TcpSock {
     /// The window with which a connection begins: one segment if even the SYN was lost more than once (RFC 6298 section
     /// 5.7, RFC 6928).
     pub(super) fn init_cwnd(&mut self) {
-        if self.loss.total_retrans > 1 {
-            self.cong.cwnd = 1;
-        }
+        self.cong.cwnd = if self.handshake_was_lossy() { 1 } else { super::congestion::INITIAL_CWND };
     }
 
     /// Nothing is in flight any more.

@@ -15,7 +15,8 @@ impl TcpSock {
         match self.state {
             State::Established => self.queue_fin(cx, State::FinWait1),
             State::CloseWait => self.queue_fin(cx, State::LastAck),
-            State::SynRecv => self.tx.fin = true,
+            // Once the handshake is done.
+            State::SynRecv => {}
             State::SynSent => self.give_up_opening(cx),
             _ => {}
         }
@@ -46,8 +47,8 @@ impl TcpSock {
         self.purge_receive_queue(cx);
         match self.state {
             State::Close => self.effects.closed = self.effects.timewait.is_none(),
-            // Nobody has accepted it: the listener is gone (`inet_child_forget`).
-            _ if !self.user.accepted => self.abort(cx),
+            // Nobody has accepted it: the listener is gone (`inet_child_forget`), and nothing lost that anybody knows of.
+            _ if !self.user.accepted => self.linger_zero(cx),
             _ if unread => {
                 cx.count(Counter::TcpExtTCPAbortOnClose);
                 self.abort(cx);
@@ -59,7 +60,7 @@ impl TcpSock {
             State::SynSent => self.disconnect(cx),
             State::FinWait2 => self.orphan_fin_wait2(cx),
             // The FIN does not wait for the rest of the handshake.
-            State::SynRecv if self.is_early() => {
+            State::SynRecv => {
                 self.user.snd_shutdown = true;
                 self.queue_fin(cx, State::FinWait1);
             }

@@ -4,7 +4,7 @@ use rxpath_trace::Counter;
 
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset};
 use super::window::select_initial_window;
-use super::{SentSegment, State, TcpSock, TimeWait, WriteQueue};
+use super::{SentSegment, State, TSTAMP_ALIGNED, TcpSock, TimeWait, WriteQueue};
 use crate::cx::Cx;
 
 impl TcpSock {
@@ -36,8 +36,11 @@ impl TcpSock {
         tx.ip_id = first_ip_id(&cx.net, &self.tuple, cx.now);
         let scale_space = sysctl.tcp_rmem.max.max(sysctl.rmem_max);
         let space = self.rx.full_space();
+        // Where the peer is known to send timestamps, they are reckoned with.
+        let stamps = if before.is_some_and(|tw| tw.stamped) { u16::from(TSTAMP_ALIGNED) } else { 0 };
+        let mss = self.tx.advmss.saturating_sub(stamps);
         let (window, clamp, scale) =
-            select_initial_window(space, self.tx.advmss, sysctl.tcp_window_scaling, scale_space, options.clamp(space));
+            select_initial_window(space, mss, sysctl.tcp_window_scaling, scale_space, options.clamp(space));
         self.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         self.rx.rcv_wnd = window;
         self.rx.rcv_ssthresh = window;

@@ -103,6 +103,7 @@ impl TcpSock {
             // Who has been accepted already is as good as connected.
             State::SynSent | State::SynRecv if !(self.is_early() && self.user.accepted) => {
                 self.user.error = Some(means.error);
+                self.user.error_queued = true;
                 self.done(cx);
             }
             // It may pass: the application hears of it only if the connection gives up.
@@ -146,8 +147,12 @@ impl TcpSock {
         let believed = route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
         let Some(mtu) = believed.filter(|mtu| *mtu < self.tx.pmtu) else { return };
         self.route.mtu = mtu;
+        let before = self.tx.mss;
         self.sync_mss(self.tx.mss_clamp);
-        self.simple_retransmit(cx);
+        // What is small enough as it is has not been lost.
+        if self.tx.mss < before {
+            self.simple_retransmit(cx);
+        }
         if !self.tx.segments.is_empty() && self.timers.retransmit == Time::MAX {
             self.arm_for_output(cx);
         }

@@ -18,9 +18,6 @@ use crate::cx::{Cx, End, Fate};
 use crate::route;
 use crate::socket::{Listener, Sock};
 
-/// Window within which the third segment may lie: what the SYN-ACK offered.
-const PAWS_WINDOW: i32 = 1;
-
 /// A segment for a listener (`tcp_v4_do_rcv`, LISTEN): how it ends, or a request. `isn` is given when TIME-WAIT made way.
 pub(super) fn rcv(
     cx: &mut Cx,
@@ -92,8 +89,8 @@ fn over_limits(cx: &Cx, listener: &Listener) -> bool {
     if cx.net.sysctl.tcp_syncookies > 0 {
         return false;
     }
-    let max = cx.net.sysctl.tcp_max_syn_backlog;
-    max.saturating_sub(listener.requests()) < max / 4
+    let max = i64::from(cx.net.sysctl.tcp_max_syn_backlog);
+    max - i64::from(listener.requests()) < max / 4
 }
 
 /// The request that an ACK for a listener answers, if it carries a cookie that is good (`cookie_v4_check`).
@@ -114,12 +111,12 @@ pub(super) fn cookie_check(
         return None;
     };
     cx.count(Counter::TcpExtSyncookiesRecv);
-    let stamps = seg.options(skb).timestamps;
+    let stamps = seg.options(skb).timestamps.filter(|_| net.sysctl.tcp_timestamps != 0);
+    // An echo of nothing is taken as it is, and so are our timestamps from then on.
+    let masked = net.sysctl.tcp_timestamps == 1 && stamps.is_none_or(|(_, tsecr)| tsecr != 0);
+    let offset = if masked { secure_ts_offset(net, &tuple) } else { 0 };
     let agreed = match stamps {
-        Some((_, tsecr)) => {
-            let offset = if net.sysctl.tcp_timestamps == 1 { secure_ts_offset(net, &tuple) } else { 0 };
-            cookie::decode_timestamp(&net.sysctl, tsecr.wrapping_sub(offset))?
-        }
+        Some((_, tsecr)) => cookie::decode_timestamp(&net.sysctl, tsecr.wrapping_sub(offset))?,
         None => cookie::Agreed::default(),
     };
     let timestamps = stamps.map(|(tsval, _)| (tsval, 0));
@@ -132,6 +129,9 @@ pub(super) fn cookie_check(
     };
     let syn = Segment { seq: rcv_isn, ..*seg };
     let mut request = Request::of_syn(cx, &syn, &options, tuple, listener, Some(cookie))?;
+    // Here the kernel counts the window in segments of the peer's.
+    request.select_window(cx, mss);
+    request.ts_offset = offset;
     request.ecn = agreed.ecn && net.sysctl.tcp_ecn != 0;
     request.answered(stamps.map(|(_, tsecr)| tsecr));
     Some(request)
@@ -183,6 +183,8 @@ pub(super) enum Checked {
     Stay(End),
     /// The segment ends and the request with it.
     Remove(End),
+    /// The segment acknowledges something else: it is the listener's to judge, who may know it for a cookie.
+    Listener(Skb),
     /// The handshake is complete: the segment goes on to the new socket.
     Child(Skb),
 }
@@ -204,13 +206,9 @@ impl Request {
         let wanted = listener.options();
         let advmss = wanted.mss_clamp(route.mtu.saturating_sub(40));
         let stamps = if ts_recent.is_some() { u16::from(TSTAMP_ALIGNED) } else { 0 };
-        let space = wanted.rcvbuf(sysctl) / 2;
-        let scale_space = sysctl.tcp_rmem.max.max(sysctl.rmem_max);
-        let (rcv_wnd, window_clamp, rcv_wscale) =
-            select_initial_window(space, advmss - stamps, snd_wscale.is_some(), scale_space, wanted.clamp(space));
         let ts_offset = if sysctl.tcp_timestamps == 1 { secure_ts_offset(&cx.net, &tuple) } else { 0 };
         let now_ts = tsval(cx.now, ts_offset);
-        Some(Request {
+        let mut request = Request {
             tuple,
             listener: Arc::clone(listener),
             rcv_isn: seg.seq,
@@ -218,9 +216,9 @@ impl Request {
             snt_isn: isn.unwrap_or_else(|| secure_tcp_seq(&cx.net, &tuple, cx.now)),
             mss: options.mss.filter(|&mss| mss != 0).unwrap_or(MSS_DEFAULT),
             advmss,
-            rcv_wnd,
-            window_clamp,
-            wscale: snd_wscale.map(|snd| (snd, rcv_wscale)),
+            rcv_wnd: 0,
+            window_clamp: 0,
+            wscale: snd_wscale.map(|snd| (snd, 0)),
             sack: options.sack_permitted && sysctl.tcp_sack,
             ts_recent,
             ecn: false,
@@ -229,14 +227,29 @@ impl Request {
             sent_at: cx.now,
             retransmits: 0,
             resent: false,
+            total_retrans: 0,
             echoed: None,
+            stray: None,
             deadline: cx.now + RTO_INITIAL,
             last_oow_ack: None,
             cookie: false,
             acked: false,
             fast_open: None,
             early: false,
-        })
+        };
+        request.select_window(cx, advmss - stamps);
+        Some(request)
+    }
+
+    /// The first window, in whole segments of `mss`, and the shift of those that follow (`tcp_select_initial_window`).
+    fn select_window(&mut self, cx: &Cx, mss: u16) {
+        let (sysctl, wanted) = (&cx.net.sysctl, self.listener.options());
+        let space = wanted.rcvbuf(sysctl) / 2;
+        let scale_space = sysctl.tcp_rmem.max.max(sysctl.rmem_max);
+        let (window, clamp, shift) =
+            select_initial_window(space, mss, self.wscale.is_some(), scale_space, wanted.clamp(space));
+        (self.rcv_wnd, self.window_clamp) = (window, clamp);
+        self.wscale = self.wscale.map(|(snd, _)| (snd, shift));
     }
 
     /// Puts what must be remembered into the SYN-ACK, so that the request can be forgotten (`cookie_init_sequence`).
@@ -292,15 +305,15 @@ impl Request {
 
     /// `tcp_check_req`, in its order. `heir` is the listener that the connection would go over to.
     pub(super) fn check(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, heir: Option<&Arc<Listener>>) -> Checked {
-        let stamps = self.ts_recent.and_then(|recent| seg.options(&skb).timestamps.map(|stamps| (recent, stamps)));
+        let told = seg.options(&skb).timestamps;
+        let stamps = self.ts_recent.and_then(|recent| told.map(|stamps| (recent, stamps)));
         let paws = self.is_of_the_past(stamps.map(|(recent, (tsval, _))| (recent, tsval)));
         let only_syn = seg.flags.syn() && !seg.flags.ack() && !seg.flags.rst();
         if only_syn && seg.seq == self.rcv_isn && !paws {
             return self.retransmitted_syn(cx, skb);
         }
         if seg.flags.ack() && !seg.flags.rst() && seg.ack != self.snt_isn + 1 {
-            reply::reset(cx, &skb, seg);
-            return Checked::Stay(Fate::Drop(skb, DropReason::TcpFlags));
+            return Checked::Listener(skb);
         }
         let echo_wrong = stamps.is_some_and(|(_, (_, tsecr))| self.echo_wrong(tsecr));
         if paws || echo_wrong || !self.in_window(seg) {
@@ -346,11 +359,9 @@ impl Request {
             }
             return Checked::Stay(Fate::Drop(skb, DropReason::TcpListenOverflow));
         }
-        // Only what makes the connection moves its clock.
-        if let Some((_, (tsval, _))) = stamps
-            && !seg.seq.after(self.rcv_nxt)
-        {
-            self.ts_recent = Some(tsval);
+        // Only what makes the connection moves its clock; that of a peer which offered no timestamps is kept apart.
+        if let Some((tsval, _)) = told.filter(|_| !seg.seq.after(self.rcv_nxt)) {
+            *if stamps.is_some() { &mut self.ts_recent } else { &mut self.stray } = Some(tsval);
         }
         Checked::Child(skb)
     }
@@ -370,13 +381,14 @@ impl Request {
         cx.count(Counter::TcpRetransSegs);
         cx.count(Counter::TcpExtTCPSynRetrans);
         self.resent = true;
+        self.total_retrans += 1;
         self.send_synack(cx);
         true
     }
 
     /// A timestamp, the second, is older than the one that is remembered.
     pub(super) fn is_of_the_past(&self, stamps: Option<(u32, u32)>) -> bool {
-        stamps.is_some_and(|(recent, tsval)| recent.wrapping_sub(tsval) as i32 > PAWS_WINDOW)
+        stamps.is_some_and(|(recent, tsval)| recent.wrapping_sub(tsval) as i32 > 0)
     }
 
     fn echo_wrong(&self, tsecr: u32) -> bool {
@@ -450,6 +462,7 @@ impl Request {
         let (retries, deferred) = (self.synack_retries(cx), self.listener.deferred());
         // A peer that has answered is waited for as long as the listener wants data.
         let waits = self.acked && self.retransmits < deferred;
+        cx.count(Counter::TcpExtTCPTimeouts);
         if self.retransmits >= retries && !waits {
             return false;
         }
@@ -463,7 +476,7 @@ impl Request {
             return true;
         }
         self.resent = true;
-        cx.count(Counter::TcpExtTCPTimeouts);
+        self.total_retrans += 1;
         cx.count(Counter::TcpExtTCPSynRetrans);
         cx.count(Counter::TcpRetransSegs);
         self.send_synack(cx);
@@ -513,6 +526,14 @@ impl Request {
         (sk.opts.snd_wscale, sk.opts.rcv_wscale) = self.wscale.unwrap_or((0, 0));
         if let Some(recent) = self.ts_recent {
             sk.store_ts_recent(cx.now, recent);
+        } else {
+            // Nobody looks at it until TIME-WAIT, whose ACKs echo it.
+            sk.opts.ts_recent = self.stray.unwrap_or(0);
+        }
+        sk.loss.total_retrans = self.total_retrans;
+        if self.retransmits > 0 {
+            let first = self.ts_recent.map(|_| (self.tsval_sent.0, self.sent_at));
+            sk.synacks_timed_out(self.snt_isn, first);
         }
         let start = self.rcv_isn + 1;
         sk.rx.rcv_nxt = start;

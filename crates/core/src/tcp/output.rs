@@ -267,6 +267,8 @@ impl TcpSock {
             let copied = self.tx.buffer.copy_to(0, skb.put(len));
             debug_assert!(copied, "the data of the SYN is all that is in the buffer");
         }
+        // Nor is the peer to send more at a time than is known to pass (`tcp_advertise_mss`).
+        self.tx.advmss = self.tx.advmss.min(self.route.mtu.saturating_sub(40));
         let options = self.syn_options(cx);
         let flags = match (ack, self.ecn.ok) {
             (true, true) => TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0 | TcpFlags::ECE.0),

@@ -352,6 +352,17 @@ fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, 
     }
     match request.check(cx, skb, &incoming.seg, heir.as_ref()) {
         Checked::Stay(end) => cx.end(end),
+        Checked::Listener(skb) => {
+            let (listener, Incoming { seg, tuple }) = (Arc::clone(&request.listener), *incoming);
+            if let Some(request) = listen::cookie_check(cx, &skb, &seg, tuple, &listener) {
+                remove_request(flows, id);
+                return accept_cookie(cx, flows, hash, skb, &request, &seg);
+            }
+            match listen::rcv(cx, skb, &seg, tuple, &listener, None) {
+                Ok((skb, _)) => cx.drop_skb(skb, DropReason::TcpFlags),
+                Err(end) => cx.end(end),
+            }
+        }
         Checked::Remove(end) => {
             remove_request(flows, id);
             cx.end(end);

@@ -48,8 +48,12 @@ pub struct Request {
     pub retransmits: u8,
     /// The SYN-ACK was sent more than once, for whatever reason: which one was answered only a timestamp tells.
     pub resent: bool,
+    /// How often it was.
+    pub total_retrans: u32,
     /// The timestamp that the third segment echoes.
     pub echoed: Option<u32>,
+    /// The timestamp of the third segment of a peer that did not offer any.
+    pub stray: Option<u32>,
     /// When the SYN-ACK is sent again.
     pub deadline: Time,
     /// When the last rate-limited answer went out.

@@ -450,6 +450,8 @@ pub struct UserSide {
     pub error: Option<SockError>,
     /// What ICMP said of the peer; the application is told of it if the connection gives up (`sk_err_soft`).
     pub error_soft: Option<SockError>,
+    /// An ICMP error ended the handshake: it lies in the queue of errors, where it shows for as long as the socket is there.
+    pub error_queued: bool,
     /// The connection is over for the reader: 0 from now on, errors hidden (`SOCK_DONE`).
     pub done: bool,
     /// The application has the socket: it opened the connection, or accepted it.

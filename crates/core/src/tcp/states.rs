@@ -79,7 +79,7 @@ impl TcpSock {
         let early = self.request_done(cx, stamps.map(|(_, tsecr)| tsecr));
         let fin_acked = self.tx.fin && self.tx.snd_una == self.send_end();
         match self.state {
-            State::SynRecv => self.finish_handshake(cx, seg, early),
+            State::SynRecv => self.finish_handshake(cx, seg, stamps, early),
             State::FinWait1 if fin_acked => return self.enter_fin_wait2(cx, seg),
             State::Closing if fin_acked => {
                 self.time_wait(cx, State::TimeWait, TIMEWAIT_LEN);
@@ -95,11 +95,13 @@ impl TcpSock {
     }
 
     /// SYN-RECV is over. A socket that began `early` is in the accept queue already, or was accepted.
-    fn finish_handshake(&mut self, cx: &mut Cx, seg: &Segment, early: bool) {
+    fn finish_handshake(&mut self, cx: &mut Cx, seg: &Segment, stamps: Option<(u32, u32)>, early: bool) {
         self.set_state(cx, State::Established);
+        self.try_undo_spurious_synack(stamps);
         self.effects.established |= !early;
         self.effects.wake_send = true;
-        self.tx.snd_wnd = self.window_of(seg);
+        // Scaled even if it is that of a SYN-ACK.
+        self.tx.snd_wnd = u32::from(seg.window) << self.opts.snd_wscale;
         self.tx.max_window = self.tx.max_window.max(self.tx.snd_wnd);
         self.tx.snd_wl1 = seg.seq;
         if !early {
@@ -107,9 +109,8 @@ impl TcpSock {
         }
         self.fast_path_on();
         // The application may have closed its side while the handshake was under way.
-        if self.tx.fin {
-            self.set_state(cx, State::FinWait1);
-            self.push(cx);
+        if self.user.snd_shutdown {
+            self.shutdown_send(cx);
         }
     }
 
@@ -214,6 +215,11 @@ impl TcpSock {
         if seg.flags.rst() {
             return Fate::Drop(skb, DropReason::TcpReset);
         }
+        // What the peer said before, where the connection goes on from TIME-WAIT.
+        let recent = self.opts.ts_recent;
+        if stamps.is_some_and(|(tsval, _)| recent != 0 && recent.wrapping_sub(tsval) as i32 > 0) {
+            return Fate::Drop(skb, DropReason::TcpRfc7323Paws);
+        }
         if seg.flags.syn() {
             return self.synsent_crossed(cx, skb, seg, &options);
         }
@@ -243,6 +249,7 @@ impl TcpSock {
         if let Some((tsval, _)) = stamps {
             self.store_ts_recent(cx.now, tsval);
         }
+        self.try_undo_spurious_syn(super::isn::tsval(self.tx.last_sent, self.tx.ts_offset), stamps);
         self.init_transfer(cx);
         if self.tx.mtu.enabled {
             self.sync_mss(self.tx.mss_clamp);
@@ -251,9 +258,6 @@ impl TcpSock {
         self.effects.wake_send = true;
         self.fast_open_answered(cx, &skb, seg);
         let end = self.take_synack_data(cx, skb, seg);
-        if self.tx.fin {
-            self.set_state(cx, State::FinWait1);
-        }
         if self.send_end().after(self.tx.snd_nxt) {
             // Data waits: it will carry the ACK.
             self.push(cx);
@@ -282,6 +286,10 @@ impl TcpSock {
         self.tx.snd_wl1 = seg.seq;
         self.tx.max_window = self.tx.snd_wnd;
         self.send_syn(cx);
+        // The round trip is that of the SYN-ACK.
+        if let Some(sent) = self.tx.segments.front_mut() {
+            sent.sent_at = cx.now;
+        }
         Fate::Consumed(skb, Consumed::Handshake)
     }
 

@@ -4,6 +4,7 @@ use rxpath_trace::{Counter, Time};
 
 use super::{RTO_MAX, State, TIMEWAIT_LEN, TcpSock, XmitTimer, expiry};
 use crate::cx::Cx;
+use crate::sysctl::Sysctls;
 
 /// Retransmissions of an orphan's data before it is given up, where `tcp_orphan_retries` is 0.
 const ORPHAN_RETRIES: u8 = 8;
@@ -16,9 +17,6 @@ const DOUBLINGS: u8 = (RTO_MAX / RTO_BASE).ilog2() as u8;
 
 /// How soon a probe that found no memory is tried again.
 const RESOURCE_PROBE_INTERVAL: u64 = 500 * super::MS;
-
-/// SYNs that are sent again without doubling the timeout.
-const SYN_LINEAR_TIMEOUTS: u8 = 4;
 
 impl TcpSock {
     /// Runs every timer whose deadline has come. The caller holds the lock and rearms the wheel afterwards.
@@ -87,14 +85,14 @@ impl TcpSock {
         self.retransmit_head(cx);
         self.rtt.back_off();
         self.timers.pending = XmitTimer::Retransmit;
-        let timeout = if self.state == State::SynSent { self.syn_timeout() } else { self.rtt.backed_off() };
+        let timeout = if self.state == State::SynSent { self.syn_timeout(cx) } else { self.rtt.backed_off() };
         let timeout = self.within_user_timeout(cx.now, self.live.timeouts_since, timeout);
         self.timers.retransmit = expiry(cx.now, timeout);
     }
 
     /// The first SYNs follow each other at the initial timeout, then the distance doubles (`tcp_syn_linear_timeouts`).
-    fn syn_timeout(&self) -> u64 {
-        let doublings = self.rtt.retransmits.saturating_sub(SYN_LINEAR_TIMEOUTS);
+    fn syn_timeout(&self, cx: &Cx) -> u64 {
+        let doublings = self.rtt.retransmits.saturating_sub(cx.net.sysctl.tcp_syn_linear_timeouts);
         (self.rtt.rto << doublings.min(7)).min(RTO_MAX)
     }
 
@@ -117,7 +115,8 @@ impl TcpSock {
         let retransmits = self.rtt.retransmits;
         let retries = match self.state {
             State::SynSent => {
-                self.live.syn_retries.unwrap_or(cx.net.sysctl.tcp_syn_retries).saturating_add(SYN_LINEAR_TIMEOUTS)
+                let Sysctls { tcp_syn_retries, tcp_syn_linear_timeouts, .. } = cx.net.sysctl;
+                self.live.syn_retries.unwrap_or(tcp_syn_retries).saturating_add(tcp_syn_linear_timeouts)
             }
             State::SynRecv => self.live.syn_retries.unwrap_or(cx.net.sysctl.tcp_synack_retries),
             _ if self.user.orphan => self.orphan_retries(cx, self.rtt.backed_off()),

@@ -25,8 +25,10 @@ pub struct TimeWait {
     pub rcv_wnd: u32,
     /// Shift of that window.
     pub rcv_wscale: u8,
-    /// Last timestamp of the peer; None without timestamps.
+    /// Last timestamp of the peer, which is echoed; None if there was none.
     pub ts_recent: Option<u32>,
+    /// Timestamps were agreed: those of the peer are looked at.
+    pub stamped: bool,
     /// Offset of our timestamps.
     pub ts_offset: u32,
     /// When it is over.
@@ -57,7 +59,9 @@ impl TimeWait {
             snd_nxt: sk.tx.snd_nxt,
             rcv_wnd: sk.rx.rcv_wnd,
             rcv_wscale: sk.opts.rcv_wscale,
-            ts_recent: sk.opts.timestamps.then_some(sk.opts.ts_recent),
+            // A stray one in the third segment of the handshake is remembered, too.
+            ts_recent: (sk.opts.timestamps || sk.opts.ts_recent != 0).then_some(sk.opts.ts_recent),
+            stamped: sk.opts.timestamps,
             ts_offset: sk.tx.ts_offset,
             deadline,
             last_oow_ack: None,
@@ -68,16 +72,16 @@ impl TimeWait {
     /// Tells the table of local ports what is left of the connection.
     pub(super) fn tell_binds(&self, cx: &Cx) {
         if self.opened_here {
-            let (stamps, fin_wait2) = (self.ts_recent.is_some(), self.substate == State::FinWait2);
+            let (stamps, fin_wait2) = (self.stamped, self.substate == State::FinWait2);
             cx.binds.wait(&self.tuple, Rest { since: cx.now, stamps, fin_wait2 });
         }
     }
 
     /// One segment.
     pub(super) fn process(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> Verdict {
-        let stamps = if self.ts_recent.is_some() { seg.options(&skb).timestamps } else { None };
+        let stamps = if self.stamped { seg.options(&skb).timestamps } else { None };
         let paws_reject = match (stamps, self.ts_recent) {
-            (Some((tsval, _)), Some(recent)) => recent.wrapping_sub(tsval) as i32 > 1 && recent != 0,
+            (Some((tsval, _)), Some(recent)) => recent.wrapping_sub(tsval) as i32 > 0 && recent != 0,
             _ => false,
         };
         if self.substate == State::FinWait2 {
@@ -121,12 +125,13 @@ impl TimeWait {
     fn time_wait(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, paws: bool, stamps: Option<(u32, u32)>) -> Verdict {
         let exact = seg.seq == self.rcv_nxt && (seg.seq == seg.end_seq || seg.flags.rst());
         if !paws && exact {
-            if seg.flags.rst() {
-                // RFC 1337 section 3: an old duplicate must not end TIME-WAIT.
-                let end = Fate::Consumed(skb, Consumed::TimeWait);
-                return if cx.net.sysctl.tcp_rfc1337 { Verdict::Stay(end) } else { Verdict::Kill(end) };
+            // RFC 1337 section 3: an old duplicate must not end TIME-WAIT.
+            if seg.flags.rst() && !cx.net.sysctl.tcp_rfc1337 {
+                return Verdict::Kill(Fate::Consumed(skb, Consumed::TimeWait));
             }
-            self.deadline = cx.now + TIMEWAIT_LEN;
+            if !seg.flags.rst() {
+                self.deadline = cx.now + TIMEWAIT_LEN;
+            }
             if let Some((tsval, _)) = stamps {
                 self.ts_recent = Some(tsval);
             }
@@ -189,7 +194,10 @@ impl TimeWait {
             // Without scaling the window may be more than the field holds: the kernel, too, sends its low bits.
             window: (self.rcv_wnd >> self.rcv_wscale) as u16,
             options: TcpOptions {
-                timestamps: self.ts_recent.map(|recent| (tsval(cx.now, self.ts_offset), recent)),
+                timestamps: self
+                    .ts_recent
+                    .filter(|&recent| recent != 0)
+                    .map(|recent| (tsval(cx.now, self.ts_offset), recent)),
                 ..TcpOptions::default()
             },
         };

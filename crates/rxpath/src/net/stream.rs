@@ -590,7 +590,7 @@ impl TcpStream {
     /// None; as `std` has it.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         let pending = self.0.options().write_error.take();
-        let error = pending.or_else(|| self.0.with(0, |sk| sk.user.error.take()));
+        let error = pending.or_else(|| self.0.with(0, |sk| sk.user.error.take().or_else(|| sk.user.error_soft.take())));
         Ok(error.map(sock_error))
     }
 

@@ -174,6 +174,8 @@ pub enum Action {
         #[serde(with = "hex")]
         frame: Vec<u8>,
     },
+    /// Somebody on the first link tells of an error with a segment that the server has sent.
+    Report(Report),
     /// The server's application calls; none of its calls block.
     Call(Call),
 }
@@ -207,6 +209,25 @@ pub struct Segment {
     pub tos: u8,
     /// What is wrong with it.
     pub defect: Defect,
+}
+
+/// An ICMP message about a segment of the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Its type.
+    pub kind: u8,
+    /// Its code.
+    pub code: u8,
+    /// The four bytes behind the checksum: a next hop's MTU, a pointer, a gateway.
+    pub rest: u32,
+    /// The client's port.
+    pub sport: u16,
+    /// The server's port.
+    pub dport: u16,
+    /// Sequence number of the segment that is quoted.
+    pub seq: Ack,
+    /// Bytes of TCP that are quoted.
+    pub quoted: u8,
 }
 
 /// Where a segment begins.

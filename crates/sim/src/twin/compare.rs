@@ -8,8 +8,8 @@
 //! - **Time of a timer**: a frame that a timer sent must stand at the same place among the steps, within
 //!   [`TIMER_SLACK`] of the kernel's: the kernel's timers have a tick of 4 ms and coarser ones further ahead, and the
 //!   machine is late.
-//! - **Order of timers**: frames that timers sent between two steps, on hosts without a server: the kernel's timers that
-//!   are due within one of its coarse ticks run in any order.
+//! - **Order of timers**: frames that timers sent between two steps, for different connections if they are of such: the
+//!   kernel's timers that are due within one of its coarse ticks run in any order.
 //! - **Timer held** (`super::lateness`): where the kernel's timer fired late and a step came in between, the stack's
 //!   is held until after the step.
 //! - **Timer's turn chosen**: whether a timer was as late as that nobody saw; of the runs that chance makes one agrees.
@@ -81,9 +81,7 @@ pub fn rows<'a>(kernel: &'a Recording, stack: &'a Recording) -> Vec<Row<'a>> {
     let (mut left, mut right) = (&kernel.events[..], &stack.events[..]);
     while !left.is_empty() || !right.is_empty() {
         let (one, mut other) = (take_emitted(&mut left), take_emitted(&mut right));
-        if !kernel.host.is_exact() {
-            in_order_of(&one, &mut other);
-        }
+        in_order_of(&kernel.host, &one, &mut other);
         rows.extend(between(one, other));
         let row = Row { kernel: left.split_off_first(), stack: right.split_off_first() };
         if row.kernel.is_some() || row.stack.is_some() {
@@ -105,12 +103,12 @@ fn take_emitted<'a>(events: &mut &'a [Event]) -> Vec<(u8, &'a Event)> {
 }
 
 /// Puts frames that timers of the stack's sent in the order in which those of the kernel's sent the same ones.
-fn in_order_of(kernel: &[(u8, &Event)], stack: &mut Vec<(u8, &Event)>) {
+fn in_order_of(host: &Host, kernel: &[(u8, &Event)], stack: &mut Vec<(u8, &Event)>) {
     let late = |&(_, event): &(u8, &Event)| matches!(event.what, What::Emitted { prompt: false, .. });
     let (mut rest, prompt) = std::mem::take(stack).into_iter().partition::<Vec<_>, _>(late);
     *stack = prompt;
     for &(link, event) in kernel.iter().filter(|of| late(of)) {
-        let same = |&(on, other): &(u8, &Event)| on == link && are_alike(event, other);
+        let same = |&(on, other): &(u8, &Event)| on == link && are_alike(host, event, other);
         if let Some(at) = rest.iter().position(same) {
             stack.push(rest.remove(at));
         }
@@ -119,8 +117,12 @@ fn in_order_of(kernel: &[(u8, &Event)], stack: &mut Vec<(u8, &Event)>) {
     stack.sort_by_key(|&(link, _)| link);
 }
 
-fn are_alike(one: &Event, other: &Event) -> bool {
+/// Frames that may be one and the same; of connections all that go to the same place, since timers of one keep their order.
+fn are_alike(host: &Host, one: &Event, other: &Event) -> bool {
     match (&one.what, &other.what) {
+        (What::Emitted { frame, .. }, What::Emitted { frame: other, .. }) if host.is_exact() => {
+            Seen::of(frame).map(|seen| seen.pair()) == Seen::of(other).map(|seen| seen.pair())
+        }
         (What::Emitted { frame, .. }, What::Emitted { frame: other, .. }) => choices::are_alike(frame, other),
         _ => false,
     }
@@ -205,9 +207,10 @@ struct Sides {
 impl Sides {
     fn compare(&mut self, host: &Host, kernel: &Event, stack: &Event, normalised: &mut Normalised) -> Option<String> {
         match (&kernel.what, &stack.what) {
-            (What::Sent(_) | What::Fed { .. }, What::Sent(_) | What::Fed { .. }) => {
-                (kernel.what != stack.what).then(|| "not the same frame was sent".to_owned())
-            }
+            (
+                What::Sent(_) | What::Fed { .. } | What::Reported(..),
+                What::Sent(_) | What::Fed { .. } | What::Reported(..),
+            ) => (kernel.what != stack.what).then(|| "not the same frame was sent".to_owned()),
             (What::Called(one, gave), What::Called(other, got)) => {
                 if one != other {
                     return Some("not the same call was made".to_owned());
@@ -257,6 +260,8 @@ impl Base {
             self.tsval = seen.options.timestamps.map(|(tsval, _)| tsval);
             self.id = None;
         }
+        // Without timestamps of the handshake's, from the first on.
+        self.tsval = self.tsval.or(seen.options.timestamps.map(|(tsval, _)| tsval));
         if self.id.is_none() && counted {
             self.id = Some(seen.id);
         }

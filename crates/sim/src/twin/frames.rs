@@ -6,10 +6,10 @@ use std::net::Ipv4Addr;
 use rxpath_wire::tcp::MAX_OPTIONS_LEN;
 use rxpath_wire::{
     Addr, ArpPacket, ArpRepr, EtherType, EthernetHeader, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum,
-    TcpFlags, TcpHeader, TcpOptions, TcpRepr, arp, ethernet, ipv4, tcp,
+    TcpFlags, TcpHeader, TcpOptions, TcpRepr, arp, ethernet, icmp, ipv4, tcp,
 };
 
-use super::case::{Ack, CLIENT_ISN, Defect, Echo, Layout, Peer, Segment, Seq};
+use super::case::{Ack, CLIENT_ISN, Defect, Echo, Layout, Peer, Report, Segment, Seq};
 use super::record::{Number, Sent};
 
 /// The server's hardware address on the first link, on either side.
@@ -79,6 +79,51 @@ impl ClientView {
     /// Fills in what a segment of the case leaves open.
     pub fn resolve(&self, segment: &Segment) -> Sent {
         self.of((segment.sport, segment.dport)).resolve(segment)
+    }
+
+    /// The sequence number that a report quotes.
+    pub fn seq_of(&self, report: &Report) -> Number {
+        let next = self.of((report.sport, report.dport)).next;
+        match report.seq {
+            Ack::Latest => Number::Server(next),
+            Ack::Beside(offset) => Number::Server(next.wrapping_add_signed(offset)),
+            Ack::Number(number) => Number::Plain(number),
+        }
+    }
+
+    /// The frame of a report about a segment of this server's with this sequence number.
+    pub fn report_frame(&self, report: &Report, seq: Number) -> Vec<u8> {
+        const ICMP: usize = 8;
+        const BEHIND: usize = ETHERNET + IP + ICMP;
+        let quoted = usize::from(report.quoted);
+        let mut frame = vec![0; BEHIND + IP + TcpHeader::LEN];
+        let (proto, ttl, df) = (IpProto::TCP, 64, true);
+        let quote = Ipv4Repr { src: SERVER, dst: CLIENT, proto, ttl, tos: 0, id: 1, df, total_len: 60 };
+        ipv4::emit(&mut frame[BEHIND..], quote);
+        let repr = TcpRepr {
+            sport: report.dport,
+            dport: report.sport,
+            seq: SeqNum(seq.resolve(self.of((report.sport, report.dport)).isn)),
+            ack: SeqNum(0),
+            flags: TcpFlags::SYN,
+            window: 0,
+            urgent: 0,
+            options: TcpOptions::default(),
+        };
+        tcp::emit(&mut frame[BEHIND + IP..], repr);
+        frame.truncate(BEHIND + IP + quoted);
+        frame[ETHERNET + IP..][..2].copy_from_slice(&[report.kind, report.code]);
+        frame[ETHERNET + IP + 4..][..4].copy_from_slice(&report.rest.to_be_bytes());
+        icmp::fill_checksum(&mut frame[ETHERNET + IP..]);
+        let ethernet = EthernetRepr { dst: SERVER_MAC, src: CLIENT_MAC, ethertype: EtherType::IPV4 };
+        ethernet::emit(&mut frame, ethernet);
+        let total_len = (frame.len() - ETHERNET) as u16;
+        let proto = IpProto::ICMP;
+        ipv4::emit(
+            &mut frame[ETHERNET..],
+            Ipv4Repr { src: CLIENT, dst: SERVER, proto, ttl, tos: 0, id: 1, df: false, total_len },
+        );
+        frame
     }
 
     /// The frame of a segment, towards this server.

@@ -294,6 +294,11 @@ impl Run<'_> {
                 self.send(0, self.view.frame(&sent));
                 What::Sent(sent)
             }
+            Action::Report(report) => {
+                let seq = self.view.seq_of(report);
+                self.send(0, self.view.report_frame(report, seq));
+                What::Reported(*report, seq)
+            }
             Action::Frame { link, frame } => {
                 self.send(*link, frame.clone());
                 What::Fed { link: *link, frame: frame.clone() }

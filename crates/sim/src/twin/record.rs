@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::case::{Call, Defect, Gave, Host, Layout};
+use super::case::{Call, Defect, Gave, Host, Layout, Report};
 
 /// A segment that was sent, all of it numbers: the server's part of them relative to what the server chose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,8 @@ pub enum What {
         #[serde(with = "hex")]
         frame: Vec<u8>,
     },
+    /// Somebody told of an error with a segment of the server's; its sequence number is a number now.
+    Reported(Report, Number),
     /// The application called.
     Called(Call, Gave),
     /// The host emitted a frame.

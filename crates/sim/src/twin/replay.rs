@@ -136,6 +136,10 @@ impl Side {
                     self.send(0, &self.view.frame(sent))?;
                     What::Sent(sent.clone())
                 }
+                What::Reported(report, seq) => {
+                    self.send(0, &self.view.report_frame(report, *seq))?;
+                    What::Reported(*report, *seq)
+                }
                 What::Fed { link, frame } => {
                     self.send(usize::from(*link), frame)?;
                     What::Fed { link: *link, frame: frame.clone() }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use rxpath_wire::TcpFlags;
 
-use super::case::{CLIENT_ISN, CLIENT_PORT, Defect, Layout, SERVER_PORT};
+use super::case::{CLIENT_ISN, CLIENT_PORT, Defect, Layout, Report, SERVER_PORT};
 use super::compare::{Difference, Row, rows};
 use super::frames::{Pair, Seen};
 use super::record::{Event, Number, Recording, Sent, What};
@@ -66,6 +66,14 @@ fn describe(event: &Event, isns: &mut Isns) -> String {
     match &event.what {
         What::Sent(sent) => format!("{at:>9.3}  > {}", segment(sent)),
         What::Fed { link, frame } => format!("{at:>9.3}  > {link}: {}", words::of(frame)),
+        What::Reported(report, seq) => {
+            let Report { kind, code, rest, sport, dport, quoted, .. } = *report;
+            let seq = match seq {
+                Number::Server(offset) => format!("{}", offset.cast_signed()),
+                Number::Plain(number) => format!("={number}"),
+            };
+            format!("{at:>9.3}  > icmp {kind}/{code} {rest:#x} [{seq}, {quoted} bytes]{}", ports((sport, dport)))
+        }
         What::Called(call, gave) => format!("{at:>9.3}  * {call} = {gave}"),
         What::Emitted { link, frame, prompt } => {
             let late = if *prompt { ' ' } else { '~' };
@@ -88,6 +96,7 @@ fn flags(flags: TcpFlags) -> String {
         (flags.fin(), 'F'),
         (flags.rst(), 'R'),
         (flags.psh(), 'P'),
+        (flags.contains(TcpFlags::URG), 'U'),
         (ece, 'E'),
         (cwr, 'W'),
         (flags.ack(), '.'),

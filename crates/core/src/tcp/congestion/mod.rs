@@ -22,7 +22,7 @@ use crate::cx::Cx;
 use crate::sysctl::CongestionControl;
 
 /// Initial window in segments (RFC 6928).
-const INITIAL_CWND: u32 = 10;
+pub(super) const INITIAL_CWND: u32 = 10;
 
 /// What the sender believes about the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,13 +1,45 @@
 //! Cuts of the window that were mistakes: by the timestamps that are echoed (Eifel, RFC 3522), or by D-SACKs for all that
 //! was sent again (RFC 3708).
 
-use rxpath_trace::Counter;
+use rxpath_trace::{Counter, Time};
 use rxpath_wire::SeqNum;
 
-use super::super::{CaState, TcpSock};
+use super::super::{CaState, Loss, TcpSock};
 use crate::cx::Cx;
 
+impl Loss {
+    /// When the first retransmission was does not matter any more.
+    pub(in super::super) fn forget_retransmission(&mut self) {
+        self.retrans_stamp = None;
+    }
+}
+
 impl TcpSock {
+    /// A new connection whose SYN-ACK was sent again on time-out; with timestamps, what the first one said and when.
+    pub(in super::super) fn synacks_timed_out(&mut self, isn: SeqNum, first: Option<(u32, Time)>) {
+        self.loss.undo_marker = Some(isn);
+        self.loss.retrans_stamp = first;
+    }
+
+    /// The peer echoes the first SYN: it was sent again for nothing (`tcp_try_undo_spurious_syn`).
+    pub(in super::super) fn try_undo_spurious_syn(&mut self, first: u32, stamps: Option<(u32, u32)>) {
+        if stamps.is_some_and(|(_, tsecr)| tsecr == first) {
+            self.loss.undo_marker = None;
+        }
+    }
+
+    /// The same of a SYN-ACK.
+    pub(in super::super) fn try_undo_spurious_synack(&mut self, stamps: Option<(u32, u32)>) {
+        if let Some((first, _)) = self.loss.retrans_stamp.take() {
+            self.try_undo_spurious_syn(first, stamps);
+        }
+    }
+
+    /// SYNs or SYN-ACKs were lost, more than one, as far as is known.
+    pub(in super::super) fn handshake_was_lossy(&self) -> bool {
+        self.loss.total_retrans > 1 && self.loss.undo_marker.is_some()
+    }
+
     /// From here on a cut may be undone (`tcp_init_undo`).
     pub(super) fn init_undo(&mut self) {
         self.loss.undo_marker = Some(self.tx.snd_una);

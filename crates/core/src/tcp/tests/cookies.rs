@@ -1,7 +1,7 @@
 //! Handshakes of which nothing is remembered, and those that are not accepted at once.
 
 use rxpath_trace::{Counter, DropReason};
-use rxpath_wire::{TcpFlags, TcpOptions, TcpRepr};
+use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, TcpRepr};
 
 use super::lab::{ACK, Lab, PSH_ACK, Peer, SYN, SYN_ACK, Sent};
 use crate::stack::StackConfig;
@@ -145,4 +145,38 @@ fn a_deferring_listener_accepts_with_data_or_when_its_time_is_over() {
     lab.expect(SYN_ACK);
     lab.segment(second.repr(ACK), &[]);
     assert!(lab.stack.accept(&listener).is_some(), "the last chance");
+}
+
+#[test]
+fn the_window_of_a_cookie_is_whole_segments_of_the_peers() {
+    let (mut lab, listener) = flooded(|_| {});
+    let mut peer = Peer::new(40_000, 80);
+    answer(&mut lab, &mut peer);
+    lab.segment(peer.repr(ACK), &[]);
+    let sock = lab.stack.accept(&listener).expect("the handshake is complete");
+    assert_eq!(sock.lock.user().rx.rcv_wnd, 65_000, "fifty of 1,300 bytes");
+}
+
+#[test]
+fn an_acknowledgement_that_is_not_the_requests_may_be_a_cookie() {
+    let (mut lab, _listener) = flooded(|_| {});
+    let mut flooding = Peer::new(40_000, 80);
+    answer(&mut lab, &mut flooding);
+    // One of those whose requests are remembered.
+    let mut peer = Peer::new(50_001, 80);
+    (peer.seq, peer.ack) = (peer.seq + 1, SeqNum(77));
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(lab.expect(TcpFlags::RST).seq, peer.ack);
+    assert_eq!(lab.count(Counter::TcpExtSyncookiesFailed), 1);
+}
+
+#[test]
+fn timestamps_that_nobody_wants_do_not_spoil_a_cookie() {
+    let (mut lab, listener) = flooded(|config| config.sysctl.tcp_timestamps = 0);
+    let mut peer = Peer::new(40_000, 80);
+    peer.stamps = Some((77, 0));
+    answer(&mut lab, &mut peer);
+    peer.stamps = Some((78, 0xdead_beef));
+    lab.segment(peer.repr(ACK), &[]);
+    assert!(lab.stack.accept(&listener).is_some());
 }

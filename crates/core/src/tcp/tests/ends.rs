@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rxpath_trace::Counter;
 use rxpath_wire::TcpFlags;
 
-use super::lab::{ACK, FIN_ACK, Lab, PEER, PSH_ACK, Peer, SYN, SYN_ACK};
-use crate::socket::{Sock, post};
+use super::lab::{ACK, FIN_ACK, Lab, MS, PEER, PSH_ACK, Peer, SYN, SYN_ACK};
+use crate::socket::{Sock, WriteStep, post};
 use crate::stack::RecvError;
 use crate::tcp::{SockError, State};
 
@@ -195,4 +195,128 @@ fn each_syn_that_could_open_anew_is_answered_where_nobody_listens() {
         lab.expect(ACK);
     }
     assert_eq!(lab.count(Counter::TcpExtTCPACKSkippedTimeWait), 0);
+}
+
+#[test]
+fn one_syn_that_was_sent_again_does_not_cost_the_window() {
+    for (times, cwnd) in [(1, 10), (2, 1)] {
+        let mut lab = Lab::new();
+        let (sock, peer) = opening(&mut lab);
+        for _ in 0..times {
+            lab.wait(1_050);
+            lab.expect(SYN);
+        }
+        lab.segment(peer.repr(SYN_ACK), &[]);
+        lab.expect(ACK);
+        assert_eq!(sock.lock.user().cong.cwnd, cwnd);
+    }
+}
+
+#[test]
+fn syns_may_double_their_timeout_from_the_first_on_and_the_last_timeout_counts() {
+    let mut lab = Lab::with(|config| {
+        (config.sysctl.tcp_syn_linear_timeouts, config.sysctl.tcp_syn_retries) = (0, 1);
+    });
+    let (sock, _) = opening(&mut lab);
+    lab.wait(1_100);
+    lab.expect(SYN);
+    lab.wait(2_100);
+    lab.expect_nothing();
+    assert!(matches!(lab.recv(&sock, 1), Err(RecvError::Failed(SockError::TimedOut))));
+    assert_eq!(lab.count(Counter::TcpExtTCPTimeouts), 2);
+}
+
+#[test]
+fn the_round_trip_of_a_crossed_open_begins_with_the_syn_ack() {
+    let mut lab = Lab::new();
+    let (sock, mut peer) = opening(&mut lab);
+    lab.wait(100);
+    lab.segment(peer.repr(SYN), &[]);
+    lab.expect(SYN_ACK);
+    peer.seq += 1;
+    lab.wait(20);
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(sock.lock.user().rtt.srtt / MS, 20);
+}
+
+#[test]
+fn segments_are_as_small_as_the_peer_asks_down_to_eight_bytes() {
+    for (mss, sent) in [(64, 64), (1, 48)] {
+        let mut lab = Lab::new();
+        let (sock, mut peer) = opening(&mut lab);
+        let mut answer = peer.repr(SYN_ACK);
+        answer.options.mss = Some(mss);
+        lab.segment(answer, &[]);
+        peer.seq += 1;
+        lab.expect(ACK);
+        assert_eq!(sock.lock.user().tx.mss, sent);
+    }
+}
+
+#[test]
+fn a_reset_that_does_not_end_time_wait_moves_the_clock() {
+    let mut lab = Lab::with(|config| config.sysctl.tcp_rfc1337 = true);
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    peer.stamps = Some((5_000, 0));
+    let sock = peer.connect(&mut lab, &listener);
+    lab.close(&sock);
+    peer.ack = lab.expect(FIN_ACK).seq + 1;
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    peer.seq += 1;
+    lab.expect(ACK);
+    peer.stamps = Some((6_000, 0));
+    lab.segment(peer.repr(TcpFlags::RST), &[]);
+    lab.expect_nothing();
+    peer.stamps = Some((6_001, 0));
+    peer.seq -= 1;
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    assert_eq!(lab.expect(ACK).options.timestamps.map(|(_, echo)| echo), Some(6_000));
+}
+
+#[test]
+fn a_crossed_open_is_closed_with_a_fin_behind_the_syn_ack() {
+    let mut lab = Lab::new();
+    let (sock, mut peer) = opening(&mut lab);
+    lab.segment(peer.repr(SYN), &[]);
+    lab.expect(SYN_ACK);
+    lab.close(&sock);
+    let fin = lab.expect(FIN_ACK);
+    assert_eq!((fin.seq, lab.state(&sock)), (peer.ack, State::FinWait1));
+    peer.seq += 1;
+    peer.ack = fin.seq + 1;
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    lab.expect(ACK);
+    assert_eq!(lab.count(Counter::TcpExtTW), 1);
+}
+
+#[test]
+fn a_crossed_open_that_is_shut_down_ends_once_it_is_open() {
+    let mut lab = Lab::new();
+    let (sock, mut peer) = opening(&mut lab);
+    lab.segment(peer.repr(SYN), &[]);
+    lab.expect(SYN_ACK);
+    lab.stack.with(&sock, post::SHUTDOWN, lab.now, |sk| sk.user.snd_shutdown = true);
+    lab.run();
+    lab.expect_nothing();
+    let write = |lab: &Lab| lab.stack.send(&sock, b"late", false, lab.now);
+    assert!(matches!(write(&lab), WriteStep::Full(None)), "not before the handshake is over");
+    peer.seq += 1;
+    lab.segment(peer.repr(ACK), &[]);
+    lab.expect(FIN_ACK);
+    assert!(matches!(write(&lab), WriteStep::Closed));
+    assert_eq!(lab.state(&sock), State::FinWait1);
+}
+
+#[test]
+fn a_lost_syn_is_not_undone() {
+    let mut lab = Lab::new();
+    let (sock, mut peer) = opening(&mut lab);
+    lab.wait(1_050);
+    let syn = lab.expect(SYN);
+    // It echoes the first one, or nearly so.
+    peer.stamps = syn.options.timestamps.map(|(tsval, _)| (77, tsval - 500));
+    lab.segment(peer.repr(SYN_ACK), &[]);
+    lab.expect(ACK);
+    assert_eq!((lab.state(&sock), lab.count(Counter::TcpExtTCPLossUndo)), (State::Established, 0));
 }

@@ -48,6 +48,7 @@ fn an_attempt_to_connect_ends_with_the_first_error() {
         told(&mut lab, (kind, code, 0), (syn.sport, 80), syn.seq);
         assert_eq!(lab.stack.connected(&sock, false, lab.now).0, Some(Err(error)), "type {kind} code {code}");
         assert_eq!((lab.count(Counter::TcpAttemptFails), lab.count(Counter::IcmpInErrors)), (1, 0));
+        assert!(lab.stack.readiness(&sock, lab.now).error, "it was told, and shows all the same");
     }
 }
 
@@ -78,6 +79,12 @@ fn an_established_connection_goes_on_and_remembers() {
     lab.stack.with(&sock, 0, lab.now, |sk| {
         assert_eq!((sk.user.error, sk.user.error_soft), (None, Some(SockError::Unreachable)));
     });
+    peer.ack += 4;
+    lab.segment(peer.repr(ACK), &[]);
+    lab.stack.with(&sock, 0, lab.now, |sk| assert_eq!(sk.user.error_soft, None, "something gets through"));
+    lab.send(&sock, b"more");
+    let sent = lab.expect(PSH_ACK);
+    told(&mut lab, (3, 1, 0), (80, 40_000), sent.seq);
     // It is what the application is told when nothing comes any more.
     lab.wait(1_000_000);
     lab.stack.with(&sock, 0, lab.now, |sk| assert_eq!(sk.user.error, Some(SockError::Unreachable)));
@@ -222,4 +229,34 @@ fn a_gateway_that_knows_a_better_one_is_believed() {
     assert_eq!((asked[13], &asked[38..42]), (6, &better[..]));
     lab.wait(600_000);
     assert_eq!(nexthop(lab).v4(), Some(PEER));
+}
+
+#[test]
+fn a_syn_that_is_sent_again_announces_no_more_than_is_known_to_pass() {
+    let mut lab = Lab::new();
+    let (_sock, syn) = connecting(&mut lab);
+    assert_eq!(syn.options.mss, Some(1_460));
+    told(&mut lab, (3, 4, 700), (syn.sport, 80), syn.seq);
+    lab.wait(1_050);
+    assert_eq!(lab.expect(SYN).options.mss, Some(660));
+}
+
+#[test]
+fn segments_that_are_small_enough_are_not_sent_again_for_a_smaller_path() {
+    for (mss, again) in [(500, 0), (1_460, 2)] {
+        let mut lab = Lab::new();
+        let listener = lab.listen(80, 1);
+        let mut peer = Peer::new(40_000, 80);
+        let mut syn = peer.repr(SYN);
+        syn.options.mss = Some(mss);
+        lab.segment(syn, &[]);
+        let answer = lab.expect(SYN_ACK);
+        (peer.seq, peer.ack) = (peer.seq + 1, answer.seq + 1);
+        lab.segment(peer.repr(ACK), &[]);
+        let sock = lab.stack.accept(&listener).expect("the handshake is complete");
+        lab.send(&sock, &[7; 1_000]);
+        while lab.sent().is_some() {}
+        told(&mut lab, (3, 4, 700), (80, 40_000), peer.ack);
+        assert_eq!(std::iter::from_fn(|| lab.sent()).count(), again, "mss {mss}");
+    }
 }

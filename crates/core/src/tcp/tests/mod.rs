@@ -22,6 +22,7 @@ mod ports;
 mod prediction;
 mod proc;
 mod recorded;
+mod requests;
 mod sack;
 mod sender;
 mod streak;

@@ -574,7 +574,7 @@ mod tests {
                         assert!(segment.mss.is_none() || segment.flags & SYN != 0);
                     }
                     Action::Call(_) => calls += 1,
-                    Action::Frame { .. } => panic!("seed {seed}: no segment"),
+                    Action::Frame { .. } | Action::Report(_) => panic!("seed {seed}: no segment"),
                 }
             }
         }

@@ -4,7 +4,7 @@
 use rxpath_wire::TcpFlags;
 
 use super::super::super::case::{Ack, Case, Echo, Segment, Seq};
-use super::{ACK, FIN, Life, PSH, RST, SYN, Stage};
+use super::{ACK, FAR, FIN, Life, PSH, RST, SYN, Stage};
 
 /// Combinations of FIN, SYN, RST, PSH, ACK and URG.
 const COMBINATIONS: u64 = 64;
@@ -37,6 +37,7 @@ pub fn tcp_flags(seed: u64) -> Case {
 impl Life {
     /// A segment with these control bits.
     fn probe(&mut self, flags: u8) {
+        self.urgent_fin |= flags & (FIN | TcpFlags::URG.0) == FIN | TcpFlags::URG.0;
         let far = self.rng.next_u64() as u32;
         let near = 1 + self.rng.below(3_000);
         let seq = match self.rng.below(16) {
@@ -56,8 +57,7 @@ impl Life {
             5 => Ack::Latest,
             6 => Ack::Beside(-1),
             7 => Ack::Beside(self.pick([1, 1_000, -1_000, 1_000_000, -1_000_000])),
-            8 => Ack::Number(0),
-            _ => Ack::Number(far),
+            _ => Ack::Beside(self.pick([FAR, -FAR])),
         };
         let len = self.pick([0, 0, 0, 0, 1, 20, 500]);
         let mut segment = Segment { seq, ack, ..self.segment(flags, len) };

@@ -5,17 +5,29 @@
 //!
 //! | file | cases |
 //! |---|---|
+//! | `open` | connections that the host opens, and every answer to its SYN |
+//! | `listen` | listeners, their queues, and requests |
+//! | `cookies` | handshakes of which nothing is remembered |
+//! | `timewait` | TIME-WAIT, and what comes to it |
 //! | `close` | both sides end, in every order, with and without data |
 //! | `reset` | resets in every state, true, blind and by the application |
 //! | `flags` | every combination of control bits in every state |
 
 mod close;
+mod cookies;
 mod flags;
+mod listen;
+mod open;
 mod reset;
+mod timewait;
 
 pub use self::close::tcp_close;
+pub use self::cookies::tcp_cookies;
 pub use self::flags::tcp_flags;
+pub use self::listen::tcp_listen;
+pub use self::open::tcp_open;
 pub use self::reset::tcp_reset;
+pub use self::timewait::tcp_timewait;
 
 use std::net::SocketAddrV4;
 use std::ops::{Deref, DerefMut};
@@ -35,6 +47,10 @@ const ACK: u8 = TcpFlags::ACK.0;
 const PSH: u8 = TcpFlags::PSH.0;
 const FIN: u8 = TcpFlags::FIN.0;
 const RST: u8 = TcpFlags::RST.0;
+
+/// So far away that it matters only on which side. Numbers are as far from the server's on both sides of a comparison, or
+/// what lies ahead of one would lie behind the other.
+const FAR: i32 = 0x4000_0000;
 
 /// Number of the socket that listens.
 const LISTENER: u8 = 0;
@@ -102,6 +118,8 @@ struct Life {
     next: u32,
     /// What the server has sent that the client does not acknowledge: its FIN.
     unacked: u32,
+    /// A FIN was urgent, of which the kernel tells in `poll` where there is no byte to be urgent: that is not asked for.
+    urgent_fin: bool,
 }
 
 impl Deref for Life {
@@ -123,6 +141,8 @@ impl Life {
         let client = Peer { addr: CLIENT, mac: CLIENT_MAC.0 };
         let link = Link { addresses: vec![(SERVER, 24)], mtu: 1_500, peers: vec![client] };
         let mut script = Script::new(kind, seed, Host { links: vec![link], streams: true, ..Host::default() });
+        // Nothing is remembered of a peer from one connection to the next.
+        script.set("net.ipv4.tcp_no_metrics_save", 1);
         let clock = script.chance(60).then(|| script.rng.next_u64() as u32);
         let mss = script.pick([Some(1_460), Some(1_460), Some(1_200), Some(536), None]);
         let wscale = script.pick([None, Some(0), Some(7), Some(7), Some(10)]);
@@ -138,6 +158,7 @@ impl Life {
             ports: (CLIENT_PORT, SERVER_PORT),
             next: 0,
             unacked: 0,
+            urgent_fin: false,
         }
     }
 
@@ -342,7 +363,7 @@ impl Life {
     /// The application looks at the socket.
     fn look(&mut self) {
         match self.rng.below(7) {
-            0 | 1 => self.app(TcpCall::Poll),
+            0 | 1 if !self.urgent_fin => self.app(TcpCall::Poll),
             2 => self.app(TcpCall::TakeError),
             3 => {
                 let size = self.pick([1, 100, 65_536]);
@@ -361,7 +382,7 @@ impl Life {
         for call in
             [TcpCall::Poll, TcpCall::Read(65_536), TcpCall::Read(65_536), TcpCall::Write(10), TcpCall::TakeError]
         {
-            if self.chance(70) {
+            if self.chance(70) && !(self.urgent_fin && call == TcpCall::Poll) {
                 self.app(call);
             }
         }

@@ -3,7 +3,7 @@
 
 use super::super::super::case::{Ack, Case, Echo, Segment, Seq};
 use super::super::super::stream::{Direction, TcpCall};
-use super::{ACK, FIN, Life, PSH, RST, SYN, Stage};
+use super::{ACK, FAR, FIN, Life, PSH, RST, SYN, Stage};
 
 /// The case of a seed.
 pub fn tcp_reset(seed: u64) -> Case {
@@ -53,8 +53,7 @@ impl Life {
         let ack = match self.rng.below(6) {
             0..3 => Ack::Latest,
             3 => Ack::Beside(self.pick([-1, 1, -1_000, 100_000])),
-            4 => Ack::Number(far),
-            _ => Ack::Number(0),
+            _ => Ack::Beside(self.pick([FAR, -FAR])),
         };
         let flags = self.pick([RST, RST, RST, RST | ACK, RST | ACK, RST | FIN, RST | SYN, RST | PSH | ACK]);
         let len = self.pick([0, 0, 0, 0, 1, 20]);
@@ -63,7 +62,7 @@ impl Life {
             match self.rng.below(6) {
                 0 => segment.stamp = None,
                 1 => stamp.tsval = stamp.tsval.wrapping_sub(100_000),
-                2 => stamp.echo = Echo::Number(far),
+                2 => stamp.echo = Echo::Beside(self.pick([FAR, -FAR])),
                 _ => {}
             }
         }
