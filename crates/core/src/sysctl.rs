@@ -321,6 +321,10 @@ sysctls! {
         "How the congestion window grows and how far it falls, of connections that do not choose.";
     tcp_dsack: bool = true, "net.ipv4.tcp_dsack", 0 ..= 1, "switch",
         "Tells the sender what came twice (RFC 2883), where selective acknowledgements are in use.";
+    tcp_stdurg: bool = false, "net.ipv4.tcp_stdurg", 0 ..= 1, "switch",
+        "An urgent pointer names the last urgent byte (RFC 1122), not the byte behind it as everybody has it.";
+    tcp_early_retrans: u8 = 3, "net.ipv4.tcp_early_retrans", 0 ..= 4, "mode",
+        "Tail loss probes (RFC 8985 section 7): 3 or 4 sends them, others do not.";
     tcp_comp_sack_delay_ns: u32 = 1_000_000, "net.ipv4.tcp_comp_sack_delay_ns", 0 ..= INT_MAX, "nanoseconds",
         "Longest time for which duplicate acknowledgements are held to be sent as one; never more than 5 % of the round trip.";
     tcp_comp_sack_slack_ns: u32 = 100_000, "net.ipv4.tcp_comp_sack_slack_ns", 0 ..= INT_MAX, "nanoseconds",

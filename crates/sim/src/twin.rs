@@ -102,11 +102,21 @@ pub enum Kind {
     Forward,
     /// Datagrams to sockets, and what applications do with them.
     Udp,
+    /// TCP: windows of both sides.
+    TcpWindow,
+    /// TCP: selective acknowledgements in both directions.
+    TcpSack,
+    /// TCP: urgent data in both directions.
+    TcpUrgent,
+    /// TCP: reads, writes and acknowledgements.
+    TcpData,
+    /// TCP: receive buffers that run out.
+    TcpMemory,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 22] = [
         Kind::TcpBasic,
         Kind::TcpEcn,
         Kind::TcpOpen,
@@ -124,6 +134,11 @@ impl Kind {
         Kind::Icmp,
         Kind::Forward,
         Kind::Udp,
+        Kind::TcpWindow,
+        Kind::TcpSack,
+        Kind::TcpUrgent,
+        Kind::TcpData,
+        Kind::TcpMemory,
     ];
 
     /// The name on the command line.
@@ -146,6 +161,11 @@ impl Kind {
             Kind::Icmp => "icmp",
             Kind::Forward => "forward",
             Kind::Udp => "udp",
+            Kind::TcpWindow => "tcp-window",
+            Kind::TcpSack => "tcp-sack",
+            Kind::TcpUrgent => "tcp-urgent",
+            Kind::TcpData => "tcp-data",
+            Kind::TcpMemory => "tcp-memory",
         }
     }
 
@@ -174,6 +194,11 @@ impl Kind {
             Kind::Icmp => generate::icmp(seed),
             Kind::Forward => generate::forward(seed),
             Kind::Udp => generate::udp(seed),
+            Kind::TcpWindow => generate::tcp_window(seed),
+            Kind::TcpSack => generate::tcp_sack(seed),
+            Kind::TcpUrgent => generate::tcp_urgent(seed),
+            Kind::TcpData => generate::tcp_data(seed),
+            Kind::TcpMemory => generate::tcp_memory(seed),
         }
     }
 }

@@ -113,6 +113,21 @@ fn resets_have_the_kernels_outcome_in_every_state() {
 }
 
 #[test]
+fn windows_open_and_close_as_the_kernels_do() {
+    cases_agree(Kind::TcpWindow, 40);
+}
+
+#[test]
+fn selective_acknowledgements_have_the_kernels_outcome() {
+    cases_agree(Kind::TcpSack, 30);
+}
+
+#[test]
+fn urgent_data_has_the_kernels_outcome() {
+    cases_agree(Kind::TcpUrgent, 30);
+}
+
+#[test]
 fn control_bits_have_the_kernels_outcome_in_every_state() {
     cases_agree(Kind::TcpFlags, 60);
 }

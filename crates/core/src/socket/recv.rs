@@ -204,7 +204,7 @@ impl Sock {
         (Ok(taken), ack | self.released(sk))
     }
 
-    /// Copies without taking anything (`MSG_PEEK`). The socket is owned meanwhile.
+    /// Copies without taking anything (`MSG_PEEK`). The socket is owned meanwhile. An ACK may be due as after a read.
     pub fn peek(&self, buf: &mut [u8], register: bool) -> (Result<usize, Nothing>, u8) {
         let mut sk = self.lock.user();
         if sk.readable() == 0 {
@@ -212,8 +212,9 @@ impl Sock {
             return (Err(nothing), self.released(sk));
         }
         let (mut skip, mut done) = (read_before(&sk), 0);
-        let buf = match sk.rx.urgent.mark(sk.rx.copied_seq).filter(|_| !sk.rx.urgent.inline) {
+        let buf = match sk.rx.urgent.mark(sk.rx.copied_seq) {
             None => buf,
+            Some(0) if sk.rx.urgent.inline => buf,
             Some(0) if sk.readable() == 1 => {
                 let nothing = self.nothing_to_read(&mut sk, register);
                 return (Err(nothing), self.released(sk));
@@ -231,7 +232,8 @@ impl Sock {
             done += skb.copy_to(skip, &mut buf[done..]);
             skip = 0;
         }
-        (Ok(done), self.released(sk))
+        let ack = if sk.ack_due_after_read(done as u32) { post::ACK } else { 0 };
+        (Ok(done), ack | self.released(sk))
     }
 
     /// As [`Sock::take`], of at most `len` bytes that are not to be copied (`MSG_TRUNC`).

@@ -412,7 +412,7 @@ fn mem_of(sk: &TcpSock) -> MemView {
         wmem_alloc: 0,
         sndbuf: u32::try_from(sk.tx.sndbuf).unwrap_or(u32::MAX),
         forward_alloc: sk.rx.forward_alloc.max(0).cast_unsigned(),
-        wmem_queued: sk.wmem_queued(),
+        wmem_queued: sk.rx.wmem_queued,
         backlog: sk.rx.backlog_len,
     }
 }

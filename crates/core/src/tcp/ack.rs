@@ -353,13 +353,18 @@ impl TcpSock {
         (4 * 65_536 * self.rtt.srtt / window.max(1)).min(MS)
     }
 
-    /// Twice the congestion window, within `tcp_wmem` (`tcp_sndbuf_expand`).
+    /// Room for twice the congestion window, or what reordering needs, as packets that each take a buffer of a power of two,
+    /// within `tcp_wmem` (`tcp_sndbuf_expand`).
     pub(super) fn expand_sndbuf(&mut self, wmem_max: u32) {
+        /// Headers and the packet's own end beside its payload; the packet itself.
+        const BESIDE: (usize, usize) = (256 + 320, 256);
         if self.tx.sndbuf_locked || self.rx.pressure {
             return;
         }
-        let wanted = self.cong.cwnd as usize * usize::from(self.tx.mss) * 2;
-        self.tx.sndbuf = self.tx.sndbuf.max(wanted.min(wmem_max as usize));
+        let payload = usize::from(self.tx.mss_clamp.max(self.tx.mss));
+        let packet = (payload + BESIDE.0).next_power_of_two() + BESIDE.1;
+        let packets = self.cong.cwnd.max(10).max(self.loss.reordering + 1) as usize;
+        self.tx.sndbuf = self.tx.sndbuf.max((2 * packets * packet).min(wmem_max as usize));
     }
 
     /// `tcp_replace_ts_recent`: only a segment that covers the last ACK's edge updates the echo (RFC 7323 section 4.3).

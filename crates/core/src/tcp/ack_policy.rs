@@ -68,10 +68,13 @@ impl AckPolicy {
 }
 
 impl TcpSock {
-    /// Grants up to `max` quick ACKs: as many as half a window has segments, at least two (`tcp_incr_quickack`).
+    /// Grants up to `max` quick ACKs: as many as half a window has segments, two if it has none (`tcp_incr_quickack`).
     pub fn incr_quickack(&mut self, max: u8) {
-        let segments = self.rx.rcv_wnd / (2 * u32::from(self.ack.rcv_mss).max(1));
-        let quick = segments.max(2).min(u32::from(max)) as u8;
+        let segments = match self.rx.rcv_wnd / (2 * u32::from(self.ack.rcv_mss).max(1)) {
+            0 => 2,
+            segments => segments,
+        };
+        let quick = segments.min(u32::from(max)) as u8;
         self.ack.quick = self.ack.quick.max(quick);
     }
 

@@ -82,7 +82,7 @@ impl TcpSock {
     fn become_orphan(&mut self, cx: &mut Cx) {
         cx.tcp_memory.orphan_added();
         self.user.orphan_counted = true;
-        if cx.tcp_memory.is_short_for(&cx.net.sysctl, self.wmem_queued(), 0) {
+        if cx.tcp_memory.is_short_for(&cx.net.sysctl, self.rx.wmem_queued, 0) {
             cx.count(Counter::TcpExtTCPAbortOnMemory);
             self.abort(cx);
         }

@@ -273,7 +273,8 @@ impl TcpSock {
             return Some(DropReason::TcpOldSequence);
         }
         let edge = self.rx.right_edge();
-        if !seg.end_seq.after(edge) {
+        // A FIN may stand just behind the edge.
+        if !(seg.end_seq - u32::from(seg.flags.fin())).after(edge) {
             return None;
         }
         if seg.seq.after(edge) {

@@ -65,7 +65,7 @@ pub struct TcpInfo {
     pub rtt: u32,
     /// Its deviation, microseconds.
     pub rttvar: u32,
-    /// Slow-start threshold, segments; `u32::MAX` before the first loss.
+    /// Slow-start threshold, segments; [`TcpInfo::NO_SSTHRESH`] before the first loss.
     pub snd_ssthresh: u32,
     /// Congestion window, segments.
     pub snd_cwnd: u32,
@@ -133,6 +133,11 @@ pub struct TcpInfo {
     pub bbr: Option<BbrInfo>,
 }
 
+impl TcpInfo {
+    /// Slow-start threshold of a connection that has lost nothing yet (`TCP_INFINITE_SSTHRESH`).
+    pub const NO_SSTHRESH: u32 = 0x7fff_ffff;
+}
+
 /// What BBR knows of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BbrInfo {
@@ -193,7 +198,7 @@ impl TcpSock {
             rcv_ssthresh: self.rx.rcv_ssthresh,
             rtt: us(self.rtt.srtt),
             rttvar: us(self.rtt.mdev),
-            snd_ssthresh: self.cong.ssthresh,
+            snd_ssthresh: self.cong.ssthresh.min(TcpInfo::NO_SSTHRESH),
             snd_cwnd: self.cong.cwnd,
             advmss: u32::from(self.tx.advmss),
             reordering: self.loss.reordering,

@@ -337,7 +337,7 @@ impl TcpSock {
     #[cold]
     fn admitted_by(&mut self, memory: &TcpMemory, len: usize) -> usize {
         let goal = self.size_goal() as usize;
-        let mut queued = self.wmem_queued() + self.tx.queue.uncut();
+        let mut queued = self.rx.wmem_queued + self.tx.queue.uncut();
         let mut charge = self.tx.queue.uncut();
         let mut taken = 0;
         while taken < len {
@@ -356,7 +356,11 @@ impl TcpSock {
             self.tx.sndbuf = self.tx.sndbuf.min(queued as usize / 2).max(SNDBUF_MIN as usize);
         }
         let part = goal.min(len);
-        if queued as usize + part >= self.tx.sndbuf { part.min(self.send_room()) } else { 0 }
+        if queued as usize + part >= self.tx.sndbuf {
+            part.min(self.tx.sndbuf.saturating_sub(self.tx.buffer.len()))
+        } else {
+            0
+        }
     }
 
     /// A writer waits for memory: he may try again before long, as whoever gives some back knows nothing of him

@@ -363,14 +363,19 @@ impl TcpSock {
         }
     }
 
+    /// Our FIN follows the last packet of the write queue.
+    fn fin_follows(&self) -> bool {
+        self.tx.fin
+            && self.tx.queue.ends_at(self.tx.write_seq)
+            && self.tx.snd_nxt.at_or_before(self.tx.write_seq)
+            && self.state != State::SynRecv
+    }
+
     /// What of the write queue goes next; None if nothing may go now. `limited` becomes true if that is because of the
     /// congestion window.
     fn next_to_send(&mut self, cx: &Cx, offer: Offer, limited: &mut bool) -> Option<Next> {
         let mss = u32::from(self.current_mss());
-        let fin_unsent = self.tx.queue.ends_at(self.tx.write_seq)
-            && self.tx.fin
-            && self.tx.snd_nxt.at_or_before(self.tx.write_seq)
-            && self.state != State::SynRecv;
+        let fin_unsent = self.fin_follows();
         if self.tx.queue.front().is_none() && !fin_unsent {
             return None;
         }
@@ -401,7 +406,8 @@ impl TcpSock {
         if !offer.one && self.defers(cx.now, segs, (len, last, fin), window, limited) {
             return None;
         }
-        let limit = self.split_point(len, window, quota, last, nagle);
+        // What has an urgent pointer goes in single segments: each has its own (`tcp_write_xmit`).
+        let limit = if self.tx.snd_up.is_some() { mss } else { self.split_point(len, window, quota, last, nagle) };
         let whole = limit >= len && (!fin || len < window);
         Some(Next { len: len.min(limit), fin: fin && whole, psh: psh && limit >= len })
     }
@@ -410,29 +416,31 @@ impl TcpSock {
     /// that the peer does not wait for more (`__tcp_transmit_skb`). Where the device takes none it goes in pieces.
     fn send_packet(&mut self, cx: &mut Cx, next: Next) -> bool {
         let mss = u32::from(self.current_mss());
-        let psh = next.psh || next.len > mss;
+        let long = next.len > mss;
         if self.route.features.tso && self.tx.snd_up.is_none() {
-            return self.send_new(cx, Next { psh, ..next });
+            return self.send_new(cx, next, long);
         }
         let mut left = next.len;
         loop {
             let len = left.min(mss);
             left -= len;
-            if !self.send_new(cx, Next { len, fin: next.fin && left == 0, psh: psh && left == 0 }) {
+            let last = left == 0;
+            if !self.send_new(cx, Next { len, fin: next.fin && last, psh: next.psh && last }, long && last) {
                 return false;
             }
-            if left == 0 {
+            if last {
                 return true;
             }
         }
     }
 
-    /// Sends new bytes (and the FIN); false if the pool is dry.
-    fn send_new(&mut self, cx: &mut Cx, next: Next) -> bool {
+    /// Sends new bytes (and the FIN); false if the pool is dry. What ends a super-frame is pushed this once: sent again by
+    /// itself it is not.
+    fn send_new(&mut self, cx: &mut Cx, next: Next, ends_long: bool) -> bool {
         let Next { len, fin, psh } = next;
         let seq = self.tx.snd_nxt;
         let mss = u32::from(self.current_mss());
-        if !self.send_range(cx, seq, len, fin, psh) {
+        if !self.send_range(cx, seq, len, fin, psh || ends_long) {
             return false;
         }
         let end_seq = seq + (len + u32::from(fin));
@@ -579,7 +587,7 @@ impl TcpSock {
         let unsent = tx.queue.front().map_or(0, |packet| packet.len);
         let len = unsent.min(window).min(u32::from(self.current_mss()));
         if len > 0 {
-            return self.send_new(cx, Next { len, fin: false, psh: true });
+            return self.send_new(cx, Next { len, fin: false, psh: true }, false);
         }
         cx.count(Counter::TcpExtTCPWinProbe);
         self.send_window_probe(cx)
@@ -587,9 +595,11 @@ impl TcpSock {
 
     /// The next segment of what was not sent, as a tail loss probe; false if there was no slot.
     pub(super) fn send_probe(&mut self, cx: &mut Cx) -> bool {
-        let unsent = self.tx.queue.front().map_or(0, |packet| packet.len);
-        let len = unsent.min(u32::from(self.current_mss()));
-        len > 0 && self.send_new(cx, Next { len, fin: false, psh: true })
+        let Some(packet) = self.tx.queue.front() else { return false };
+        let len = packet.len.min(u32::from(self.current_mss()));
+        let whole = len == packet.len;
+        let fin = whole && self.fin_follows() && self.tx.queue.len() == 1;
+        len > 0 && self.send_new(cx, Next { len, fin, psh: packet.psh && whole }, false)
     }
 
     /// An ACK from one byte before what the peer expects, which it answers; false if the pool had no slot for it

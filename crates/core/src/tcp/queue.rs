@@ -49,6 +49,8 @@ impl TcpSock {
         if seg.seq == seg.end_seq {
             return Fate::Consumed(skb, Consumed::AckOnly);
         }
+        // What came twice before this is old news, told or not.
+        self.rx.sack.forget_dsack();
         let nxt = self.rx.rcv_nxt;
         if seg.seq == nxt {
             if self.rx.offered() == 0 && !(seg.len == 0 && seg.has(TcpFlags::FIN)) {

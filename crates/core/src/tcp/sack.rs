@@ -92,6 +92,15 @@ impl SackReport {
         self.set_count(0);
     }
 
+    /// A range that came twice and was not told yet will not be told.
+    #[inline(always)]
+    pub(super) fn forget_dsack(&mut self) {
+        if self.dsack.is_some() {
+            self.dsack = None;
+            self.pending = self.count;
+        }
+    }
+
     fn set_count(&mut self, count: usize) {
         self.count = count as u8;
         self.pending = self.count + u8::from(self.dsack.is_some());

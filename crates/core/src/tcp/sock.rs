@@ -79,6 +79,8 @@ pub struct Receiver {
     pub rmem_alloc: u32,
     /// Accounted memory that is already the socket's and not yet charged (`sk_forward_alloc`): extended by whole pages.
     pub forward_alloc: i32,
+    /// Memory of what waits to be sent or acknowledged (`sk_wmem_queued`).
+    pub wmem_queued: u32,
     /// Accounted memory in all, in pages.
     pub pages: i32,
     /// Of those, what the account of the stack knows.
@@ -555,20 +557,17 @@ impl TcpSock {
     /// Room for the application's bytes: in the buffer, and as long as less waits unsent than it wants
     /// (`tcp_stream_memory_free`).
     pub fn send_room(&self) -> usize {
-        let room = self.tx.sndbuf.saturating_sub(self.tx.buffer.len());
+        let room = self.write_room();
         if self.tx.notsent_lowat == u32::MAX {
             return room;
         }
-        match self.tx.notsent_lowat.saturating_sub(self.outq_unsent()) {
-            0 => 0,
-            // A segment is not cut for it.
-            left => room.min(left.max(u32::from(self.tx.mss)) as usize),
-        }
+        // A packet is not cut for it.
+        room.min(self.packet_room(self.outq_unsent() < self.tx.notsent_lowat))
     }
 
     /// Room for the application's bytes worth a wake-up (`sk_stream_is_writeable`).
     pub fn has_send_room(&self) -> bool {
-        let free = self.tx.sndbuf.saturating_sub(self.tx.buffer.len());
+        let free = self.tx.sndbuf.saturating_sub(self.rx.wmem_queued as usize);
         free * 3 >= self.tx.sndbuf && (self.outq_unsent() << 1) < self.tx.notsent_lowat
     }
 
@@ -618,6 +617,7 @@ impl Receiver {
             rcvbuf_locked: false,
             rmem_alloc: 0,
             forward_alloc: 0,
+            wmem_queued: 0,
             pages: 0,
             told: 0,
             napi_id: 0,

@@ -323,9 +323,7 @@ impl TcpSock {
         self.rx.space_time = cx.now;
         self.rx.space_seq = self.rx.copied_seq;
         self.rx.space = self.rx.rcv_wnd.min(10 * u32::from(self.tx.advmss));
-        if !self.tx.sndbuf_locked {
-            self.tx.sndbuf = self.tx.sndbuf.max(self.cong.cwnd as usize * usize::from(self.tx.mss) * 2);
-        }
+        self.expand_sndbuf(cx.net.sysctl.tcp_wmem.max);
         if self.live.on {
             self.timers.keepalive = cx.now + self.live.idle(&cx.net.sysctl);
         }

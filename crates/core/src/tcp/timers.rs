@@ -143,7 +143,7 @@ impl TcpSock {
     fn out_of_resources(&mut self, cx: &mut Cx, lively: bool) -> bool {
         let silence = cx.now - self.tx.last_sent;
         let weight = u32::from(!lively || silence > 2 * RTO_MAX) + u32::from(self.user.error_soft.is_some());
-        if !cx.tcp_memory.is_short_for(&cx.net.sysctl, self.wmem_queued(), weight) {
+        if !cx.tcp_memory.is_short_for(&cx.net.sysctl, self.rx.wmem_queued, weight) {
             return false;
         }
         cx.count(Counter::TcpExtTCPAbortOnMemory);

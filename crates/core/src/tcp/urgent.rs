@@ -1,6 +1,6 @@
 //! Urgent data (RFC 9293 section 3.8.5, as it is in use): one byte, and the mark at which it stood.
 //!
-//! The pointer is read as naming the byte behind the urgent one (RFC 793; `tcp_stdurg` 0). That byte is kept beside the
+//! The pointer is read as naming the byte behind the urgent one (RFC 793), unless `tcp_stdurg` is set. That byte is kept beside the
 //! stream; reads stop at the mark and skip it, unless the application wants it inline. A newer mark replaces the one
 //! before, whose byte then belongs to the stream again (RFC 6093 section 3.1: nobody should build on this).
 
@@ -93,7 +93,8 @@ impl TcpSock {
     #[cold]
     fn check_urg(&mut self, cx: &mut Cx, skb: &Skb, seg: &Segment) {
         let Some((header, _)) = TcpHeader::parse(skb.transport_header()) else { return };
-        let mark = seg.seq + u32::from(header.urgent().saturating_sub(1));
+        let behind = u16::from(!cx.net.sysctl.tcp_stdurg);
+        let mark = seg.seq + u32::from(header.urgent().saturating_sub(behind));
         let rx = &mut self.rx;
         if rx.copied_seq.after(mark) || mark.before(rx.rcv_nxt) {
             return;
@@ -182,11 +183,6 @@ impl TcpSock {
             Some(ahead) if !self.rx.urgent.inline && ahead < readable => ahead,
             _ => readable,
         }
-    }
-
-    /// The last byte that was written is urgent (`tcp_mark_urg`).
-    pub fn mark_urgent(&mut self) {
-        self.tx.snd_up = Some(self.tx.write_seq);
     }
 
     /// The urgent pointer of a segment at `seq`, if it has one: to the mark, or as far towards it as a pointer reaches.

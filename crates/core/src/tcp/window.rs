@@ -74,12 +74,13 @@ pub(super) fn select_initial_window(
 }
 
 impl TcpSock {
-    /// When the connection is established: the clamp leaves room for one segment, and the ceiling obeys it
+    /// When the connection is established: the clamp leaves room for one segment if it is worth some, and the ceiling obeys it
     /// (`tcp_init_buffer_space`).
     pub(super) fn init_buffer_space(&mut self) {
         let full = self.rx.full_space();
         let advmss = u32::from(self.tx.advmss);
-        if self.rx.window_clamp.saturating_add(advmss) > full {
+        self.rx.window_clamp = self.rx.window_clamp.min(full);
+        if self.rx.window_clamp > 2 * advmss && self.rx.window_clamp + advmss > full {
             self.rx.window_clamp = full.saturating_sub(advmss).max(2 * advmss);
         }
         self.rx.rcv_ssthresh = self.rx.rcv_ssthresh.min(self.rx.window_clamp);

@@ -38,6 +38,8 @@ pub(super) struct Call {
     goal: u32,
     /// Nothing of it is in a packet yet.
     first: bool,
+    /// Its last byte is urgent: none of it goes before that is known.
+    urgent: bool,
 }
 
 /// A packet that a call filled and did not end with: it may go before there is more to join it with.
@@ -53,8 +55,8 @@ pub(super) enum Filled {
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     packets: VecDeque<Unsent>,
-    /// Bytes of each call that was not cut into packets yet.
-    calls: VecDeque<u32>,
+    /// Bytes of each call that was not cut into packets yet, and whether the last is urgent.
+    calls: VecDeque<(u32, bool)>,
     /// End of the last packet.
     end_seq: SeqNum,
     /// End of the last packet that was marked to be pushed.
@@ -85,7 +87,7 @@ impl WriteQueue {
 
     /// Bytes that are not in packets yet.
     pub(super) fn uncut(&self) -> u32 {
-        self.calls.iter().sum()
+        self.calls.iter().map(|&(len, _)| len).sum()
     }
 
     /// Packets that wait.
@@ -160,11 +162,13 @@ impl Receiver {
     pub(super) fn charge_output(&mut self, bytes: u32) {
         self.schedule(bytes);
         self.forward_alloc -= bytes as i32;
+        self.wmem_queued += bytes;
     }
 
     /// Gives back what was accounted for bytes that were acknowledged.
     #[inline]
     pub(super) fn uncharge_output(&mut self, bytes: u32) {
+        self.wmem_queued = self.wmem_queued.saturating_sub(bytes);
         self.rmem_alloc += bytes;
         self.uncharge(bytes);
     }
@@ -175,19 +179,52 @@ impl TcpSock {
     pub fn wrote(&mut self, n: u32) {
         self.check_app_limited();
         self.tx.write_seq += n;
-        self.tx.queue.calls.push_back(n);
+        self.tx.queue.calls.push_back((n, false));
     }
 
-    /// Memory of what waits to be sent or acknowledged (`sk_wmem_queued`).
-    pub(crate) fn wmem_queued(&self) -> u32 {
-        let unsent = self.tx.queue.packets.iter().map(|packet| PACKET_CHARGE + packet.len);
-        self.tx.segments.iter().map(|segment| segment.charge).chain(unsent).sum()
+    /// The last byte that was written is urgent (`tcp_mark_urg`).
+    pub fn mark_urgent(&mut self) {
+        self.tx.snd_up = Some(self.tx.write_seq);
+        if let Some((_, urgent)) = self.tx.queue.calls.back_mut() {
+            *urgent = true;
+        }
+    }
+
+    /// Bytes that a write may add (`tcp_sendmsg_locked`): to the last packet as many as it lacks, and as many packets as are
+    /// begun while less is charged than the send buffer has; the last of them is not cut for it.
+    pub(super) fn write_room(&self) -> usize {
+        let goal = self.size_goal();
+        let (packets, filled) = self.uncut_packets(goal);
+        let uncut = self.tx.queue.uncut();
+        let charged = u64::from(self.rx.wmem_queued + uncut + filled) + u64::from(packets) * u64::from(PACKET_CHARGE);
+        let free = (self.tx.sndbuf as u64).saturating_sub(charged);
+        let more = free.div_ceil(u64::from(goal + PACKET_CHARGE)) as usize;
+        filled as usize + more * goal as usize
+    }
+
+    /// Bytes that the last packet lacks, and those of one more if that may be begun.
+    pub(super) fn packet_room(&self, one_more: bool) -> usize {
+        let goal = self.size_goal();
+        let (_, filled) = self.uncut_packets(goal);
+        (filled + if one_more { goal } else { 0 }) as usize
+    }
+
+    /// Packets that bytes which are not in packets yet will take besides the last one, and what will be lacking of the last.
+    fn uncut_packets(&self, goal: u32) -> (u32, u32) {
+        let uncut = self.tx.queue.uncut();
+        let last = self.tx.queue.packets.back().map_or(0, |packet| goal.saturating_sub(packet.len));
+        match uncut.checked_sub(last) {
+            None => (0, last - uncut),
+            Some(beyond) => (beyond.div_ceil(goal), beyond.div_ceil(goal) * goal - beyond),
+        }
     }
 
     /// The next call that was not cut into packets yet.
     pub(super) fn next_call(&mut self) -> Option<Call> {
-        let left = self.tx.queue.calls.pop_front()?;
-        Some(Call { left, goal: self.size_goal(), first: true })
+        let (left, urgent) = self.tx.queue.calls.pop_front()?;
+        // Urgent bytes are not for super-frames.
+        let goal = if urgent { u32::from(self.current_mss()) } else { self.size_goal() };
+        Some(Call { left, goal, first: true, urgent })
     }
 
     /// Puts bytes of a call into packets, and charges them, until one is full; None when the call has ended
@@ -212,13 +249,13 @@ impl TcpSock {
             queue.end_seq += take;
             // More than half a window since the last push: the peer is not to wait for the rest.
             let full = packet.len == call.goal;
-            let forced = full && queue.end_seq.after(queue.pushed_seq + half_window);
+            let forced = full && !call.urgent && queue.end_seq.after(queue.pushed_seq + half_window);
             if call.left == 0 || forced {
                 packet.psh = true;
                 queue.pushed_seq = queue.end_seq;
             }
             self.rx.charge_output(take);
-            if full && call.left > 0 {
+            if full && call.left > 0 && !call.urgent {
                 return Some(if forced { Filled::Forced } else { Filled::One });
             }
         }

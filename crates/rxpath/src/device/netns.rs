@@ -26,6 +26,7 @@
 //! The namespace vanishes with the last process in it.
 
 mod netlink;
+pub mod sockopt;
 
 use std::io;
 use std::os::unix::process::CommandExt;

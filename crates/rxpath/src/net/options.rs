@@ -164,6 +164,11 @@ impl TcpStream {
         self.look(|sk| sk.rx.urgent.inline = inline);
     }
 
+    /// Whether urgent bytes stay in the stream.
+    pub fn urgent_inline(&self) -> bool {
+        self.look(|sk| sk.rx.urgent.inline)
+    }
+
     /// Whether the next byte is the urgent one (`sockatmark`).
     pub fn at_mark(&self) -> bool {
         self.look(|sk| sk.at_mark())
@@ -184,6 +189,11 @@ impl TcpStream {
     pub fn set_recv_lowat(&self, bytes: u32) {
         let most = self.0.stack.core().config().sysctl.tcp_rmem.max;
         self.0.with(post::PUSH, |sk| sk.set_rcvlowat(bytes, most));
+    }
+
+    /// Bytes that are worth a wake-up of a reader.
+    pub fn recv_lowat(&self) -> u32 {
+        self.look(|sk| sk.rx.lowat)
     }
 
     /// Probes a silent peer (`SO_KEEPALIVE`, `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`), or does not.
@@ -345,6 +355,11 @@ impl TcpStream {
     /// at half of it. What is in the buffer already stays; a segment is not cut for it.
     pub fn set_notsent_lowat(&self, bytes: u32) {
         self.look(|sk| sk.tx.notsent_lowat = bytes);
+    }
+
+    /// Bytes that may wait unsent before a writer has to wait.
+    pub fn notsent_lowat(&self) -> u32 {
+        self.look(|sk| sk.tx.notsent_lowat)
     }
 
     /// How long the connection waits for the peer's FIN once the application has let go (`TCP_LINGER2`).

@@ -201,6 +201,12 @@ pub struct Segment {
     pub wscale: Option<u8>,
     /// Timestamp option.
     pub stamp: Option<Stamp>,
+    /// The option that permits selective acknowledgements.
+    pub sack_permitted: bool,
+    /// Selective acknowledgements.
+    pub sack: Sack,
+    /// Urgent pointer; it has a meaning with URG.
+    pub urgent: u16,
     /// How its options lie.
     pub layout: Layout,
     /// Payload bytes; the payload follows from the sequence number.
@@ -248,6 +254,35 @@ pub enum Ack {
     Beside(i32),
     /// This number, whatever the server has sent.
     Number(u32),
+    /// So far behind the server's initial sequence number.
+    At(u32),
+    /// All that the client has without a gap, once these segments of the server's have come to it.
+    Arrived(Arrival),
+}
+
+/// What comes to the client of the server's segments with data that are under way, in the order in which they were sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// So many are lost.
+    pub lost: u8,
+    /// So many are overtaken, and stay under way.
+    pub late: u8,
+    /// So many arrive.
+    pub come: u8,
+}
+
+/// Selective acknowledgements of a segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sack {
+    /// None.
+    #[default]
+    None,
+    /// What the client has beyond gaps, the newest first, after what came a second time (RFC 2883).
+    Held,
+    /// These, from and to so far behind the server's initial sequence number.
+    At(Vec<(u32, u32)>),
+    /// These, from and to so far before the end of what the server has sent.
+    Back(Vec<(i32, i32)>),
 }
 
 /// How the options of a segment lie.
@@ -334,6 +369,8 @@ pub enum Gave {
     Error(String),
     /// What it is ready for, by the names of `poll(2)`.
     Ready(String),
+    /// What it told of itself.
+    Told(String),
     /// There is no connection, or no socket, to call on.
     NoConnection,
     /// A datagram.
@@ -374,6 +411,7 @@ impl std::fmt::Display for Gave {
             Gave::End => f.write_str("end"),
             Gave::Error(kind) => f.write_str(kind),
             Gave::Ready(events) => write!(f, "[{events}]"),
+            Gave::Told(what) => f.write_str(what),
             Gave::NoConnection => f.write_str("no connection"),
             Gave::Datagram { len, full_len, truncated, from, sum } => {
                 let cut = if *truncated { ", MSG_TRUNC" } else { "" };

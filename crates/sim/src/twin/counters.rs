@@ -11,6 +11,9 @@ use rxpath_trace::counters::{COUNTED, Group};
 const GROUPS: [Group; 7] =
     [Group::Ip, Group::Icmp, Group::IcmpMsg, Group::Tcp, Group::Udp, Group::TcpExt, Group::IpExt];
 
+/// What both sides count, each by its own records of what is in flight.
+const OWN: [Counter; 1] = [Counter::TcpExtTCPSackMerged];
+
 /// Figures of interfaces that both sides keep.
 const FIGURES: [&str; 7] =
     ["rx_packets", "rx_bytes", "rx_errors", "rx_dropped", "rx_otherhost_dropped", "tx_packets", "tx_bytes"];
@@ -64,7 +67,7 @@ pub fn comparable(name: &str) -> bool {
     }
     Counter::from_name(name).is_some_and(|counter| {
         let numbered = counter.group() == Group::IcmpMsg;
-        GROUPS.contains(&counter.group()) && (numbered || COUNTED.contains(&counter))
+        GROUPS.contains(&counter.group()) && !OWN.contains(&counter) && (numbered || COUNTED.contains(&counter))
     })
 }
 

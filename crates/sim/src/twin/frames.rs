@@ -1,6 +1,6 @@
 //! The client's frames, and what can be read off the server's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use rxpath_wire::tcp::MAX_OPTIONS_LEN;
@@ -9,7 +9,7 @@ use rxpath_wire::{
     TcpFlags, TcpHeader, TcpOptions, TcpRepr, arp, ethernet, icmp, ipv4, tcp,
 };
 
-use super::case::{Ack, CLIENT_ISN, Defect, Echo, Layout, Peer, Report, Segment, Seq};
+use super::case::{Ack, Arrival, CLIENT_ISN, Defect, Echo, Layout, Peer, Report, Sack, Segment, Seq};
 use super::record::{Number, Sent};
 
 /// The server's hardware address on the first link, on either side.
@@ -77,8 +77,8 @@ impl ClientView {
     }
 
     /// Fills in what a segment of the case leaves open.
-    pub fn resolve(&self, segment: &Segment) -> Sent {
-        self.of((segment.sport, segment.dport)).resolve(segment)
+    pub fn resolve(&mut self, segment: &Segment) -> Sent {
+        self.0.entry((segment.sport, segment.dport)).or_default().resolve(segment)
     }
 
     /// The sequence number that a report quotes.
@@ -88,6 +88,8 @@ impl ClientView {
             Ack::Latest => Number::Server(next),
             Ack::Beside(offset) => Number::Server(next.wrapping_add_signed(offset)),
             Ack::Number(number) => Number::Plain(number),
+            Ack::At(offset) => Number::Server(offset),
+            Ack::Arrived(_) => Number::Server(next),
         }
     }
 
@@ -147,6 +149,76 @@ struct Connection {
     wscale: u8,
     /// Whether the client's last SYN had the option for it.
     offered: Option<bool>,
+    /// What has come to the client.
+    inbox: Inbox,
+}
+
+/// The receiving half of the client, for cases in which segments of the server's are lost or come late. Numbers are
+/// relative to the server's initial one.
+#[derive(Clone, Debug, Default)]
+struct Inbox {
+    /// Segments under way: from and to.
+    under_way: VecDeque<(u32, u32)>,
+    /// What the client expects next.
+    next: u32,
+    /// What it has beyond, the newest first; no two touch.
+    held: Vec<(u32, u32)>,
+    /// What came a second time since the last acknowledgement.
+    twice: Option<(u32, u32)>,
+}
+
+/// Segments that may be under way to the client.
+const UNDER_WAY: usize = 1_024;
+
+impl Inbox {
+    fn sent(&mut self, from: u32, to: u32) {
+        if self.under_way.len() < UNDER_WAY {
+            self.under_way.push_back((from, to));
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        self.next = self.next.max(1);
+        for _ in 0..arrival.lost {
+            self.under_way.pop_front();
+        }
+        for _ in 0..arrival.come {
+            let Some((from, to)) = self.under_way.remove(usize::from(arrival.late)) else { break };
+            self.take(from, to);
+        }
+    }
+
+    fn take(&mut self, mut from: u32, mut to: u32) {
+        let again = self.held.iter().any(|&(start, end)| start <= from && to <= end);
+        if to <= self.next || again {
+            self.twice = Some((from, to));
+            return;
+        }
+        if from > self.next {
+            self.held.retain(|&(start, end)| {
+                let touches = start <= to && from <= end;
+                if touches {
+                    (from, to) = (from.min(start), to.max(end));
+                }
+                !touches
+            });
+            self.held.insert(0, (from, to));
+            return;
+        }
+        self.next = to;
+        while let Some(at) = self.held.iter().position(|&(start, _)| start <= self.next) {
+            self.next = self.next.max(self.held.remove(at).1);
+        }
+    }
+
+    /// All that is under way has come.
+    fn catch_up(&mut self, next: u32) {
+        *self = Inbox { next, ..Inbox::default() };
+    }
+
+    fn blocks(&mut self) -> Vec<(u32, u32)> {
+        self.twice.take().into_iter().chain(self.held.iter().copied()).collect()
+    }
 }
 
 impl Connection {
@@ -157,12 +229,16 @@ impl Connection {
         let mut shift = if self.offered == Some(false) { 0 } else { self.wscale };
         if seen.flags.syn() {
             (self.isn, self.next) = (seen.seq.0, 1);
+            self.inbox.catch_up(1);
             self.wscale = seen.options.wscale.unwrap_or(0);
             shift = 0;
         } else {
             let (from, to) = (seen.seq.0.wrapping_sub(self.isn), seen.end_seq().0.wrapping_sub(self.isn));
             if (from.wrapping_sub(self.next) as i32) <= 0 && (to.wrapping_sub(self.next) as i32) > 0 {
                 self.next = to;
+            }
+            if to != from && (from as i32) > 0 {
+                self.inbox.sent(from, to);
             }
         }
         if seen.flags.ack() {
@@ -171,15 +247,30 @@ impl Connection {
         }
     }
 
-    fn resolve(&self, segment: &Segment) -> Sent {
+    fn resolve(&mut self, segment: &Segment) -> Sent {
         let seq = match segment.seq {
             Seq::At(offset) => offset,
             Seq::Edge(offset) => self.edge.wrapping_add_signed(offset),
         };
         let ack = match segment.ack {
-            Ack::Latest => Number::Server(self.next),
+            Ack::Latest => {
+                self.inbox.catch_up(self.next);
+                Number::Server(self.next)
+            }
             Ack::Beside(offset) => Number::Server(self.next.wrapping_add_signed(offset)),
             Ack::Number(number) => Number::Plain(number),
+            Ack::At(offset) => Number::Server(offset),
+            Ack::Arrived(arrival) => {
+                self.inbox.arrive(arrival);
+                Number::Server(self.inbox.next)
+            }
+        };
+        let back = |offset: i32| self.next.wrapping_sub(offset.cast_unsigned());
+        let sack = match &segment.sack {
+            Sack::None => Vec::new(),
+            Sack::Held => self.inbox.blocks(),
+            Sack::At(blocks) => blocks.clone(),
+            Sack::Back(blocks) => blocks.iter().map(|&(from, to)| (back(from), back(to))).collect(),
         };
         let stamp = segment.stamp.map(|stamp| {
             let echo = match stamp.echo {
@@ -189,28 +280,52 @@ impl Connection {
             };
             (stamp.tsval, echo)
         });
-        let Segment { sport, dport, flags, window, mss, wscale, layout, len, tos, defect, .. } = *segment;
+        let Segment {
+            sport, dport, flags, window, mss, wscale, sack_permitted, urgent, layout, len, tos, defect, ..
+        } = *segment;
         let seq = CLIENT_ISN.wrapping_add(seq);
-        Sent { sport, dport, flags, seq, ack, window, mss, wscale, stamp, layout, len, tos, defect }
+        Sent {
+            sport,
+            dport,
+            flags,
+            seq,
+            ack,
+            window,
+            mss,
+            wscale,
+            stamp,
+            sack_permitted,
+            sack,
+            urgent,
+            layout,
+            len,
+            tos,
+            defect,
+        }
     }
 
     fn frame(&self, sent: &Sent) -> Vec<u8> {
         let flags = TcpFlags(sent.flags);
-        let repr = TcpRepr {
+        let mut repr = TcpRepr {
             sport: sent.sport,
             dport: sent.dport,
             seq: SeqNum(sent.seq),
             ack: SeqNum(if flags.ack() { sent.ack.resolve(self.isn) } else { 0 }),
             flags,
             window: sent.window,
-            urgent: 0,
+            urgent: sent.urgent,
             options: TcpOptions {
                 mss: sent.mss,
                 wscale: sent.wscale,
                 timestamps: sent.stamp.map(|(tsval, echo)| (tsval, echo.resolve(self.tsval))),
+                sack_permitted: sent.sack_permitted,
                 ..TcpOptions::default()
             },
         };
+        // As many as there is room for.
+        let room = if sent.stamp.is_some() { 3 } else { 4 };
+        let edge = |offset: u32| SeqNum(self.isn.wrapping_add(offset));
+        repr.options.set_sack(sent.sack.iter().take(room).map(|&(from, to)| (edge(from), edge(to))));
         let mut frame = vec![0; ETHERNET + IP + TcpHeader::LEN + MAX_OPTIONS_LEN + usize::from(sent.len)];
         let header_len = match sent.layout {
             Layout::Usual => tcp::emit(&mut frame[ETHERNET + IP..], repr),
@@ -297,6 +412,8 @@ pub struct Seen {
     pub flags: TcpFlags,
     /// Window, as it stands in the header.
     pub window: u16,
+    /// Urgent pointer.
+    pub urgent: u16,
     /// Options.
     pub options: TcpOptions,
     /// Payload bytes.
@@ -323,6 +440,7 @@ impl Seen {
             ack: header.ack(),
             flags: header.flags(),
             window: header.window(),
+            urgent: header.urgent(),
             options: TcpOptions::parse(options),
             len: (segment.len() - header.header_len()) as u32,
             id: ip.id(),

@@ -27,6 +27,15 @@ pub struct Sent {
     pub wscale: Option<u8>,
     /// Timestamp option: value and echo.
     pub stamp: Option<(u32, Number)>,
+    /// The option that permits selective acknowledgements.
+    #[serde(default)]
+    pub sack_permitted: bool,
+    /// Selective acknowledgements, relative to the server's initial sequence number.
+    #[serde(default)]
+    pub sack: Vec<(u32, u32)>,
+    /// Urgent pointer.
+    #[serde(default)]
+    pub urgent: u16,
     /// How its options lie.
     pub layout: Layout,
     /// Payload bytes.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use rxpath_wire::TcpFlags;
+use rxpath_wire::{SeqNum, TcpFlags};
 
 use super::case::{CLIENT_ISN, CLIENT_PORT, Defect, Layout, Report, SERVER_PORT};
 use super::compare::{Difference, Row, rows};
@@ -121,7 +121,19 @@ fn emitted(seen: &Seen, isn: u32) -> String {
     if let Some((_, echo)) = seen.options.timestamps {
         let _ = write!(text, " ecr {echo}");
     }
+    if seen.flags.contains(TcpFlags::URG) || seen.urgent != 0 {
+        let _ = write!(text, " urg {}", seen.urgent);
+    }
+    let relative = |edge: SeqNum| edge.0.wrapping_sub(CLIENT_ISN).cast_signed();
+    blocks(&mut text, seen.options.sack_blocks().iter().map(|&(from, to)| (relative(from), relative(to))));
     text
+}
+
+/// SACK blocks.
+fn blocks(text: &mut String, blocks: impl Iterator<Item = (i32, i32)>) {
+    for (index, (from, to)) in blocks.enumerate() {
+        let _ = write!(text, "{}{from}:{to}", if index == 0 { " sack " } else { "," });
+    }
 }
 
 fn segment(sent: &Sent) -> String {
@@ -148,6 +160,13 @@ fn segment(sent: &Sent) -> String {
             Number::Plain(number) => write!(text, " val {tsval} ecr ={number}"),
         };
     }
+    if sent.sack_permitted {
+        text.push_str(" sackOK");
+    }
+    if set.contains(TcpFlags::URG) || sent.urgent != 0 {
+        let _ = write!(text, " urg {}", sent.urgent);
+    }
+    blocks(&mut text, sent.sack.iter().map(|&(from, to)| (from.cast_signed(), to.cast_signed())));
     if sent.tos != 0 {
         let _ = write!(text, " tos {:#04x}", sent.tos);
     }

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, listen, recv, send, socket_with,
+    sockopt,
+};
 use rxpath::Stack;
+use rxpath::device::netns;
 use rxpath_core::tcp::SockOptions;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +35,16 @@ pub enum TcpCall {
     Read(u32),
     /// `write` of so many bytes; what they are follows from their place in the stream.
     Write(u32),
+    /// `recv` into a buffer of this size, with flags.
+    Recv(u32, How),
+    /// `recv` of the urgent byte (`MSG_OOB`), which stays if it is only looked at.
+    RecvUrgent(bool),
+    /// `send` of so many bytes with `MSG_OOB`.
+    SendUrgent(u32),
+    /// Sets an option.
+    Set(Knob, u32),
+    /// Asks for something that the socket knows.
+    Ask(Fact),
     /// `shutdown`.
     Shutdown(Direction),
     /// `SO_LINGER` of no time, or none.
@@ -43,6 +57,104 @@ pub enum TcpCall {
     Poll,
     /// Drops the socket.
     Close,
+}
+
+/// Flags of `recv`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct How {
+    /// `MSG_PEEK`.
+    pub peek: bool,
+    /// `MSG_WAITALL`.
+    pub wait_all: bool,
+    /// `MSG_TRUNC`: the bytes are thrown away.
+    pub discard: bool,
+}
+
+/// An option that is a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Knob {
+    /// `SO_RCVBUF`.
+    RecvBuffer,
+    /// `SO_SNDBUF`.
+    SendBuffer,
+    /// `SO_RCVLOWAT`.
+    RecvLowat,
+    /// `SO_OOBINLINE`.
+    UrgentInline,
+    /// `TCP_MAXSEG`.
+    MaxSegment,
+    /// `TCP_WINDOW_CLAMP`.
+    WindowClamp,
+    /// `TCP_QUICKACK`.
+    Quickack,
+    /// `TCP_NOTSENT_LOWAT`.
+    NotsentLowat,
+}
+
+impl Knob {
+    /// Name, level and number.
+    fn of_kernel(self) -> (&'static str, i32, i32) {
+        const SOCKET: i32 = 1;
+        const TCP: i32 = 6;
+        match self {
+            Knob::RecvBuffer => ("SO_RCVBUF", SOCKET, 8),
+            Knob::SendBuffer => ("SO_SNDBUF", SOCKET, 7),
+            Knob::RecvLowat => ("SO_RCVLOWAT", SOCKET, 18),
+            Knob::UrgentInline => ("SO_OOBINLINE", SOCKET, 10),
+            Knob::MaxSegment => ("TCP_MAXSEG", TCP, 2),
+            Knob::WindowClamp => ("TCP_WINDOW_CLAMP", TCP, 10),
+            Knob::Quickack => ("TCP_QUICKACK", TCP, 12),
+            Knob::NotsentLowat => ("TCP_NOTSENT_LOWAT", TCP, 25),
+        }
+    }
+}
+
+/// Something that a socket knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact {
+    /// The value of an option.
+    Option(Knob),
+    /// The next byte is the urgent one (`SIOCATMARK`).
+    AtMark,
+    /// Bytes to be read (`SIOCINQ`).
+    Inq,
+    /// Bytes that are not acknowledged (`SIOCOUTQ`).
+    Outq,
+    /// Bytes that were not sent (`SIOCOUTQNSD`).
+    Unsent,
+    /// What `TCP_INFO` tells and does not hang on the time.
+    Info,
+}
+
+/// Those fields of `TCP_INFO` that do not hang on the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// State of congestion control, timeouts in a row, probes, doublings of the timeout.
+    pub states: [u8; 4],
+    /// Largest segments that are sent, and were received.
+    pub mss: [u32; 2],
+    /// Segments in flight, of which acknowledged selectively, lost, sent again.
+    pub flight: [u32; 4],
+    /// Ceiling of the window.
+    pub rcv_ssthresh: u32,
+    /// Slow-start threshold and congestion window.
+    pub cwnd: [u32; 2],
+    /// Segments by which packets overtake each other, and segments sent again in all.
+    pub counts: [u32; 2],
+}
+
+impl std::fmt::Display for Info {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Info { states: [ca, retransmits, probes, backoff], mss: [snd_mss, rcv_mss], .. } = self;
+        let ([unacked, sacked, lost, retrans], [ssthresh, cwnd]) = (self.flight, self.cwnd);
+        let ([reordering, total], rcv_ssthresh) = (self.counts, self.rcv_ssthresh);
+        write!(
+            f,
+            "ca {ca} rto {retransmits}/{probes}/{backoff} mss {snd_mss}/{rcv_mss} out {unacked} sacked {sacked} "
+        )?;
+        write!(f, "lost {lost} retrans {retrans}/{total} ssthresh {ssthresh} cwnd {cwnd} reordering {reordering} ")?;
+        write!(f, "rcv_ssthresh {rcv_ssthresh}")
+    }
 }
 
 /// What `shutdown` ends.
@@ -74,6 +186,16 @@ impl std::fmt::Display for TcpCall {
             TcpCall::Connect(from, to) => write!(f, "connect(:{from}, {to})"),
             TcpCall::Read(n) => write!(f, "read({n})"),
             TcpCall::Write(n) => write!(f, "write({n})"),
+            TcpCall::Recv(n, how) => {
+                let flags = [(how.peek, "PEEK"), (how.wait_all, "WAITALL"), (how.discard, "TRUNC")];
+                let flags: Vec<&str> = flags.into_iter().filter(|&(set, _)| set).map(|(_, name)| name).collect();
+                write!(f, "recv({n}, {})", flags.join("|"))
+            }
+            TcpCall::RecvUrgent(peek) => write!(f, "recv(OOB{})", if *peek { "|PEEK" } else { "" }),
+            TcpCall::SendUrgent(n) => write!(f, "send({n}, OOB)"),
+            TcpCall::Set(knob, value) => write!(f, "setsockopt({}, {value})", knob.of_kernel().0),
+            TcpCall::Ask(Fact::Option(knob)) => write!(f, "getsockopt({})", knob.of_kernel().0),
+            TcpCall::Ask(fact) => write!(f, "ask({fact:?})"),
             TcpCall::Shutdown(direction) => write!(f, "shutdown({direction:?})"),
             TcpCall::LingerZero(on) => write!(f, "setsockopt(SO_LINGER, {on}, 0)"),
             TcpCall::Nodelay(on) => write!(f, "setsockopt(TCP_NODELAY, {on})"),
@@ -122,6 +244,18 @@ pub trait Streams: Sized + Read + Write {
     fn pending(&self) -> io::Result<Option<io::Error>>;
     /// What it is ready for.
     fn ready(&self) -> io::Result<Ready>;
+    /// Reads with flags.
+    fn recv(&self, buf: &mut [u8], how: How) -> io::Result<usize>;
+    /// Reads the urgent byte; None at the end of the stream.
+    fn recv_urgent(&self, peek: bool) -> io::Result<Option<u8>>;
+    /// Writes bytes of which the last is urgent.
+    fn send_urgent(&self, data: &[u8]) -> io::Result<usize>;
+    /// Sets an option.
+    fn set(&self, knob: Knob, value: u32) -> io::Result<()>;
+    /// Tells something.
+    fn ask(&self, fact: Fact) -> io::Result<String>;
+    /// Sets an option that connections inherit.
+    fn set_listener(listener: &Self::Listener, knob: Knob, value: u32) -> io::Result<()>;
 }
 
 impl Streams for TcpStream {
@@ -173,6 +307,64 @@ impl Streams for TcpStream {
         let events = [Is::IN, Is::OUT, Is::PRI, Is::RDHUP, Is::HUP, Is::ERR].map(|event| got.contains(event));
         Ok(Ready { events })
     }
+
+    fn recv(&self, buf: &mut [u8], how: How) -> io::Result<usize> {
+        let flags = [(how.peek, RecvFlags::PEEK), (how.wait_all, RecvFlags::WAITALL), (how.discard, RecvFlags::TRUNC)];
+        let flags = flags.into_iter().filter(|&(set, _)| set).fold(RecvFlags::empty(), |all, (_, flag)| all | flag);
+        // With `MSG_TRUNC` more is taken than is copied.
+        let (_, count) = recv(self, &mut *buf, flags)?;
+        Ok(count)
+    }
+
+    fn recv_urgent(&self, peek: bool) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        let flags = if peek { RecvFlags::OOB | RecvFlags::PEEK } else { RecvFlags::OOB };
+        let (_, count) = recv(self, &mut byte, flags)?;
+        Ok((count > 0).then_some(byte[0]))
+    }
+
+    fn send_urgent(&self, data: &[u8]) -> io::Result<usize> {
+        Ok(send(self, data, SendFlags::OOB | SendFlags::NOSIGNAL)?)
+    }
+
+    fn set(&self, knob: Knob, value: u32) -> io::Result<()> {
+        let (_, level, name) = knob.of_kernel();
+        netns::sockopt::set(self, level, name, value)
+    }
+
+    fn ask(&self, fact: Fact) -> io::Result<String> {
+        use netns::sockopt::{Request, ask, get, tcp_info};
+        Ok(match fact {
+            Fact::Option(knob) => {
+                let (_, level, name) = knob.of_kernel();
+                get(self, level, name)?.to_string()
+            }
+            Fact::AtMark => (ask(self, Request::AtMark)? != 0).to_string(),
+            Fact::Inq => ask(self, Request::Inq)?.to_string(),
+            Fact::Outq => ask(self, Request::Outq)?.to_string(),
+            Fact::Unsent => ask(self, Request::Unsent)?.to_string(),
+            Fact::Info => {
+                let info = tcp_info(self)?;
+                let word = |at: usize| {
+                    info.get(at..at + 4).map_or(0, |word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
+                };
+                Info {
+                    states: [info[1], info[2], info[3], info[4]],
+                    mss: [word(16), word(20)],
+                    flight: [24, 28, 32, 36].map(word),
+                    rcv_ssthresh: word(64),
+                    cwnd: [76, 80].map(word),
+                    counts: [88, 100].map(word),
+                }
+                .to_string()
+            }
+        })
+    }
+
+    fn set_listener(listener: &TcpListener, knob: Knob, value: u32) -> io::Result<()> {
+        let (_, level, name) = knob.of_kernel();
+        netns::sockopt::set(listener, level, name, value)
+    }
 }
 
 fn kernel_socket(port: u16) -> io::Result<std::os::fd::OwnedFd> {
@@ -222,6 +414,79 @@ impl Streams for rxpath::net::TcpStream {
     fn ready(&self) -> io::Result<Ready> {
         let is = self.readiness();
         Ok(Ready { events: [is.readable, is.writable, is.priority, is.read_hangup, is.hangup, is.error] })
+    }
+
+    fn recv(&self, buf: &mut [u8], how: How) -> io::Result<usize> {
+        let How { peek, wait_all, discard } = how;
+        self.recv_with(buf, rxpath::net::RecvFlags { peek, wait_all, discard, dont_wait: true })
+    }
+
+    fn recv_urgent(&self, peek: bool) -> io::Result<Option<u8>> {
+        rxpath::net::TcpStream::recv_urgent(self, peek)
+    }
+
+    fn send_urgent(&self, data: &[u8]) -> io::Result<usize> {
+        rxpath::net::TcpStream::send_urgent(self, data)
+    }
+
+    fn set(&self, knob: Knob, value: u32) -> io::Result<()> {
+        match knob {
+            Knob::RecvBuffer => self.set_recv_buffer_size(value),
+            Knob::SendBuffer => self.set_send_buffer_size(value),
+            Knob::RecvLowat => self.set_recv_lowat(value),
+            Knob::UrgentInline => self.set_urgent_inline(value != 0),
+            Knob::MaxSegment => return self.set_max_segment(value.min(u32::from(u16::MAX)) as u16),
+            Knob::WindowClamp => return self.set_window_clamp(value),
+            Knob::Quickack => self.set_quickack(value != 0),
+            Knob::NotsentLowat => self.set_notsent_lowat(value),
+        }
+        Ok(())
+    }
+
+    fn ask(&self, fact: Fact) -> io::Result<String> {
+        Ok(match fact {
+            Fact::Option(knob) => match knob {
+                Knob::RecvBuffer => self.recv_buffer_size(),
+                Knob::SendBuffer => self.send_buffer_size(),
+                Knob::RecvLowat => self.recv_lowat(),
+                Knob::UrgentInline => u32::from(self.urgent_inline()),
+                Knob::MaxSegment => u32::from(self.max_segment()),
+                Knob::WindowClamp => self.window_clamp(),
+                Knob::Quickack => u32::from(self.quickack()),
+                Knob::NotsentLowat => self.notsent_lowat(),
+            }
+            .to_string(),
+            Fact::AtMark => self.at_mark().to_string(),
+            Fact::Inq => self.available().to_string(),
+            Fact::Outq => self.unacknowledged().to_string(),
+            Fact::Unsent => self.unsent().to_string(),
+            Fact::Info => {
+                let info = self.info();
+                Info {
+                    states: [info.ca_state as u8, info.retransmits, info.probes, info.backoff],
+                    mss: [info.snd_mss, info.rcv_mss],
+                    flight: [info.unacked, info.sacked, info.lost, info.retrans],
+                    rcv_ssthresh: info.rcv_ssthresh,
+                    cwnd: [info.snd_ssthresh, info.snd_cwnd],
+                    counts: [info.reordering, info.total_retrans],
+                }
+                .to_string()
+            }
+        })
+    }
+
+    fn set_listener(listener: &rxpath::net::TcpListener, knob: Knob, value: u32) -> io::Result<()> {
+        let mut options = listener.options();
+        match knob {
+            Knob::RecvBuffer => options.recv_buffer = Some(value),
+            Knob::SendBuffer => options.send_buffer = Some(value),
+            Knob::RecvLowat => options.recv_lowat = value,
+            Knob::MaxSegment => options.max_segment = Some(value as u16),
+            Knob::WindowClamp => options.window_clamp = Some(value),
+            Knob::NotsentLowat => options.notsent_lowat = Some(value),
+            Knob::UrgentInline | Knob::Quickack => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        listener.set_options(options)
     }
 }
 
@@ -275,8 +540,14 @@ impl<S: Streams> StreamSockets<S> {
             }
             _ => {}
         }
-        let Some(Socket::Stream(stream, written)) = &mut self.sockets[number] else { return Ok(Gave::NoConnection) };
-        on_stream(stream, written, call)
+        match (&mut self.sockets[number], call) {
+            (Some(Socket::Stream(stream, written)), _) => on_stream(stream, written, call),
+            (Some(Socket::Listener(listener)), TcpCall::Set(knob, value)) => {
+                S::set_listener(listener, knob, value)?;
+                Ok(Gave::Done)
+            }
+            _ => Ok(Gave::NoConnection),
+        }
     }
 }
 
@@ -295,6 +566,24 @@ fn on_stream<S: Streams>(stream: &mut S, written: &mut u64, call: TcpCall) -> io
             *written += n as u64;
             return Ok(Gave::Taken(n as u32));
         }
+        TcpCall::Recv(size, how) => {
+            let mut buf = vec![0; size as usize];
+            let n = stream.recv(&mut buf, how)?;
+            // What is thrown away was not copied.
+            let copied = if how.discard { 0 } else { n.min(buf.len()) };
+            return Ok(if n == 0 { Gave::End } else { Gave::Bytes(n as u32, digest(&buf[..copied])) });
+        }
+        TcpCall::RecvUrgent(peek) => {
+            return Ok(stream.recv_urgent(peek)?.map_or(Gave::End, |byte| Gave::Bytes(1, digest(&[byte]))));
+        }
+        TcpCall::SendUrgent(size) => {
+            let bytes: Vec<u8> = (0..u64::from(size)).map(|at| written_byte(*written + at)).collect();
+            let n = stream.send_urgent(&bytes)?;
+            *written += n as u64;
+            return Ok(Gave::Taken(n as u32));
+        }
+        TcpCall::Set(knob, value) => stream.set(knob, value)?,
+        TcpCall::Ask(fact) => return Ok(Gave::Told(stream.ask(fact)?)),
         TcpCall::Shutdown(direction) => stream.end(direction)?,
         TcpCall::LingerZero(on) => stream.linger_zero(on)?,
         TcpCall::Nodelay(on) => stream.nodelay(on)?,

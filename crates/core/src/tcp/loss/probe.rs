@@ -12,6 +12,7 @@ impl TcpSock {
     /// the timeout would start anew, too. False where a probe makes no sense.
     pub(in super::super) fn schedule_loss_probe(&mut self, cx: &Cx, advancing: bool) -> bool {
         let eligible = self.opts.sack
+            && cx.net.sysctl.tcp_early_retrans >= 3
             && self.cong.packets_out > 0
             && matches!(self.cong.state, CaState::Open | CaState::Cwr)
             && self.cong.sacked_out == 0
@@ -66,7 +67,8 @@ impl TcpSock {
             self.split_record(last, (record.pcount - 1) * mss, mss);
             at = self.tx.segments.len() - 1;
         }
-        let sent = self.retransmit(cx, at, 1);
+        // It is no repair: nothing is known to be lost.
+        let sent = self.retransmit_once(cx, at, 1);
         self.loss.tlp_retrans = sent;
         sent
     }

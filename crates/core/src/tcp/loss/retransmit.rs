@@ -81,9 +81,25 @@ impl TcpSock {
         !self.tx.segments.is_empty() && self.retransmit(cx, 0, 1)
     }
 
+    /// Sends up to `segs` segments of a record again, and counts them as under way (`tcp_retransmit_skb`).
+    pub(super) fn retransmit(&mut self, cx: &mut Cx, index: usize, segs: u32) -> bool {
+        if !self.retransmit_once(cx, index, segs) {
+            return false;
+        }
+        let Some(record) = self.tx.segments.get_mut(index) else { return true };
+        let pcount = record.pcount;
+        if !std::mem::replace(&mut record.retrans, true) {
+            self.cong.retrans_out += pcount;
+        }
+        let loss = &mut self.loss;
+        loss.undo_retrans = Some(loss.undo_retrans.unwrap_or(0).saturating_add(pcount));
+        loss.retrans_stamp.get_or_insert((tsval(cx.now, self.tx.ts_offset), cx.now));
+        true
+    }
+
     /// Sends up to `segs` segments of a record again, as one super-frame where the device takes it, and cuts the record where
     /// it is longer (`__tcp_retransmit_skb`).
-    pub(super) fn retransmit(&mut self, cx: &mut Cx, index: usize, segs: u32) -> bool {
+    pub(super) fn retransmit_once(&mut self, cx: &mut Cx, index: usize, segs: u32) -> bool {
         let una = self.tx.snd_una;
         if let Some(segment) = self.tx.segments.get_mut(index) {
             self.rx.uncharge_output(segment.trim(una, self.tx.mss));
@@ -92,9 +108,9 @@ impl TcpSock {
         self.split_record(index, segs.max(1).saturating_mul(mss), mss);
         self.collapse(index, mss);
         let Some(segment) = self.tx.segments.get_mut(index) else { return false };
-        // The end of a super-frame is pushed (`__tcp_transmit_skb`).
-        segment.psh |= segment.pcount > 1;
         let segment = *segment;
+        // The end of a super-frame is pushed (`__tcp_transmit_skb`).
+        let psh = segment.psh || segment.pcount > 1;
         // Beyond the peer's window only the oldest goes, as a probe.
         if segment.seq != una && !segment.seq.before(una + self.tx.snd_wnd) {
             return false;
@@ -104,7 +120,7 @@ impl TcpSock {
             // Something on the way may not bear the bits.
             self.ecn.asks &= !cx.net.sysctl.tcp_ecn_fallback;
             self.send_syn(cx);
-        } else if !self.send_pieces(cx, segment.seq, len, segment.fin, segment.psh) {
+        } else if !self.send_pieces(cx, segment.seq, len, segment.fin, psh) {
             cx.count(Counter::TcpExtTCPRetransFail);
             return false;
         }
@@ -149,14 +165,7 @@ impl TcpSock {
         record.sent_at = now;
         record.stamp = stamp;
         record.retransmitted = true;
-        let pcount = record.pcount;
-        if !std::mem::replace(&mut record.retrans, true) {
-            self.cong.retrans_out += pcount;
-        }
-        let loss = &mut self.loss;
-        loss.total_retrans = loss.total_retrans.saturating_add(pcount);
-        loss.undo_retrans = Some(loss.undo_retrans.unwrap_or(0).saturating_add(pcount));
-        loss.retrans_stamp.get_or_insert((tsval(now, self.tx.ts_offset), now));
+        self.loss.total_retrans = self.loss.total_retrans.saturating_add(record.pcount);
     }
 
     /// Cuts a record longer than `first` bytes in two there, each with segments of `mss` (`tcp_fragment`).

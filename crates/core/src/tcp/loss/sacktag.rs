@@ -69,11 +69,11 @@ impl TcpSock {
         } else {
             return false;
         };
+        cx.count(counter);
         let Some(segments) = self.dsack_seen(start, end, says) else {
             cx.count(Counter::TcpExtTCPDSACKIgnoredDubious);
             return false;
         };
-        cx.count(counter);
         cx.count_n(Counter::TcpExtTCPDSACKRecvSegs, u64::from(segments));
         if let (Some(marker), Some(left)) = (self.loss.undo_marker, self.loss.undo_retrans)
             && !end.after(prior_una)

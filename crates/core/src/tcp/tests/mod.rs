@@ -4,6 +4,7 @@ mod busy;
 mod cookies;
 mod copies;
 mod corners;
+mod data;
 mod ecn;
 mod ends;
 mod fast_open;

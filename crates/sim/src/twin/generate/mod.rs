@@ -37,6 +37,7 @@ pub use self::frag::frag;
 pub use self::icmp::icmp;
 pub use self::ip::ip;
 pub use self::life::{tcp_close, tcp_cookies, tcp_flags, tcp_listen, tcp_open, tcp_reset, tcp_timewait};
+pub use self::life::{tcp_data, tcp_memory, tcp_sack, tcp_urgent, tcp_window};
 pub use self::options::options;
 pub use self::tcp::tcp_basic;
 pub use self::udp::udp;

@@ -9,8 +9,8 @@ use rxpath_core::cx::Rng;
 use rxpath_wire::TcpFlags;
 
 use super::super::case::{
-    Ack, Action, CLIENT_PORT, CLOSED_PORT, Call, Case, Defect, Echo, Host, Layout, Link, Peer, SERVER_PORT, Segment,
-    Seq, Stamp, Step,
+    Ack, Action, CLIENT_PORT, CLOSED_PORT, Call, Case, Defect, Echo, Host, Layout, Link, Peer, SERVER_PORT, Sack,
+    Segment, Seq, Stamp, Step,
 };
 use super::super::frames::{CLIENT, CLIENT_MAC, SERVER};
 
@@ -128,6 +128,9 @@ impl Script {
             mss: None,
             wscale: None,
             stamp,
+            sack_permitted: false,
+            sack: Sack::None,
+            urgent: 0,
             layout: Layout::Usual,
             len,
             tos: 0,

@@ -12,22 +12,40 @@
 //! | `close` | both sides end, in every order, with and without data |
 //! | `reset` | resets in every state, true, blind and by the application |
 //! | `flags` | every combination of control bits in every state |
+//! | `data` | reads, writes and acknowledgements of every size and relation |
+//! | `memory` | receive buffers that run out |
+//! | `window` | windows of both sides: buffers, readers, edges, probes |
+//! | `sack` | what comes out of order, and a way that loses what the host sends |
+//! | `urgent` | urgent pointers, and the calls for urgent bytes |
+//!
+//! `flow` is what the kinds about data have in common.
 
 mod close;
 mod cookies;
+mod data;
 mod flags;
+mod flow;
 mod listen;
+mod memory;
 mod open;
 mod reset;
+mod sack;
 mod timewait;
+mod urgent;
+mod window;
 
 pub use self::close::tcp_close;
 pub use self::cookies::tcp_cookies;
+pub use self::data::tcp_data;
 pub use self::flags::tcp_flags;
 pub use self::listen::tcp_listen;
+pub use self::memory::tcp_memory;
 pub use self::open::tcp_open;
 pub use self::reset::tcp_reset;
+pub use self::sack::tcp_sack;
 pub use self::timewait::tcp_timewait;
+pub use self::urgent::tcp_urgent;
+pub use self::window::tcp_window;
 
 use std::net::SocketAddrV4;
 use std::ops::{Deref, DerefMut};
@@ -35,8 +53,8 @@ use std::ops::{Deref, DerefMut};
 use rxpath_wire::TcpFlags;
 
 use super::super::case::{
-    Ack, Action, CLIENT_PORT, Call, Case, Defect, Echo, Host, Layout, Link, Peer, SERVER_PORT, Segment, Seq, Stamp,
-    Step,
+    Ack, Action, CLIENT_PORT, Call, Case, Defect, Echo, Host, Layout, Link, Peer, SERVER_PORT, Sack, Segment, Seq,
+    Stamp, Step,
 };
 use super::super::frames::{CLIENT, CLIENT_MAC, SERVER};
 use super::super::stream::{Direction, TcpCall};
@@ -219,6 +237,9 @@ impl Life {
             mss: None,
             wscale: None,
             stamp,
+            sack_permitted: false,
+            sack: Sack::None,
+            urgent: 0,
             layout: Layout::Usual,
             len,
             tos: 0,

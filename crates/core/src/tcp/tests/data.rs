@@ -1,0 +1,190 @@
+//! Corners of sending and receiving data that the kernel twin found: writes and send buffers, urgent bytes on their way
+//! out, probes, what is pushed, and FINs at the edge of the window.
+
+use std::sync::Arc;
+
+use rxpath_trace::{Counter, DropReason};
+use rxpath_wire::{SeqNum, TcpFlags};
+
+use super::lab::{ACK, FIN_ACK, Lab, PSH_ACK, Peer, Sent};
+use crate::socket::Sock;
+use crate::tcp::TcpInfo;
+
+const MSS: u32 = 1_460;
+
+/// A connection that a peer with SACK opened that is so many milliseconds away.
+fn connected(mut lab: Lab, rtt_ms: u64) -> (Lab, Arc<Sock>, Peer) {
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer { sack: true, ..Peer::new(40_000, 80) };
+    let sock = peer.connect_from_afar(&mut lab, &listener, rtt_ms);
+    peer.window = 60_000;
+    (lab, sock, peer)
+}
+
+fn sent(lab: &mut Lab) -> Vec<Sent> {
+    std::iter::from_fn(|| lab.sent()).collect()
+}
+
+fn info(lab: &Lab, sock: &Sock) -> TcpInfo {
+    sock.lock.user().info(lab.now)
+}
+
+#[test]
+fn a_write_fills_packets_to_their_ends_while_less_is_charged_than_the_send_buffer_has() {
+    let (mut lab, sock, _) = connected(Lab::new(), 10);
+    sock.lock.user().set_sndbuf(5_000, u32::MAX);
+    let goal = sock.lock.user().size_goal() as usize;
+    assert_eq!(lab.send(&sock, &vec![1; 100_000]), goal, "one packet, however large");
+    let went = 10 * MSS as usize;
+    assert_eq!(lab.send(&sock, &vec![1; 100_000]), went, "as much as its rest lacks");
+    assert_eq!(lab.send(&sock, &[1; 10]), 0, "then what is charged is more than the buffer");
+    sent(&mut lab);
+    let (mut lab, sock, _) = connected(Lab::new(), 10);
+    assert_eq!(
+        sock.lock.user().tx.sndbuf,
+        2 * 10 * (2_048 + 256),
+        "for ten packets, each in a buffer of 2 KiB, and again"
+    );
+    sock.lock.user().set_sndbuf(5_000, u32::MAX);
+    assert_eq!(
+        (lab.send(&sock, &[1; 100]), lab.send(&sock, &[1; 8_000])),
+        (100, 8_000),
+        "the last packet is filled up"
+    );
+    assert!(!lab.stack.readiness(&sock, lab.now).writable);
+    sent(&mut lab);
+}
+
+#[test]
+fn urgent_bytes_leave_in_segments_of_their_own_and_at_once() {
+    let (mut lab, sock, mut peer) = connected(Lab::new(), 10);
+    lab.send(&sock, &[0; 2_000]);
+    sent(&mut lab);
+    lab.wait(20);
+    lab.stack.send_urgent(&sock, &vec![1; 3 * MSS as usize], false, lab.now);
+    let urgent = sent(&mut lab);
+    let psh = |one: &Sent| one.flags.contains(TcpFlags::PSH);
+    assert_eq!(urgent.iter().map(psh).collect::<Vec<_>>(), [false, false, true], "no super-frame ends before the last");
+    assert!(urgent.iter().all(|one| one.flags.contains(TcpFlags::URG) && one.payload.len() == MSS as usize));
+    // Beyond the mark segments are single as well, until the mark is acknowledged.
+    lab.send(&sock, &vec![2; 2 * MSS as usize]);
+    assert_eq!(sent(&mut lab).iter().map(|one| one.flags).collect::<Vec<_>>(), [ACK, PSH_ACK]);
+    peer.ack = sock.lock.user().tx.snd_nxt;
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(info(&lab, &sock).unacked, 0);
+}
+
+#[test]
+fn the_pointer_names_the_urgent_byte_itself_where_the_host_is_told_so() {
+    for (stdurg, byte) in [(false, b'b'), (true, b'c')] {
+        let (mut lab, sock, peer) = connected(Lab::with(|config| config.sysctl.tcp_stdurg = stdurg), 0);
+        let mut repr = peer.repr(TcpFlags(TcpFlags::URG.0 | TcpFlags::ACK.0));
+        repr.urgent = 2;
+        lab.segment(repr, b"abcd");
+        assert_eq!(lab.stack.recv_urgent(&sock, false, lab.now), Ok(byte));
+        sent(&mut lab);
+    }
+}
+
+#[test]
+fn a_peek_stops_at_the_mark_of_an_inline_byte_and_acknowledges_as_a_read_does() {
+    let (mut lab, sock, mut peer) = connected(Lab::new(), 0);
+    sock.lock.user().rx.urgent.inline = true;
+    let mut repr = peer.repr(TcpFlags(TcpFlags::URG.0 | TcpFlags::ACK.0));
+    repr.urgent = 3;
+    lab.segment(repr, b"abcd");
+    peer.seq += 4;
+    let mut buf = [0; 10];
+    assert_eq!(lab.stack.peek(&sock, &mut buf, false, lab.now).ok(), Some(2));
+    assert_eq!(lab.recv(&sock, 10).unwrap(), b"ab");
+    assert_eq!(lab.stack.peek(&sock, &mut buf, false, lab.now).ok(), Some(2), "there it is read on");
+    lab.recv(&sock, 10).unwrap();
+    sent(&mut lab);
+    // More than a segment's worth that nobody has acknowledged.
+    sock.lock.user().ack.pingpong = true;
+    peer.data(&mut lab, &[1; 150]);
+    lab.expect_nothing();
+    sock.lock.user().ack.rcv_mss = 100;
+    assert_eq!(lab.stack.peek(&sock, &mut buf, false, lab.now).ok(), Some(10));
+    assert_eq!(lab.expect(ACK).ack, peer.seq);
+}
+
+#[test]
+fn quick_acks_are_as_many_as_half_a_window_has_segments_and_two_if_it_has_none() {
+    let (_lab, sock, _) = connected(Lab::new(), 0);
+    let mut sk = sock.lock.user();
+    for (window, granted) in [(2_896, 1), (2_895, 2), (28_960, 10), (65_535, 16)] {
+        (sk.ack.quick, sk.ack.rcv_mss, sk.rx.rcv_wnd) = (0, 1_448, window);
+        sk.incr_quickack(16);
+        assert_eq!(sk.ack.quick, granted, "of a window of {window}");
+    }
+}
+
+#[test]
+fn a_fin_may_stand_just_behind_the_edge_of_the_window() {
+    for (beyond, taken) in [(0, true), (1, false)] {
+        let (mut lab, sock, mut peer) = connected(Lab::new(), 0);
+        peer.data(&mut lab, &[1; 100]);
+        sent(&mut lab);
+        let edge = sock.lock.user().rx.right_edge();
+        let mut repr = peer.repr(FIN_ACK);
+        repr.seq = edge - 10 + beyond;
+        lab.segment(repr, &[2; 10]);
+        assert_eq!(!sock.lock.user().rx.ofo.is_empty(), taken, "the data ends {beyond} bytes behind the edge");
+        assert_eq!(lab.dropped(DropReason::TcpInvalidEndSequence), u64::from(!taken));
+        assert_eq!(lab.count(Counter::TcpExtBeyondWindow), u64::from(!taken));
+        sent(&mut lab);
+    }
+}
+
+#[test]
+fn a_probe_is_no_repair_and_pushes_only_what_was_pushed() {
+    let (mut lab, sock, mut peer) = connected(Lab::new(), 10);
+    let at = |lab: &Lab| info(lab, &sock);
+    lab.send(&sock, &vec![1; 2 * MSS as usize]);
+    sent(&mut lab);
+    lab.wait(40);
+    assert_eq!(sent(&mut lab).len(), 1, "the last segment again");
+    assert_eq!((at(&lab).retrans, at(&lab).total_retrans, at(&lab).unacked), (0, 1, 2), "nothing is known to be lost");
+    peer.ack += 2 * MSS;
+    lab.segment(peer.repr(ACK), &[]);
+    // More than the congestion window: the probe is new data, and the call does not end there.
+    let (mut lab, sock, _) = connected(Lab::new(), 10);
+    lab.send(&sock, &vec![1; 20 * MSS as usize]);
+    assert_eq!(sent(&mut lab).len(), 10);
+    lab.wait(40);
+    let probe = sent(&mut lab);
+    assert_eq!(probe.iter().map(|one| one.flags).collect::<Vec<_>>(), [ACK]);
+    let (mut lab, sock, _) = connected(Lab::with(|config| config.sysctl.tcp_early_retrans = 0), 10);
+    lab.send(&sock, &[1; 100]);
+    sent(&mut lab);
+    lab.wait(40);
+    lab.expect_nothing();
+    assert_eq!(info(&lab, &sock).snd_ssthresh, TcpInfo::NO_SSTHRESH);
+}
+
+#[test]
+fn the_end_of_a_super_frame_is_not_pushed_when_it_goes_again_by_itself() {
+    let (mut lab, sock, peer) = connected(Lab::new(), 10);
+    lab.send(&sock, &vec![1; 10 * MSS as usize]);
+    let first = sent(&mut lab);
+    let pushed = first.iter().position(|one| one.flags.contains(TcpFlags::PSH)).expect("the first super-frame ends");
+    assert!(pushed < 9);
+    lab.wait(10);
+    let mut repr = peer.repr(ACK);
+    repr.options.set_sack([(peer.ack + 5 * MSS, peer.ack + 10 * MSS)]);
+    lab.segment(repr, &[]);
+    lab.wait(300);
+    let again = sent(&mut lab);
+    assert!(again.len() > 1 && again.iter().all(|one| one.flags == ACK), "{:?}", again.first());
+}
+
+#[test]
+fn a_doubtful_duplicate_counts_as_received_and_as_doubtful() {
+    let (mut lab, _sock, peer) = connected(Lab::new(), 10);
+    let mut repr = peer.repr(ACK);
+    repr.options.set_sack([(SeqNum(peer.ack.0.wrapping_sub(500)), peer.ack)]);
+    lab.segment(repr, &[]);
+    let counts = [Counter::TcpExtTCPDSACKRecv, Counter::TcpExtTCPDSACKIgnoredDubious, Counter::TcpExtTCPDSACKRecvSegs];
+    assert_eq!(counts.map(|counter| lab.count(counter)), [1, 1, 0]);
+}
