@@ -9,7 +9,7 @@ use rxpath_wire::Addr;
 
 use super::fast_open::FastOpenQueue;
 use super::{Sock, WaitQueue};
-use crate::tcp::SockOptions;
+use crate::tcp::{ListenerAuth, SockOptions};
 
 /// A listening socket. `listen(n)` gives room for n + 1 established and n + 1 half-open connections.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Listener {
     pub shared: bool,
     /// What its connections inherit.
     options: Mutex<SockOptions>,
+    /// Keys that segments for it are verified with, and signed.
+    pub auth: ListenerAuth,
     /// Half-open connections.
     requests: AtomicU32,
     /// Of those, with a SYN-ACK that was sent once (`reqsk_queue_len_young`).
@@ -64,6 +66,7 @@ impl Listener {
             backlog,
             shared,
             options: Mutex::default(),
+            auth: ListenerAuth::default(),
             young: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             closed: AtomicBool::new(false),

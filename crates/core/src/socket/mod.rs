@@ -19,7 +19,7 @@ mod wakeups;
 mod zerocopy;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use rxpath_mem::{LockOwner, SockLock};
 use rxpath_wire::Tuple;
@@ -79,6 +79,8 @@ pub struct Sock {
     rcvbuf: AtomicU32,
     /// Segments that the full backlog refused; its Cpu alone counts.
     backlog_drops: AtomicU32,
+    /// Its segments are signed, as last published.
+    signed: AtomicBool,
     /// The account of all, and the pages of this socket that it knows.
     memory: Arc<TcpMemory>,
     pages: AtomicI32,
@@ -107,6 +109,7 @@ impl Sock {
             rmem: AtomicU32::new(0),
             rcvbuf: AtomicU32::new(sk.rx.rcvbuf),
             backlog_drops: AtomicU32::new(0),
+            signed: AtomicBool::new(sk.auth_len > 0),
             memory: Arc::clone(memory),
             pages: AtomicI32::new(0),
             lock: SockLock::new(sk),
@@ -147,6 +150,16 @@ impl Sock {
             self.pages.store(sk.rx.pages, Ordering::Relaxed);
             self.memory.tell(self.cpu, change);
         }
+    }
+
+    /// Keys came or went.
+    pub(crate) fn publish_keys(&self, sk: &TcpSock) {
+        self.signed.store(sk.auth_len > 0, Ordering::Release);
+    }
+
+    /// Whether its segments are signed, as last published.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.signed.load(Ordering::Acquire)
     }
 
     /// Charged memory, as last published.

@@ -350,6 +350,7 @@ mod tests {
             deadline: Time::ZERO,
             last_oow_ack: None,
             opened_here: false,
+            signer: None,
         }))
     }
 

@@ -20,7 +20,7 @@ use crate::socket::{
     FlowEntry, FlowId, FlowTable, Lending, Lent, Listener, NoPort, Nothing, Payload, Readiness, Sock, Taken, Wanted,
     WriteStep, ZerocopyNotice, post,
 };
-use crate::tcp::{NoUrgent, SockError, SockOptions, State, TcpSock, fast_open};
+use crate::tcp::{AuthKeys, KeyError, NoUrgent, SockAuth, SockError, SockOptions, State, TcpSock, fast_open};
 
 /// Why a listener could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum ConnectError {
     PortInUse,
     /// `net.ipv4.tcp_fastopen` does not allow connections from here to be opened fast (`EOPNOTSUPP`).
     FastOpenOff,
+    /// TCP-AO is wanted and there is no such key for the peer (`EKEYREJECTED`).
+    Key(KeyError),
     /// The stack is down.
     Down,
 }
@@ -215,6 +217,31 @@ impl Stack {
         let sock = self.own(&net, sk);
         self.kick(&sock, post::CONNECT, now);
         Ok((sock, taken))
+    }
+
+    /// As [`Stack::connect_with`], with keys, of which those for `remote` sign and verify from the SYN on: of TCP-AO if there
+    /// are such, else of RFC 2385. What is signed is not opened fast: SYNs have no room for both.
+    ///
+    /// # Errors
+    /// As [`Stack::connect_from`]; [`ConnectError::Key`] if the keys require TCP-AO, or ask for a key, and there is none
+    /// such for `remote`.
+    pub fn connect_signed(
+        &self,
+        port: Option<u16>,
+        remote: SocketAddr,
+        options: &SockOptions,
+        keys: &AuthKeys,
+        now: Time,
+    ) -> Result<Arc<Sock>, ConnectError> {
+        let auth = SockAuth::opening(keys, Addr::from(remote.ip())).map_err(ConnectError::Key)?;
+        if auth.is_none() {
+            return self.connect_with(port, remote, options, now);
+        }
+        let (net, mut sk) = self.new_connection(port, remote, options, now)?;
+        sk.set_auth(auth);
+        let sock = self.own(&net, sk);
+        self.kick(&sock, post::CONNECT, now);
+        Ok(sock)
     }
 
     /// The socket of a connection that is about to be opened; its port is taken.
@@ -472,6 +499,15 @@ impl Stack {
         let backlog = if sk.release() { post::BACKLOG } else { 0 };
         self.kick(sock, requests | backlog, now);
         seen
+    }
+
+    /// As [`Stack::with`], to change the keys of a connection.
+    pub fn change_keys<R>(&self, sock: &Arc<Sock>, now: Time, change: impl FnOnce(&mut TcpSock) -> R) -> R {
+        self.with(sock, 0, now, |sk| {
+            let changed = change(sk);
+            sock.publish_keys(sk);
+            changed
+        })
     }
 
     /// Ends writing: our FIN follows what is queued.

@@ -49,6 +49,7 @@ impl TcpSock {
         self.sync_mss(self.tx.advmss);
         self.user.accepted = true;
         self.ecn.open(sysctl.tcp_ecn);
+        self.begin_auth();
         self.set_state(cx, State::SynSent);
         cx.count(Counter::TcpActiveOpens);
         let syn =

@@ -86,7 +86,7 @@ impl TcpSock {
         if self.state == State::Close {
             return;
         }
-        if !self.in_flight(cx, seq) {
+        if !self.in_flight(cx, seq) || self.ignores_icmp(cx, error.kind, error.code) {
             return;
         }
         if error.kind == wire_icmp::REDIRECT {
@@ -121,11 +121,15 @@ impl TcpSock {
     }
 
     /// Of the errors that came while the application owned the socket those that are about something in flight.
-    pub(super) fn judge_deferred(&self, cx: &Cx, deferred: Deferred) -> Deferred {
+    pub(super) fn judge_deferred(&mut self, cx: &Cx, deferred: Deferred) -> Deferred {
         let open = self.state != State::Close;
         Deferred {
-            narrow: deferred.narrow.filter(|(_, seq)| open && self.in_flight(cx, *seq)),
-            soft: deferred.soft.filter(|(_, seq)| open && self.in_flight(cx, *seq)),
+            narrow: deferred.narrow.filter(|(error, seq)| {
+                open && self.in_flight(cx, *seq) && !self.ignores_icmp(cx, error.kind, error.code)
+            }),
+            soft: deferred
+                .soft
+                .filter(|(error, seq)| open && self.in_flight(cx, *seq) && !self.ignores_error(cx, *error)),
         }
     }
 

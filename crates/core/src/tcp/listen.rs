@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rxpath_mem::Skb;
-use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind};
+use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, PacketId};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 
+use super::auth::{AoIds, HalfOpen, Isns};
 use super::cookie;
 use super::ecn;
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
@@ -18,18 +19,22 @@ use crate::cx::{Cx, End, Fate};
 use crate::route;
 use crate::socket::{Listener, Sock};
 
-/// A segment for a listener (`tcp_v4_do_rcv`, LISTEN): how it ends, or a request. `isn` is given when TIME-WAIT made way.
+/// A segment for a listener (`tcp_v4_do_rcv`, LISTEN): how it ends, or a request. `isn` is given when TIME-WAIT made way,
+/// `ao` if the segment carried an authentication code, which is right.
 pub(super) fn rcv(
     cx: &mut Cx,
     skb: Skb,
     seg: &Segment,
     tuple: Tuple,
     listener: &Arc<Listener>,
-    isn: Option<SeqNum>,
+    (isn, ao): (Option<SeqNum>, Option<AoIds>),
 ) -> Result<(Skb, Request), End> {
     if seg.flags.ack() {
         // It was no cookie.
-        reply::reset(cx, &skb, seg);
+        let half_open = HalfOpen { tuple, isns: Isns { local: seg.ack - 1, remote: seg.seq - 1 }, ids: ao };
+        if let Ok(signer) = listener.auth.signer(&half_open, seg.ack) {
+            reply::reset(cx, &skb, seg, signer);
+        }
         return Err(Fate::Drop(skb, DropReason::TcpFlags));
     }
     if seg.flags.rst() {
@@ -38,7 +43,7 @@ pub(super) fn rcv(
     if !seg.flags.syn() || seg.flags.fin() {
         return Err(Fate::Drop(skb, DropReason::TcpFlags));
     }
-    conn_request(cx, skb, seg, tuple, listener, isn)
+    conn_request(cx, skb, seg, tuple, listener, (isn, ao))
 }
 
 /// `tcp_conn_request`: the limits, then the request. An `isn` that is given passes the limits.
@@ -48,7 +53,7 @@ fn conn_request(
     seg: &Segment,
     tuple: Tuple,
     listener: &Arc<Listener>,
-    isn: Option<SeqNum>,
+    (isn, ao): (Option<SeqNum>, Option<AoIds>),
 ) -> Result<(Skb, Request), End> {
     let wants_cookie = isn.is_none() && (cx.net.sysctl.tcp_syncookies == 2 || listener.request_queue_full());
     if wants_cookie && cx.net.sysctl.tcp_syncookies > 0 {
@@ -69,13 +74,21 @@ fn conn_request(
         return Err(Fate::Drop(skb, DropReason::IpOutnoroutes));
     };
     request.ecn = ecn::wanted(cx.net.sysctl.tcp_ecn, seg.flags, ecn::tos_of(&skb));
+    request.ao = ao;
+    if !wants_cookie && request.sack && listener.auth.signs_md5(&tuple) {
+        // Beside the signature and timestamps there is no room for what SACK has to say.
+        request.ts_recent = None;
+    }
     if wants_cookie {
         request.bake(cx);
         request.send_synack(cx);
         return Err(Fate::Consumed(skb, Consumed::Handshake));
     }
-    let admitted = fast_open::admit(cx, &skb, seg, &tuple, listener);
-    (request.early, request.fast_open) = (admitted.now, admitted.cookie);
+    let is_signed = ao.is_some() || listener.auth.signs_md5(&tuple);
+    if !is_signed {
+        let admitted = fast_open::admit(cx, &skb, seg, &tuple, listener);
+        (request.early, request.fast_open) = (admitted.now, admitted.cookie);
+    }
     Ok((skb, request))
 }
 
@@ -100,6 +113,7 @@ pub(super) fn cookie_check(
     seg: &Segment,
     tuple: Tuple,
     listener: &Arc<Listener>,
+    ao: Option<AoIds>,
 ) -> Option<Request> {
     let net = &cx.net;
     if net.sysctl.tcp_syncookies == 0 || seg.flags.syn() || seg.flags.rst() || !listener.overflowed_recently(cx.now) {
@@ -133,6 +147,7 @@ pub(super) fn cookie_check(
     request.select_window(cx, mss);
     request.ts_offset = offset;
     request.ecn = agreed.ecn && net.sysctl.tcp_ecn != 0;
+    request.ao = ao;
     request.answered(stamps.map(|(_, tsecr)| tsecr));
     Some(request)
 }
@@ -236,6 +251,7 @@ impl Request {
             acked: false,
             fast_open: None,
             early: false,
+            ao: None,
         };
         request.select_window(cx, advmss - stamps);
         Some(request)
@@ -299,8 +315,27 @@ impl Request {
         };
         match self.fast_open.take() {
             Some(option) => reply::send_fast_open(cx, &self.tuple, bare, &option),
-            None => reply::send(cx, &self.tuple, 0, bare),
+            None => self.send(cx, bare),
         };
+    }
+
+    /// What signatures of its segments depend on.
+    pub(super) fn half_open(&self) -> HalfOpen {
+        HalfOpen { tuple: self.tuple, isns: Isns { local: self.snt_isn, remote: self.rcv_isn }, ids: self.ao }
+    }
+
+    /// Sends a segment, signed if there is a key for the peer. None goes if there is not the key that the peer asked for.
+    fn send(&self, cx: &mut Cx, bare: Bare) -> PacketId {
+        match self.listener.auth.signer(&self.half_open(), bare.seq) {
+            Ok(signer) => reply::send(cx, &self.tuple, 0, bare, signer.as_ref()),
+            Err(_) => PacketId::NONE,
+        }
+    }
+
+    pub(super) fn reset(&self, cx: &mut Cx, skb: &Skb, seg: &Segment) {
+        if let Ok(signer) = self.listener.auth.signer(&self.half_open(), seg.ack) {
+            reply::reset(cx, skb, seg, signer);
+        }
     }
 
     /// `tcp_check_req`, in its order. `heir` is the listener that the connection would go over to.
@@ -313,7 +348,12 @@ impl Request {
             return self.retransmitted_syn(cx, skb);
         }
         if seg.flags.ack() && !seg.flags.rst() && seg.ack != self.snt_isn + 1 {
-            return Checked::Listener(skb);
+            if self.ao.is_none() {
+                return Checked::Listener(skb);
+            }
+            // It was signed for this connection, and the answer must be.
+            self.reset(cx, &skb, seg);
+            return Checked::Stay(Fate::Drop(skb, DropReason::TcpFlags));
         }
         let echo_wrong = stamps.is_some_and(|(_, (_, tsecr))| self.echo_wrong(tsecr));
         if paws || echo_wrong || !self.in_window(seg) {
@@ -333,7 +373,7 @@ impl Request {
             cx.count(Counter::TcpAttemptFails);
             cx.count(Counter::TcpExtEmbryonicRsts);
             if syn {
-                reply::reset(cx, &skb, seg);
+                self.reset(cx, &skb, seg);
             }
             return Checked::Remove(Fate::Consumed(skb, Consumed::Handshake));
         }
@@ -353,7 +393,7 @@ impl Request {
             cx.count(Counter::TcpExtListenOverflows);
             cx.count(Counter::TcpExtListenDrops);
             if cx.net.sysctl.tcp_abort_on_overflow {
-                reply::reset(cx, &skb, seg);
+                self.reset(cx, &skb, seg);
                 cx.count(Counter::TcpExtEmbryonicRsts);
                 return Checked::Remove(Fate::Drop(skb, DropReason::TcpListenOverflow));
             }
@@ -437,7 +477,7 @@ impl Request {
                 ..TcpOptions::default()
             },
         };
-        let sent = reply::send(cx, &self.tuple, 0, bare);
+        let sent = self.send(cx, bare);
         cx.effect(EventKind::AckNow, self.rcv_nxt.0, why as u32, sent);
     }
 
@@ -519,6 +559,7 @@ impl Request {
         let sysctl = &cx.net.sysctl;
         let mut sk = TcpSock::new(State::SynRecv, self.tuple, route, sysctl.tcp_rmem.default, 0);
         sk.set_options(&self.listener.options(), sysctl);
+        sk.set_auth(self.listener.auth.child(&self.half_open()));
         sk.opts.timestamps = self.ts_recent.is_some();
         sk.opts.sack = self.sack;
         sk.ecn.ok = self.ecn;

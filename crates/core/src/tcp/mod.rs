@@ -7,7 +7,7 @@
 //! | file | kernel functions |
 //! |---|---|
 //! | `receive` | `tcp_v4_rcv`, `tcp_v4_do_rcv`, `tcp_v4_early_demux` |
-//! | `auth` | `tcp_inbound_hash`, `tcp_parse_auth_options` |
+//! | `auth/` | `tcp_inbound_hash`, `tcp_parse_auth_options`, `tcp_v4_md5_hash_skb`, `tcp_ao_transmit_skb` |
 //! | `icmp` | `tcp_v4_err`, `tcp_v4_mtu_reduced`, `tcp_req_err` |
 //! | `backlog` | `tcp_add_backlog`, `release_sock` |
 //! | `reply` | `tcp_v4_send_reset`, `tcp_v4_send_ack` |
@@ -101,6 +101,10 @@ pub(crate) mod tests;
 use rxpath_trace::Time;
 
 pub use ack_policy::AckPolicy;
+pub use auth::{
+    AoAlgorithm, AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KEYS_MAX, KeyError, ListenerAuth, Md5Key,
+    Peers, SECRET_MAX, Secret, SockAuth,
+};
 pub use chrono::Chrono;
 pub use congestion::{CaState, Congestion};
 pub use early_demux::{Known, early_demux};

@@ -8,6 +8,7 @@ use rxpath_wire::{
     tcp as wire_tcp,
 };
 
+use super::auth::Signer;
 use super::chrono::Held;
 use super::isn::tsval;
 use super::mtu_probe::Probed;
@@ -67,9 +68,6 @@ pub(super) fn transmit_with_options(
     } else {
         wire_tcp::emit(header, *repr);
     }
-    skb.set_transport_header_here();
-    skb.seq = repr.seq.0;
-    skb.tcp_flags = repr.flags.0;
     if route.features.tx_csum || skb.gso_size > 0 {
         skb.ip_summed = IpSummed::Partial;
         wire_tcp::fill_pseudo(src, dst, skb.data_mut(), header_len + payload);
@@ -78,6 +76,41 @@ pub(super) fn transmit_with_options(
     } else if payload > 0 {
         wire_tcp::fill_checksum(src, dst, skb.data_mut());
     }
+    send_segment(cx, skb, repr, route, flow, options);
+}
+
+/// [`transmit_with_options`] for a segment that is signed: of the same options, those of TCP that fit behind the signature.
+pub(super) fn transmit_signed(
+    cx: &mut Cx,
+    mut skb: Skb,
+    repr: &TcpRepr,
+    route: &mut Route,
+    flow: &IpFlow,
+    options: &[u8],
+    signer: &Signer,
+) {
+    let mut field = TcpOptionsWriter::new();
+    signer.write(&mut field);
+    field.append(&repr.options);
+    let header_len = TcpHeader::LEN + field.as_bytes().len();
+    wire_tcp::emit_raw(skb.push(header_len), *repr, field.as_bytes());
+    signer.sign(flow.src, flow.dst, skb.data_mut(), header_len);
+    if route.features.tx_csum {
+        skb.ip_summed = IpSummed::Partial;
+        let len = skb.len();
+        wire_tcp::fill_pseudo(flow.src, flow.dst, skb.data_mut(), len);
+    } else {
+        wire_tcp::fill_checksum(flow.src, flow.dst, skb.data_mut());
+    }
+    send_segment(cx, skb, repr, route, flow, options);
+}
+
+/// Hands a segment whose header is complete to IP.
+#[inline(always)]
+fn send_segment(cx: &mut Cx, mut skb: Skb, repr: &TcpRepr, route: &mut Route, flow: &IpFlow, options: &[u8]) {
+    skb.set_transport_header_here();
+    skb.seq = repr.seq.0;
+    skb.tcp_flags = repr.flags.0;
     if repr.flags.contains(TcpFlags::RST) {
         cx.count(Counter::TcpOutRsts);
     }
@@ -132,11 +165,13 @@ impl TcpSock {
         options
     }
 
-    /// Payload of a segment that goes out now: SACK blocks take their share (`tcp_current_mss`).
+    /// Payload of a segment that goes out now: signature and SACK blocks take their share (`tcp_current_mss`).
     #[inline]
     pub(super) fn current_mss(&self) -> u16 {
         let used = if self.opts.timestamps { usize::from(TSTAMP_ALIGNED) } else { 0 };
-        self.tx.mss.saturating_sub(self.rx.sack.option_len(used)).max(1)
+        let signature = u16::from(self.auth_len);
+        let sack = self.rx.sack.option_len(used + usize::from(signature));
+        self.tx.mss.saturating_sub(signature + sack).max(1)
     }
 
     /// The identification of a packet that is cut into `segments`, each of which takes one.
@@ -190,7 +225,8 @@ impl TcpSock {
         let is_bare = skb.is_empty()
             && !flags.intersects(TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0))
             && options.sack_count == 0
-            && urgent.is_none();
+            && urgent.is_none()
+            && self.auth_len == 0;
         let numbers = tx::Numbers { seq, ack, flags, window, timestamps: options.timestamps, tos, ttl, ident };
         let skb = if is_bare {
             match tx::xmit_bare(cx, skb, &self.tuple, &numbers, &self.route) {
@@ -205,6 +241,9 @@ impl TcpSock {
         let repr = TcpRepr { sport: local_port, dport: remote_port, seq, ack, flags, window, urgent, options };
         let protocol = rxpath_wire::IpProto::TCP;
         let flow = IpFlow { src: local, dst: remote, protocol, ttl, tos, dont_fragment: true, ident };
+        if self.auth_len > 0 {
+            return self.sign_and_transmit(cx, skb, &repr, &flow);
+        }
         if flags.syn()
             && let (_, Some(option)) = self.syn_extras()
         {
@@ -215,6 +254,22 @@ impl TcpSock {
         if is_bare {
             tx::sent_bare(cx, &self.tuple, &numbers, &self.route);
         }
+    }
+
+    /// The end of [`TcpSock::transmit_skb`] for segments that are signed.
+    #[cold]
+    fn sign_and_transmit(&mut self, cx: &mut Cx, skb: Skb, repr: &TcpRepr, flow: &IpFlow) {
+        let opens = repr.flags.syn() && !repr.flags.ack();
+        match self.signer(repr.seq, opens) {
+            Some(signer) => transmit_signed(cx, skb, repr, &mut self.route, flow, &[], &signer),
+            // Nothing but a SYN can be signed before the peer has answered.
+            None => cx.drop_skb(skb, rxpath_trace::DropReason::TxError),
+        }
+    }
+
+    /// Whether what is longer than a segment goes as one packet that the device cuts.
+    fn takes_super_frames(&self) -> bool {
+        self.route.features.tso && self.tx.snd_up.is_none() && self.auth_len == 0
     }
 
     /// Sends a pure ACK and gives the packet; None if the pool had no slot for it.
@@ -247,7 +302,9 @@ impl TcpSock {
     /// Options of our SYN or, with `ack`, of the SYN-ACK of a simultaneous open, in the kernel's order.
     fn syn_options(&self, cx: &Cx) -> TcpOptions {
         let sysctl = &cx.net.sysctl;
-        let (stamps, scale) = (sysctl.tcp_timestamps != 0, sysctl.tcp_window_scaling);
+        // Beside an MD5 signature there is no room for timestamps, and later for what SACK has to say.
+        let squeezed = self.auth_len > 0 && matches!(self.signer(self.tx.iss, true), Some(Signer::Md5(_)));
+        let (stamps, scale) = (sysctl.tcp_timestamps != 0 && !squeezed, sysctl.tcp_window_scaling);
         TcpOptions {
             mss: Some(self.tx.advmss),
             sack_permitted: sysctl.tcp_sack,
@@ -325,7 +382,7 @@ impl TcpSock {
     /// Sends packets of the write queue for as long as they may go (`tcp_write_xmit`).
     fn write_xmit(&mut self, cx: &mut Cx, offer: Offer) {
         let (before, mut limited) = (self.cong.packets_out, false);
-        if self.tx.mtu.enabled && !offer.one && self.mtu_probe(cx) == Probed::Wait {
+        if self.tx.mtu.enabled && self.auth_len == 0 && !offer.one && self.mtu_probe(cx) == Probed::Wait {
             return;
         }
         while !self.pacing_holds(cx.now)
@@ -417,7 +474,7 @@ impl TcpSock {
     fn send_packet(&mut self, cx: &mut Cx, next: Next) -> bool {
         let mss = u32::from(self.current_mss());
         let long = next.len > mss;
-        if self.route.features.tso && self.tx.snd_up.is_none() {
+        if self.takes_super_frames() {
             return self.send_new(cx, next, long);
         }
         let mut left = next.len;
@@ -489,7 +546,7 @@ impl TcpSock {
     /// even the first left.
     pub(super) fn send_pieces(&mut self, cx: &mut Cx, seq: SeqNum, len: u32, fin: bool, psh: bool) -> bool {
         let mss = u32::from(self.current_mss());
-        if len <= mss || (self.route.features.tso && self.tx.snd_up.is_none()) {
+        if len <= mss || self.takes_super_frames() {
             return self.send_range(cx, seq, len, fin, psh);
         }
         let mut done = 0;
@@ -521,7 +578,8 @@ impl TcpSock {
     ) -> bool {
         let what = if len > 0 { OutputWhat::TcpData } else { OutputWhat::TcpFin };
         let offset = (seq - self.tx.buffer_seq).max(0) as usize;
-        let is_lent = self.tx.buffer.is_lent(offset, len as usize);
+        // A signature is of what goes: the application must not change it in between, so it is copied.
+        let is_lent = self.auth_len == 0 && self.tx.buffer.is_lent(offset, len as usize);
         let made = match is_lent {
             true => self.packet_of_lent(cx, offset, len as usize),
             false => cx.alloc_output(what, len as usize, false),

@@ -69,6 +69,10 @@ impl TcpSock {
     /// Segments that one super-frame may have: what leaves in about a millisecond, more where the peer is near
     /// (`tcp_tso_autosize`).
     pub(super) fn tso_segs(&self, sysctl: &Sysctls) -> u32 {
+        if self.auth_len > 0 {
+            // Each is signed for itself (`sk_gso_disable`).
+            return 1;
+        }
         let mss = u64::from(self.current_mss());
         let goal = u64::from(write_queue::GSO_GOAL);
         let distance = (self.rtt.min_rtt / 1_000).checked_shr(sysctl.tcp_tso_rtt_log).unwrap_or(0);

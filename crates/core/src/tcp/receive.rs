@@ -6,13 +6,14 @@ use rxpath_arch::csum;
 use rxpath_mem::{IpSummed, OwnedSoftirq, PktType, Skb};
 use rxpath_trace::event::ports_word;
 use rxpath_trace::{AckWhy, Counter, DropReason, EventKind, LookupKind, PacketId, Time};
-use rxpath_wire::{Ipv4Header, TcpHeader, Tuple};
+use rxpath_wire::{Ipv4Header, SeqNum, TcpHeader, Tuple};
 
+use super::auth::{self, Auth};
 use super::early_demux::Known;
 use super::listen::{self, Checked};
 use super::streak::{Source, Taken};
 use super::timewait::Verdict;
-use super::{Effects, Incoming, Request, Segment, SockError, State, TcpSock, TimeWait, auth, backlog, reply};
+use super::{Effects, Incoming, Request, Segment, SockError, State, TcpSock, TimeWait, backlog, reply};
 use crate::cx::{Cx, Fate};
 use crate::netns::Strangers;
 use crate::socket::table::SockEntry;
@@ -145,11 +146,10 @@ pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, mut skb: Skb) 
         record(cx, &skb, &incoming);
     }
     if auth::may_carry(&incoming.seg)
-        && let Some(reason) = auth::refused(incoming.seg.option_bytes(&skb))
-        && !is_for_time_wait(cx, flows, &skb, incoming.tuple)
+        && let Some(reason) = refusal(cx, flows, run, &skb, &incoming)
     {
         run.finish(cx, flows);
-        return refuse(cx, flows, skb, incoming.tuple, reason);
+        return cx.drop_skb(skb, reason);
     }
     if run.is_of(&incoming.tuple) {
         return go_on(cx, flows, run, skb, &incoming.seg);
@@ -158,25 +158,32 @@ pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, mut skb: Skb) 
     start_run(cx, flows, run, skb, &incoming);
 }
 
-/// A mini-socket asks for no authentication.
-#[cold]
-fn is_for_time_wait(cx: &Cx, flows: &mut FlowTable, skb: &Skb, tuple: Tuple) -> bool {
-    let id = flows.lookup(flow_hash(cx, skb, &tuple), &tuple);
-    id.is_some_and(|id| matches!(flows.get_mut(id), Some(FlowEntry::TimeWait(_))))
-}
-
-/// Ends a segment with authentication that nobody here has agreed to, or that is malformed: without an answer.
-#[cold]
-fn refuse(cx: &mut Cx, flows: &mut FlowTable, skb: Skb, tuple: Tuple, reason: DropReason) {
-    let known = flows.lookup(flow_hash(cx, &skb, &tuple), &tuple).is_some()
-        || cx.listeners.lookup(tuple.local, tuple.local_port, || 0).is_some();
-    if !known {
-        return cx.drop_skb(skb, DropReason::NoSocket);
+/// The reason for which a segment is dropped whose authentication is malformed, or which is signed while the connection has
+/// agreed to no signatures (`tcp_inbound_hash`). Who has keys, or may have, looks for himself; a mini-socket asks for no
+/// authentication.
+#[inline(never)]
+fn refusal(cx: &mut Cx, flows: &mut FlowTable, run: &Run, skb: &Skb, incoming: &Incoming) -> Option<DropReason> {
+    let malformed = match auth::parse(incoming.seg.option_bytes(skb)) {
+        Ok(Auth::None | Auth::Ao(_)) => return None,
+        Ok(Auth::Md5(_)) => None,
+        Err(reason) => Some(reason),
+    };
+    let tuple = &incoming.tuple;
+    let expects = run.held.as_deref().filter(|_| run.is_of(tuple)).map(|sk| sk.auth_len > 0);
+    let id = flows.lookup(flow_hash(cx, skb, tuple), tuple);
+    let entry = if expects.is_none() { id.and_then(|id| flows.get_mut(id)) } else { None };
+    let expects = match entry {
+        Some(FlowEntry::TimeWait(_)) => return None,
+        Some(FlowEntry::Sock(entry)) => entry.sock.as_ref().is_some_and(|sock| sock.is_signed()),
+        Some(FlowEntry::Request(_)) => true,
+        None => expects.unwrap_or(true),
+    };
+    let is_nobodys = id.is_none() && cx.listeners.lookup(tuple.local, tuple.local_port, || 0).is_none();
+    match malformed {
+        Some(_) if is_nobodys => Some(DropReason::NoSocket),
+        None if !expects => Some(auth::unexpected_md5(cx)),
+        malformed => malformed,
     }
-    if reason == DropReason::TcpMd5unexpected {
-        cx.count(Counter::TcpExtTCPMD5Unexpected);
-    }
-    cx.drop_skb(skb, reason);
 }
 
 /// The keyed hash of a segment's flow: what steering computed, where it did.
@@ -275,16 +282,34 @@ fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: &I
     }
     let Some(listener) = listener_of(cx, &tuple) else {
         cx.event(&skb, EventKind::LookupMiss, 0, 0);
-        reply::reset(cx, &skb, &seg);
+        reply::reset(cx, &skb, &seg, None);
         return cx.drop_skb(skb, DropReason::NoSocket);
     };
     cx.event(&skb, EventKind::LookupHit, LookupKind::Listener as u32, 0);
-    if seg.flags.ack()
-        && let Some(request) = listen::cookie_check(cx, &skb, &seg, tuple, &listener)
+    to_listener(cx, flows, hash, (skb, incoming), &listener, None);
+}
+
+/// A segment for a listener. `isn` is given when TIME-WAIT made way.
+fn to_listener(
+    cx: &mut Cx,
+    flows: &mut FlowTable,
+    hash: u32,
+    (skb, incoming): (Skb, &Incoming),
+    listener: &Arc<Listener>,
+    isn: Option<SeqNum>,
+) {
+    let Incoming { seg, tuple } = *incoming;
+    let ao = match listener.auth.inbound_hash(cx, &skb, &seg, &tuple) {
+        Ok(ao) => ao,
+        Err(reason) => return cx.drop_skb(skb, reason),
+    };
+    if isn.is_none()
+        && seg.flags.ack()
+        && let Some(request) = listen::cookie_check(cx, &skb, &seg, tuple, listener, ao)
     {
         return accept_cookie(cx, flows, hash, skb, &request, &seg);
     }
-    match listen::rcv(cx, skb, &seg, tuple, &listener, None) {
+    match listen::rcv(cx, skb, &seg, tuple, listener, (isn, ao)) {
         Ok((skb, request)) => open_request(cx, flows, hash, skb, request, &seg),
         Err(end) => cx.end(end),
     }
@@ -350,15 +375,18 @@ fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, 
         remove_request(flows, id);
         return no_flow(cx, flows, hash, skb, incoming);
     }
+    if let Err(reason) = request.listener.auth.inbound_hash_of(cx, &skb, &incoming.seg, &request.half_open()) {
+        return cx.drop_skb(skb, reason);
+    }
     match request.check(cx, skb, &incoming.seg, heir.as_ref()) {
         Checked::Stay(end) => cx.end(end),
         Checked::Listener(skb) => {
             let (listener, Incoming { seg, tuple }) = (Arc::clone(&request.listener), *incoming);
-            if let Some(request) = listen::cookie_check(cx, &skb, &seg, tuple, &listener) {
+            if let Some(request) = listen::cookie_check(cx, &skb, &seg, tuple, &listener, None) {
                 remove_request(flows, id);
                 return accept_cookie(cx, flows, hash, skb, &request, &seg);
             }
-            match listen::rcv(cx, skb, &seg, tuple, &listener, None) {
+            match listen::rcv(cx, skb, &seg, tuple, &listener, (None, None)) {
                 Ok((skb, _)) => cx.drop_skb(skb, DropReason::TcpFlags),
                 Err(end) => cx.end(end),
             }
@@ -385,12 +413,13 @@ fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, 
     }
 }
 
-/// The third segment of the handshake is the first one that the new socket processes (`tcp_child_process`).
+/// The third segment of the handshake is the first one that the new socket processes (`tcp_child_process`); the listener has
+/// verified it.
 fn process_child(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, sock: Arc<Sock>, skb: Skb, seg: &Segment) {
     match OwnedSoftirq::lock(sock) {
         Ok(mut sk) => {
             sk.rx.mark_napi(skb.id);
-            let end = sk.do_rcv(cx, skb, seg);
+            let end = sk.do_rcv_verified(cx, skb, seg);
             sk.end(cx, end);
             let_go(cx, flows, id, sk);
         }
@@ -427,10 +456,7 @@ fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb
                 return cx.end(end);
             };
             end_time_wait(cx, flows, id);
-            match listen::rcv(cx, skb, &seg, tuple, &listener, Some(isn)) {
-                Ok((skb, request)) => open_request(cx, flows, hash, skb, request, &seg),
-                Err(end) => cx.end(end),
-            }
+            to_listener(cx, flows, hash, (skb, incoming), &listener, Some(isn));
         }
     }
 }

@@ -8,8 +8,8 @@ use rxpath_wire::tcp::FastOpen;
 use rxpath_wire::{IpProto, Ipv4Header, SeqNum, TcpFlags, TcpOptions, TcpOptionsWriter, TcpRepr, Tuple};
 
 use super::Segment;
-use super::auth::{self, Auth};
-use super::output::{transmit_raw, transmit_with_options};
+use super::auth::{self, Auth, Signer};
+use super::output::{transmit_raw, transmit_signed, transmit_with_options};
 use crate::cx::Cx;
 use crate::ip::{OptionBytes, OwnOptions, echo_options};
 use crate::route::{self, AddrType, Route};
@@ -33,16 +33,24 @@ pub(super) fn tuple_of(skb: &Skb) -> Option<(Tuple, u8)> {
     Some((tuple, ip.tos()))
 }
 
-/// `tcp_v4_send_reset`: RFC 9293 section 3.10.7.1. Nothing answers an RST.
-pub(super) fn reset(cx: &mut Cx, skb: &Skb, seg: &Segment) {
+/// `tcp_v4_send_reset`: RFC 9293 section 3.10.7.1. Nothing answers an RST. Who has keys gives what the reset is signed with.
+pub(super) fn reset(cx: &mut Cx, skb: &Skb, seg: &Segment, signer: Option<Signer>) {
     if seg.flags.rst() {
         return;
     }
-    if auth::may_carry(seg) && auth::parse(seg.option_bytes(skb)) != Ok(Auth::None) {
-        // The peer would believe only an answer that is authenticated, too.
-        return;
-    }
     let Some((tuple, tos)) = tuple_of(skb) else { return };
+    let signer = match signer {
+        None if auth::may_carry(seg) => match auth::parse(seg.option_bytes(skb)) {
+            Ok(Auth::None) => None,
+            Ok(Auth::Md5(digest)) => match signer_of_stray(cx, skb, seg, &tuple, digest) {
+                None => return,
+                found => found,
+            },
+            // The peer would believe only an answer that is authenticated, too.
+            _ => return,
+        },
+        given => given,
+    };
     let (seq, ack, flags) = if seg.flags.ack() {
         (seg.ack, SeqNum(0), TcpFlags::RST)
     } else {
@@ -70,8 +78,18 @@ pub(super) fn reset(cx: &mut Cx, skb: &Skb, seg: &Segment) {
         tos & !ECN,
         options.as_slice(),
         Bare { seq, ack, flags, window: 0, options: TcpOptions::default() },
+        signer.as_ref(),
     );
     cx.event_with(skb, EventKind::RstSent, seq.0, ack.0, rst);
+}
+
+/// The key with which a segment of nobody's is signed: a listener on the port that it came from may have it, as where
+/// both sides of a connection listen on the same port. None if it is not signed with that key.
+#[cold]
+fn signer_of_stray(cx: &mut Cx, skb: &Skb, seg: &Segment, tuple: &Tuple, digest: &[u8]) -> Option<Signer> {
+    let hasher = cx.net.hasher;
+    let listener = cx.listeners.lookup(tuple.local, tuple.remote_port, || hasher.hash(&tuple.reversed()))?;
+    listener.auth.signer_of_stray(skb, seg, tuple, digest)
 }
 
 /// A segment without payload from nobody in particular.
@@ -86,8 +104,8 @@ pub(super) struct Bare {
 
 /// Sends a bare segment from `tuple.local` to `tuple.remote` (`ip_send_unicast_reply`): identification 0, DF, TOS as
 /// given. Gives the packet, or none: without a route or memory it is not sent.
-pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) -> PacketId {
-    send_with(cx, tuple, tos, &[], bare)
+pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare, signer: Option<&Signer>) -> PacketId {
+    send_with(cx, tuple, tos, &[], bare, signer)
 }
 
 /// [`send`] with a Fast Open option behind the others.
@@ -101,10 +119,13 @@ pub(super) fn send_fast_open(cx: &mut Cx, tuple: &Tuple, bare: Bare, option: &Fa
 }
 
 /// [`send`] with IP options: those of the segment that is answered, as an echo reply has them.
-fn send_with(cx: &mut Cx, tuple: &Tuple, tos: u8, options: &[u8], bare: Bare) -> PacketId {
+fn send_with(cx: &mut Cx, tuple: &Tuple, tos: u8, options: &[u8], bare: Bare, signer: Option<&Signer>) -> PacketId {
     let Some((skb, repr, mut route, flow)) = made(cx, tuple, tos, bare) else { return PacketId::NONE };
     let id = skb.id;
-    transmit_with_options(cx, skb, &repr, &mut route, &flow, options);
+    match signer {
+        Some(signer) => transmit_signed(cx, skb, &repr, &mut route, &flow, options, signer),
+        None => transmit_with_options(cx, skb, &repr, &mut route, &flow, options),
+    }
     id
 }
 

@@ -7,6 +7,7 @@ use rxpath_trace::Time;
 use rxpath_wire::tcp::FastOpen;
 use rxpath_wire::{SeqNum, Tuple};
 
+use super::auth::AoIds;
 use crate::socket::Listener;
 
 /// A connection request: what must be remembered between SYN and the third segment, and no more.
@@ -66,4 +67,6 @@ pub struct Request {
     pub fast_open: Option<FastOpen>,
     /// The socket begins now, with what the SYN carries.
     pub early: bool,
+    /// The numbers of the SYN's authentication code, if it carried one.
+    pub(super) ao: Option<AoIds>,
 }

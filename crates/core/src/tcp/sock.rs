@@ -10,7 +10,7 @@ use rxpath_wire::{SeqNum, Tuple};
 use super::ofo::Tree;
 use super::{
     AckPolicy, Chrono, Congestion, Ecn, FastOpening, Linger2, Liveness, Loss, MSS_DEFAULT, MtuSearch, Request,
-    RttEstimator, SackReport, SendBuffer, Stamp, State, Urgent, WriteQueue, Zerocopy,
+    RttEstimator, SackReport, SendBuffer, SockAuth, Stamp, State, Urgent, WriteQueue, Zerocopy,
 };
 use crate::nic::napi_id;
 use crate::route::Route;
@@ -19,6 +19,8 @@ use crate::route::Route;
 pub struct TcpSock {
     /// State of the connection.
     pub state: State,
+    /// Bytes that a signature takes in the options of each segment; 0 if segments are not signed.
+    pub auth_len: u8,
     /// What header prediction expects in the word of offset, flags and window; 0 sends every segment the slow way.
     pub pred_flags: u32,
     /// Receive side.
@@ -39,6 +41,8 @@ pub struct TcpSock {
     pub ecn: Ecn,
     /// Whether the peer is still there.
     pub live: Liveness,
+    /// Keys that segments are signed and verified with.
+    pub auth: Option<Box<SockAuth>>,
     /// When which timer is due.
     pub timers: Deadlines,
     /// What the application asked for and must be told.
@@ -512,6 +516,7 @@ impl TcpSock {
     pub fn new(state: State, tuple: Tuple, route: Route, rcvbuf: u32, sndbuf: usize) -> TcpSock {
         TcpSock {
             state,
+            auth_len: 0,
             pred_flags: 0,
             rx: Receiver::new(rcvbuf),
             ack: AckPolicy::new(),
@@ -522,6 +527,7 @@ impl TcpSock {
             loss: Loss::default(),
             ecn: Ecn::default(),
             live: Liveness::default(),
+            auth: None,
             timers: Deadlines::default(),
             user: UserSide::default(),
             effects: Effects::default(),
@@ -577,9 +583,13 @@ impl TcpSock {
         self.tx.snd_una == self.tx.snd_nxt
     }
 
-    /// Sets what header prediction expects (`__tcp_fast_path_on`).
+    /// Sets what header prediction expects (`__tcp_fast_path_on`): of segments that are signed nothing.
     #[inline]
     pub fn fast_path_on(&mut self) {
+        if self.auth_len > 0 {
+            self.pred_flags = 0;
+            return;
+        }
         let header_len = 20 + if self.opts.timestamps { u32::from(super::TSTAMP_ALIGNED) } else { 0 };
         let window = (self.tx.snd_wnd >> self.opts.snd_wscale) & 0xffff;
         self.pred_flags = (header_len << 26) | 0x0010_0000 | window;

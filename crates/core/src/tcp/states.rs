@@ -12,6 +12,17 @@ impl TcpSock {
     /// One segment for a socket in any state; the caller holds the lock.
     #[inline(always)]
     pub fn do_rcv(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        if self.auth_len > 0
+            && let Err(reason) = self.inbound_hash(cx, &skb, seg)
+        {
+            return Fate::Drop(skb, reason);
+        }
+        self.do_rcv_verified(cx, skb, seg)
+    }
+
+    /// [`TcpSock::do_rcv`] of a segment that needs no verification, or had it.
+    #[inline(always)]
+    pub(super) fn do_rcv_verified(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
         let segments = u32::from(skb.gso_segs.max(1));
         self.rx.segs_in = self.rx.segs_in.wrapping_add(segments);
         self.rx.data_segs_in = self.rx.data_segs_in.wrapping_add(if seg.len > 0 { segments } else { 0 });
@@ -61,7 +72,7 @@ impl TcpSock {
         let outcome = self.tcp_ack(cx, seg, self.heard(&options), true);
         if self.state == State::SynRecv && !matches!(outcome, Ok(Acked::Fine)) {
             // RFC 9293 section 3.10.7.4, fifth check: an unacceptable ACK in SYN-RECEIVED is answered by RST.
-            reply::reset(cx, &skb, seg);
+            self.answer_with_reset(cx, &skb, seg);
             return Fate::Drop(skb, outcome.err().unwrap_or(DropReason::TcpOldAck));
         }
         if let Err(reason) = outcome {
@@ -72,6 +83,14 @@ impl TcpSock {
             return end.end(cx, self, skb, seg);
         }
         self.state_data(cx, skb, seg)
+    }
+
+    /// Resets the peer for a segment that makes no sense; signed if segments are, or not at all while that cannot be.
+    fn answer_with_reset(&self, cx: &mut Cx, skb: &Skb, seg: &Segment) {
+        let signer = self.signer(seg.ack, false);
+        if self.auth_len == 0 || signer.is_some() {
+            reply::reset(cx, skb, seg, signer);
+        }
     }
 
     /// What the acknowledgement does to the state.
@@ -192,7 +211,7 @@ impl TcpSock {
                 if self.rtt.retransmits == 0 {
                     self.timers.retransmit = cx.now + 8 * super::MS;
                 }
-                reply::reset(cx, &skb, seg);
+                self.answer_with_reset(cx, &skb, seg);
                 return Fate::Drop(skb, DropReason::TcpInvalidAckSequence);
             }
             if let Some((_, tsecr)) = stamps
@@ -200,7 +219,7 @@ impl TcpSock {
                 && !self.echo_plausible(cx.now, tsecr)
             {
                 cx.count(Counter::TcpExtPAWSActive);
-                reply::reset(cx, &skb, seg);
+                self.answer_with_reset(cx, &skb, seg);
                 return Fate::Drop(skb, DropReason::TcpRfc7323Paws);
             }
             if seg.flags.rst() {
@@ -237,6 +256,7 @@ impl TcpSock {
     fn synsent_synack(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, options: &rxpath_wire::TcpOptions) -> End {
         self.take_syn_options(cx, options);
         self.ecn.answered(seg.flags);
+        self.establish_auth(seg.seq);
         self.set_state(cx, State::Established);
         let stamps = if self.opts.timestamps { options.timestamps } else { None };
         self.rx.rcv_nxt = seg.seq + 1;
@@ -270,6 +290,7 @@ impl TcpSock {
 
     /// A SYN in SYN-SENT: simultaneous open.
     fn synsent_crossed(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment, options: &rxpath_wire::TcpOptions) -> End {
+        self.establish_auth(seg.seq);
         self.set_state(cx, State::SynRecv);
         let own_scale = self.opts.rcv_wscale;
         self.take_syn_options(cx, options);
@@ -461,7 +482,7 @@ impl Ended {
         match self {
             Ended::Absorbed => Fate::Consumed(skb, Consumed::AckOnly),
             Ended::AbortOnData => {
-                reply::reset(cx, &skb, seg);
+                sk.answer_with_reset(cx, &skb, seg);
                 sk.reset(cx);
                 Fate::Drop(skb, DropReason::TcpAbortOnData)
             }

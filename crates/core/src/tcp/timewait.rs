@@ -5,6 +5,7 @@ use rxpath_mem::Skb;
 use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, PacketId, Time};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 
+use super::auth::Signer;
 use super::isn::tsval;
 use super::{Segment, State, TIMEWAIT_LEN, TcpSock, reply};
 use crate::cx::{Cx, End, Fate};
@@ -37,6 +38,8 @@ pub struct TimeWait {
     pub last_oow_ack: Option<Time>,
     /// We opened the connection: its port is in the table of local ports.
     pub opened_here: bool,
+    /// What its acknowledgements are signed with.
+    pub(crate) signer: Option<Box<Signer>>,
 }
 
 /// What becomes of a segment for a mini-socket, and of the mini-socket.
@@ -66,6 +69,7 @@ impl TimeWait {
             deadline,
             last_oow_ack: None,
             opened_here,
+            signer: sk.signer(sk.tx.snd_nxt, false).map(Box::new),
         }
     }
 
@@ -99,14 +103,14 @@ impl TimeWait {
             return Verdict::Kill(Fate::Consumed(skb, Consumed::TimeWait));
         }
         if seg.flags.syn() && !seg.seq.before(self.rcv_nxt) {
-            reply::reset(cx, &skb, seg);
+            reply::reset(cx, &skb, seg, None);
             return Verdict::Kill(Fate::Drop(skb, DropReason::TcpInvalidSyn));
         }
         if !seg.flags.ack() || !seg.end_seq.after(self.rcv_nxt) || seg.end_seq == seg.seq {
             return Verdict::Stay(Fate::Consumed(skb, Consumed::TimeWait));
         }
         if !seg.flags.fin() || seg.end_seq != self.rcv_nxt + 1 {
-            reply::reset(cx, &skb, seg);
+            reply::reset(cx, &skb, seg, None);
             return Verdict::Kill(Fate::Drop(skb, DropReason::TcpAbortOnData));
         }
         self.substate = State::TimeWait;
@@ -201,7 +205,7 @@ impl TimeWait {
                 ..TcpOptions::default()
             },
         };
-        let sent = reply::send(cx, &self.tuple, 0, bare);
+        let sent = reply::send(cx, &self.tuple, 0, bare, self.signer.as_deref());
         cx.effect(EventKind::AckNow, self.rcv_nxt.0, AckWhy::TimeWait as u32, sent);
     }
 }

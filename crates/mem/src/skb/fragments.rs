@@ -212,6 +212,7 @@ pub(super) fn next_of(slot: SlotPtr) -> Option<SlotPtr> {
 }
 
 /// The pieces of a packet's data, see [`Skb::fragments`].
+#[derive(Clone)]
 pub struct Fragments<'a> {
     next: Option<SlotPtr>,
     packet: OfPacket<'a>,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use rxpath_core::stack::{ConnectError, ListenError};
-use rxpath_core::tcp::{OutOfRange, SockError};
+use rxpath_core::tcp::{KeyError, OutOfRange, SockError};
 
 use crate::clock::nanos;
 use crate::runtime::Attempt;
@@ -20,6 +20,18 @@ pub(super) fn down() -> io::Error {
 /// An option that is out of its range (`EINVAL`).
 pub(super) fn invalid(error: OutOfRange) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
+}
+
+/// A key that was not taken, or not removed.
+pub(super) fn key_error(error: KeyError) -> io::Error {
+    let kind = match error {
+        KeyError::NotFound => io::ErrorKind::NotFound,
+        KeyError::Exists => io::ErrorKind::AlreadyExists,
+        KeyError::InUse => io::ErrorKind::ResourceBusy,
+        KeyError::TooMany => io::ErrorKind::OutOfMemory,
+        _ => io::ErrorKind::InvalidInput,
+    };
+    io::Error::new(kind, error)
 }
 
 pub(super) fn listen_error(error: ListenError) -> io::Error {
@@ -36,6 +48,7 @@ pub(super) fn connect_error(error: ConnectError) -> io::Error {
         ConnectError::NoPort => io::ErrorKind::AddrNotAvailable.into(),
         ConnectError::PortInUse => io::ErrorKind::AddrInUse.into(),
         ConnectError::FastOpenOff => numbered(95, io::ErrorKind::Unsupported),
+        ConnectError::Key(error) => key_error(error),
         ConnectError::Down => down(),
     }
 }

@@ -132,6 +132,10 @@ impl TcpListener {
         Some((keys.current.to_bytes(), keys.backup.map(FastOpenKey::to_bytes)))
     }
 
+    pub(super) fn core(&self) -> &Listener {
+        &self.0.listener
+    }
+
     /// What its connections inherit, from now on; [`SockOptions::syn_retries`] is how often its SYN-ACKs are sent again.
     ///
     /// # Errors

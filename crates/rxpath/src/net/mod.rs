@@ -10,6 +10,7 @@
 //! A blocking `write` returns when all bytes are in the send buffer, as Linux's does. Sockets of one stack can be used
 //! from any number of threads.
 
+mod auth;
 mod busy;
 mod call;
 mod chunks;
@@ -39,4 +40,8 @@ pub use self::udp::{ErrorMessage, ErrorOrigin, Message, UdpSocket};
 pub use rxpath_core::socket::{Payload, Readiness, ZerocopyNotice};
 pub use rxpath_core::stack::BindOptions;
 pub use rxpath_core::sysctl::CongestionControl;
+pub use rxpath_core::tcp::{
+    AoAlgorithm, AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KEYS_MAX, KeyError, Md5Key, Peers,
+    SECRET_MAX, Secret,
+};
 pub use rxpath_core::tcp::{Keepalive, Linger2, SockError, SockOptions, TcpInfo};

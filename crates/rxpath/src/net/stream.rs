@@ -9,7 +9,7 @@ use std::time::Duration;
 use event_listener::EventListener;
 use rxpath_core::socket::{Lending, Payload, Readiness, Sock, WriteStep, post};
 use rxpath_core::stack::RecvError;
-use rxpath_core::tcp::{SockError, SockOptions, State, TcpSock};
+use rxpath_core::tcp::{AuthKeys, SockError, SockOptions, State, TcpSock};
 
 use super::busy::Busy;
 use super::call::{block, check_timeout, connect_error, down, each_addr, invalid, no_buffers, sock_error};
@@ -308,9 +308,25 @@ impl TcpStream {
     }
 
     fn begin_from(stack: &Stack, port: Option<u16>, addr: SocketAddr, options: &SockOptions) -> io::Result<TcpStream> {
+        TcpStream::begin_signed(stack, port, addr, options, &AuthKeys::default())
+    }
+
+    pub(super) fn begin_signed(
+        stack: &Stack,
+        port: Option<u16>,
+        addr: SocketAddr,
+        options: &SockOptions,
+        keys: &AuthKeys,
+    ) -> io::Result<TcpStream> {
         options.check().map_err(invalid)?;
-        let sock = stack.core().connect_with(port, addr, options, stack.now()).map_err(connect_error)?;
+        let sock = stack.core().connect_signed(port, addr, options, keys, stack.now()).map_err(connect_error)?;
         Ok(TcpStream::of(stack.clone(), sock))
+    }
+
+    /// The connection, once it stands.
+    pub(super) fn when_connected(self) -> io::Result<TcpStream> {
+        self.0.connected(None)?;
+        Ok(self)
     }
 
     /// Begins to connect, from this port or from a free one, and does not wait: the socket is non-blocking, and stands once
@@ -343,11 +359,7 @@ impl TcpStream {
         addrs: impl ToSocketAddrs,
         options: &SockOptions,
     ) -> io::Result<TcpStream> {
-        each_addr(addrs, |addr| {
-            let stream = TcpStream::begin_from(stack, Some(port), addr, options)?;
-            stream.0.connected(None)?;
-            Ok(stream)
-        })
+        each_addr(addrs, |addr| TcpStream::begin_from(stack, Some(port), addr, options)?.when_connected())
     }
 
     /// Connects to the first of `addrs` that answers, with options that the handshake must know: buffers, the window's
@@ -358,11 +370,7 @@ impl TcpStream {
     /// `InvalidInput` if an option is out of its range; `Unsupported` if connections are not to be opened fast; else as
     /// [`TcpStream::connect`].
     pub fn connect_with(stack: &Stack, addrs: impl ToSocketAddrs, options: &SockOptions) -> io::Result<TcpStream> {
-        each_addr(addrs, |addr| {
-            let stream = TcpStream::begin(stack, addr, options)?;
-            stream.0.connected(None)?;
-            Ok(stream)
-        })
+        each_addr(addrs, |addr| TcpStream::begin(stack, addr, options)?.when_connected())
     }
 
     pub(super) fn begin_with_data(

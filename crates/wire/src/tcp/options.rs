@@ -218,20 +218,25 @@ impl TcpOptionsWriter {
     /// two; window scale; as many SACK blocks as fit.
     pub fn all(options: &TcpOptions) -> Self {
         let mut writer = TcpOptionsWriter::new();
+        writer.append(options);
+        writer
+    }
+
+    /// All of `options` behind what stands already, in the order of [`TcpOptionsWriter::all`]; of SACK blocks those that fit.
+    pub fn append(&mut self, options: &TcpOptions) -> &mut Self {
         if let Some(mss) = options.mss {
-            writer.mss(mss);
+            self.mss(mss);
         }
         match (options.sack_permitted, options.timestamps) {
-            (true, Some((tsval, tsecr))) => writer.sack_permitted_and_timestamps(tsval, tsecr),
-            (false, Some((tsval, tsecr))) => writer.timestamps(tsval, tsecr),
-            (true, None) => writer.sack_permitted(),
-            (false, None) => &mut writer,
+            (true, Some((tsval, tsecr))) => self.sack_permitted_and_timestamps(tsval, tsecr),
+            (false, Some((tsval, tsecr))) => self.timestamps(tsval, tsecr),
+            (true, None) => self.sack_permitted(),
+            (false, None) => self,
         };
         if let Some(shift) = options.wscale {
-            writer.window_scale(shift);
+            self.window_scale(shift);
         }
-        writer.sack(options.sack_blocks());
-        writer
+        self.sack(options.sack_blocks())
     }
 
     /// Maximum segment size.

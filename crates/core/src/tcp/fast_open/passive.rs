@@ -9,7 +9,7 @@ use rxpath_wire::tcp::FastOpen;
 use rxpath_wire::{SeqNum, TcpFlags, Tuple};
 
 use super::super::isn::tsval;
-use super::super::{MS, RTO_INITIAL, Request, Segment, State, TcpSock, XmitTimer, expiry, reply};
+use super::super::{MS, RTO_INITIAL, Request, Segment, State, TcpSock, XmitTimer, expiry};
 use super::cookies::{self, Worth};
 use super::{SERVER, SERVER_NO_COOKIE};
 use crate::cx::{Cx, End, Fate};
@@ -108,7 +108,7 @@ impl Request {
             if seg.flags.rst() {
                 return Err(Early::Reset(Fate::Drop(skb, DropReason::TcpFastopen)));
             }
-            reply::reset(cx, &skb, seg);
+            self.reset(cx, &skb, seg);
             return Err(refused(skb));
         }
         if !seg.flags.ack() {

@@ -1,5 +1,6 @@
 //! TCP through the front door: frames on the wire, calls of the application.
 
+mod ao;
 mod busy;
 mod cookies;
 mod copies;
@@ -14,6 +15,7 @@ pub(crate) mod lab;
 mod listening;
 mod lives;
 mod loss;
+mod md5;
 mod memory;
 mod merged;
 mod mtu_probe;
@@ -26,6 +28,7 @@ mod recorded;
 mod requests;
 mod sack;
 mod sender;
+pub(crate) mod signing;
 mod streak;
 mod transitions;
 mod urgent;

@@ -4,6 +4,7 @@
 //! A cause sets its scene up, says when the story [begins](Scene::begin), and makes it happen with frames on the wire and
 //! calls of an application. What is then true of every cause is said once, below.
 
+mod auth;
 mod handshake;
 mod ip;
 mod link;
@@ -146,7 +147,9 @@ fn end_of(life: &Life) -> Option<DropReason> {
 
 /// All causes, in the order of the path.
 fn causes() -> impl Iterator<Item = &'static Cause> {
-    [link::CAUSES, ip::CAUSES, handshake::CAUSES, tcp::CAUSES, udp::CAUSES, output::CAUSES].into_iter().flatten()
+    [link::CAUSES, ip::CAUSES, auth::CAUSES, handshake::CAUSES, tcp::CAUSES, udp::CAUSES, output::CAUSES]
+        .into_iter()
+        .flatten()
 }
 
 /// Reasons that a packet can end for, and that no cause here shows: with why not.
