@@ -118,11 +118,6 @@ fn windows_open_and_close_as_the_kernels_do() {
 }
 
 #[test]
-fn selective_acknowledgements_have_the_kernels_outcome() {
-    cases_agree(Kind::TcpSack, 30);
-}
-
-#[test]
 fn urgent_data_has_the_kernels_outcome() {
     cases_agree(Kind::TcpUrgent, 30);
 }

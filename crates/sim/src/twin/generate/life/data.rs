@@ -97,7 +97,7 @@ impl Flow {
         let mss = self.smss();
         let some = 1 + self.rng.below(8_000);
         let small = 1 + self.rng.below(300);
-        let size = self.pick([1, small, small, mss, mss - 1, mss + 1, 2 * mss, some, some, 10 * mss, 20_000, 70_000]);
+        let size = self.pick([1, small, small, mss, mss - 1, mss + 1, 2 * mss, some, some, 4 * mss, 6 * mss, 8_000]);
         self.write(size);
     }
 

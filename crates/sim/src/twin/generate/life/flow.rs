@@ -198,7 +198,7 @@ impl Flow {
     /// Some read, of all or of a part.
     pub fn some_read(&mut self) {
         let some = 1 + self.rng.below(3_000);
-        let size = self.pick([65_536, 65_536, some, 1, 200_000]);
+        let size = self.pick([65_536, 65_536, some, 1, 10_000]);
         match self.rng.below(8) {
             0 => self.app(TcpCall::Recv(size, How { peek: true, ..How::default() })),
             1 => self.app(TcpCall::Recv(size, How { discard: true, ..How::default() })),
@@ -225,13 +225,13 @@ impl Flow {
             0 => self.app(TcpCall::Close),
             1 => {
                 self.fin();
-                self.read(300_000);
+                self.read(65_536);
                 self.read(100);
                 self.app(TcpCall::Close);
                 self.ack();
             }
             2 => {
-                self.read(300_000);
+                self.read(65_536);
                 self.ask();
             }
             _ => {}

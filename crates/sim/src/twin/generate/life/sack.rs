@@ -82,8 +82,8 @@ impl Flow {
         let mss = self.smss();
         match self.rng.below(32) {
             0..7 => {
-                let some = 1 + self.rng.below(10 * mss);
-                let size = self.pick([mss, 2 * mss, 3 * mss, 5 * mss, 10 * mss, some, some, 20 * mss, 40 * mss]);
+                let some = 1 + self.rng.below(6 * mss);
+                let size = self.pick([mss, 2 * mss, 3 * mss, 5 * mss, 6 * mss, some, some, 4 * mss, 6 * mss]);
                 self.write(size);
             }
             7..12 => {

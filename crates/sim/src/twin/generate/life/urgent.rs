@@ -117,7 +117,7 @@ impl Flow {
             }
             4..7 => {
                 let some = 1 + self.rng.below(5_000);
-                let size = self.pick([1, 100, mss, some, 10 * mss]);
+                let size = self.pick([1, 100, mss, some, 5 * mss]);
                 self.write(size);
             }
             7..9 => self.ack(),

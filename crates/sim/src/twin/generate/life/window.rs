@@ -132,7 +132,7 @@ impl Flow {
         match self.rng.below(20) {
             0..5 => {
                 let some = 1 + self.rng.below(6_000);
-                let size = self.pick([1, 100, mss, mss + 1, 2 * mss, some, some, 20_000]);
+                let size = self.pick([1, 100, mss, mss + 1, 2 * mss, some, some, 8_000]);
                 self.write(size);
             }
             5..8 => self.window_becomes(0),
