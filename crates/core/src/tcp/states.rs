@@ -119,8 +119,9 @@ impl TcpSock {
         self.try_undo_spurious_synack(stamps);
         self.effects.established |= !early;
         self.effects.wake_send = true;
-        // Scaled even if it is that of a SYN-ACK.
-        self.tx.snd_wnd = u32::from(seg.window) << self.opts.snd_wscale;
+        // The kernel scales that of a SYN-ACK, too, against RFC 7323 section 2.2: a peer that does not means less, and what
+        // lies beyond is lost.
+        self.tx.snd_wnd = self.window_of(seg);
         self.tx.max_window = self.tx.max_window.max(self.tx.snd_wnd);
         self.tx.snd_wl1 = seg.seq;
         if !early {

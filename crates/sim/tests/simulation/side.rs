@@ -155,7 +155,9 @@ impl Side {
                 WriteStep::Closed => return Err(SockError::BrokenPipe),
             }
         }
-        if self.written == self.outgoing.len && !self.shut && self.plan.ending != Ending::Early {
+        // Before it is connected that would give the attempt up.
+        let is_connected = self.sock.lock.user().state != State::SynSent;
+        if self.written == self.outgoing.len && !self.shut && self.plan.ending != Ending::Early && is_connected {
             stack.shutdown_write(&self.sock, now);
             self.shut = true;
         }
