@@ -95,6 +95,11 @@ pub(super) fn transmit_signed(
     let header_len = TcpHeader::LEN + field.as_bytes().len();
     wire_tcp::emit_raw(skb.push(header_len), *repr, field.as_bytes());
     signer.sign(flow.src, flow.dst, skb.data_mut(), header_len);
+    send_unsummed(cx, skb, repr, route, flow, options);
+}
+
+/// [`send_segment`] for a segment in one piece that has no checksum yet.
+fn send_unsummed(cx: &mut Cx, mut skb: Skb, repr: &TcpRepr, route: &mut Route, flow: &IpFlow, options: &[u8]) {
     if route.features.tx_csum {
         skb.ip_summed = IpSummed::Partial;
         let len = skb.len();
@@ -142,16 +147,7 @@ pub(super) fn transmit_raw(
 ) {
     let header = skb.push(TcpHeader::LEN + options.len());
     wire_tcp::emit_raw(header, *repr, options);
-    skb.set_transport_header_here();
-    (skb.seq, skb.tcp_flags) = (repr.seq.0, repr.flags.0);
-    if route.features.tx_csum {
-        skb.ip_summed = IpSummed::Partial;
-        let len = skb.len();
-        wire_tcp::fill_pseudo(flow.src, flow.dst, skb.data_mut(), len);
-    } else {
-        wire_tcp::fill_checksum(flow.src, flow.dst, skb.data_mut());
-    }
-    tx::ip_build_and_send(cx, skb, flow, &[], route);
+    send_unsummed(cx, skb, repr, route, flow, &[]);
 }
 
 impl TcpSock {
