@@ -167,7 +167,9 @@ impl TcpSock {
             self.tx.snd_wnd = window;
             self.pred_flags = 0;
             self.fast_path_check();
-            self.tx.max_window = self.tx.max_window.max(window);
+            if window > self.tx.max_window {
+                self.max_window_grows(window);
+            }
         }
         true
     }

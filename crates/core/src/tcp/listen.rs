@@ -229,7 +229,7 @@ impl Request {
             rcv_isn: seg.seq,
             rcv_nxt: seg.seq + 1,
             snt_isn: isn.unwrap_or_else(|| secure_tcp_seq(&cx.net, &tuple, cx.now)),
-            mss: options.mss.filter(|&mss| mss != 0).unwrap_or(MSS_DEFAULT),
+            mss: options.mss.filter(|&mss| mss != 0).map_or(MSS_DEFAULT, |mss| wanted.mss_clamp(mss)),
             advmss,
             rcv_wnd: 0,
             window_clamp: 0,

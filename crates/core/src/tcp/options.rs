@@ -185,8 +185,8 @@ impl TcpSock {
         }
     }
 
-    /// Largest segment of a connection that stands, of both directions (`TCP_MAXSEG`): the next one that is sent has at
-    /// most that.
+    /// Largest segment (`TCP_MAXSEG`). Of a connection that stands it bounds nothing any more, and no connection gives it on:
+    /// it is for the handshake, where it bounds what is announced, and what the peer announces.
     ///
     /// # Errors
     /// It is not within 88 to 32,767 bytes.

@@ -13,7 +13,7 @@ use super::chrono::Held;
 use super::isn::tsval;
 use super::mtu_probe::Probed;
 use super::write_queue::{Filled, PACKET_CHARGE};
-use super::{HEADER_MAX, SentSegment, State, TSTAMP_ALIGNED, TcpSock, XmitTimer, expiry, tick};
+use super::{HEADER_MAX, MSS_DEFAULT, SentSegment, State, TSTAMP_ALIGNED, TcpSock, XmitTimer, expiry, tick};
 use crate::cx::Cx;
 use crate::route::{self, Route};
 use crate::tx::{self, IpFlow};
@@ -310,9 +310,10 @@ impl TcpSock {
         }
     }
 
-    /// Sends our SYN (or SYN-ACK in SYN-RECV), for the first time or again.
+    /// Sends our SYN, for the first time or again. Once the peer's has come it is a SYN-ACK, also if an acknowledgement of
+    /// nothing has opened the connection meanwhile.
     pub(super) fn send_syn(&mut self, cx: &mut Cx) {
-        let ack = self.state == State::SynRecv;
+        let ack = self.state != State::SynSent;
         let what = if ack { OutputWhat::TcpSynAck } else { OutputWhat::TcpSyn };
         let (len, _) = self.syn_extras();
         let Some(mut skb) = cx.alloc_output(what, len, len == 0) else { return };
@@ -685,8 +686,28 @@ impl TcpSock {
         (self.tx.mss_clamp, self.tx.pmtu) = (peer_mss, self.route.mtu);
         let path = self.route.mtu.saturating_sub(40);
         let options = if self.opts.timestamps { u16::from(TSTAMP_ALIGNED) } else { 0 };
-        let own = if self.tx.user_mss > 0 { self.tx.user_mss } else { u16::MAX };
         let most = self.bound_by_search();
-        self.tx.mss = peer_mss.min(path).min(own).max(self.tx.mtu.floor).saturating_sub(options).clamp(1, most.max(1));
+        let mss = peer_mss.min(path).max(self.tx.mtu.floor).saturating_sub(options);
+        self.tx.mss = self.bound_to_half_window(mss).clamp(1, most.max(1));
+    }
+
+    /// A window that is small is to have room for two segments (`tcp_bound_to_half_wnd`).
+    fn bound_to_half_window(&self, mss: u16) -> u16 {
+        /// Smallest segment for a small window's sake, headers included.
+        const LEAST: u16 = 68;
+        let largest = self.tx.max_window;
+        let cutoff = if largest > u32::from(MSS_DEFAULT) { largest / 2 } else { largest };
+        if cutoff == 0 || u32::from(mss) <= cutoff {
+            return mss;
+        }
+        let headers = TcpHeader::LEN as u16 + if self.opts.timestamps { u16::from(TSTAMP_ALIGNED) } else { 0 };
+        (cutoff as u16).max(LEAST - headers)
+    }
+
+    /// The peer has more room than it ever had: longer segments may go.
+    #[cold]
+    pub(super) fn max_window_grows(&mut self, window: u32) {
+        self.tx.max_window = window;
+        self.sync_mss(self.tx.mss_clamp);
     }
 }

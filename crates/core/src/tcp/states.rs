@@ -5,7 +5,7 @@ use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, PacketId, S
 use rxpath_wire::TcpFlags;
 
 use super::ack::Acked;
-use super::{MSS_DEFAULT, Segment, SockError, State, TIMEWAIT_LEN, TcpSock, reply};
+use super::{MSS_DEFAULT, Segment, SockError, State, TIMEWAIT_LEN, TcpSock, reply, tick};
 use crate::cx::{Cx, End, Fate};
 
 impl TcpSock {
@@ -122,7 +122,9 @@ impl TcpSock {
         // The kernel scales that of a SYN-ACK, too, against RFC 7323 section 2.2: a peer that does not means less, and what
         // lies beyond is lost.
         self.tx.snd_wnd = self.window_of(seg);
-        self.tx.max_window = self.tx.max_window.max(self.tx.snd_wnd);
+        if self.tx.snd_wnd > self.tx.max_window {
+            self.max_window_grows(self.tx.snd_wnd);
+        }
         self.tx.snd_wl1 = seg.seq;
         if !early {
             self.init_transfer(cx);
@@ -264,6 +266,7 @@ impl TcpSock {
         self.rx.rcv_wup = seg.seq + 1;
         self.rx.copied_seq = self.rx.rcv_nxt;
         self.tx.snd_wl1 = seg.seq;
+        self.ack.last_rcv = tick(cx.now);
         let _ = self.tcp_ack(cx, seg, self.heard(options), true);
         self.tx.snd_wnd = u32::from(seg.window);
         self.tx.max_window = self.tx.snd_wnd;
@@ -328,7 +331,8 @@ impl TcpSock {
             self.opts.rcv_wscale = 0;
             self.rx.window_clamp = self.rx.window_clamp.min(65_535);
         }
-        self.sync_mss(options.mss.filter(|&mss| mss != 0).unwrap_or(MSS_DEFAULT));
+        let own = if self.tx.user_mss > 0 { self.tx.user_mss } else { u16::MAX };
+        self.sync_mss(options.mss.filter(|&mss| mss != 0).map_or(MSS_DEFAULT, |mss| mss.min(own)));
     }
 
     /// Both directions are open: estimates that need a peer begin (`tcp_init_transfer`).

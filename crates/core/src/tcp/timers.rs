@@ -72,9 +72,6 @@ impl TcpSock {
             self.give_up(cx);
             return;
         }
-        if matches!(self.state, State::SynSent | State::SynRecv) {
-            cx.count(Counter::TcpExtTCPSynRetrans);
-        }
         // The kernel gives the flow another hash, in case it leads by another path.
         cx.count(Counter::TcpExtTcpTimeoutRehash);
         self.count_timeout(cx);

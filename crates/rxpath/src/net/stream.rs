@@ -106,8 +106,8 @@ impl Inner {
             return;
         }
         self.with(post::SHUTDOWN, |sk| sk.user.snd_shutdown = true);
-        // Time-out or a stack that is down: then it is closed as it is.
-        let _ = block(&self.stack, self.sock.cpu..self.sock.cpu + 1, self.nonblocking(), Some(time), |register| {
+        // As in the kernel it waits even where other calls do not. Time-out or a stack that is down: it is closed as it is.
+        let _ = block(&self.stack, self.sock.cpu..self.sock.cpu + 1, false, Some(time), |register| {
             let (flying, waiter) = core.with(&self.sock, 0, self.stack.now(), |sk| {
                 let flying = matches!(
                     sk.state,
@@ -557,7 +557,8 @@ impl TcpStream {
     }
 
     /// What happens at the end (`SO_LINGER`): `None`, the rest is sent in the background; zero, the peer is reset and
-    /// the rest discarded; else dropping the last handle waits until the peer has everything, for so long at most.
+    /// the rest discarded; else dropping the last handle waits until the peer has everything, for so long at most, also if
+    /// calls do not wait otherwise.
     ///
     /// # Errors
     /// None; as `std` has it.

@@ -265,6 +265,10 @@ impl Base {
         if self.id.is_none() && counted {
             self.id = Some(seen.id);
         }
+        if seen.flags.rst() && counted {
+            // The socket's last word: what follows is another's, which a cookie may have made without a SYN.
+            self.id = None;
+        }
     }
 }
 

@@ -106,6 +106,7 @@ impl TcpSock {
         }
         let mss = u32::from(self.current_mss());
         self.split_record(index, segs.max(1).saturating_mul(mss), mss);
+        self.recount(index, mss);
         self.collapse(index, mss);
         let Some(segment) = self.tx.segments.get_mut(index) else { return false };
         let segment = *segment;
@@ -120,6 +121,7 @@ impl TcpSock {
             // Something on the way may not bear the bits.
             self.ecn.asks &= !cx.net.sysctl.tcp_ecn_fallback;
             self.send_syn(cx);
+            cx.count(Counter::TcpExtTCPSynRetrans);
         } else if !self.send_pieces(cx, segment.seq, len, segment.fin, psh) {
             cx.count(Counter::TcpExtTCPRetransFail);
             return false;
@@ -198,6 +200,26 @@ impl TcpSock {
         correct(&mut self.cong.retrans_out, rest.retrans);
         self.tx.segments.insert(index + 1, rest);
         self.rx.charge_output(PACKET_CHARGE);
+    }
+
+    /// A record goes again in segments of `mss`, which may be shorter or longer than those before (`tcp_adjust_pcount`).
+    fn recount(&mut self, index: usize, mss: u32) {
+        let Some(segment) = self.tx.segments.get_mut(index).filter(|segment| !segment.syn) else { return };
+        let pcount = segment.len().div_ceil(mss).max(1);
+        let before = std::mem::replace(&mut segment.pcount, pcount);
+        if before == pcount {
+            return;
+        }
+        let segment = *segment;
+        let correct = |sum: &mut u32, counted: bool| {
+            if counted {
+                *sum = (*sum + segment.pcount).saturating_sub(before);
+            }
+        };
+        correct(&mut self.cong.packets_out, true);
+        correct(&mut self.cong.lost_out, segment.lost);
+        correct(&mut self.cong.sacked_out, segment.sacked);
+        correct(&mut self.cong.retrans_out, segment.retrans);
     }
 
     /// The retransmission timer: the timeout of the oldest segment, from now on or, if another timer stood in its place,

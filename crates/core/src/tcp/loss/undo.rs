@@ -95,7 +95,7 @@ impl TcpSock {
 
     /// `tcp_is_non_sack_preventing_reopen`.
     fn holds_old_state(&mut self) -> bool {
-        let holds = self.tx.snd_una == self.loss.high_seq && !self.opts.sack && self.cong.packets_out > 0;
+        let holds = self.tx.snd_una == self.loss.high_seq && !self.opts.sack;
         if holds && !self.any_retransmitted() {
             self.loss.retrans_stamp = None;
         }

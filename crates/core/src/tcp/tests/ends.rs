@@ -320,3 +320,79 @@ fn a_lost_syn_is_not_undone() {
     lab.expect(ACK);
     assert_eq!((lab.state(&sock), lab.count(Counter::TcpExtTCPLossUndo)), (State::Established, 0));
 }
+
+#[test]
+fn a_connection_whose_syn_was_lost_waits_for_more_before_it_is_well_again_without_sack() {
+    for sack in [false, true] {
+        let mut lab = Lab::new();
+        let (sock, peer) = opening(&mut lab);
+        lab.wait(1_050);
+        lab.expect(SYN);
+        let mut answer = peer.repr(SYN_ACK);
+        answer.options.sack_permitted = sack;
+        lab.segment(answer, &[]);
+        lab.expect(ACK);
+        lab.send(&sock, b"lost");
+        lab.expect(PSH_ACK);
+        lab.wait(3_000);
+        while lab.sent().is_some() {}
+        // Without SACK the timeout of the SYN lasts until something beyond it is acknowledged (RFC 6582).
+        assert_eq!(lab.count(Counter::TcpExtTCPLossFailures), u64::from(!sack));
+    }
+}
+
+#[test]
+fn what_is_written_after_a_handshake_answers_it() {
+    let mut lab = Lab::new();
+    let (sock, mut peer) = opening(&mut lab);
+    lab.segment(peer.repr(SYN_ACK), &[]);
+    lab.expect(ACK);
+    // A repetition has everything acknowledged at once, until our data carries the acknowledgements.
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    lab.expect(ACK);
+    lab.send(&sock, b"hello");
+    lab.expect(PSH_ACK);
+    peer.seq += 1;
+    peer.ack += 5;
+    peer.data(&mut lab, b"answer");
+    lab.expect_nothing();
+    lab.wait(100);
+    lab.expect(ACK);
+}
+
+#[test]
+fn a_crossed_open_that_was_opened_by_an_ack_of_nothing_sends_its_syn_ack_again() {
+    let mut lab = Lab::new();
+    let (sock, mut peer) = opening(&mut lab);
+    lab.segment(peer.repr(SYN), &[]);
+    lab.expect(SYN_ACK);
+    (peer.seq, peer.ack) = (peer.seq + 1, peer.ack - 1);
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(lab.state(&sock), State::Established);
+    lab.wait(1_100);
+    assert_eq!(lab.expect(SYN_ACK).ack, peer.seq);
+    assert_eq!(lab.count(Counter::TcpExtTCPSynRetrans), 1);
+    peer.ack += 1;
+    lab.segment(peer.repr(ACK), &[]);
+    lab.wait(5_000);
+    lab.expect_nothing();
+}
+
+#[test]
+fn segments_are_at_most_half_a_small_window() {
+    // Measured on Linux 6.18: the whole of a window of up to 536 bytes, and never less than 68 bytes with the headers.
+    for (window, first) in [(1_000, 500), (537, 268), (536, 536), (100, 100), (10, 48)] {
+        let mut lab = Lab::new();
+        let (sock, mut peer) = opening(&mut lab);
+        peer.window = window;
+        let mut answer = peer.repr(SYN_ACK);
+        answer.options.mss = Some(1_460);
+        lab.segment(answer, &[]);
+        lab.expect(ACK);
+        assert_eq!(sock.lock.user().tx.mss, first, "a window of {window} bytes");
+        peer.window = 5_000;
+        peer.seq += 1;
+        lab.segment(peer.repr(ACK), &[]);
+        assert_eq!(sock.lock.user().tx.mss, 1_460, "longer ones go once there is room");
+    }
+}

@@ -39,7 +39,6 @@ impl Path {
         let listener = lab.listen(80, 8);
         let mut peer = Peer { sack: true, ..Peer::new(40_000, 80) };
         let sock = peer.connect(&mut lab, &listener);
-        peer.window = 65_000;
         Path::new(lab, sock, peer, longest)
     }
 

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rxpath_trace::{Counter, Time};
-use rxpath_wire::{SeqNum, TcpHeader, TcpOptions};
+use rxpath_wire::{SeqNum, TcpHeader, TcpOptions, icmp as wire_icmp};
 
+use super::icmp::told;
 use super::lab::{ACK, Lab, MS, Peer, Sent};
 use crate::socket::Sock;
 use crate::sysctl::CongestionControl;
@@ -229,6 +230,19 @@ fn what_is_lost_together_is_sent_again_together_where_the_device_takes_it() {
     lab.segment(peer.repr(ACK), &[]);
     let told = info(&lab, &sock);
     assert_eq!((told.bytes_retrans, told.total_retrans, told.unacked), (u64::from(8 * MSS), 8, 0));
+}
+
+#[test]
+fn super_frames_that_are_sent_again_in_shorter_segments_are_counted_as_these() {
+    let (mut lab, _sock, peer) = {
+        let (mut lab, sock, peer) = connected(Lab::offloading(), 0);
+        assert_eq!(lab.send(&sock, &[7; 4_000]), 4_000);
+        (lab, sock, peer)
+    };
+    while lab.raw().is_some() {}
+    told(&mut lab, (3, wire_icmp::FRAGMENTATION_NEEDED, 1_000), (80, 40_000), peer.ack);
+    // 960 bytes each.
+    assert_eq!((lab.count(Counter::TcpRetransSegs), lab.count(Counter::TcpExtTCPSlowStartRetrans)), (5, 5));
 }
 
 #[test]

@@ -13,6 +13,9 @@ const COMBINATIONS: u64 = 64;
 pub fn tcp_flags(seed: u64) -> Case {
     let mut life = Life::new("tcp-flags", seed);
     let stage = Stage::ALL[(seed / COMBINATIONS % Stage::ALL.len() as u64) as usize];
+    if stage == Stage::SynSent {
+        life.unscaled();
+    }
     life.reach(stage);
     life.pause();
     life.probe((seed % COMBINATIONS) as u8);

@@ -409,6 +409,11 @@ impl Life {
         }
     }
 
+    /// The client does not scale its windows: of a SYN-ACK that ends a crossed open the kernel does.
+    fn unscaled(&mut self) {
+        self.wscale = self.wscale.and(Some(0));
+    }
+
     /// Long enough for timers of this many milliseconds, seldom.
     fn quiet(&mut self) -> u32 {
         let short = 20_000 + self.rng.below(80_000);

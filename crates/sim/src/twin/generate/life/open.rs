@@ -92,7 +92,7 @@ impl Life {
             2 => answer.len = self.pick([1, 100, 536]),
             3 => answer.flags |= FIN,
             4 => answer.flags |= self.pick([PSH, RST, FIN | PSH, PSH]),
-            5 => answer.window = self.pick([0, 3_000]),
+            5 => answer.window = self.pick([0, 3_000, 1_000, 500, 100]),
             6 => answer.mss = self.pick([Some(0), Some(1), Some(64), Some(88), Some(65_535)]),
             7 => answer.wscale = self.pick([Some(14), Some(15), Some(255), None]),
             8 => answer.flags = self.pick([ACK, 0, FIN | ACK, PSH | ACK, FIN]),
@@ -117,6 +117,7 @@ impl Life {
 
     /// The client opens, too.
     fn crossing(&mut self) {
+        self.unscaled();
         let mut syn = self.syn(0);
         syn.layout = self.layout();
         syn.len = self.pick([0, 0, 0, 20]);

@@ -17,6 +17,9 @@ pub fn tcp_reset(seed: u64) -> Case {
         1 => life.pick(Stage::OPEN),
         _ => life.pick([Stage::Established, Stage::CloseWait, Stage::FinWait2, Stage::SynRecv, Stage::SynSent]),
     };
+    if stage == Stage::SynSent {
+        life.unscaled();
+    }
     life.reach(stage);
     for _ in 0..2 + life.rng.below(7) {
         life.pause();
