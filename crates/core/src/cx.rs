@@ -242,7 +242,7 @@ impl Cx {
     ///
     /// Control packets (`reserved`) may dip into the pool's reserve. None when the pool is dry; the caller then does
     /// what it would do if the packet were lost on the wire.
-    #[inline]
+    #[inline(always)]
     pub fn alloc_output(&mut self, what: OutputWhat, size: usize, reserved: bool) -> Option<Skb> {
         let mut skb = self.slot_for(size, reserved)?;
         self.ledger.output(1);

@@ -64,10 +64,10 @@ pub(crate) fn receive_known(
     if is_watched(cx) {
         return Err(skb);
     }
-    let Some((incoming, tos)) = known.recognise(cx, flows, &skb) else { return Err(skb) };
+    let Some((seg, tos)) = known.recognise(cx, flows, &skb) else { return Err(skb) };
     demux::count_processed(cx, 1);
     ip::count_passed(cx, 1, skb.len() as u64, tos, u64::from(skb.gso_segs.max(1)));
-    tcp::deliver_known(cx, flows, run, known.id(), skb, &incoming);
+    tcp::deliver_known(cx, flows, run, known.id(), skb, &seg);
     Ok(())
 }
 

@@ -172,7 +172,7 @@ impl Returns {
     }
 
     /// Ends a packet: all its slots go home, at the latest with the next [`Returns::flush`].
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, skb: Skb) {
         let slot = skb.into_slot();
         // SAFETY: the packet was handed over, so its line is this function's.
@@ -225,6 +225,7 @@ impl Default for Returns {
 }
 
 impl Drop for Returns {
+    #[inline]
     fn drop(&mut self) {
         self.flush();
     }

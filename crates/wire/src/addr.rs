@@ -262,7 +262,7 @@ impl Tuple {
 
 impl PartialEq for Tuple {
     /// One comparison without a branch a field: in a table lookup the answer is nearly always yes.
-    #[inline]
+    #[inline(always)]
     fn eq(&self, other: &Tuple) -> bool {
         let ((a, b), (c, d)) = (self.local.words(), self.remote.words());
         let ((e, f), (g, h)) = (other.local.words(), other.remote.words());

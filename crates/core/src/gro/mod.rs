@@ -197,6 +197,7 @@ impl Gro {
     }
 
     /// Holds `skb` as the head of a new packet.
+    #[inline(never)]
     fn hold(&mut self, cx: &mut Cx, skb: Skb, segment: &Segment, out: &mut SkbQueue) {
         let notes = self.spare.pop().unwrap_or_default();
         let held = Held::new(skb, segment, notes, cx.now);
@@ -204,6 +205,7 @@ impl Gro {
     }
 
     /// Puts a packet into its bucket. The ninth pushes out the oldest (`gro_flush_oldest`).
+    #[inline(always)]
     fn put(&mut self, cx: &mut Cx, held: Held, out: &mut SkbQueue) {
         let (id, traced, len) = (held.skb.id, held.skb.traced(), held.notes.flow.mss);
         if let Some(oldest) = self.table.in_the_way(&held) {

@@ -97,7 +97,9 @@ impl Napi {
     #[inline]
     pub fn poll(&mut self, cx: &mut Cx, weight: usize, up: &mut impl Upper) -> usize {
         self.queue.dma(cx.now, &mut cx.pool, weight);
-        self.count_missed(cx);
+        if self.ring.has_missed() {
+            self.count_missed(cx);
+        }
         self.xdp_on = cx.net.interface(self.ifindex).is_some_and(|interface| interface.xdp.native.is_some());
         let mut ready = SkbQueue::new();
         let (mut work, mut bytes, mut errors) = (0, 0, 0);
@@ -237,7 +239,7 @@ impl Napi {
     }
 
     /// Frames that met a full ring: they were offered, and ended there.
-    #[inline]
+    #[cold]
     fn count_missed(&mut self, cx: &mut Cx) {
         let ifindex = self.ifindex;
         let word = device_word(ifindex, self.queue_index);

@@ -189,9 +189,15 @@ impl IrqLine {
         }
     }
 
-    /// True once after each interrupt: the owner puts the NAPI on its poll list.
+    /// True once after each interrupt: the owner, of whom there is one at a time, puts the NAPI on its poll list.
+    ///
+    /// Two plain accesses: the line cannot fire anew between them, as it is masked until the owner completes the poll.
     pub fn take_pending(&self) -> bool {
-        self.0.pending.load(Ordering::Relaxed) && self.0.pending.swap(false, Ordering::AcqRel)
+        let pending = self.0.pending.load(Ordering::Acquire);
+        if pending {
+            self.0.pending.store(false, Ordering::Relaxed);
+        }
+        pending
     }
 
     /// What the line has counted so far.

@@ -140,7 +140,7 @@ impl Sock {
         if self.deferred.load(Ordering::Relaxed) == 0 { 0 } else { self.deferred.swap(0, Ordering::AcqRel) }
     }
 
-    /// Publishes what the bound of the backlog is derived from, and tells the account of all what it was not told
+    /// Publishes what the bound of the backlog is derived from, and what the account of all is told of: `change` pages
     /// (`Receiver::take_untold`).
     #[inline(always)]
     pub fn publish_memory(&self, sk: &TcpSock, change: i32) {
@@ -148,6 +148,13 @@ impl Sock {
         self.rcvbuf.store(sk.rx.rcvbuf, Ordering::Relaxed);
         if change != 0 {
             self.pages.store(sk.rx.pages, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the account of all, by a thread of the application, that the socket has so many pages more, or less.
+    #[inline(always)]
+    pub fn tell_memory(&self, change: i32) {
+        if change != 0 {
             self.memory.tell(self.cpu, change);
         }
     }

@@ -45,11 +45,11 @@ pub struct Taken {
     /// Packets that were read to their ends.
     packets: SkbQueue,
     /// Bytes of the first packet that were read before.
-    skip: usize,
+    skip: u32,
     /// Bytes of the next packet that were copied already.
-    part: usize,
-    /// That packet, if its life is recorded.
-    part_of: Option<PacketId>,
+    part: u32,
+    /// That packet if its life is recorded, [`PacketId::NONE`] otherwise.
+    part_of: PacketId,
     /// Which read of the socket this was, from 1.
     read: u32,
 }
@@ -58,18 +58,18 @@ impl Taken {
     /// Copies the packets to the buffer that was given to [`Sock::take`]: the one copy between the ring and the
     /// application. Gives the bytes that were read in all.
     pub fn copy_to(&self, buf: &mut [u8]) -> usize {
-        let (mut done, mut skip) = (0, self.skip);
+        let (mut done, mut skip) = (0, self.skip as usize);
         for skb in &self.packets {
             done += skb.copy_to(skip, &mut buf[done..]);
             skip = 0;
         }
-        done + self.part
+        done + self.part as usize
     }
 
     /// Bytes that were taken.
     pub fn len(&self) -> usize {
         let whole: usize = self.packets.iter().map(Skb::len).sum();
-        whole.saturating_sub(if self.packets.is_empty() { 0 } else { self.skip }) + self.part
+        whole.saturating_sub(if self.packets.is_empty() { 0 } else { self.skip as usize }) + self.part as usize
     }
 
     /// True if nothing was taken.
@@ -80,7 +80,7 @@ impl Taken {
     /// The emptied packets go into `returns`; gives how many. `visit` is told what was read of packets whose lives are
     /// recorded.
     pub fn end(mut self, returns: &mut Returns, mut visit: impl FnMut(ReadOf)) -> u64 {
-        let (read, mut known, mut delivered) = (self.read, self.skip, 0);
+        let (read, mut known, mut delivered) = (self.read, self.skip as usize, 0);
         while let Some(skb) = self.packets.pop_front() {
             if skb.traced() {
                 visit(ReadOf { id: skb.id, bytes: skb.len().saturating_sub(known) as u32, whole: true, read });
@@ -89,8 +89,8 @@ impl Taken {
             delivered += 1;
             returns.push(skb);
         }
-        if let Some(id) = self.part_of {
-            visit(ReadOf { id, bytes: self.part as u32, whole: false, read });
+        if self.part_of != PacketId::NONE {
+            visit(ReadOf { id: self.part_of, bytes: self.part, whole: false, read });
         }
         delivered
     }
@@ -110,7 +110,7 @@ pub struct Lent {
 impl Lent {
     /// Nothing: the stream has ended.
     pub fn nothing() -> Lent {
-        let taken = Taken { packets: SkbQueue::new(), skip: 0, part: 0, part_of: None, read: 0 };
+        let taken = Taken { packets: SkbQueue::new(), skip: 0, part: 0, part_of: PacketId::NONE, read: 0 };
         Lent { taken, copied: Vec::new(), charge: 0, len: 0 }
     }
 
@@ -131,7 +131,7 @@ impl Lent {
 
     /// The bytes, piece by piece, each as the device wrote it.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let mut skip = self.taken.skip;
+        let mut skip = self.taken.skip as usize;
         let whole = if self.copied.is_empty() { usize::MAX } else { 0 };
         let lie = self.taken.packets.iter().take(whole).flat_map(Skb::fragments).map(move |piece| {
             let known = skip.min(piece.len());
@@ -279,6 +279,7 @@ impl Sock {
     fn released(&self, mut guard: UserGuard<'_, TcpSock>) -> u8 {
         let untold = guard.rx.take_untold();
         self.publish_memory(&guard, untold);
+        self.tell_memory(untold);
         if guard.release() { post::BACKLOG } else { 0 }
     }
 
@@ -335,10 +336,10 @@ fn take_len(
     });
     let next_skip = if packets.is_empty() { skip } else { 0 };
     let next = sk.rx.queue.front().filter(|_| whole < len);
-    let (part, part_of) = next.map_or((0, None), |skb| {
+    let (part, part_of) = next.map_or((0, PacketId::NONE), |skb| {
         let part = skb.len().saturating_sub(next_skip).min(len - whole);
         copy(skb, next_skip, whole);
-        (part, skb.traced().then_some(skb.id))
+        (part, if skb.traced() { skb.id } else { PacketId::NONE })
     });
     let copied = (whole + part) as u32;
     let first = first.unwrap_or(part) as u32;
@@ -355,7 +356,7 @@ fn take_len(
         sk.rx.eat_fin();
     }
     let ack_due = sk.ack_due_after_read(copied);
-    (Taken { packets, skip, part, part_of, read: sk.user.reads }, ack_due)
+    (Taken { packets, skip: skip as u32, part: part as u32, part_of, read: sk.user.reads }, ack_due)
 }
 
 /// Takes whole packets off the queue, and leaves them charged.
@@ -382,7 +383,7 @@ fn lend(sk: &mut TcpSock, most: usize, now: Time, rmem_max: u32) -> (Lent, bool)
     if sk.rx.fin && sk.rx.queue.is_empty() && sk.rx.fin_charge == 0 {
         sk.rx.eat_fin();
     }
-    let taken = Taken { packets, skip, part: 0, part_of: None, read: sk.user.reads };
+    let taken = Taken { packets, skip: skip as u32, part: 0, part_of: PacketId::NONE, read: sk.user.reads };
     let ack_due = sk.ack_due_after_read(len);
     (Lent { taken, copied: Vec::new(), charge, len }, ack_due)
 }

@@ -10,6 +10,7 @@ use rxpath_mem::{PagePool, PoolConfig, SkbQueue, rx_ring};
 use rxpath_trace::{Counters, Ledger, LifeReader, PacketId, Selector};
 use rxpath_wire::{Addr, EtherType, FlowHasher, MacAddr, Toeplitz};
 
+use super::reads::Reads;
 use super::{Cpu, CpuCell, Shared, Stack};
 use crate::cx::{Cx, IdSource, Rng};
 use crate::demux::stats::DevShard;
@@ -338,7 +339,7 @@ impl Stack {
         let cells = made.into_iter().map(|cpu| CpuCell {
             mib: Arc::clone(&cpu.cx.mib),
             ledger: Arc::clone(&cpu.cx.ledger),
-            read: AtomicU64::new(0),
+            reads: Reads::default(),
             user_mib: Counters::new(),
             dev: Arc::clone(&cpu.cx.dev),
             token: Mutex::new(cpu),

@@ -339,7 +339,10 @@ impl Stack {
         }
         let rcvbuf_max = self.0.rcvbuf_max.load(Ordering::Relaxed);
         let (taken, requests) = sock.take(buf, register, now, rcvbuf_max);
-        let result = taken.map(|taken| self.deliver(sock, taken, buf, now)).or_else(|nothing| self.no_bytes(nothing));
+        let result = match taken {
+            Ok(taken) => Ok(self.deliver(sock, taken, buf, now)),
+            Err(nothing) => self.no_bytes(nothing),
+        };
         self.kick(sock, requests, now);
         result
     }
@@ -348,16 +351,13 @@ impl Stack {
     #[inline]
     fn deliver(&self, sock: &Arc<Sock>, taken: Taken, buf: &mut [u8], now: Time) -> usize {
         let copied = taken.copy_to(buf);
-        self.end_taken(sock, taken, now);
-        if let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) {
-            cell.user_mib.add_shared(Counter::CopiedRecv, copied as u64);
-        }
+        self.end_taken(sock, taken, copied, now);
         copied
     }
 
-    /// Ends the packets that were read.
+    /// Ends the packets that were read; `copied` bytes of them were copied, and not yet counted.
     #[inline]
-    fn end_taken(&self, sock: &Arc<Sock>, taken: Taken, now: Time) {
+    fn end_taken(&self, sock: &Arc<Sock>, taken: Taken, copied: usize, now: Time) {
         let mut returns = Returns::new();
         let delivered = taken.end(&mut returns, |part| {
             let kind = if part.whole { EventKind::Recv } else { EventKind::RecvPart };
@@ -367,7 +367,7 @@ impl Stack {
         });
         returns.flush();
         if let Some(cell) = self.0.cpus.get(usize::from(sock.cpu)) {
-            cell.read.fetch_add(delivered, Ordering::Relaxed);
+            cell.reads.add(delivered, copied as u64);
         }
     }
 
@@ -379,12 +379,12 @@ impl Stack {
     pub fn lend(&self, sock: &Arc<Sock>, most: usize, register: bool, now: Time) -> Result<Lent, RecvError> {
         let rcvbuf_max = self.0.rcvbuf_max.load(Ordering::Relaxed);
         let (lent, requests) = sock.lend(most, register, now, rcvbuf_max);
-        let result = lent.or_else(|nothing| self.no_bytes(nothing).map(|_| Lent::nothing()));
-        if let (Ok(lent), Some(cell)) = (&result, self.0.cpus.get(usize::from(sock.cpu)))
+        if let (Ok(lent), Some(cell)) = (&lent, self.0.cpus.get(usize::from(sock.cpu)))
             && lent.copied() > 0
         {
-            cell.user_mib.add_shared(Counter::CopiedRecv, lent.copied() as u64);
+            cell.reads.add(0, lent.copied() as u64);
         }
+        let result = lent.or_else(|nothing| self.no_bytes(nothing).map(|_| Lent::nothing()));
         self.kick(sock, requests, now);
         result
     }
@@ -392,7 +392,7 @@ impl Stack {
     /// Takes back what was lent: slots are free again, and the window opens.
     pub fn take_back(&self, sock: &Arc<Sock>, lent: Lent, now: Time) {
         let requests = sock.give_back(&lent);
-        self.end_taken(sock, lent.into_taken(), now);
+        self.end_taken(sock, lent.into_taken(), 0, now);
         self.kick(sock, requests, now);
     }
 
@@ -423,7 +423,7 @@ impl Stack {
         let result = taken
             .map(|taken| {
                 let count = taken.len();
-                self.end_taken(sock, taken, now);
+                self.end_taken(sock, taken, 0, now);
                 count
             })
             .or_else(|nothing| self.no_bytes(nothing));

@@ -383,9 +383,8 @@ impl Stack {
     /// Ends a datagram that was read.
     pub(super) fn end_read(&self, cpu: u16, skb: Skb, bytes: usize, protocol: u8, now: Time) {
         self.record_by_user(&skb, cpu, now, EventKind::DatagramRecv, (bytes as u32, u32::from(protocol)));
-        self.count_by_user(cpu, Counter::CopiedRecv, bytes as u64);
         if let Some(cell) = self.0.cpus.get(usize::from(cpu)) {
-            cell.read.fetch_add(1, Ordering::Relaxed);
+            cell.reads.add(1, bytes as u64);
         }
         let mut returns = Returns::new();
         returns.push(skb);

@@ -14,6 +14,7 @@ pub mod datagrams;
 mod nfqueue;
 mod packet;
 pub mod raw;
+mod reads;
 pub mod views;
 mod vlan;
 
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use rxpath_mem::RingStats;
-use rxpath_trace::{Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, LifeShard, Snapshot, Time};
+use rxpath_trace::{Counter, Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, LifeShard, Snapshot, Time};
 
 pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice, VlanConfig};
 pub use busy::BusyQueue;
@@ -32,6 +33,7 @@ pub use nfqueue::QueueError;
 pub use packet::{Outgoing, PacketError};
 pub use views::{DatagramView, InterfaceView, ListenerView, MemView, PoolView, RingView, SocketView};
 
+use self::reads::Reads;
 use crate::cx::Cx;
 use crate::demux::stats::DevShard;
 use crate::ip::{self, FragTable};
@@ -117,8 +119,8 @@ struct CpuCell {
     asleep_until: AtomicU64,
     mib: Arc<Counters>,
     ledger: Arc<Ledger>,
-    /// Packets that readers took off receive queues of this Cpu's sockets and delivered: several writers.
-    read: AtomicU64,
+    /// What readers took off receive queues of this Cpu's sockets.
+    reads: Reads,
     /// What application threads count of this Cpu's sockets: several writers.
     user_mib: Counters,
     dev: Arc<DevShard>,
@@ -362,7 +364,8 @@ impl Stack {
     /// Counters of all Cpus and of the applications' threads, summed.
     pub fn snapshot(&self) -> Snapshot {
         self.0.cpus.iter().fold(self.0.tcp_memory.counters().snapshot(), |sum, cell| {
-            sum + cell.user_mib.snapshot() + cell.mib.snapshot()
+            let copied = Snapshot::of(&[(Counter::CopiedRecv, cell.reads.sums().1)]);
+            sum + cell.user_mib.snapshot() + copied + cell.mib.snapshot()
         })
     }
 
@@ -378,7 +381,7 @@ impl Stack {
         sum = sum + self.0.user_ledger.snapshot();
         for cell in &self.0.cpus {
             sum = sum + cell.ledger.snapshot();
-            let read = cell.read.load(Ordering::Relaxed);
+            let (read, _) = cell.reads.sums();
             waiting.held_out(Holder::ReceiveQueue, read);
             waiting.delivered(read);
         }

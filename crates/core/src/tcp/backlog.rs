@@ -72,8 +72,9 @@ fn coalesce(cx: &mut Cx, entry: &mut SockEntry, skb: Skb, seg: &Segment) -> Resu
 }
 
 /// Works off a backlog, in order, by whoever holds both the token and the socket (`__release_sock`).
-#[inline]
-pub(super) fn drain(cx: &mut Cx, sk: &mut TcpSock, backlog: &mut SkbQueue) {
+pub(super) fn drain(cx: &mut Cx, sk: &mut TcpSock, entry: &mut SockEntry) {
+    let mut backlog = std::mem::take(&mut entry.backlog);
+    entry.backlog_charge = 0;
     let cause = cx.cause;
     while let Some(skb) = backlog.pop_front() {
         cx.release(Holder::SocketBacklog);

@@ -10,7 +10,7 @@ use rxpath_mem::{PktType, Skb, SkbQueue};
 use rxpath_wire::{EtherType, IpProto, Ipv4Header, TcpHeader, Tuple};
 
 use super::flow_key::FlowKey;
-use super::{Incoming, Segment, auth};
+use super::{Segment, auth};
 use crate::cx::Cx;
 use crate::ip;
 use crate::socket::{FlowId, FlowTable};
@@ -42,7 +42,6 @@ pub fn early_demux(_cx: &Cx, flows: &FlowTable, burst: &SkbQueue) {
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     key: FlowKey,
-    tuple: Tuple,
     id: FlowId,
     ifindex: u16,
     /// The [`NetConfig::generation`](crate::netns::NetConfig::generation) in which the rooms passed it.
@@ -52,9 +51,9 @@ pub struct Known {
 impl Known {
     /// A packet of this flow came to its socket by this interface. None if it was not of IPv4.
     #[inline]
-    pub(super) fn of(cx: &Cx, tuple: Tuple, id: FlowId, ifindex: u16) -> Option<Known> {
-        let key = FlowKey::incoming(&tuple)?;
-        Some(Known { key, tuple, id, ifindex, generation: cx.net.generation })
+    pub(super) fn of(cx: &Cx, tuple: &Tuple, id: FlowId, ifindex: u16) -> Option<Known> {
+        let key = FlowKey::incoming(tuple)?;
+        Some(Known { key, id, ifindex, generation: cx.net.generation })
     }
 
     /// The flow.
@@ -66,12 +65,12 @@ impl Known {
     /// The segment in a packet of the flow that begins at its IP header, and its type of service: if all rooms up to
     /// [`super::v4_rcv`] would pass it, and the flow has a socket.
     #[inline(always)]
-    pub fn recognise(&self, cx: &Cx, flows: &FlowTable, skb: &Skb) -> Option<(Incoming, u8)> {
+    pub fn recognise(&self, cx: &Cx, flows: &FlowTable, skb: &Skb) -> Option<(Segment, u8)> {
         self.segment_in(cx, skb).filter(|_| flows.is_sock(self.id))
     }
 
     #[inline(always)]
-    fn segment_in(&self, cx: &Cx, skb: &Skb) -> Option<(Incoming, u8)> {
+    fn segment_in(&self, cx: &Cx, skb: &Skb) -> Option<(Segment, u8)> {
         let is_plain = skb.protocol == EtherType::IPV4 && skb.pkt_type == PktType::Host;
         if !is_plain || skb.ifindex != self.ifindex || !skb.ip_summed.is_known_good() {
             return None;
@@ -88,7 +87,7 @@ impl Known {
         let header_len = tcp.header_len();
         let seg = Segment::read(tcp, skb.len().checked_sub(Ipv4Header::LEN + header_len)? as u32);
         let is_readable = (TcpHeader::LEN..=behind.len()).contains(&header_len) && !auth::may_carry(&seg);
-        is_readable.then_some((Incoming { seg, tuple: self.tuple }, ip.tos()))
+        is_readable.then_some((seg, ip.tos()))
     }
 }
 
@@ -128,10 +127,10 @@ mod tests {
     }
 
     /// What is made of a frame that the peer's flow is known of, behind `describe`.
-    fn recognised(frame: &[u8], describe: impl FnOnce(&mut Skb, &mut Known)) -> Option<(Incoming, u8)> {
+    fn recognised(frame: &[u8], describe: impl FnOnce(&mut Skb, &mut Known)) -> Option<(Segment, u8)> {
         let mut cx = testing::cx();
         let tuple = Tuple { local: Addr::from(ADDR), remote: Addr::from(PEER), local_port: 80, remote_port: 40_000 };
-        let mut known = Known::of(&cx, tuple, FlowId::NONE, 1).expect("a flow of IPv4");
+        let mut known = Known::of(&cx, &tuple, FlowId::NONE, 1).expect("a flow of IPv4");
         let mut skb = testing::harvest(&mut cx, frame, false);
         skb.ip_summed = IpSummed::Unnecessary;
         describe(&mut skb, &mut known);
@@ -142,11 +141,10 @@ mod tests {
 
     #[test]
     fn the_segment_of_a_known_flow_is_read() {
-        let (incoming, tos) = recognised(&frame(0), |_, _| ()).expect("it is of the flow");
-        let seg = incoming.seg;
+        let (seg, tos) = recognised(&frame(0), |_, _| ()).expect("it is of the flow");
         assert_eq!((seg.seq.0, seg.end_seq.0, seg.len, seg.header_len, tos), (1_000, 1_080, 80, 20, 2));
         let (stamped, _) = recognised(&frame(3), |_, _| ()).expect("timestamps are no authentication");
-        assert_eq!((stamped.seg.len, stamped.seg.header_len), (80, 32));
+        assert_eq!((stamped.len, stamped.header_len), (80, 32));
     }
 
     #[test]
@@ -198,7 +196,7 @@ mod tests {
         let mut cx = testing::cx();
         let nobody = Addr::from(PEER);
         let tuple = Tuple { local: Addr::from(ADDR), remote: nobody, local_port: 80, remote_port: 40_000 };
-        let known = Known::of(&cx, tuple, FlowId::NONE, 1).expect("a flow of IPv4");
+        let known = Known::of(&cx, &tuple, FlowId::NONE, 1).expect("a flow of IPv4");
         let mut skb = testing::harvest(&mut cx, &frame(0), false);
         skb.ip_summed = IpSummed::Unnecessary;
         assert!(known.segment_in(&cx, &skb).is_some());

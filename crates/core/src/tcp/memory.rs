@@ -8,7 +8,7 @@
 //!
 //! What sockets are counted for is here, too: orphans (`tcp_max_orphans`) and mini-sockets (`tcp_max_tw_buckets`).
 
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use rxpath_trace::{Counter, Counters, Time};
 
@@ -45,10 +45,28 @@ pub struct TcpMemory {
     mib: Box<Counters>,
 }
 
-/// Pages that the sockets of a Cpu got and gave back since it last told.
+/// Pages that the sockets of a Cpu got and gave back since it last told. Either part may be far from 0: packets come by
+/// one and are read by the other.
+#[derive(Debug, Default)]
+struct Shard {
+    /// By the holder of the Cpu's token, its single writer.
+    softirq: Part,
+    /// By application threads.
+    threads: Part,
+}
+
+/// A part of a shard, on a line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Shard(AtomicI32);
+struct Part(AtomicI64);
+
+impl Shard {
+    /// What the Cpu has not told.
+    #[inline(always)]
+    fn kept(&self) -> i64 {
+        self.softirq.0.load(Ordering::Relaxed) + self.threads.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Who asks for memory.
 #[derive(Clone, Copy, Debug)]
@@ -99,17 +117,39 @@ impl TcpMemory {
     /// Pages of all sockets.
     pub fn pages(&self) -> u64 {
         let told = self.allocated.load(Ordering::Relaxed);
-        let kept: i64 = self.shards.iter().map(|shard| i64::from(shard.0.load(Ordering::Relaxed))).sum();
+        let kept: i64 = self.shards.iter().map(Shard::kept).sum();
         u64::try_from(told + kept).unwrap_or(0)
     }
 
-    /// A socket of this Cpu has so many pages more, or less.
+    /// A socket of this Cpu has so many pages more, or less, says a thread of the application.
     pub fn tell(&self, cpu: u16, pages: i32) {
-        let Some(Shard(shard)) = self.shards.get(usize::from(cpu)) else { return };
-        let kept = shard.fetch_add(pages, Ordering::Relaxed) + pages;
-        if kept.unsigned_abs() >= self.reserve.load(Ordering::Relaxed) {
-            self.allocated.fetch_add(i64::from(shard.swap(0, Ordering::Relaxed)), Ordering::Relaxed);
+        let Some(shard) = self.shards.get(usize::from(cpu)) else { return };
+        shard.threads.0.fetch_add(i64::from(pages), Ordering::Relaxed);
+        let kept = shard.kept();
+        if self.is_to_be_told(kept) {
+            shard.threads.0.fetch_sub(kept, Ordering::Relaxed);
+            self.allocated.fetch_add(kept, Ordering::Relaxed);
         }
+    }
+
+    /// The same, says the holder of the Cpu's token: no other writes to its part.
+    #[inline(always)]
+    pub fn tell_by_softirq(&self, cpu: u16, pages: i32) {
+        let Some(shard) = self.shards.get(usize::from(cpu)) else { return };
+        let own = shard.softirq.0.load(Ordering::Relaxed) + i64::from(pages);
+        shard.softirq.0.store(own, Ordering::Relaxed);
+        let kept = own + shard.threads.0.load(Ordering::Relaxed);
+        if self.is_to_be_told(kept) {
+            shard.softirq.0.store(own - kept, Ordering::Relaxed);
+            self.allocated.fetch_add(kept, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a Cpu has gathered enough. If two of its writers find so at once, both tell, and the next makes it good: the
+    /// sum over all is right at any time.
+    #[inline(always)]
+    fn is_to_be_told(&self, kept: i64) -> bool {
+        kept.unsigned_abs() >= u64::from(self.reserve.load(Ordering::Relaxed))
     }
 
     /// Memory is under pressure.

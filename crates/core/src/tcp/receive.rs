@@ -95,7 +95,6 @@ fn sum_of_fragments(skb: &Skb) -> u16 {
 pub struct Run {
     held: Option<OwnedSoftirq<Sock, TcpSock>>,
     id: FlowId,
-    tuple: Tuple,
     /// The interface that the first packet came by.
     ifindex: u16,
 }
@@ -103,22 +102,25 @@ pub struct Run {
 impl Run {
     /// No socket is held.
     pub fn none() -> Run {
-        let nobody = rxpath_wire::Addr::UNSPECIFIED_V6;
-        let tuple = Tuple { local: nobody, remote: nobody, local_port: 0, remote_port: 0 };
-        Run { held: None, id: FlowId::NONE, tuple, ifindex: 0 }
+        Run { held: None, id: FlowId::NONE, ifindex: 0 }
     }
 
     /// What is known of the flow's next packets, if its socket is held.
     #[inline]
     pub fn known(&self, cx: &Cx) -> Option<Known> {
-        self.held.as_ref()?;
-        Known::of(cx, self.tuple, self.id, self.ifindex)
+        Known::of(cx, self.tuple()?, self.id, self.ifindex)
+    }
+
+    /// The tuple of its flow, if its socket is held.
+    #[inline(always)]
+    fn tuple(&self) -> Option<&Tuple> {
+        Some(&self.held.as_ref()?.owner()?.tuple)
     }
 
     /// Whether it is of this flow, and its socket held.
     #[inline(always)]
     fn is_of(&self, tuple: &Tuple) -> bool {
-        self.tuple == *tuple && self.held.is_some()
+        self.tuple() == Some(tuple)
     }
 
     /// Takes frames of the run's flow straight from a ring, those that look like the one before (`streak.rs`).
@@ -202,7 +204,7 @@ fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incomi
     match flows.get_mut(id) {
         Some(FlowEntry::Sock(_)) => {
             cx.event(&skb, EventKind::LookupHit, LookupKind::Established as u32, 0);
-            start_run_of(cx, flows, run, id, skb, incoming);
+            start_run_of(cx, flows, run, id, skb, &incoming.seg);
         }
         Some(FlowEntry::Request(_)) => request(cx, flows, id, hash, skb, incoming),
         Some(FlowEntry::TimeWait(_)) => time_wait(cx, flows, id, hash, skb, incoming),
@@ -219,20 +221,19 @@ fn listener_of(cx: &mut Cx, tuple: &Tuple) -> Option<Arc<Listener>> {
 
 /// A segment of a flow that has a socket.
 #[inline(always)]
-fn start_run_of(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, skb: Skb, incoming: &Incoming) {
-    let Incoming { seg, tuple } = incoming;
+fn start_run_of(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, skb: Skb, seg: &Segment) {
     let Some(entry) = flows.sock_mut(id) else { return cx.drop_skb(skb, DropReason::NoSocket) };
     let Some(sock) = entry.sock.take() else { return cx.drop_skb(skb, DropReason::NoSocket) };
     match OwnedSoftirq::lock(sock) {
         Ok(mut sk) => {
-            let mut sk_backlog = std::mem::take(&mut entry.backlog);
-            entry.backlog_charge = 0;
-            backlog::drain(cx, &mut sk, &mut sk_backlog);
+            if !entry.backlog.is_empty() {
+                backlog::drain(cx, &mut sk, entry);
+            }
             let ifindex = skb.ifindex;
             sk.rx.mark_napi(skb.id);
             let end = sk.do_rcv(cx, skb, seg);
             sk.end(cx, end);
-            *run = Run { held: Some(sk), id, tuple: *tuple, ifindex };
+            *run = Run { held: Some(sk), id, ifindex };
             if run.held.as_ref().is_some_and(|sk| sk.effects.is_last()) {
                 run.finish(cx, flows);
             }
@@ -247,17 +248,17 @@ fn start_run_of(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, s
 
 /// Hands a packet to the socket of its flow, which is known: it still begins at its IP header.
 #[inline(always)]
-pub fn deliver_known(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, mut skb: Skb, incoming: &Incoming) {
+pub fn deliver_known(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, mut skb: Skb, seg: &Segment) {
     cx.count(Counter::TcpInSegs);
-    let pulled = skb.pull(Ipv4Header::LEN + usize::from(incoming.seg.header_len));
+    let pulled = skb.pull(Ipv4Header::LEN + usize::from(seg.header_len));
     debug_assert!(pulled, "the headers lie in the linear part");
     skb.transport_off = skb.network_off + Ipv4Header::LEN as u16;
-    (skb.seq, skb.end_seq) = (incoming.seg.seq.0, incoming.seg.end_seq.0);
+    (skb.seq, skb.end_seq) = (seg.seq.0, seg.end_seq.0);
     if run.held.is_some() && run.id == id {
-        return go_on(cx, flows, run, skb, &incoming.seg);
+        return go_on(cx, flows, run, skb, seg);
     }
     run.finish(cx, flows);
-    start_run_of(cx, flows, run, id, skb, incoming);
+    start_run_of(cx, flows, run, id, skb, seg);
 }
 
 /// A segment of the run's flow.
@@ -473,25 +474,13 @@ fn end_time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId) {
 /// Lets a socket go: frees the lock, puts the handle back, and does what the packets asked for: timers, wake-ups,
 /// accept queue, mini-socket, removal.
 pub(crate) fn let_go(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mut sk: OwnedSoftirq<Sock, TcpSock>) {
-    let effects = std::mem::take(&mut sk.effects);
     let deadline = sk.timers.next();
-    let mini = effects.timewait.map(|(state, len)| {
-        let opened_here = sk.owner().is_some_and(|sock| sock.listener.is_none());
-        TimeWait::of(&sk, state, cx.now + len, opened_here)
-    });
-    if effects.wake_recv {
-        sk.user.wait_recv = false;
-    }
-    if effects.wake_send {
-        sk.user.wait_send = false;
-    }
     let untold = sk.rx.take_untold();
     if let Some(sock) = sk.owner() {
         sock.publish_memory(&sk, untold);
-        if !effects.is_empty() {
-            apply(cx, sock, &effects);
-        }
+        cx.tcp_memory.tell_by_softirq(cx.cpu, untold);
     }
+    let left = if sk.effects.is_empty() { None } else { take_effect(cx, &mut sk) };
     if untold < 0 {
         cx.tcp_memory.gave_back(cx.net.sysctl.tcp_mem, cx.now);
     }
@@ -510,9 +499,36 @@ pub(crate) fn let_go(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mut sk: Own
         }
         None => false,
     };
-    if known && (effects.closed || mini.is_some()) {
-        leave_table(cx, flows, id, mini);
+    if let Some(left) = left.filter(|_| known) {
+        leave_table(cx, flows, id, left);
     }
+}
+
+/// What a socket leaves in its place in the table.
+enum Left {
+    /// Nothing.
+    Free,
+    /// A mini-socket.
+    TimeWait(Box<TimeWait>),
+}
+
+/// What the packets asked for; what the socket leaves, if it is to leave the table.
+fn take_effect(cx: &mut Cx, sk: &mut OwnedSoftirq<Sock, TcpSock>) -> Option<Left> {
+    let effects = std::mem::take(&mut sk.effects);
+    let mini = effects.timewait.map(|(state, len)| {
+        let opened_here = sk.owner().is_some_and(|sock| sock.listener.is_none());
+        TimeWait::of(sk, state, cx.now + len, opened_here)
+    });
+    if effects.wake_recv {
+        sk.user.wait_recv = false;
+    }
+    if effects.wake_send {
+        sk.user.wait_send = false;
+    }
+    if let Some(sock) = sk.owner() {
+        apply(cx, sock, &effects);
+    }
+    mini.map(|mini| Left::TimeWait(Box::new(mini))).or_else(|| effects.closed.then_some(Left::Free))
 }
 
 /// Wake-ups and the accept queue.
@@ -537,22 +553,22 @@ fn apply(cx: &mut Cx, sock: &Arc<Sock>, effects: &Effects) {
 const SHORT_TIMEWAIT: u64 = 4_000_000_000;
 
 /// The socket is done: its place goes to the mini-socket, or is free.
-fn leave_table(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mini: Option<TimeWait>) {
-    let old = match mini {
-        Some(mini) if cx.tcp_memory.time_wait_added(cx.net.sysctl.tcp_max_tw_buckets) => {
+fn leave_table(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, left: Left) {
+    let old = match left {
+        Left::TimeWait(mini) if cx.tcp_memory.time_wait_added(cx.net.sysctl.tcp_max_tw_buckets) => {
             let deadline = mini.deadline;
             mini.tell_binds(cx);
             let short = deadline - cx.now <= SHORT_TIMEWAIT;
             cx.count(if short { Counter::TcpExtTWKilled } else { Counter::TcpExtTW });
-            let old = flows.replace(id, FlowEntry::TimeWait(Box::new(mini)));
+            let old = flows.replace(id, FlowEntry::TimeWait(mini));
             flows.arm(id, deadline);
             old
         }
-        Some(_) => {
+        Left::TimeWait(_) => {
             cx.count(Counter::TcpExtTCPTimeWaitOverflow);
             flows.remove(id)
         }
-        None => flows.remove(id),
+        Left::Free => flows.remove(id),
     };
     let Some(FlowEntry::Sock(mut entry)) = old else { return };
     backlog::purge(cx, &mut entry.backlog);
@@ -625,9 +641,7 @@ pub fn serve(cx: &mut Cx, flows: &mut FlowTable, sock: Arc<Sock>) {
     let told = (bits & post::ERROR != 0).then(|| sk.owner().map(|sock| sock.errors.take()).unwrap_or_default());
     let told = told.map(|told| sk.judge_deferred(cx, told));
     if let Some(entry) = id.and_then(|id| flows.sock_mut(id)) {
-        let mut waiting = std::mem::take(&mut entry.backlog);
-        entry.backlog_charge = 0;
-        backlog::drain(cx, &mut sk, &mut waiting);
+        backlog::drain(cx, &mut sk, entry);
     }
     if let Some(told) = told {
         sk.deferred_errors(cx, told);

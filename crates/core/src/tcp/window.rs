@@ -87,6 +87,7 @@ impl TcpSock {
     }
 
     /// The window that memory allows now, in bytes (`__tcp_select_window`).
+    #[inline(always)]
     pub fn wanted_window(&mut self) -> u32 {
         let mut mss = u32::from(self.ack.rcv_mss);
         let rx = &self.rx;

@@ -76,11 +76,18 @@ impl Outbox {
         queue
     }
 
-    /// What the device did not take waits on.
+    /// The frame that a device is to send next.
     #[inline(always)]
-    fn put_back(&mut self, ifindex: u16, rest: SkbQueue) {
-        self.waiting += rest.len();
-        *self.queue(ifindex) = rest;
+    fn front(&self, ifindex: u16) -> Option<&Skb> {
+        self.queues.get(usize::from(ifindex))?.front()
+    }
+
+    /// Takes that frame.
+    #[inline(always)]
+    fn pop_front(&mut self, ifindex: u16) -> Option<Skb> {
+        let skb = self.queues.get_mut(usize::from(ifindex))?.pop_front()?;
+        self.waiting -= 1;
+        Some(skb)
     }
 }
 
@@ -249,15 +256,13 @@ pub fn flush<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D) {
 
 fn flush_one<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D, ifindex: u16) {
     let Some(device) = devices.device(ifindex) else { return forward_all(cx, devices, ifindex) };
-    let mut queue = cx.outbox.take(ifindex);
     let (mut sent, mut bytes) = (0, 0);
-    while let Some(front) = queue.front() {
+    while let Some(front) = cx.outbox.front(ifindex) {
         let outcome = device.xmit(cx.now, front);
         if outcome == Xmit::Busy {
-            cx.outbox.put_back(ifindex, queue);
             break;
         }
-        let Some(skb) = queue.pop_front() else { break };
+        let Some(skb) = cx.outbox.pop_front(ifindex) else { break };
         cx.release(Holder::TxQueue);
         if outcome == Xmit::Sent {
             sent += 1;

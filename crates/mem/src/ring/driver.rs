@@ -309,6 +309,12 @@ impl RxRing {
         self.drain_missed_frames(|frame| f(frame.id, frame.at, frame.len))
     }
 
+    /// Whether frames met the ring full since they were last drained.
+    #[inline(always)]
+    pub fn has_missed(&self) -> bool {
+        self.side.missed.any()
+    }
+
     /// As [`RxRing::drain_missed`], with all that is known of a frame.
     #[inline]
     pub fn drain_missed_frames(&mut self, f: impl FnMut(MissedFrame)) -> u64 {

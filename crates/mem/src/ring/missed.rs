@@ -65,10 +65,16 @@ impl MissedList {
         self.any.store(true, Ordering::Release);
     }
 
+    /// Whether there are records.
+    #[inline(always)]
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     /// Hands all records to `f`, oldest first; gives the number of frames of which there is no record. `spare` is the
     /// driver's own list: the two are swapped, so that nothing is allocated and `f` runs outside the lock.
     pub(crate) fn drain(&self, spare: &mut Vec<MissedFrame>, f: impl FnMut(MissedFrame)) -> u64 {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.any() {
             return 0;
         }
         spare.clear();
