@@ -46,13 +46,8 @@ impl TcpSock {
     #[inline]
     pub fn tcp_ack(&mut self, cx: &mut Cx, seg: &Segment, heard: Heard<'_>, slow: bool) -> Result<Acked, DropReason> {
         let cong = &self.cong;
-        let prior = Prior {
-            una: self.tx.snd_una,
-            delivered: cong.delivered,
-            lost: cong.lost_out,
-            lost_in_all: cong.lost,
-            in_flight: cong.in_flight(),
-        };
+        let prior =
+            Prior { una: self.tx.snd_una, delivered: cong.delivered, lost: cong.lost, in_flight: cong.in_flight() };
         if seg.ack.before(prior.una) {
             let acked = (prior.una - self.tx.first_una).max(0) as u32;
             let oldest = prior.una - self.tx.max_window.min(acked);
@@ -109,6 +104,7 @@ impl TcpSock {
         }
         if self.tx.segments.is_empty() {
             self.ack_probe(cx);
+            self.alert_without_flight(cx, prior, says);
             self.count_delivered(cx, prior, ece);
             return Ok(Acked::Fine);
         }
@@ -117,20 +113,18 @@ impl TcpSock {
         if advanced || says.sack_sent.is_some() {
             self.clean_rtx_queue(cx, heard.tsecr, high_sack, &mut says);
         }
-        self.congestion_on_ack(cx, prior, true, says);
+        self.congestion_on_ack(cx, prior, says);
         self.count_delivered(cx, prior, ece);
         Ok(Acked::Fine)
     }
 
-    /// An old acknowledgement may still bring selective ones that are new.
+    /// An old acknowledgement may still bring selective ones that are new. They tell of losses; the window stays as it is, and
+    /// nobody counts what they delivered.
     #[cold]
     fn old_ack(&mut self, cx: &mut Cx, seg: &Segment, heard: &Heard<'_>, prior: Prior) {
         let mut says = AckSays { data: seg.end_seq != seg.seq, ..AckSays::new(self.tx.snd_nxt) };
         self.sacktag_write_queue(cx, heard.sack, seg.ack, prior.una, &mut says);
-        if !self.tx.segments.is_empty() {
-            self.congestion_on_ack(cx, prior, false, says);
-        }
-        self.count_delivered(cx, prior, false);
+        self.alert_on_old_ack(cx, prior, says);
     }
 
     #[inline]
@@ -189,7 +183,7 @@ impl TcpSock {
                 if segment.pcount == 1 || una.at_or_before(segment.seq) {
                     break;
                 }
-                charge = segment.trim(una, self.tx.mss);
+                charge = segment.trim(una);
                 pcount -= segment.pcount;
                 if let Some(front) = self.tx.segments.front_mut() {
                     *front = segment;

@@ -39,6 +39,15 @@ struct Offer {
     one: bool,
     /// Nagle's algorithm has a say.
     nagle: bool,
+    /// It is a tail loss probe: one segment goes even if the congestion window is full.
+    probe: bool,
+}
+
+impl Offer {
+    /// All that may go.
+    fn all(nagle: bool) -> Offer {
+        Offer { one: false, nagle, probe: false }
+    }
 }
 
 /// Finishes a segment whose payload lies in `skb`: header, checksum, then down to IP.
@@ -343,7 +352,7 @@ impl TcpSock {
         }
         // A call that was just cut has been offered at its end; what waits is joined once for each time it is offered.
         if !self.push_calls(cx) {
-            self.write_xmit(cx, Offer { one: false, nagle: !self.user.nodelay });
+            self.write_xmit(cx, Offer::all(!self.user.nodelay));
         }
         self.arm_for_output(cx);
     }
@@ -354,7 +363,7 @@ impl TcpSock {
             return;
         }
         self.push_calls(cx);
-        self.write_xmit(cx, Offer { one: false, nagle: false });
+        self.write_xmit(cx, Offer::all(false));
         self.arm_for_output(cx);
     }
 
@@ -362,15 +371,16 @@ impl TcpSock {
     /// sends; false if nothing was written.
     fn push_calls(&mut self, cx: &mut Cx) -> bool {
         let mut called = false;
+        let restart = cx.net.sysctl.tcp_slow_start_after_idle.then_some(cx.now);
         while let Some(mut call) = self.next_call() {
             self.tx.chrono.start(Held::ByNothing, cx.now);
-            while let Some(filled) = self.fill(&mut call) {
+            while let Some(filled) = self.fill(&mut call, restart) {
                 let one = filled == Filled::One;
                 if !one || self.tx.queue.len() == 1 {
-                    self.write_xmit(cx, Offer { one, nagle: false });
+                    self.write_xmit(cx, Offer { one, ..Offer::all(false) });
                 }
             }
-            self.write_xmit(cx, Offer { one: false, nagle: !self.user.nodelay });
+            self.write_xmit(cx, Offer::all(!self.user.nodelay));
             called = true;
         }
         called
@@ -398,7 +408,9 @@ impl TcpSock {
             if before == 0 || self.timers.pending == XmitTimer::LossProbe {
                 self.rearm_rto(cx);
             }
-            self.schedule_loss_probe(cx, false);
+            if !offer.probe {
+                self.schedule_loss_probe(cx, false);
+            }
         }
         limited |= self.cong.in_flight() >= self.cong.cwnd;
         if sent > 0 || limited {
@@ -418,7 +430,7 @@ impl TcpSock {
     }
 
     /// Our FIN follows the last packet of the write queue.
-    fn fin_follows(&self) -> bool {
+    pub(super) fn fin_follows(&self) -> bool {
         self.tx.fin
             && self.tx.queue.ends_at(self.tx.write_seq)
             && self.tx.snd_nxt.at_or_before(self.tx.write_seq)
@@ -434,8 +446,9 @@ impl TcpSock {
             return None;
         }
         let segs = self.tso_segs(&cx.net.sysctl);
-        let quota = self.cong.quota().min((self.cong.cwnd / 2).max(1)).min(segs).min(GSO_MAX / mss);
-        if self.cong.quota() == 0 {
+        let open = self.cong.quota().max(u32::from(offer.probe));
+        let quota = open.min((self.cong.cwnd / 2).max(1)).min(segs).min(GSO_MAX / mss);
+        if open == 0 {
             return None;
         }
         if self.tx.queue.join(quota * mss) {
@@ -508,7 +521,7 @@ impl TcpSock {
         let charge = if len > 0 { PACKET_CHARGE + len } else { 0 };
         let stamp = self.cong.rate.sent(cx.now, self.cong.packets_out, self.cong.delivered);
         let sent = SentSegment::new(seq, end_seq, pcount, cx.now, stamp);
-        self.tx.segments.push_back(SentSegment { charge, fin, psh, ..sent });
+        self.tx.segments.push_back(SentSegment { charge, fin, psh, mss: mss as u16, ..sent });
         self.cong.packets_out += pcount;
         self.tx.snd_nxt = end_seq;
         cx.count_n(Counter::TcpExtTCPOrigDataSent, u64::from(pcount));
@@ -611,8 +624,7 @@ impl TcpSock {
         }
         let now = cx.now;
         if self.nothing_in_flight() {
-            let shrinks = cx.net.sysctl.tcp_slow_start_after_idle;
-            self.cong.restart_after_idle(now - self.tx.last_sent, self.rtt.rto, now, shrinks);
+            self.cong.starts_sending(now - self.tx.last_sent, now);
         }
         self.tx.last_sent = now;
         if tick(now) - self.ack.last_rcv < self.ack.ato {
@@ -648,13 +660,12 @@ impl TcpSock {
         self.send_window_probe(cx)
     }
 
-    /// The next segment of what was not sent, as a tail loss probe; false if there was no slot.
+    /// The next of what was not sent, as a tail loss probe: as much as the congestion window has room for, and one segment at
+    /// the least (`tcp_send_loss_probe`). False if nothing went.
     pub(super) fn send_probe(&mut self, cx: &mut Cx) -> bool {
-        let Some(packet) = self.tx.queue.front() else { return false };
-        let len = packet.len.min(u32::from(self.current_mss()));
-        let whole = len == packet.len;
-        let fin = whole && self.fin_follows() && self.tx.queue.len() == 1;
-        len > 0 && self.send_new(cx, Next { len, fin, psh: packet.psh && whole }, false)
+        let before = self.cong.packets_out;
+        self.write_xmit(cx, Offer { one: true, probe: true, ..Offer::all(false) });
+        self.cong.packets_out > before
     }
 
     /// An ACK from one byte before what the peer expects, which it answers; false if the pool had no slot for it

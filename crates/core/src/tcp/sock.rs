@@ -222,6 +222,8 @@ pub struct SentSegment {
     pub sent_at: Time,
     /// Packets that it takes.
     pub pcount: u32,
+    /// Payload of each of its packets but the last, where it takes more than one.
+    pub mss: u16,
     /// What was known when it was last sent.
     pub stamp: Stamp,
     /// Memory that it is charged.
@@ -250,6 +252,7 @@ impl SentSegment {
             end_seq,
             sent_at: now,
             pcount,
+            mss: 0,
             stamp,
             charge: 0,
             retransmitted: false,
@@ -267,8 +270,13 @@ impl SentSegment {
         (self.end_seq - self.seq).max(0) as u32 - u32::from(self.syn) - u32::from(self.fin)
     }
 
+    /// Payload of its packets, but for the last of several (`tcp_skb_seglen`).
+    pub(super) fn packet_len(&self) -> u32 {
+        if self.pcount > 1 { u32::from(self.mss.max(1)) } else { self.len() }
+    }
+
     /// Cuts off what was acknowledged up to `una`; gives the memory that it was charged (`tcp_trim_head`).
-    pub(super) fn trim(&mut self, una: SeqNum, mss: u16) -> u32 {
+    pub(super) fn trim(&mut self, una: SeqNum) -> u32 {
         let bytes = ((una - self.seq).max(0) as u32).min(self.len());
         if bytes == 0 {
             return 0;
@@ -276,7 +284,7 @@ impl SentSegment {
         self.seq += bytes;
         self.charge -= bytes.min(self.charge);
         if self.pcount > 1 {
-            self.pcount = self.len().div_ceil(u32::from(mss)).clamp(1, self.pcount);
+            self.pcount = self.len().div_ceil(u32::from(self.mss.max(1))).clamp(1, self.pcount);
         }
         bytes
     }

@@ -228,14 +228,17 @@ impl TcpSock {
     }
 
     /// Puts bytes of a call into packets, and charges them, until one is full; None when the call has ended
-    /// (`tcp_sendmsg_locked`).
-    pub(super) fn fill(&mut self, call: &mut Call) -> Option<Filled> {
+    /// (`tcp_sendmsg_locked`). `restart` is the time, if the window is to be smaller after idleness.
+    pub(super) fn fill(&mut self, call: &mut Call, restart: Option<Time>) -> Option<Filled> {
         let half_window = self.tx.max_window / 2;
         while call.left > 0 {
             let queue = &mut self.tx.queue;
             let packet = match queue.packets.back_mut().filter(|packet| packet.len < call.goal) {
                 Some(packet) => packet,
                 None => {
+                    if let Some(now) = restart.filter(|_| self.cong.packets_out == 0) {
+                        self.cong.restart_after_idle(now - self.tx.last_sent, self.rtt.rto, now);
+                    }
                     self.rx.charge_output(PACKET_CHARGE);
                     queue.packets.push_back(Unsent { len: 0, psh: false });
                     queue.packets.back_mut()?
@@ -360,7 +363,7 @@ mod tests {
     fn write(sk: &mut TcpSock, n: u32) -> Vec<Filled> {
         sk.wrote(n);
         let mut call = sk.next_call().expect("it was just made");
-        std::iter::from_fn(|| sk.fill(&mut call)).collect()
+        std::iter::from_fn(|| sk.fill(&mut call, None)).collect()
     }
 
     fn packets(sk: &TcpSock) -> Vec<(u32, bool)> {

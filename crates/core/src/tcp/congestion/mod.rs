@@ -241,19 +241,21 @@ impl Congestion {
         if self.state.is_reducing() { self.ssthresh } else { self.ssthresh.max(self.cwnd / 2 + self.cwnd / 4) }
     }
 
-    /// After an idle time the window is no longer known to be right (RFC 2861): halved per timeout, not below the
-    /// initial one.
-    pub fn restart_after_idle(&mut self, idle: u64, rto: u64, now: Time, shrinks: bool) {
-        if self.has_own_control() {
-            if self.rate.is_app_limited()
-                && let Some(rate) = self.bbr.restart()
-            {
-                self.pacing.rate = rate.min(self.pacing.max);
-            }
-            return;
+    /// Data goes while nothing is in flight, after an idle time (`CA_EVENT_TX_START`).
+    pub(super) fn starts_sending(&mut self, idle: u64, now: Time) {
+        if !self.has_own_control() {
+            self.cubic.idle(idle, now);
+        } else if self.rate.is_app_limited()
+            && let Some(rate) = self.bbr.restart()
+        {
+            self.pacing.rate = rate.min(self.pacing.max);
         }
-        self.cubic.idle(idle, now);
-        if idle <= rto || !shrinks {
+    }
+
+    /// The application writes again, and nothing is in flight: after an idle time the window is no longer known to be right
+    /// (RFC 2861). It is halved per timeout, not below the initial one (`tcp_slow_start_after_idle_check`).
+    pub(super) fn restart_after_idle(&mut self, idle: u64, rto: u64, now: Time) {
+        if idle <= rto || self.has_own_control() {
             return;
         }
         self.ssthresh = self.current_ssthresh();
@@ -411,9 +413,9 @@ mod tests {
     #[test]
     fn idleness_halves_the_window_down_to_the_initial_one() {
         let mut cong = Congestion { cwnd: 100, ..Congestion::new() };
-        cong.restart_after_idle(250, 100, Time(1), true);
+        cong.restart_after_idle(250, 100, Time(1));
         assert_eq!(cong.cwnd, 25);
-        cong.restart_after_idle(10_000, 100, Time(1), true);
+        cong.restart_after_idle(10_000, 100, Time(1));
         assert_eq!(cong.cwnd, INITIAL_CWND);
     }
 

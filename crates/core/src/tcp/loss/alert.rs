@@ -11,9 +11,8 @@ use crate::cx::Cx;
 
 impl TcpSock {
     /// What follows for the window and for what is sent again, of an ACK that was found to say `says`; the rest of
-    /// `tcp_ack`. Before it `delivered` segments had been delivered and `lost` were lost, and `prior_una` acknowledged.
-    /// `dupack` tells a duplicate.
-    pub(in super::super) fn congestion_on_ack(&mut self, cx: &mut Cx, prior: Prior, dupack: bool, mut says: AckSays) {
+    /// `tcp_ack`. `prior` is where the sender stood before it.
+    pub(in super::super) fn congestion_on_ack(&mut self, cx: &mut Cx, prior: Prior, mut says: AckSays) {
         self.loss.rack.update_window(says.delivered_before, self.cong.delivered);
         if self.loss.tlp_high_seq.is_some() {
             self.process_tlp_ack(cx, &says);
@@ -21,7 +20,7 @@ impl TcpSock {
         let alert = says.sacked || says.dsack || says.ece;
         let mut resend = Resend::Nothing;
         if !says.is_not_dup() || alert || self.cong.state != CaState::Open {
-            let dupack = dupack && !says.advanced && !says.is_not_dup() && !says.dsack;
+            let dupack = !says.advanced && !says.is_not_dup() && !says.dsack;
             self.fastretrans_alert(cx, prior.una, u32::from(dupack), &mut says, &mut resend);
         }
         if says.restarts_timer && self.cong.packets_out > 0 {
@@ -32,12 +31,30 @@ impl TcpSock {
         if self.cong.has_own_control() {
             self.bbr_on_ack(cx, prior, sample, says.rtt);
         } else if self.cong.state.is_reducing() {
-            self.cong.reduce(delivered, self.cong.lost_out > prior.lost, says.advanced);
+            self.cong.reduce(delivered, self.cong.lost != prior.lost, says.advanced);
         } else if delivered > 0 && self.may_raise_cwnd(&says) {
             self.cong.avoid(delivered, cx.now);
             self.cong.stamp = super::super::tick(cx.now);
         }
         self.update_pacing_rate(&cx.net.sysctl);
+        self.xmit_recovery(cx, resend);
+    }
+
+    /// An ACK while nothing is in flight: it may tell that what was sent again came twice, and so answer a tail loss probe or
+    /// prove a cut of the window a mistake.
+    pub(in super::super) fn alert_without_flight(&mut self, cx: &mut Cx, prior: Prior, mut says: AckSays) {
+        if says.dsack {
+            self.fastretrans_alert(cx, prior.una, 0, &mut says, &mut Resend::Nothing);
+        }
+        if self.loss.tlp_high_seq.is_some() {
+            self.process_tlp_ack(cx, &says);
+        }
+    }
+
+    /// An ACK that was overtaken by another: its blocks may be new.
+    pub(in super::super) fn alert_on_old_ack(&mut self, cx: &mut Cx, prior: Prior, mut says: AckSays) {
+        let mut resend = Resend::Nothing;
+        self.fastretrans_alert(cx, prior.una, 0, &mut says, &mut resend);
         self.xmit_recovery(cx, resend);
     }
 
@@ -49,7 +66,7 @@ impl TcpSock {
             sample,
             rtt,
             delivered: cong.delivered.wrapping_sub(prior.delivered),
-            lost: cong.lost.wrapping_sub(prior.lost_in_all),
+            lost: cong.lost.wrapping_sub(prior.lost),
             in_flight_before: prior.in_flight,
             in_flight: cong.in_flight(),
             delivered_in_all: cong.delivered,
@@ -292,7 +309,7 @@ impl TcpSock {
             return;
         }
         self.cong.sacked_out = self.cong.packets_out - holes;
-        self.loss.reordering = (self.cong.packets_out + addend).clamp(REORDERING, REORDERING_MAX);
+        self.loss.reordering = (self.cong.packets_out + addend).min(REORDERING_MAX);
         self.loss.reord_seen = self.loss.reord_seen.saturating_add(1);
         cx.count(Counter::TcpExtTCPRenoReorder);
     }

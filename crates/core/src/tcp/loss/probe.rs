@@ -1,7 +1,7 @@
 //! Tail loss probes (RFC 8985 section 7): when the last segments of a flight are lost nothing tells of it but a timeout;
 //! so one segment more is sent after two round trips.
 
-use rxpath_trace::{Counter, Time};
+use rxpath_trace::Counter;
 
 use super::super::{CaState, JIFFY, MS, RTO_INITIAL, TcpSock, XmitTimer, expiry};
 use super::state::AckSays;
@@ -40,21 +40,25 @@ impl TcpSock {
     /// (`tcp_send_loss_probe`). Only one probe is under way.
     pub(in super::super) fn loss_probe_timer(&mut self, cx: &mut Cx) {
         self.timers.pending = XmitTimer::Retransmit;
+        let mut sent = false;
         if self.loss.tlp_high_seq.is_none() && !self.tx.segments.is_empty() {
             self.loss.tlp_retrans = false;
-            let sent = if self.probe_is_new() { self.send_probe(cx) } else { self.resend_tail(cx) };
+            sent = if self.probe_is_new() { self.send_probe(cx) } else { self.resend_tail(cx) };
             if sent {
                 self.loss.tlp_high_seq = Some(self.tx.snd_nxt);
                 cx.count(Counter::TcpExtTCPLossProbes);
-                self.timers.retransmit = Time::MAX;
             }
         }
-        self.rearm_rto(cx);
+        // The timeout has its time from the probe on; without one it was only put off.
+        self.arm_rto(cx, !sent);
     }
 
-    /// The next segment fits the peer's window.
+    /// The next segment, or the FIN, fits the peer's window.
     fn probe_is_new(&self) -> bool {
-        let len = self.tx.queue.front().map_or(0, |packet| packet.len.min(u32::from(self.current_mss())));
+        let len = match self.tx.queue.front() {
+            Some(packet) => packet.len.min(u32::from(self.current_mss())),
+            None => u32::from(self.fin_follows()),
+        };
         len > 0 && (self.tx.snd_nxt + len).at_or_before(self.tx.snd_una + self.tx.snd_wnd)
     }
 

@@ -97,20 +97,16 @@ impl TcpSock {
     /// A segment has been waited for long enough (`tcp_rack_reo_timeout`).
     pub(in super::super) fn reorder_timer(&mut self, cx: &mut Cx) {
         let before = self.cong.in_flight();
-        let lost_before = self.cong.lost_out;
-        if let Some(left) = self.rack_detect_loss(cx) {
-            self.timers.pending = XmitTimer::Reorder;
-            self.timers.retransmit = expiry(cx.now, (left + 2 * MS).next_multiple_of(JIFFY));
-        }
+        let lost_before = self.cong.lost;
+        self.rack_detect_loss(cx);
         if self.cong.in_flight() != before {
             if self.cong.state != CaState::Recovery {
                 self.enter_recovery(cx, false);
-                self.cong.reduce(1, self.cong.lost_out > lost_before, false);
+                self.cong.reduce(1, self.cong.lost != lost_before, false);
             }
             self.xmit_retransmit_queue(cx);
         }
-        if self.timers.pending != XmitTimer::Retransmit || self.timers.retransmit == Time::MAX {
-            self.rearm_rto(cx);
-        }
+        // What may still have been overtaken waits for the next ACK, or for the timeout of the oldest.
+        self.arm_rto(cx, true);
     }
 }

@@ -55,7 +55,7 @@ impl TcpSock {
         let mss = u32::from(self.current_mss());
         let una = self.tx.snd_una;
         if let Some(head) = self.tx.segments.front_mut() {
-            self.rx.uncharge_output(head.trim(una, self.tx.mss));
+            self.rx.uncharge_output(head.trim(una));
         }
         let mut at = 0;
         while at < self.tx.segments.len() {
@@ -102,7 +102,7 @@ impl TcpSock {
     pub(super) fn retransmit_once(&mut self, cx: &mut Cx, index: usize, segs: u32) -> bool {
         let una = self.tx.snd_una;
         if let Some(segment) = self.tx.segments.get_mut(index) {
-            self.rx.uncharge_output(segment.trim(una, self.tx.mss));
+            self.rx.uncharge_output(segment.trim(una));
         }
         let mss = u32::from(self.current_mss());
         self.split_record(index, segs.max(1).saturating_mul(mss), mss);
@@ -184,6 +184,8 @@ impl TcpSock {
         segment.psh = false;
         segment.charge = PACKET_CHARGE + first;
         segment.pcount = first.div_ceil(mss);
+        segment.mss = mss as u16;
+        rest.mss = mss as u16;
         rest.seq = segment.end_seq;
         rest.charge = rest.charge.saturating_sub(first);
         rest.pcount = (len - first).div_ceil(mss).max(1);
@@ -230,12 +232,17 @@ impl TcpSock {
         }
         let stood_in = matches!(self.timers.pending, XmitTimer::LossProbe | XmitTimer::Reorder)
             && self.timers.retransmit != Time::MAX;
+        self.arm_rto(cx, stood_in);
+    }
+
+    /// The retransmission timer, from when the oldest segment was sent or from now on.
+    pub(super) fn arm_rto(&mut self, cx: &Cx, from_oldest: bool) {
         self.timers.pending = XmitTimer::Retransmit;
         if self.tx.segments.is_empty() {
             self.timers.retransmit = Time::MAX;
             return;
         }
-        let timeout = if stood_in { self.rto_left(cx.now).max(1) } else { self.rtt.backed_off() };
+        let timeout = if from_oldest { self.rto_left(cx.now).max(1) } else { self.rtt.backed_off() };
         self.timers.retransmit = expiry(cx.now, timeout);
     }
 }

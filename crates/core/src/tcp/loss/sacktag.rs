@@ -142,7 +142,7 @@ impl TcpSock {
             if !record.seq.before(end) {
                 break;
             }
-            at += match self.cut_to_block(at, &record, start, end) {
+            at += match self.cut_to_block(at, &record, (start, end), twice) {
                 Cut::Before => 1,
                 Cut::Not => {
                     at += 1;
@@ -161,13 +161,14 @@ impl TcpSock {
     }
 
     /// Cuts a record where a block begins or ends in it, so that blocks cover whole segments (`tcp_match_skb_to_sack`).
-    fn cut_to_block(&mut self, at: usize, record: &SentSegment, start: SeqNum, end: SeqNum) -> Cut {
+    /// One that was acknowledged selectively before is cut only by what came `twice`.
+    fn cut_to_block(&mut self, at: usize, record: &SentSegment, (start, end): Block, twice: bool) -> Cut {
         let begins = !start.after(record.seq);
         if begins && !end.before(record.end_seq) {
             return Cut::Fits;
         }
-        let mss = u32::from(self.tx.mss);
-        if record.pcount <= 1 || record.sacked || record.len() <= mss {
+        let mss = record.packet_len();
+        if record.pcount <= 1 || (record.sacked && !twice) || record.len() <= mss {
             return Cut::Not;
         }
         let within = if begins { (end - record.seq) as u32 } else { ((start - record.seq) as u32).max(mss) };
@@ -277,10 +278,12 @@ impl TcpSock {
         };
         let plain =
             |record: &SentSegment| record.sacked && !record.lost && !record.retrans && !record.fin && !record.syn;
-        if !(plain(&first) && plain(&second) && first.end_seq == second.seq) {
+        let mss = first.packet_len();
+        if !(plain(&first) && plain(&second) && first.end_seq == second.seq && mss == second.packet_len()) {
             return false;
         }
         if let Some(record) = self.tx.segments.get_mut(at) {
+            record.mss = mss as u16;
             record.end_seq = second.end_seq;
             record.pcount += second.pcount;
             record.charge += second.charge.saturating_sub(PACKET_CHARGE);

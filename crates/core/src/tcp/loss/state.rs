@@ -210,9 +210,8 @@ pub(in super::super) struct Prior {
     pub una: SeqNum,
     /// Segments delivered.
     pub delivered: u32,
-    /// Segments lost: those that are still, and all that ever were.
+    /// Segments found to be lost in all.
     pub lost: u32,
-    pub lost_in_all: u32,
     /// Segments in flight.
     pub in_flight: u32,
 }

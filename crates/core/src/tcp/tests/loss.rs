@@ -10,6 +10,7 @@ use super::lab::{ACK, FIN_ACK, Lab, Peer, Sent};
 use crate::cx::Rng;
 use crate::socket::Sock;
 use crate::sysctl::CongestionControl;
+use crate::tcp::congestion::INITIAL_CWND;
 use crate::tcp::{CaState, State, TcpSock, XmitTimer};
 
 /// A connection with SACK on which the stack sends, to a peer that is 40 ms away.
@@ -29,10 +30,17 @@ const CWND: u32 = 20;
 
 impl Path {
     fn new(stamps: bool) -> Path {
-        let mut lab = Lab::new();
+        Path::over(Lab::new(), stamps, true)
+    }
+
+    fn without_sack() -> Path {
+        Path::over(Lab::new(), false, false)
+    }
+
+    fn over(mut lab: Lab, stamps: bool, sack: bool) -> Path {
         let listener = lab.listen(80, 8);
         let mut peer = Peer::new(40_000, 80);
-        peer.sack = true;
+        peer.sack = sack;
         peer.stamps = stamps.then_some((77, 0));
         let sock = peer.connect_from_afar(&mut lab, &listener, RTT);
         let first = peer.ack;
@@ -57,6 +65,15 @@ impl Path {
         self.sent()
     }
 
+    /// Writes so many bytes; they leave as packets of two segments that the device is to cut.
+    fn send_super_frames(&mut self, len: u32) {
+        self.sock.lock.user().route.features.tso = true;
+        assert_eq!(self.lab.send(&self.sock, &vec![5; len as usize]), len as usize);
+        self.sock.lock.user().route.features.tso = false;
+        while self.lab.raw().is_some() {}
+        assert!(self.with(|sk| sk.tx.segments.iter().all(|one| one.pcount == 2)));
+    }
+
     fn sent(&mut self) -> Vec<Sent> {
         let sent: Vec<_> = std::iter::from_fn(|| self.lab.sent()).collect();
         for one in &sent {
@@ -74,9 +91,14 @@ impl Path {
     fn ack(&mut self, segments: u32, blocks: &[(u32, u32)]) -> Vec<u32> {
         self.peer.ack += segments * self.mss();
         let at = |nth: u32| self.first + nth * self.mss();
+        let blocks: Vec<_> = blocks.iter().map(|&(left, right)| (at(left), at(right))).collect();
+        self.ack_blocks(blocks)
+    }
+
+    fn ack_blocks(&mut self, blocks: impl IntoIterator<Item = (SeqNum, SeqNum)>) -> Vec<u32> {
         let mut repr = self.peer.repr(ACK);
         let mut options = TcpOptions { timestamps: self.peer.stamps, ..TcpOptions::default() };
-        options.set_sack(blocks.iter().map(|&(left, right)| (at(left), at(right))));
+        options.set_sack(blocks);
         repr.options = options;
         self.lab.segment(repr, &[]);
         self.check();
@@ -334,6 +356,194 @@ fn blocks_that_cannot_be_true_are_counted_and_ignored() {
     assert_eq!(path.count(Counter::TcpExtTCPDSACKIgnoredDubious), 1, "nothing was sent again");
     assert_eq!(path.with(|sk| sk.cong.packets_out), 2);
     path.ack(2, &[]);
+}
+
+#[test]
+fn a_duplicate_ack_of_all_ends_the_probe() {
+    let mut path = Path::new(false);
+    path.send(3);
+    path.lab.wait(2 * RTT + 12);
+    assert_eq!(path.sent().len(), 1);
+    path.lab.wait(RTT);
+    path.ack(3, &[]);
+    // The second copy came, too; nothing is in flight any more.
+    path.ack(0, &[]);
+    path.send(1);
+    path.lab.wait(RTT);
+    path.ack(1, &[]);
+    assert_eq!(path.count(Counter::TcpExtTCPLossProbeRecovery), 0);
+    assert!(path.state().1 >= CWND, "{:?}", path.state());
+}
+
+#[test]
+fn a_probe_takes_as_much_new_data_as_the_window_does() {
+    let mut path = Path::new(false);
+    path.sock.lock.user().cong.cwnd = 10;
+    path.send(7);
+    path.lab.wait(RTT);
+    // At such a rate super-frames are long.
+    path.sock.lock.user().cong.pacing.rate = 1 << 40;
+    path.send(1);
+    assert_eq!(path.send(3).len(), 0, "a super-frame of three waits for the next ACK, which is due");
+    path.lab.wait(2 * RTT + 12);
+    let probe = path.sent();
+    assert_eq!(path.numbers(&probe), [8, 9]);
+    assert_eq!(path.count(Counter::TcpExtTCPLossProbes), 1);
+}
+
+#[test]
+fn a_fin_that_waits_is_a_probe() {
+    let mut path = Path::new(false);
+    path.sock.lock.user().cong.cwnd = 3;
+    assert_eq!(path.send(3).len(), 3);
+    path.lab.close(&path.sock);
+    assert_eq!(path.sent().len(), 0, "the congestion window is full");
+    path.lab.wait(2 * RTT + 12);
+    let probe = path.sent();
+    assert_eq!((path.numbers(&probe), probe[0].flags), (vec![3], FIN_ACK));
+    assert_eq!(path.count(Counter::TcpRetransSegs), 0);
+}
+
+#[test]
+fn a_probe_that_is_not_sent_does_not_put_off_the_timeout() {
+    let mut path = Path::new(false);
+    path.send(4);
+    path.lab.wait(2 * RTT + 12);
+    assert_eq!(path.sent().len(), 1, "one probe");
+    path.lab.wait(4);
+    path.ack(1, &[]);
+    assert_eq!(path.with(|sk| sk.timers.pending), XmitTimer::LossProbe, "another is to come, and does not");
+    let timeout = path.with(|sk| sk.rtt.backed_off()) / super::lab::MS;
+    path.lab.wait(timeout - (2 * RTT + 12 + 4) - 8);
+    assert_eq!(path.sent().len(), 0);
+    path.lab.wait(16);
+    let again = path.sent();
+    assert_eq!(path.numbers(&again), [1], "the timeout of the oldest, from when it was sent");
+    assert_eq!((path.count(Counter::TcpExtTCPTimeouts), path.count(Counter::TcpExtTCPLossProbes)), (1, 1));
+}
+
+#[test]
+fn d_sacks_undo_a_cut_although_nothing_is_in_flight() {
+    let mut path = Path::new(false);
+    path.send(10);
+    path.lab.wait(RTT);
+    assert_eq!(path.ack(0, &[(1, 4)]), [0]);
+    path.lab.wait(RTT);
+    path.ack(10, &[]);
+    let (state, cwnd, _) = path.state();
+    assert_eq!((state, cwnd < CWND), (CaState::Open, true));
+    path.ack(0, &[(0, 1)]);
+    assert_eq!(path.count(Counter::TcpExtTCPDSACKUndo), 1);
+    assert_eq!(path.state().1, CWND);
+}
+
+#[test]
+fn what_came_twice_within_a_range_was_overtaken() {
+    let mut path = Path::new(false);
+    path.send_super_frames(6 * MSS);
+    path.lab.wait(2 * RTT + 12);
+    assert_eq!(path.sent().len(), 1, "the last is sent again");
+    path.ack(1, &[]);
+    path.ack(0, &[(4, 5)]);
+    path.ack(0, &[(4, 6)]);
+    assert_eq!(path.with(|sk| sk.cong.sacked_out), 2);
+    path.ack(0, &[(5, 6), (4, 6)]);
+    assert_eq!(path.count(Counter::TcpExtTCPDSACKOfoRecv), 1);
+    assert_eq!(path.count(Counter::TcpExtTCPSACKReorder), 1);
+}
+
+#[test]
+fn blocks_are_of_segments_as_they_were_sent() {
+    let mut path = Path::new(false);
+    // What came out of order has a block in each segment, which is shorter for that.
+    path.peer.data_at(&mut path.lab, 100, &[1; 50]);
+    path.sent();
+    let short = MSS - 12;
+    path.send_super_frames(2 * short);
+    path.peer.data(&mut path.lab, &[1; 100]);
+    path.peer.seq += 50;
+    path.sent();
+    assert_eq!(path.with(|sk| u32::from(sk.current_mss())), MSS);
+    path.ack_blocks([(path.first + short, path.first + 2 * short)]);
+    let records = path.with(|sk| sk.tx.segments.iter().map(|one| (one.len(), one.sacked)).collect::<Vec<_>>());
+    assert_eq!(records, [(short, false), (short, true)]);
+}
+
+#[test]
+fn an_old_ack_tells_what_came_and_nobody_counts_it() {
+    let mut path = Path::new(false);
+    path.send(6);
+    path.lab.wait(RTT);
+    path.ack(2, &[]);
+    let delivered = path.count(Counter::TcpExtTCPDelivered);
+    path.peer.ack = path.first;
+    path.ack(0, &[(4, 5)]);
+    assert_eq!((path.with(|sk| sk.cong.sacked_out), path.state().0), (1, CaState::Disorder));
+    assert_eq!(path.count(Counter::TcpExtTCPDelivered), delivered);
+}
+
+#[test]
+fn what_is_lost_while_a_hole_is_filled_holds_the_window_back() {
+    let mut path = Path::new(false);
+    path.send(5);
+    path.lab.wait(RTT);
+    assert_eq!(path.ack(0, &[(3, 4)]), NOTHING);
+    path.lab.wait(RTT / 4 + 12);
+    let again = path.sent();
+    assert_eq!(path.numbers(&again), [0], "the timer of reordering");
+    path.lab.wait(RTT);
+    assert_eq!(path.ack(1, &[(3, 4)]), [1], "now the last is lost, too: one for one");
+}
+
+#[test]
+fn idleness_counts_until_the_application_writes() {
+    let mut path = Path::new(false);
+    path.send(2);
+    path.lab.wait(RTT);
+    path.peer.window = 0;
+    path.ack(2, &[]);
+    let cwnd = path.state().1;
+    assert_eq!(path.send(1).len(), 0, "the peer takes nothing");
+    path.lab.wait(2_000);
+    path.sent();
+    path.peer.window = 60_000;
+    assert_eq!(path.ack(0, &[]), [2]);
+    assert_eq!(
+        path.state().1,
+        cwnd.midpoint(INITIAL_CWND),
+        "it was not idle when it wrote, but did not fill the window"
+    );
+    path.ack(1, &[]);
+    path.lab.wait(2_000);
+    path.send(1);
+    assert_eq!(path.state().1, INITIAL_CWND, "now it was idle");
+}
+
+#[test]
+fn without_sack_a_recovery_is_not_left_at_its_end_but_behind_it() {
+    let mut path = Path::without_sack();
+    path.send(5);
+    path.lab.wait(RTT);
+    assert_eq!([path.ack(0, &[]), path.ack(0, &[]), path.ack(0, &[])].concat(), [0]);
+    path.lab.wait(RTT);
+    path.ack(5, &[]);
+    assert_eq!(path.state().0, CaState::Recovery, "more duplicates may be under way");
+    path.send(1);
+    path.lab.wait(RTT);
+    path.ack(1, &[]);
+    assert_eq!(path.state().0, CaState::Open);
+    assert_eq!(path.count(Counter::TcpExtTCPRenoRecovery), 1);
+}
+
+#[test]
+fn without_sack_reordering_is_what_was_in_flight() {
+    let mut path = Path::without_sack();
+    path.send(2);
+    path.lab.wait(RTT);
+    path.ack(0, &[]);
+    path.ack(0, &[]);
+    assert_eq!(path.count(Counter::TcpExtTCPRenoReorder), 1, "two duplicates of two segments");
+    assert_eq!(path.with(|sk| sk.loss.reordering), 2);
 }
 
 /// A peer that acknowledges selectively whatever it likes: the scoreboard stays consistent and no longer than the flight,
