@@ -74,7 +74,7 @@ impl TcpSock {
         let mut says = AckSays { data, advanced, ece, ..AckSays::new(self.tx.snd_nxt) };
         // Predicted or not, a repetition makes no segment the last word on the window that an earlier one outruns.
         if slow || !advanced {
-            says.window = self.ack_update_window(seg);
+            says.window = self.ack_update_window(cx, seg);
         } else {
             self.tx.snd_wl1 = seg.seq;
         }
@@ -148,7 +148,7 @@ impl TcpSock {
 
     /// RFC 9293 section 3.10.7.4, fifth check, with Linux's exceptions (`tcp_ack_update_window`).
     /// True if the segment had a say in it.
-    fn ack_update_window(&mut self, seg: &Segment) -> bool {
+    fn ack_update_window(&mut self, cx: &Cx, seg: &Segment) -> bool {
         let window = self.window_of(seg);
         let newer = seg.ack.after(self.tx.snd_una)
             || seg.seq.after(self.tx.snd_wl1)
@@ -161,6 +161,9 @@ impl TcpSock {
             self.tx.snd_wnd = window;
             self.pred_flags = 0;
             self.fast_path_check();
+            if self.send_end().after(self.tx.snd_nxt) {
+                self.slow_start_after_idle(cx);
+            }
             if window > self.tx.max_window {
                 self.max_window_grows(window);
             }
@@ -313,7 +316,7 @@ impl TcpSock {
             self.timers.pending = XmitTimer::Retransmit;
             self.timers.retransmit = Time::MAX;
         } else {
-            self.timers.retransmit = expiry(cx.now, self.rtt.backed_off().max(self.rtt.rto_min));
+            self.timers.retransmit = expiry(cx.now, self.rtt.until_probe());
         }
     }
 

@@ -647,7 +647,8 @@ impl TcpSock {
     }
 
     /// A probe of a closed window: one byte before what the peer expects, or, when it has room, the next bytes
-    /// (`tcp_write_wakeup`). False if the pool had no slot for it.
+    /// (`tcp_write_wakeup`). A peer that is to hear of urgent data is told of it from what it expects on, too, where a
+    /// pointer reaches that far. False if the pool had no slot for it.
     pub(super) fn write_wakeup(&mut self, cx: &mut Cx) -> bool {
         let tx = &self.tx;
         let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
@@ -657,6 +658,11 @@ impl TcpSock {
             return self.send_new(cx, Next { len, fin: false, psh: true }, false);
         }
         cx.count(Counter::TcpExtTCPWinProbe);
+        let una = self.tx.snd_una;
+        if self.tx.snd_up.is_some_and(|up| (1..=i32::from(u16::MAX)).contains(&(up - una))) {
+            cx.count(Counter::TcpExtTCPWinProbe);
+            self.send_probe_at(cx, una);
+        }
         self.send_window_probe(cx)
     }
 
@@ -671,8 +677,11 @@ impl TcpSock {
     /// An ACK from one byte before what the peer expects, which it answers; false if the pool had no slot for it
     /// (`tcp_xmit_probe_skb`).
     pub(super) fn send_window_probe(&mut self, cx: &mut Cx) -> bool {
+        self.send_probe_at(cx, self.tx.snd_una - 1)
+    }
+
+    fn send_probe_at(&mut self, cx: &mut Cx, seq: SeqNum) -> bool {
         let Some(skb) = cx.alloc_output(OutputWhat::TcpProbe, 0, true) else { return false };
-        let seq = self.tx.snd_una - 1;
         let options = self.established_options(cx.now);
         self.transmit(cx, skb, seq, TcpFlags::ACK, options);
         true

@@ -70,6 +70,7 @@ impl TcpSock {
         if seg.seq.before(nxt) {
             self.dsack_set(cx, seg.seq, nxt);
             if self.rx.offered() == 0 {
+                cx.count(Counter::TcpExtTCPZeroWindowDrop);
                 return self.out_of_window(skb, DropReason::TcpZerowindow);
             }
             return self.queue_in_order(cx, skb, seg);

@@ -23,7 +23,9 @@ pub struct RttEstimator {
     rtt_seq: SeqNum,
     /// Retransmission timeout without back-off, in whole ticks.
     pub rto: u64,
-    /// Number of doublings in force.
+    /// Number of doublings of it that timeouts made (in `icsk_rto`).
+    doubled: u8,
+    /// Doublings that a closed window's probes reckon with besides: those of timeouts and of probes (`icsk_backoff`).
     pub backoff: u8,
     /// Timeouts since the peer last acknowledged something new.
     pub retransmits: u8,
@@ -49,6 +51,7 @@ impl RttEstimator {
             rttvar: 0,
             rtt_seq: SeqNum(0),
             rto: RTO_INITIAL,
+            doubled: 0,
             backoff: 0,
             retransmits: 0,
             min_rtt: u64::MAX,
@@ -81,7 +84,7 @@ impl RttEstimator {
             }
         }
         self.rto = (self.srtt + self.rttvar).next_multiple_of(JIFFY).min(RTO_MAX);
-        self.backoff = 0;
+        (self.doubled, self.backoff) = (0, 0);
     }
 
     /// A round trip took only so long: a segment that is no sample, because older ones were acknowledged with it.
@@ -107,6 +110,7 @@ impl RttEstimator {
 
     /// The timer fired: the next timeout is twice as long.
     pub fn back_off(&mut self) {
+        self.doubled = self.doubled.saturating_add(1);
         self.backoff = self.backoff.saturating_add(1);
         self.retransmits = self.retransmits.saturating_add(1);
     }
@@ -114,7 +118,13 @@ impl RttEstimator {
     /// The timeout with its back-off, at most two minutes.
     pub fn backed_off(&self) -> u64 {
         // Ten doublings of the smallest timeout exceed the largest one.
-        (self.rto << self.backoff.min(10)).min(RTO_MAX)
+        (self.rto << self.doubled.min(10)).min(RTO_MAX)
+    }
+
+    /// The time from one probe of a closed window to the next (`tcp_probe0_when`). Doublings by timeouts count twice where no
+    /// sample has ended them.
+    pub fn until_probe(&self) -> u64 {
+        (self.backed_off().max(self.rto_min) << self.backoff.min(10)).min(RTO_MAX)
     }
 }
 
@@ -137,12 +147,17 @@ mod tests {
         let mut rtt = RttEstimator::new();
         rtt.sample(MS, SeqNum(1), SeqNum(2));
         let base = rtt.rto;
-        rtt.backoff = 3;
+        for _ in 0..3 {
+            rtt.back_off();
+        }
         assert_eq!(rtt.backed_off(), base * 8);
-        rtt.backoff = 60;
-        assert_eq!(rtt.backed_off(), RTO_MAX);
+        assert_eq!(rtt.until_probe(), base * 64, "the doublings count again");
+        for _ in 0..60 {
+            rtt.back_off();
+        }
+        assert_eq!((rtt.backed_off(), rtt.until_probe()), (RTO_MAX, RTO_MAX));
         rtt.sample(MS, SeqNum(1), SeqNum(2));
-        assert_eq!(rtt.backoff, 0);
+        assert_eq!((rtt.backed_off(), rtt.until_probe(), rtt.backoff), (base, base, 0));
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl TcpSock {
         let retries2 = cx.net.sysctl.tcp_retries2;
         // RFC 1122 section 4.2.2.17: for as long as the peer answers, its window may stay closed. An orphan is not put up
         // with beyond the longest timeout.
-        let timeout = self.rtt.backed_off();
+        let timeout = self.rtt.until_probe();
         let patience = if self.user.orphan { self.orphan_retries(cx, timeout) } else { retries2 };
         let tired = self.user.orphan && timeout >= RTO_MAX && self.rtt.backoff >= patience;
         if self.user.orphan && !tired && self.out_of_resources(cx, true) {
@@ -178,11 +178,17 @@ impl TcpSock {
         let still = self.tx.segments.is_empty();
         self.timers.pending = if still { XmitTimer::WindowProbe } else { XmitTimer::Retransmit };
         self.live.probes_out = if still { self.live.probes_out.saturating_add(1) } else { 0 };
-        let timeout = if sent || !still {
+        if !still {
+            // It was no window that held it back, and it waits for its acknowledgement as if it had not waited before.
+            (self.rtt.backoff, self.live.probing_since) = (0, None);
+            self.timers.retransmit = expiry(cx.now, self.rtt.backed_off());
+            return;
+        }
+        let timeout = if sent {
             if self.rtt.backoff < retries2 {
                 self.rtt.backoff += 1;
             }
-            self.rtt.backed_off().max(self.rtt.rto_min)
+            self.rtt.until_probe()
         } else {
             // There was no memory: soon again.
             RESOURCE_PROBE_INTERVAL

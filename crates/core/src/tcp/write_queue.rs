@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use rxpath_trace::Time;
 use rxpath_wire::SeqNum;
 
-use super::{MS, MSS_DEFAULT, Receiver, TcpSock};
+use super::{MS, MSS_DEFAULT, Receiver, TcpSock, tick};
+use crate::cx::Cx;
 
 /// Charged for a packet besides its bytes.
 pub(super) const PACKET_CHARGE: u32 = 832;
@@ -227,6 +228,15 @@ impl TcpSock {
         Some(Call { left, goal, first: true, urgent })
     }
 
+    /// The window of the peer changes under what waits: after an idle time the congestion window is no longer known to be right
+    /// (`tcp_slow_start_after_idle_check`).
+    pub(super) fn slow_start_after_idle(&mut self, cx: &Cx) {
+        if self.cong.packets_out == 0 && cx.net.sysctl.tcp_slow_start_after_idle {
+            let idle = tick(cx.now) - tick(self.tx.last_sent);
+            self.cong.restart_after_idle(idle, self.rtt.backed_off(), cx.now);
+        }
+    }
+
     /// Puts bytes of a call into packets, and charges them, until one is full; None when the call has ended
     /// (`tcp_sendmsg_locked`). `restart` is the time, if the window is to be smaller after idleness.
     pub(super) fn fill(&mut self, call: &mut Call, restart: Option<Time>) -> Option<Filled> {
@@ -237,7 +247,8 @@ impl TcpSock {
                 Some(packet) => packet,
                 None => {
                     if let Some(now) = restart.filter(|_| self.cong.packets_out == 0) {
-                        self.cong.restart_after_idle(now - self.tx.last_sent, self.rtt.rto, now);
+                        let idle = tick(now) - tick(self.tx.last_sent);
+                        self.cong.restart_after_idle(idle, self.rtt.backed_off(), now);
                     }
                     self.rx.charge_output(PACKET_CHARGE);
                     queue.packets.push_back(Unsent { len: 0, psh: false });

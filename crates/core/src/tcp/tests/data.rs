@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use rxpath_trace::{Counter, DropReason};
+use rxpath_trace::{Counter, DropReason, Time};
 use rxpath_wire::{SeqNum, TcpFlags};
 
-use super::lab::{ACK, FIN_ACK, Lab, PSH_ACK, Peer, Sent};
+use super::lab::{ACK, FIN_ACK, Lab, MS, PSH_ACK, Peer, Sent};
 use crate::socket::Sock;
 use crate::tcp::TcpInfo;
 
@@ -187,4 +187,112 @@ fn a_doubtful_duplicate_counts_as_received_and_as_doubtful() {
     lab.segment(repr, &[]);
     let counts = [Counter::TcpExtTCPDSACKRecv, Counter::TcpExtTCPDSACKIgnoredDubious, Counter::TcpExtTCPDSACKRecvSegs];
     assert_eq!(counts.map(|counter| lab.count(counter)), [1, 1, 0]);
+}
+
+#[test]
+fn a_closed_window_does_not_keep_urgency_from_the_peer() {
+    const URG_ACK: TcpFlags = TcpFlags(TcpFlags::URG.0 | TcpFlags::ACK.0);
+    for (before, expected) in [(65_534, vec![(0, URG_ACK), (-1, URG_ACK)]), (65_535, vec![(-1, URG_ACK)])] {
+        let (mut lab, sock, mut peer) = connected(Lab::new(), 10);
+        sock.lock.user().tx.sndbuf = 1 << 20;
+        peer.window = 0;
+        lab.segment(peer.repr(ACK), &[]);
+        assert_eq!(lab.send(&sock, &vec![1; before]), before);
+        lab.stack.send_urgent(&sock, b"!", false, lab.now);
+        lab.wait(230);
+        let probes: Vec<_> = sent(&mut lab).iter().map(|one| (one.seq - peer.ack, one.flags)).collect();
+        assert_eq!(probes, expected, "so far as the pointer reaches");
+        assert_eq!(lab.count(Counter::TcpExtTCPWinProbe), expected.len() as u64);
+    }
+}
+
+/// How long the stack waits, in turn, before it sends so many segments by itself.
+fn waits(lab: &mut Lab, count: usize) -> Vec<u64> {
+    let mut last = lab.now;
+    std::iter::from_fn(|| {
+        while lab.sent().is_none() {
+            lab.wait(1);
+        }
+        let waited = (lab.now - last) / MS;
+        last = lab.now;
+        Some(waited)
+    })
+    .take(count)
+    .collect()
+}
+
+#[test]
+fn doublings_by_timeouts_count_for_probes_of_the_window_again() {
+    let (mut lab, sock, mut peer) = connected(Lab::with(|config| config.sysctl.tcp_early_retrans = 0), 0);
+    lab.send(&sock, &[1; 100]);
+    sent(&mut lab);
+    lab.wait(250);
+    assert_eq!(sent(&mut lab).len(), 1, "a timeout, of which the acknowledgement is no sample");
+    peer.ack += 100;
+    peer.window = 0;
+    lab.segment(peer.repr(ACK), &[]);
+    lab.send(&sock, &[1; 100]);
+    let waited = waits(&mut lab, 3);
+    let like = |waited: u64, doublings: u64| (200 * doublings..212 * doublings).contains(&waited);
+    assert!(like(waited[0], 2) && like(waited[1], 8) && like(waited[2], 16), "{waited:?}");
+    // What finds room waits as if there had been no probes.
+    sock.lock.user().tx.snd_wnd = 10;
+    while info(&lab, &sock).unacked == 0 {
+        lab.wait(1);
+    }
+    assert_eq!((sent(&mut lab).len(), info(&lab, &sock).backoff, info(&lab, &sock).probes), (1, 0, 0));
+    let waited = waits(&mut lab, 1);
+    assert!(like(waited[0], 2), "{waited:?}");
+}
+
+#[test]
+fn idleness_is_seen_when_something_is_written_and_when_the_window_changes_under_it() {
+    let cwnd = |lab: &Lab, sock: &Sock| info(lab, sock).snd_cwnd;
+    // The window is too small for the segment, which goes in part as a probe.
+    let closed = || {
+        let (mut lab, sock, mut peer) = connected(Lab::new(), 10);
+        for window in [0, 1] {
+            peer.window = window;
+            lab.segment(peer.repr(ACK), &[]);
+        }
+        // Nothing has grown, or the window would shrink for not being used.
+        (sock.lock.user().cong.cwnd, sock.lock.user().cong.stamp) = (14, lab.now);
+        (lab, sock, peer)
+    };
+    let (mut lab, sock, _) = closed();
+    lab.send(&sock, &[1; 1_000]);
+    lab.wait(240);
+    assert_eq!(sent(&mut lab).iter().map(|one| one.payload.len()).collect::<Vec<_>>(), [128]);
+    assert_eq!(cwnd(&lab, &sock), 14, "written at once, sent late");
+    let (mut lab, sock, _) = closed();
+    lab.wait(240);
+    lab.send(&sock, &[1; 1_000]);
+    assert_eq!(cwnd(&lab, &sock), 10, "written late");
+    let (mut lab, sock, mut peer) = closed();
+    lab.send(&sock, &[1; 1_000]);
+    sock.lock.user().tx.last_sent = Time(lab.now.0.saturating_sub(300 * MS));
+    peer.window = 2;
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(cwnd(&lab, &sock), 10, "the window changes late");
+    sent(&mut lab);
+}
+
+#[test]
+fn new_bytes_behind_old_ones_find_a_closed_window_closed() {
+    let (mut lab, sock, mut peer) = connected(Lab::new(), 0);
+    peer.data(&mut lab, &[1; 100]);
+    sent(&mut lab);
+    {
+        let mut sk = sock.lock.user();
+        (sk.rx.rcv_wnd, sk.rx.rcv_wup) = (0, sk.rx.rcv_nxt);
+        sk.rx.rcv_ssthresh = 0;
+        sk.pred_flags = 0;
+    }
+    peer.data_at(&mut lab, -10, &[2; 10]);
+    assert_eq!(lab.count(Counter::TcpExtTCPZeroWindowDrop), 0, "nothing new in it");
+    lab.recv(&sock, 1_000).expect("bytes");
+    peer.data_at(&mut lab, -10, &[2; 20]);
+    assert_eq!(lab.count(Counter::TcpExtTCPZeroWindowDrop), 1);
+    assert_eq!(lab.dropped(DropReason::TcpZerowindow), 1);
+    sent(&mut lab);
 }
