@@ -265,8 +265,12 @@ impl Base {
         if self.id.is_none() && counted {
             self.id = Some(seen.id);
         }
-        if seen.flags.rst() && counted {
-            // The socket's last word: what follows is another's, which a cookie may have made without a SYN.
+    }
+
+    /// A frame that was compared may have been the last of its socket.
+    fn end(&mut self, seen: &Seen) {
+        if seen.flags.rst() {
+            // What follows is another's, which a cookie may have made without a SYN.
             self.id = None;
         }
     }
@@ -304,6 +308,10 @@ fn compare_frames(
         return Some(format!("IP identification: kernel {} {id_one:?}, stack {} {id_other:?}", one.id, other.id));
     }
     count("IP identification", one.id != other.id);
+    if counted {
+        left.end(&one);
+        right.end(&other);
+    }
     if let (Some((a, _)), Some((b, _))) = (one.options.timestamps, other.options.timestamps) {
         let since = |tsval: u32, base: &Base| tsval.wrapping_sub(base.tsval.unwrap_or(0));
         let apart = since(a, left).wrapping_sub(since(b, right)).cast_signed();
