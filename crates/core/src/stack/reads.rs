@@ -9,9 +9,9 @@ const HALF_FULL: u64 = 1 << 63 | 1 << (BYTES - 1);
 
 /// Packets and bytes that were read.
 ///
-/// Both are gathered in one word, so that a read costs one locked operation, and carried over to words of their own before
-/// either could run into the other: a quarter of a million times as many reads would have to come between two instructions
-/// of a thread as there are threads.
+/// Both are gathered in one word, so that a read costs one locked operation, and carried over to words of their own when
+/// either has used up half of its room. One of the two would run over only if more than 8,192 threads stood between finding
+/// that so and carrying over; larger reads are not gathered.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     gathered: AtomicU64,
@@ -23,7 +23,7 @@ impl Reads {
     /// A read took `packets` packets to their ends and copied `bytes` bytes.
     #[inline(always)]
     pub fn add(&self, packets: u64, bytes: u64) {
-        if packets >> 16 != 0 || bytes >> 32 != 0 {
+        if packets >> 10 != 0 || bytes >> 26 != 0 {
             return self.add_many(packets, bytes);
         }
         let more = packets << BYTES | bytes;
@@ -59,18 +59,23 @@ fn split(gathered: u64) -> (u64, u64) {
 mod tests {
     use super::*;
 
+    /// The largest read that is gathered.
+    const LARGEST: (u64, u64) = ((1 << 10) - 1, (1 << 26) - 1);
+
     #[test]
     fn reads_of_every_size_are_counted() {
         let reads = Reads::default();
-        let sizes = [(0, 0), (0, 1), (1, 0), (1, 1_448), (65_535, u64::from(u32::MAX)), (65_536, 1), (1, 1 << 32)];
+        let sizes = [(0, 0), (0, 1), (1, 0), (1, 1_448), LARGEST, (1_024, 1), (1, 1 << 26)];
         let mut sums = (0, 0);
         // Far enough for either number to be carried over more than once.
-        for (packets, bytes) in sizes.into_iter().cycle().take(7_000) {
+        for (packets, bytes) in sizes.into_iter().cycle().take(7 * 20_000) {
             reads.add(packets, bytes);
             sums = (sums.0 + packets, sums.1 + bytes);
             assert_eq!(reads.sums(), sums);
         }
-        assert!(sums.0 > 3 << 23 && sums.1 > 3 << BYTES, "{sums:?}");
+        let (packets, bytes) = split(reads.gathered.load(Ordering::Relaxed));
+        let gathered = (20_000 * (LARGEST.0 + 2), 20_000 * (LARGEST.1 + 1_449));
+        assert!(packets < gathered.0 / 2 && bytes < gathered.1 / 2, "carried over: {packets}, {bytes}");
     }
 
     #[test]
@@ -78,9 +83,9 @@ mod tests {
         let reads = Reads::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..5_000).for_each(|_| reads.add(60_000, u64::from(u32::MAX))));
+                scope.spawn(|| (0..10_000).for_each(|_| reads.add(LARGEST.0, LARGEST.1)));
             }
         });
-        assert_eq!(reads.sums(), (20_000 * 60_000, 20_000 * u64::from(u32::MAX)));
+        assert_eq!(reads.sums(), (40_000 * LARGEST.0, 40_000 * LARGEST.1));
     }
 }

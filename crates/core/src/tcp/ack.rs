@@ -162,7 +162,7 @@ impl TcpSock {
             self.pred_flags = 0;
             self.fast_path_check();
             if self.send_end().after(self.tx.snd_nxt) {
-                self.slow_start_after_idle(cx);
+                self.slow_start_after_idle(TcpSock::restart(cx));
             }
             if window > self.tx.max_window {
                 self.max_window_grows(window);

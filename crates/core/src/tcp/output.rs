@@ -371,7 +371,7 @@ impl TcpSock {
     /// sends; false if nothing was written.
     fn push_calls(&mut self, cx: &mut Cx) -> bool {
         let mut called = false;
-        let restart = cx.net.sysctl.tcp_slow_start_after_idle.then_some(cx.now);
+        let restart = TcpSock::restart(cx);
         while let Some(mut call) = self.next_call() {
             self.tx.chrono.start(Held::ByNothing, cx.now);
             while let Some(filled) = self.fill(&mut call, restart) {

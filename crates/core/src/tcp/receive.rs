@@ -478,7 +478,9 @@ pub(crate) fn let_go(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, mut sk: Own
     let untold = sk.rx.take_untold();
     if let Some(sock) = sk.owner() {
         sock.publish_memory(&sk, untold);
-        cx.tcp_memory.tell_by_softirq(cx.cpu, untold);
+        if untold != 0 {
+            cx.tcp_memory.tell_by_softirq(cx.cpu, untold);
+        }
     }
     let left = if sk.effects.is_empty() { None } else { take_effect(cx, &mut sk) };
     if untold < 0 {

@@ -228,33 +228,32 @@ impl TcpSock {
         Some(Call { left, goal, first: true, urgent })
     }
 
-    /// The window of the peer changes under what waits: after an idle time the congestion window is no longer known to be right
-    /// (`tcp_slow_start_after_idle_check`).
-    pub(super) fn slow_start_after_idle(&mut self, cx: &Cx) {
-        if self.cong.packets_out == 0 && cx.net.sysctl.tcp_slow_start_after_idle {
-            let idle = tick(cx.now) - tick(self.tx.last_sent);
-            self.cong.restart_after_idle(idle, self.rtt.backed_off(), cx.now);
+    /// The time, if windows are to be smaller after an idle time (`tcp_slow_start_after_idle`).
+    pub(super) fn restart(cx: &Cx) -> Option<Time> {
+        cx.net.sysctl.tcp_slow_start_after_idle.then_some(cx.now)
+    }
+
+    /// The application writes, or the window of the peer changes under what waits: after an idle time the congestion window is
+    /// no longer known to be right (`tcp_slow_start_after_idle_check`). `restart` is what [`TcpSock::restart`] gives.
+    pub(super) fn slow_start_after_idle(&mut self, restart: Option<Time>) {
+        if let Some(now) = restart.filter(|_| self.cong.packets_out == 0) {
+            let idle = tick(now) - tick(self.tx.last_sent);
+            self.cong.restart_after_idle(idle, self.rtt.backed_off(), now);
         }
     }
 
     /// Puts bytes of a call into packets, and charges them, until one is full; None when the call has ended
-    /// (`tcp_sendmsg_locked`). `restart` is the time, if the window is to be smaller after idleness.
+    /// (`tcp_sendmsg_locked`). `restart` is what [`TcpSock::restart`] gives.
     pub(super) fn fill(&mut self, call: &mut Call, restart: Option<Time>) -> Option<Filled> {
         let half_window = self.tx.max_window / 2;
         while call.left > 0 {
+            if self.tx.queue.packets.back().is_none_or(|packet| packet.len >= call.goal) {
+                self.slow_start_after_idle(restart);
+                self.rx.charge_output(PACKET_CHARGE);
+                self.tx.queue.packets.push_back(Unsent { len: 0, psh: false });
+            }
             let queue = &mut self.tx.queue;
-            let packet = match queue.packets.back_mut().filter(|packet| packet.len < call.goal) {
-                Some(packet) => packet,
-                None => {
-                    if let Some(now) = restart.filter(|_| self.cong.packets_out == 0) {
-                        let idle = tick(now) - tick(self.tx.last_sent);
-                        self.cong.restart_after_idle(idle, self.rtt.backed_off(), now);
-                    }
-                    self.rx.charge_output(PACKET_CHARGE);
-                    queue.packets.push_back(Unsent { len: 0, psh: false });
-                    queue.packets.back_mut()?
-                }
-            };
+            let packet = queue.packets.back_mut()?;
             packet.psh &= !call.first;
             call.first = false;
             let take = call.left.min(call.goal - packet.len);

@@ -319,8 +319,8 @@ impl TcpStream {
         self.look(|sk| sk.rx.window_clamp)
     }
 
-    /// Largest segment, 88 to 32,767 bytes (`TCP_MAXSEG`). What is announced to the peer is settled with the handshake; see
-    /// [`SockOptions::max_segment`](super::SockOptions::max_segment).
+    /// Largest segment, 88 to 32,767 bytes (`TCP_MAXSEG`). It is settled with the handshake, for which
+    /// [`SockOptions::max_segment`](super::SockOptions::max_segment) is: as in Linux, here it bounds nothing any more.
     ///
     /// # Errors
     /// `InvalidInput` if it is out of that range.

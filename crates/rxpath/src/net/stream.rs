@@ -558,7 +558,7 @@ impl TcpStream {
 
     /// What happens at the end (`SO_LINGER`): `None`, the rest is sent in the background; zero, the peer is reset and
     /// the rest discarded; else dropping the last handle waits until the peer has everything, for so long at most, also if
-    /// calls do not wait otherwise.
+    /// calls do not wait otherwise: then so does a thread that runs tasks.
     ///
     /// # Errors
     /// None; as `std` has it.

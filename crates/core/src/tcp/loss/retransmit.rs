@@ -4,7 +4,7 @@ use rxpath_trace::{Counter, Time};
 
 use super::super::isn::tsval;
 use super::super::write_queue::PACKET_CHARGE;
-use super::super::{CaState, TcpSock, XmitTimer, expiry};
+use super::super::{CaState, SentSegment, TcpSock, XmitTimer, expiry};
 use crate::cx::Cx;
 
 impl TcpSock {
@@ -189,17 +189,8 @@ impl TcpSock {
         rest.seq = segment.end_seq;
         rest.charge = rest.charge.saturating_sub(first);
         rest.pcount = (len - first).div_ceil(mss).max(1);
-        // The MSS may have changed since: keep the sums right.
         let after = segment.pcount + rest.pcount;
-        let correct = |sum: &mut u32, counted: bool| {
-            if counted {
-                *sum = (*sum + after).saturating_sub(before);
-            }
-        };
-        correct(&mut self.cong.packets_out, true);
-        correct(&mut self.cong.lost_out, rest.lost);
-        correct(&mut self.cong.sacked_out, rest.sacked);
-        correct(&mut self.cong.retrans_out, rest.retrans);
+        self.correct_sums(&rest, before, after);
         self.tx.segments.insert(index + 1, rest);
         self.rx.charge_output(PACKET_CHARGE);
     }
@@ -207,21 +198,24 @@ impl TcpSock {
     /// A record goes again in segments of `mss`, which may be shorter or longer than those before (`tcp_adjust_pcount`).
     fn recount(&mut self, index: usize, mss: u32) {
         let Some(segment) = self.tx.segments.get_mut(index).filter(|segment| !segment.syn) else { return };
+        segment.mss = mss as u16;
         let pcount = segment.len().div_ceil(mss).max(1);
         let before = std::mem::replace(&mut segment.pcount, pcount);
-        if before == pcount {
-            return;
-        }
         let segment = *segment;
+        self.correct_sums(&segment, before, pcount);
+    }
+
+    /// The MSS has changed since: a record takes `after` packets instead of `before`, in all sums that it has a share in.
+    fn correct_sums(&mut self, record: &SentSegment, before: u32, after: u32) {
         let correct = |sum: &mut u32, counted: bool| {
             if counted {
-                *sum = (*sum + segment.pcount).saturating_sub(before);
+                *sum = (*sum + after).saturating_sub(before);
             }
         };
         correct(&mut self.cong.packets_out, true);
-        correct(&mut self.cong.lost_out, segment.lost);
-        correct(&mut self.cong.sacked_out, segment.sacked);
-        correct(&mut self.cong.retrans_out, segment.retrans);
+        correct(&mut self.cong.lost_out, record.lost);
+        correct(&mut self.cong.sacked_out, record.sacked);
+        correct(&mut self.cong.retrans_out, record.retrans);
     }
 
     /// The retransmission timer: the timeout of the oldest segment, from now on or, if another timer stood in its place,

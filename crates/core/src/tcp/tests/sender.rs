@@ -234,15 +234,15 @@ fn what_is_lost_together_is_sent_again_together_where_the_device_takes_it() {
 
 #[test]
 fn super_frames_that_are_sent_again_in_shorter_segments_are_counted_as_these() {
-    let (mut lab, _sock, peer) = {
-        let (mut lab, sock, peer) = connected(Lab::offloading(), 0);
-        assert_eq!(lab.send(&sock, &[7; 4_000]), 4_000);
-        (lab, sock, peer)
-    };
+    let (mut lab, sock, peer) = connected(Lab::offloading(), 0);
+    assert_eq!(lab.send(&sock, &[7; 4_000]), 4_000);
     while lab.raw().is_some() {}
     told(&mut lab, (3, wire_icmp::FRAGMENTATION_NEEDED, 1_000), (80, 40_000), peer.ack);
     // 960 bytes each.
     assert_eq!((lab.count(Counter::TcpRetransSegs), lab.count(Counter::TcpExtTCPSlowStartRetrans)), (5, 5));
+    let sk = sock.lock.user();
+    let records: Vec<_> = sk.tx.segments.iter().map(|record| (record.len(), record.pcount, record.mss)).collect();
+    assert_eq!((records, sk.cong.packets_out), (vec![(4_000, 5, 960)], 5));
 }
 
 #[test]
