@@ -3,6 +3,10 @@
 //! Each thread does all that happens on its queue: it is the device, the softirq and the application of its connection.
 //! The threads of a slice start together, and the slice has ended when the last of them is done. Where the system lets
 //! it, each thread stays on a processor of its own.
+//!
+//! Two processors of a machine need not do twice the work of one: they may share a core, a clock or a host. So the same
+//! slices are run on two stacks that have nothing in common. What these reach is the most that two queues of one stack
+//! could, then and there; what is between the two is what the queues cost each other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +15,7 @@ use crate::Options;
 use crate::case::Case;
 use crate::drive::Runner;
 use crate::measure::{Plan, Round, Rounds, Slice, WARM_UP, burst_ns, clock_ns};
-use crate::report::CaseResult;
+use crate::report::{CaseResult, Limit};
 use crate::rx::{RxPath, Setup};
 
 /// The case whose segments are sent.
@@ -19,34 +23,43 @@ const SEGMENTS: Case = Case::Tcp64;
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> CaseResult {
-    let mut one = Queues::new(1, options.seed);
-    let mut two = Queues::new(2, options.seed);
+    let mut one = Queues::of(RxPath::queues(&setup(1, options.seed), SEGMENTS.payload()), options.seed);
+    let mut two = Queues::of(RxPath::queues(&setup(2, options.seed), SEGMENTS.payload()), options.seed);
+    let apart = (0..2).flat_map(|_| RxPath::queues(&setup(1, options.seed), SEGMENTS.payload()));
+    let mut apart = Queues::of(apart.collect(), options.seed);
     let slow = burst_ns(&mut one.runners[0]);
-    let plan = Plan::for_burst(options, slow, 2.0 * slow);
+    let plan = Plan::for_burst(options, slow, 3.0 * slow);
     let clock_ns = clock_ns();
     for _ in 0..plan.rounds {
         for _ in 0..plan.slices {
             one.slice(plan.bursts, clock_ns);
             two.slice(plan.bursts, clock_ns);
+            apart.slice(plan.bursts, clock_ns);
         }
         one.end();
         two.end();
+        apart.end();
     }
     let (of_one, packets) = one.done();
     let (of_two, _) = two.done();
-    CaseResult::of_sides(Case::TwoQueues, ("two queues", of_two), ("one queue", of_one), packets)
+    let (of_apart, _) = apart.done();
+    let limit = Limit::of("two stacks", &of_apart, &of_one);
+    let result = CaseResult::of_sides(Case::TwoQueues, ("two queues", of_two), ("one queue", of_one), packets);
+    CaseResult { limit: Some(limit), ..result }
 }
 
-/// A stack with one thread for each of its queues.
+fn setup(queues: u16, seed: u64) -> Setup {
+    Setup { queues, gro: SEGMENTS.gro(), seed }
+}
+
+/// Queues that run at once, a thread for each: those of one stack, or one of each of several.
 struct Queues {
     runners: Vec<Runner<RxPath>>,
     round: Round,
 }
 
 impl Queues {
-    fn new(queues: u16, seed: u64) -> Queues {
-        let setup = Setup { queues, gro: SEGMENTS.gro(), seed };
-        let sides = RxPath::queues(&setup, SEGMENTS.payload());
+    fn of(sides: Vec<RxPath>, seed: u64) -> Queues {
         let runners: Vec<_> = sides.into_iter().map(|side| Runner::connect(side, SEGMENTS.payload(), seed)).collect();
         let round = Round::new(&runners);
         Queues { runners, round }

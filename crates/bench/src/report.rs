@@ -38,8 +38,20 @@ pub struct CaseResult {
     pub goal: f64,
     /// Both sides, rxpath first.
     pub sides: [SideResult; 2],
+    /// Of a case on several processors: what the machine itself allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
     /// Segments that each side took.
     pub packets: u64,
+}
+
+/// The most that a case on several processors can reach: stacks that share nothing, between the same slices.
+#[derive(Clone, Debug, Serialize)]
+pub struct Limit {
+    /// The ratio of these stacks to the case's second side, as [`CaseResult::ratio`].
+    pub ratio: Spread,
+    /// What they took.
+    pub side: SideResult,
 }
 
 /// Everything.
@@ -70,6 +82,13 @@ impl SideResult {
     }
 }
 
+impl Limit {
+    /// What stacks that share nothing took, against the side that the ratio refers to.
+    pub(crate) fn of(name: &str, apart: &Rounds, other: &Rounds) -> Limit {
+        Limit { ratio: ratios(apart, other), side: SideResult::of(name, apart) }
+    }
+}
+
 impl CaseResult {
     /// A case from the rounds of its sides, whose slices go in pairs.
     pub(crate) fn of_sides(case: Case, own: (&str, Rounds), other: (&str, Rounds), packets: u64) -> CaseResult {
@@ -79,6 +98,7 @@ impl CaseResult {
             ratio: ratios(&own.1, &other.1),
             goal: case.goal(),
             sides: [SideResult::of(own.0, &own.1), SideResult::of(other.0, &other.1)],
+            limit: None,
             packets,
         }
     }
@@ -115,25 +135,33 @@ impl fmt::Display for Report {
 
 impl fmt::Display for CaseResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, side) in self.sides.iter().enumerate() {
-            let name = if index == 0 { self.case } else { "" };
-            let ns = spread(side.ns_per_packet, 1);
-            let (mpps, acks) = (side.mpps, side.acks_per_packet);
-            write!(
-                f,
-                "{name:<13} {:<13} {ns:>24} {mpps:>7.2} {:>15.1} {acks:>9.4}",
-                side.name, side.generator_ns.median
-            )?;
-            if index == 0 {
-                let verdict = if self.reaches_goal() { "reached" } else { "missed" };
-                write!(f, "  {:>20} {:>5.1} {verdict}", spread(self.ratio, 2), self.goal)?;
-            }
-            if side.window_stalls > 0 {
-                write!(f, "  ({} waits for the window)", side.window_stalls)?;
-            }
-            writeln!(f)?;
+        let [own, other] = &self.sides;
+        let verdict = if self.reaches_goal() { "reached" } else { "missed" };
+        let ratio = format!("  {:>20} {:>5.1} {verdict}", spread(self.ratio, 2), self.goal);
+        writeln!(f, "{:<13} {own}{ratio}{}", self.case, own.stalls())?;
+        writeln!(f, "{:<13} {other}{}", "", other.stalls())?;
+        if let Some(Limit { ratio, side }) = &self.limit {
+            let ratio = format!("  {:>20} the most here", spread(*ratio, 2));
+            writeln!(f, "{:<13} {side}{ratio}{}", "", side.stalls())?;
         }
         Ok(())
+    }
+}
+
+impl SideResult {
+    fn stalls(&self) -> String {
+        match self.window_stalls {
+            0 => String::new(),
+            stalls => format!("  ({stalls} waits for the window)"),
+        }
+    }
+}
+
+impl fmt::Display for SideResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ns = spread(self.ns_per_packet, 1);
+        let (mpps, generator, acks) = (self.mpps, self.generator_ns.median, self.acks_per_packet);
+        write!(f, "{:<13} {ns:>24} {mpps:>7.2} {generator:>15.1} {acks:>9.4}", self.name)
     }
 }
 
@@ -157,6 +185,21 @@ mod tests {
     }
 
     #[test]
+    fn a_case_on_several_processors_shows_what_the_machine_allowed() {
+        let result = CaseResult::of_sides(Case::TwoQueues, ("two", rounds(20.0)), ("one", rounds(30.0)), 96);
+        let limit = Limit::of("apart", &rounds(18.75), &rounds(30.0));
+        let result = CaseResult { limit: Some(limit), ..result };
+        let table = result.to_string();
+        assert!(table.contains("1.50 [1.50, 1.50]   1.7 missed"), "{table}");
+        assert!(table.contains("1.60 [1.60, 1.60] the most here"), "{table}");
+        let json = serde_json::to_value(&result).expect("JSON");
+        assert_eq!(
+            (json["limit"]["ratio"]["median"].as_f64(), &json["limit"]["side"]["name"]),
+            (Some(1.6), &"apart".into())
+        );
+    }
+
+    #[test]
     fn json_has_what_the_table_has() {
         let result = CaseResult::of_sides(Case::Tcp64, ("rxpath", rounds(10.0)), ("other", rounds(30.0)), 96);
         let report = Report { machine: Machine::here(), rounds: 15, seed: 1, results: vec![result] };
@@ -165,6 +208,7 @@ mod tests {
         assert_eq!(json["results"][0]["ratio"]["median"], 3.0);
         assert_eq!(json["results"][0]["sides"][1]["ns_per_packet"]["median"], 30.0);
         assert_eq!(json["machine"]["profile"], report.machine.profile);
+        assert!(json["results"][0].get("limit").is_none(), "one processor has no limit to show");
         let table = report.to_string();
         assert!(table.contains("tcp-64") && table.contains("3.00 [3.00, 3.00]") && table.contains("missed"), "{table}");
     }
