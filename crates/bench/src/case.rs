@@ -3,13 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::drive::Runner;
-use crate::measure::{self, Plan};
-use crate::report::CaseResult;
-use crate::rx::{self, RxPath};
-use crate::smol::SmolTcp;
-use crate::{Options, queues};
-
 /// Segments that arrive together.
 pub const BURST: usize = 32;
 
@@ -71,22 +64,6 @@ impl Case {
     /// Whether rxpath's GRO is on.
     pub const fn gro(self) -> bool {
         !matches!(self, Case::Tcp64NoGro)
-    }
-
-    /// Measures the case.
-    pub(crate) fn run(self, options: &Options) -> CaseResult {
-        if self == Case::TwoQueues {
-            return queues::run(options);
-        }
-        let setup = rx::Setup { queues: 1, gro: self.gro(), seed: options.seed };
-        let side = RxPath::queues(&setup, self.payload()).remove(0);
-        let mut rxpath = Runner::connect(side, self.payload(), options.seed);
-        let mut smoltcp = Runner::connect(SmolTcp::new(options.seed), self.payload(), options.seed);
-        let plan = Plan::of(options, &mut rxpath, &mut smoltcp);
-        let (own, peer) = measure::rounds(&plan, &mut rxpath, &mut smoltcp);
-        let packets = rxpath.finish();
-        assert_eq!(packets, smoltcp.finish(), "both sides took the same number of segments");
-        CaseResult::of_sides(self, ("rxpath", own), ("smoltcp 0.14", peer), packets)
     }
 }
 

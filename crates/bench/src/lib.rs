@@ -30,6 +30,7 @@ pub mod frames;
 pub mod heard;
 pub mod machine;
 pub mod measure;
+pub mod pair;
 pub mod peer;
 pub mod queues;
 pub mod report;
@@ -39,7 +40,7 @@ pub mod smol;
 pub use case::{Case, UnknownCase};
 pub use machine::Machine;
 pub use measure::Spread;
-pub use report::{CaseResult, Report, SideResult};
+pub use report::{CaseResult, Limit, Report, SideResult};
 
 /// What is to be measured, and for how long.
 #[derive(Clone, Debug)]
@@ -72,6 +73,10 @@ pub fn run(options: &Options) -> Report {
     let all = Case::ALL.to_vec();
     let cases = if options.only.is_empty() { &all } else { &options.only };
     let options = Options { rounds: options.rounds.max(MIN_ROUNDS), ..options.clone() };
-    let results = cases.iter().map(|&case| case.run(&options)).collect();
+    let measured = |&case: &Case| match case {
+        Case::TwoQueues => queues::run(&options),
+        case => pair::run(case, &options),
+    };
+    let results = cases.iter().map(measured).collect();
     Report { machine: Machine::here(), rounds: options.rounds, seed: options.seed, results }
 }

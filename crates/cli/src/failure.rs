@@ -1,11 +1,8 @@
 //! How a command can fail, and the exit code that says so.
 
 use std::io;
-use std::process::ExitCode;
 
 use rxpath::config::ConfigErrors;
-
-use crate::out::{BAD, note};
 
 /// Exit code: what was asked failed.
 const FAILED: u8 = 1;
@@ -57,18 +54,6 @@ impl Failure {
             Failure::Told(code) => *code,
         }
     }
-}
-
-/// Says what went wrong and gives the exit code.
-pub fn report(result: Result<(), Failure>) -> ExitCode {
-    let Err(failure) = result else { return ExitCode::SUCCESS };
-    match &failure {
-        Failure::ClosedPipe | Failure::Told(_) => {}
-        // Each line is a finding with its place; a heading before the first would move it out of column.
-        Failure::Config(errors) => note(errors),
-        failure => note(format_args!("{BAD}error:{BAD:#} {failure}")),
-    }
-    ExitCode::from(failure.code())
 }
 
 #[cfg(test)]

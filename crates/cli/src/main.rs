@@ -41,7 +41,7 @@ use clap::Parser as _;
 
 use args::{Cli, Command};
 use failure::Failure;
-use out::{Out, note};
+use out::{BAD, Out, note};
 
 fn main() -> ExitCode {
     let mut out = Out::stdout();
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     });
     // What was printed before a failure is still to arrive; a failure of output is told only if there is no other.
     let flushed = out.flush();
-    failure::report(result.and(flushed))
+    report(result.and(flushed))
 }
 
 /// The command line; none if it asked for nothing but help or the version.
@@ -90,4 +90,16 @@ fn run(out: &mut Out, cli: Cli) -> Result<(), Failure> {
         Command::Twin(args) => oracle::run(out, args, json),
         Command::Config(args) => host_file::run(out, &args.verb, json),
     }
+}
+
+/// Says what went wrong and gives the exit code.
+fn report(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    match &failure {
+        Failure::ClosedPipe | Failure::Told(_) => {}
+        // Each line is a finding with its place; a heading before the first would move it out of column.
+        Failure::Config(errors) => note(errors),
+        failure => note(format_args!("{BAD}error:{BAD:#} {failure}")),
+    }
+    ExitCode::from(failure.code())
 }

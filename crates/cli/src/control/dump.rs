@@ -8,7 +8,6 @@ use rxpath::net::{PacketChecksum, PacketFilter, PacketInfo, PacketOptions, Packe
 use rxpath_trace::Filter;
 
 use super::Reply;
-use super::window::ok;
 use crate::views::dump::{DumpBatch, DumpInterface, DumpPacket, DumpStart, to_hex};
 
 /// How often a client that gets nothing is asked whether it is still there, and told what was dropped.
@@ -49,13 +48,13 @@ pub fn answer(stack: &Stack, wanted: Wanted, send: &mut dyn FnMut(Reply) -> io::
         Err(error) => return send(Reply::Error(error.to_string())),
     };
     socket.set_read_timeout(Some(HEARTBEAT))?;
-    send(ok(&start(stack, &socket)))?;
+    send(Reply::of(&start(stack, &socket)))?;
     let mut buf = vec![0; LONGEST];
     let mut dropped = 0;
     loop {
         let packets = batch(&socket, &mut buf)?;
         dropped += socket.statistics().drops;
-        send(ok(&DumpBatch { packets, dropped }))?;
+        send(Reply::of(&DumpBatch { packets, dropped }))?;
     }
 }
 

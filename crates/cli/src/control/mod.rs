@@ -103,6 +103,16 @@ pub enum Reply {
     Error(String),
 }
 
+impl Reply {
+    /// Plain data.
+    fn of(value: &impl Serialize) -> Reply {
+        match serde_json::to_value(value) {
+            Ok(value) => Reply::Ok(value),
+            Err(error) => Reply::Error(format!("the answer cannot be written as JSON: {error}")),
+        }
+    }
+}
+
 /// Where the control socket is if nothing says otherwise: the user's run-time folder; `/run` where there is none.
 pub fn default_path() -> PathBuf {
     let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());

@@ -9,7 +9,6 @@ use rxpath::Stack;
 use rxpath_core::stack::{DatagramView, SocketView};
 use rxpath_trace::proc::SoftnetRow as ProcRow;
 use rxpath_trace::{Filter, Life, Names, Selector, TcpState};
-use serde::Serialize;
 use serde_json::Value;
 
 use super::server::Answer;
@@ -185,11 +184,11 @@ impl Window {
 impl Answer for Window {
     fn answer(&self, ask: Ask, send: &mut dyn FnMut(Reply) -> io::Result<()>) -> io::Result<()> {
         send(match ask {
-            Ask::Counters => ok(&counter_rows(&self.stack.snapshot())),
-            Ask::Sockets => ok(&self.sockets()),
-            Ask::Drops => ok(&Drops::of(&self.stack.ledger())),
-            Ask::Softnet => ok(&self.softnet()),
-            Ask::Interface { name } => self.interface(&name).map_or_else(Reply::Error, |rows| ok(&rows)),
+            Ask::Counters => Reply::of(&counter_rows(&self.stack.snapshot())),
+            Ask::Sockets => Reply::of(&self.sockets()),
+            Ask::Drops => Reply::of(&Drops::of(&self.stack.ledger())),
+            Ask::Softnet => Reply::of(&self.softnet()),
+            Ask::Interface { name } => self.interface(&name).map_or_else(Reply::Error, |rows| Reply::of(&rows)),
             Ask::Dump { interface, filter, snaplen, buffer_kib } => {
                 let filter = match filter.map(|text| text.parse::<Filter>()).transpose() {
                     Ok(filter) => filter,
@@ -199,11 +198,11 @@ impl Answer for Window {
                 let wanted = dump::Wanted { interface, filter, snaplen: snaplen as usize, buffer };
                 return dump::answer(&self.stack, wanted, send);
             }
-            Ask::Routes => ok(&route::rows(&self.stack)),
-            Ask::Neighbours => ok(&neigh::rows(&self.stack)),
-            Ask::Proxies => ok(&neigh::proxies(&self.stack)),
-            Ask::SetNeighbour(change) => ok(&change.make(&self.stack).err()),
-            Ask::Proc => ok(&self.proc_files()),
+            Ask::Routes => Reply::of(&route::rows(&self.stack)),
+            Ask::Neighbours => Reply::of(&neigh::rows(&self.stack)),
+            Ask::Proxies => Reply::of(&neigh::proxies(&self.stack)),
+            Ask::SetNeighbour(change) => Reply::of(&change.make(&self.stack).err()),
+            Ask::Proc => Reply::of(&self.proc_files()),
             Ask::Select { lives } => self.select(&lives).map_or_else(Reply::Error, |text| Reply::Ok(text.into())),
             Ask::Lives { last, filter, dropped, follow } => {
                 let filter = match filter.map(|text| text.parse::<Filter>()).transpose() {
@@ -214,7 +213,7 @@ impl Answer for Window {
                 if follow {
                     return self.answer_following(last, &wanted, send);
                 }
-                self.lives(last, &wanted, None).map_or_else(Reply::Error, |lives| ok(&lives))
+                self.lives(last, &wanted, None).map_or_else(Reply::Error, |lives| Reply::of(&lives))
             }
         })
     }
@@ -229,25 +228,17 @@ impl Window {
     ) -> io::Result<()> {
         let (follower, following) = sync_channel(FOLLOWER_QUEUE);
         match self.lives(last, wanted, Some(follower)) {
-            Ok(lives) => send(ok(&lives))?,
+            Ok(lives) => send(Reply::of(&lives))?,
             Err(why) => return send(Reply::Error(why)),
         }
         loop {
             match following.recv_timeout(HEARTBEAT) {
-                Ok(life) if wanted.wants(&life) => send(ok(&lives::row(&life, &self.names)))?,
+                Ok(life) if wanted.wants(&life) => send(Reply::of(&lives::row(&life, &self.names)))?,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => send(Reply::Ok(Value::Null))?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
-    }
-}
-
-/// A reply that is plain data.
-pub(super) fn ok(value: &impl Serialize) -> Reply {
-    match serde_json::to_value(value) {
-        Ok(value) => Reply::Ok(value),
-        Err(error) => Reply::Error(format!("the answer cannot be written as JSON: {error}")),
     }
 }
 
