@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rxpath::Stack;
 use rxpath::clock::Clock;
-use rxpath::net::{RecvFlags, SockOptions, TcpListener, TcpStream};
+use rxpath::net::{RecvFlags, SendFlags, SockOptions, TcpListener, TcpStream};
 use rxpath::rxpath_trace::Counter;
 
 use world::{Setup, Way, World, server};
@@ -73,6 +73,7 @@ four_ways! {
     non_blocking;
     peek;
     flags_of_reads;
+    flags_of_writes;
     urgent_bytes;
     listener_closes;
     write_to_a_closed_peer;
@@ -569,6 +570,35 @@ mod scenario {
                 let mut go = [0; 2];
                 stream.read_exact(&mut go).expect("a word");
                 stream.write_all(b"z").expect("room");
+            }),
+        ]);
+    }
+
+    /// Writes that say what follows, and options that have nothing to do with that.
+    pub fn flags_of_writes(world: &World) {
+        let listener = TcpListener::bind(&world.server, server(9)).expect("a listener");
+        world.run(vec![
+            Box::new(move || {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut all = String::new();
+                stream.read_to_string(&mut all).expect("all");
+                assert_eq!(all, "abcdefghi");
+            }),
+            Box::new(|| {
+                let stream = TcpStream::connect(&world.client, server(9)).expect("a connection");
+                stream.send_with(b"abc", SendFlags { more: true, ..SendFlags::default() }).expect("room");
+                stream.set_send_buffer_size(20_000);
+                stream.set_recv_lowat(1);
+                stream.set_keepalive(None);
+                stream.send_with(b"def", SendFlags::default()).expect("room");
+                // In real time the probe timer may have come between.
+                if world.clock.is_some() {
+                    assert_eq!(stream.info().data_segs_out, 1);
+                }
+                stream.set_cork(true);
+                assert!(stream.cork());
+                let flags = SendFlags { end_of_record: true, dont_wait: true, ..SendFlags::default() };
+                assert_eq!(stream.send_with(b"ghi", flags).expect("room"), 3);
             }),
         ]);
     }

@@ -47,7 +47,7 @@ pub mod post {
     pub const PUSH: u8 = 1;
     /// Acknowledge, or update the window, after a read.
     pub const ACK: u8 = 2;
-    /// Work off the backlog that grew while the application owned the socket.
+    /// Work off the backlog that grew while the application owned the socket, wake whom it has reason to, and mind its timers.
     pub const BACKLOG: u8 = 4;
     /// The application writes no more.
     pub const SHUTDOWN: u8 = 8;

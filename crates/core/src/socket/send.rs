@@ -5,7 +5,7 @@ use std::sync::Arc;
 use event_listener::EventListener;
 
 use super::{Lending, Notices, Payload, Sock, ZerocopyNotice, post};
-use crate::tcp::{SockError, State, TcpSock};
+use crate::tcp::{Ending, SockError, State, TcpSock};
 
 /// What became of a write.
 pub enum WriteStep {
@@ -22,20 +22,21 @@ pub enum WriteStep {
 }
 
 impl Sock {
-    /// Puts as much of `data` into the send buffer as fits, and gives the requests for the owner's Cpu.
-    pub fn write(&self, data: &[u8], register: bool) -> (WriteStep, u8) {
-        self.write_all(data, register, false)
+    /// Puts as much of `data` into the send buffer as fits, and gives the requests for the owner's Cpu. What is said to follow
+    /// holds if all of it fits.
+    pub fn write(&self, data: &[u8], ending: Ending, register: bool) -> (WriteStep, u8) {
+        self.write_all(data, ending, register, false)
     }
 
     #[inline(always)]
-    fn write_all(&self, data: &[u8], register: bool, urgent: bool) -> (WriteStep, u8) {
+    fn write_all(&self, data: &[u8], ending: Ending, register: bool, urgent: bool) -> (WriteStep, u8) {
         self.write_with(data.len(), register, |sk, room| {
             if sk.fast.deferred {
                 return WriteStep::Taken(sk.take_for_syn(&data[..data.len().min(room)]));
             }
             let limit = sk.tx.buffer.len() + room;
             let taken = sk.tx.buffer.append(data, limit);
-            sk.wrote(taken as u32);
+            sk.wrote(taken as u32, (taken == data.len()).then_some(ending));
             if urgent && taken == data.len() && taken > 0 {
                 sk.mark_urgent();
             }
@@ -105,7 +106,7 @@ impl Sock {
             if !sk.user.zerocopy || len == 0 {
                 let limit = sk.tx.buffer.len() + room;
                 let taken = sk.tx.buffer.append(payload.as_ref(), limit);
-                sk.wrote(taken as u32);
+                sk.wrote(taken as u32, (taken == payload.len()).then(Ending::default));
                 return WriteStep::Taken(taken);
             }
             let notices = || self.notices();
@@ -133,7 +134,7 @@ impl Sock {
 
     /// As [`Sock::write`]; the last byte that is taken is urgent (`MSG_OOB`).
     pub fn write_urgent(&self, data: &[u8], register: bool) -> (WriteStep, u8) {
-        self.write_all(data, register, true)
+        self.write_all(data, Ending::default(), register, true)
     }
 
     /// Where a connection attempt stands: None while it is under way.

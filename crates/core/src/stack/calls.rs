@@ -20,7 +20,7 @@ use crate::socket::{
     FlowEntry, FlowId, FlowTable, Lending, Lent, Listener, NoPort, Nothing, Payload, Readiness, Sock, Taken, Wanted,
     WriteStep, ZerocopyNotice, post,
 };
-use crate::tcp::{AuthKeys, KeyError, NoUrgent, SockAuth, SockError, SockOptions, State, TcpSock, fast_open};
+use crate::tcp::{AuthKeys, Ending, KeyError, NoUrgent, SockAuth, SockError, SockOptions, State, TcpSock, fast_open};
 
 /// Why a listener could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -458,7 +458,12 @@ impl Stack {
 
     /// Writes as much of `data` as the send buffer takes.
     pub fn send(&self, sock: &Arc<Sock>, data: &[u8], register: bool, now: Time) -> WriteStep {
-        let (step, requests) = sock.write(data, register);
+        self.send_with(sock, data, Ending::default(), register, now)
+    }
+
+    /// As [`Stack::send`], with what follows (`MSG_MORE`, `MSG_EOR`).
+    pub fn send_with(&self, sock: &Arc<Sock>, data: &[u8], ending: Ending, register: bool, now: Time) -> WriteStep {
+        let (step, requests) = sock.write(data, ending, register);
         self.kick(sock, requests, now);
         step
     }

@@ -33,6 +33,7 @@
 //! | `pacing` | `tcp_update_pacing_rate`, `tcp_pacing_check`, `tcp_tso_autosize` |
 //! | `ecn` | `tcp_ecn_send`, `tcp_data_ecn_check`, `tcp_ecn_rcv_ecn_echo` |
 //! | `write_queue` | `tcp_sendmsg_locked`, `tcp_xmit_size_goal`, `tcp_tso_autosize`, `tcp_mss_split_point` |
+//! | `nagle` | `tcp_nagle_test`, `__tcp_sock_set_cork`, `__tcp_sock_set_nodelay` |
 //! | `zerocopy` | `skb_zerocopy_iter_stream`, `msg_zerocopy_realloc` |
 //! | `output` | `tcp_write_xmit`, `__tcp_transmit_skb`, `tcp_send_ack`, `tcp_make_synack` |
 //! | `loss/` | `tcp_sacktag_write_queue`, `tcp_fastretrans_alert`, `tcp_rack_mark_lost`, `tcp_retransmit_skb` |
@@ -71,6 +72,7 @@ mod liveness;
 mod loss;
 mod memory;
 mod mtu_probe;
+mod nagle;
 mod ofo;
 mod options;
 mod output;
@@ -117,6 +119,7 @@ pub use liveness::{Keepalive, Liveness};
 pub use loss::{Loss, Rack};
 pub use memory::{Owner, TcpMemory};
 pub use mtu_probe::MtuSearch;
+pub use nagle::{Ending, Nagle};
 pub use options::{Linger2, OutOfRange, SockOptions};
 pub use pacing::Pacing;
 pub use rate::{Rate, Stamp};

@@ -5,7 +5,7 @@
 
 use super::liveness::SECOND;
 use super::memory::{SNDBUF_MIN, doubled};
-use super::{Keepalive, RCVBUF_MIN, State, TcpSock};
+use super::{Keepalive, Nagle, RCVBUF_MIN, State, TcpSock};
 use crate::sysctl::{CongestionControl, Sysctls};
 
 /// Smallest window clamp: half of the smallest receive buffer.
@@ -39,6 +39,8 @@ pub struct SockOptions {
     pub congestion: Option<CongestionControl>,
     /// Small segments go out at once (`TCP_NODELAY`).
     pub nodelay: bool,
+    /// The last segment waits until it is full (`TCP_CORK`).
+    pub cork: bool,
     /// Bytes worth a wake-up of a reader (`SO_RCVLOWAT`); 0 counts as 1.
     pub recv_lowat: u32,
     /// Bytes that may wait unsent before a writer has to wait (`TCP_NOTSENT_LOWAT`).
@@ -155,7 +157,7 @@ impl TcpSock {
         self.live.on = options.keepalive.is_some();
         self.live.settings = options.keepalive.unwrap_or_default();
         self.user.linger2 = options.linger2;
-        self.user.nodelay = options.nodelay;
+        self.tx.nagle = Nagle { off: options.nodelay, cork: options.cork };
         self.user.zerocopy = options.zerocopy;
         self.tx.mtu.floor = sysctl.tcp_min_snd_mss as u16;
         self.tx.notsent_lowat = options.notsent_lowat.unwrap_or(sysctl.tcp_notsent_lowat);

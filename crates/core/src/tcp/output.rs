@@ -12,7 +12,8 @@ use super::auth::Signer;
 use super::chrono::Held;
 use super::isn::tsval;
 use super::mtu_probe::Probed;
-use super::write_queue::{Filled, PACKET_CHARGE};
+use super::nagle::Hold;
+use super::write_queue::{Filled, PACKET_CHARGE, Unsent};
 use super::{HEADER_MAX, MSS_DEFAULT, SentSegment, State, TSTAMP_ALIGNED, TcpSock, XmitTimer, expiry, tick};
 use crate::cx::Cx;
 use crate::route::{self, Route};
@@ -30,6 +31,8 @@ struct Next {
     fin: bool,
     /// With PSH.
     psh: bool,
+    /// A record ends with it.
+    eor: bool,
 }
 
 /// How the packets of the write queue are offered to the network.
@@ -37,16 +40,16 @@ struct Next {
 struct Offer {
     /// No more than one frame.
     one: bool,
-    /// Nagle's algorithm has a say.
-    nagle: bool,
+    /// What may hold the last one back.
+    hold: Hold,
     /// It is a tail loss probe: one segment goes even if the congestion window is full.
     probe: bool,
 }
 
 impl Offer {
     /// All that may go.
-    fn all(nagle: bool) -> Offer {
-        Offer { one: false, nagle, probe: false }
+    fn all(hold: Hold) -> Offer {
+        Offer { one: false, hold, probe: false }
     }
 }
 
@@ -342,7 +345,7 @@ impl TcpSock {
         self.transmit(cx, skb, seq, flags, options);
     }
 
-    /// Sends what window, congestion window and Nagle's algorithm allow (`tcp_push_pending_frames`).
+    /// Sends what window, congestion window, Nagle's algorithm and cork allow (`tcp_push_pending_frames`).
     pub fn push(&mut self, cx: &mut Cx) {
         if !self.may_transmit_data() {
             return;
@@ -352,7 +355,7 @@ impl TcpSock {
         }
         // A call that was just cut has been offered at its end; what waits is joined once for each time it is offered.
         if !self.push_calls(cx) {
-            self.write_xmit(cx, Offer::all(!self.user.nodelay));
+            self.write_xmit(cx, Offer::all(self.hold()));
         }
         self.arm_for_output(cx);
     }
@@ -363,7 +366,7 @@ impl TcpSock {
             return;
         }
         self.push_calls(cx);
-        self.write_xmit(cx, Offer::all(false));
+        self.write_xmit(cx, Offer::all(Hold::NOTHING));
         self.arm_for_output(cx);
     }
 
@@ -377,10 +380,11 @@ impl TcpSock {
             while let Some(filled) = self.fill(&mut call, restart) {
                 let one = filled == Filled::One;
                 if !one || self.tx.queue.len() == 1 {
-                    self.write_xmit(cx, Offer { one, ..Offer::all(false) });
+                    self.write_xmit(cx, Offer { one, ..Offer::all(Hold::NOTHING) });
                 }
             }
-            self.write_xmit(cx, Offer::all(!self.user.nodelay));
+            let hold = self.call_ends(&call);
+            self.write_xmit(cx, Offer::all(hold));
             called = true;
         }
         called
@@ -454,7 +458,7 @@ impl TcpSock {
         if self.tx.queue.join(quota * mss) {
             self.rx.uncharge_output(PACKET_CHARGE);
         }
-        let (len, psh) = self.tx.queue.front().map_or((0, false), |packet| (packet.len, packet.psh));
+        let Unsent { len, psh, eor } = self.tx.queue.front().unwrap_or_default();
         let last = self.tx.queue.len() <= 1;
         let fin = fin_unsent && last;
         let tx = &self.tx;
@@ -465,18 +469,22 @@ impl TcpSock {
             return None;
         }
         self.tx.chrono.stop(Held::PeerWindow, false, cx.now);
-        let nagle = offer.nagle && self.tx.snd_up.is_none() && self.nagle_holds();
+        let small_in_flight = self.small_in_flight();
         if len <= mss {
-            let small = len > 0 && len < mss && !fin && last;
-            return (!(small && nagle)).then_some(Next { len, fin, psh });
+            let small = len > 0 && len < mss && !fin && last && self.tx.snd_up.is_none();
+            return (!(small && offer.hold.holds_small(small_in_flight))).then_some(Next { len, fin, psh, eor });
         }
-        if !offer.one && self.defers(cx.now, segs, (len, last, fin), window, limited) {
+        if !offer.one && self.defers(cx.now, segs, (len, last, fin || eor), window, limited) {
             return None;
         }
         // What has an urgent pointer goes in single segments: each has its own (`tcp_write_xmit`).
-        let limit = if self.tx.snd_up.is_some() { mss } else { self.split_point(len, window, quota, last, nagle) };
-        let whole = limit >= len && (!fin || len < window);
-        Some(Next { len: len.min(limit), fin: fin && whole, psh: psh && limit >= len })
+        let limit = if self.tx.snd_up.is_some() {
+            mss
+        } else {
+            self.split_point(len, window, quota, last, offer.hold.holds_rest(small_in_flight))
+        };
+        let (all, with_fin) = (limit >= len, len < window);
+        Some(Next { len: len.min(limit), fin: fin && all && with_fin, psh: psh && all, eor: eor && all })
     }
 
     /// Sends one packet of the write queue, or its front; false if the pool is dry. A super-frame pushes its end, so
@@ -492,7 +500,8 @@ impl TcpSock {
             let len = left.min(mss);
             left -= len;
             let last = left == 0;
-            if !self.send_new(cx, Next { len, fin: next.fin && last, psh: next.psh && last }, long && last) {
+            let piece = Next { len, fin: next.fin && last, psh: next.psh && last, eor: next.eor && last };
+            if !self.send_new(cx, piece, long && last) {
                 return false;
             }
             if last {
@@ -504,7 +513,7 @@ impl TcpSock {
     /// Sends new bytes (and the FIN); false if the pool is dry. What ends a super-frame is pushed this once: sent again by
     /// itself it is not.
     fn send_new(&mut self, cx: &mut Cx, next: Next, ends_long: bool) -> bool {
-        let Next { len, fin, psh } = next;
+        let Next { len, fin, psh, eor } = next;
         let seq = self.tx.snd_nxt;
         let mss = u32::from(self.current_mss());
         if !self.send_range(cx, seq, len, fin, psh || ends_long) {
@@ -521,7 +530,7 @@ impl TcpSock {
         let charge = if len > 0 { PACKET_CHARGE + len } else { 0 };
         let stamp = self.cong.rate.sent(cx.now, self.cong.packets_out, self.cong.delivered);
         let sent = SentSegment::new(seq, end_seq, pcount, cx.now, stamp);
-        self.tx.segments.push_back(SentSegment { charge, fin, psh, mss: mss as u16, ..sent });
+        self.tx.segments.push_back(SentSegment { charge, fin, psh, eor, mss: mss as u16, ..sent });
         self.cong.packets_out += pcount;
         self.tx.snd_nxt = end_seq;
         cx.count_n(Counter::TcpExtTCPOrigDataSent, u64::from(pcount));
@@ -532,7 +541,7 @@ impl TcpSock {
     /// MTU. False if there are not as many, or no slot.
     pub(super) fn send_mtu_probe(&mut self, cx: &mut Cx, len: u32) -> bool {
         let seq = self.tx.snd_nxt;
-        let Some((packets, psh)) = self.tx.queue.holds(len) else { return false };
+        let Some((packets, Unsent { psh, eor, .. })) = self.tx.queue.holds(len) else { return false };
         if !self.send_segments(cx, (seq, len), (false, psh), len) {
             return false;
         }
@@ -543,7 +552,7 @@ impl TcpSock {
         }
         let stamp = self.cong.rate.sent(cx.now, self.cong.packets_out, self.cong.delivered);
         let sent = SentSegment::new(seq, seq + len, 1, cx.now, stamp);
-        self.tx.segments.push_back(SentSegment { charge: PACKET_CHARGE + len, psh, ..sent });
+        self.tx.segments.push_back(SentSegment { charge: PACKET_CHARGE + len, psh, eor, ..sent });
         self.cong.packets_out += 1;
         // It stands for a segment and for what it is longer.
         self.cong.cwnd -= 1;
@@ -652,10 +661,16 @@ impl TcpSock {
     pub(super) fn write_wakeup(&mut self, cx: &mut Cx) -> bool {
         let tx = &self.tx;
         let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
-        let unsent = tx.queue.front().map_or(0, |packet| packet.len);
-        let len = unsent.min(window).min(u32::from(self.current_mss()));
+        let packet = tx.queue.front().unwrap_or_default();
+        let len = packet.len.min(window).min(u32::from(self.current_mss()));
         if len > 0 {
-            return self.send_new(cx, Next { len, fin: false, psh: true }, false);
+            self.tx.queue.push_front();
+            // Nagle's algorithm does not count it among the small ones.
+            let small = self.tx.snd_sml;
+            let next = Next { len, fin: false, psh: true, eor: packet.eor && len == packet.len };
+            let sent = self.send_new(cx, next, false);
+            self.tx.snd_sml = small;
+            return sent;
         }
         cx.count(Counter::TcpExtTCPWinProbe);
         let una = self.tx.snd_una;
@@ -670,7 +685,7 @@ impl TcpSock {
     /// the least (`tcp_send_loss_probe`). False if nothing went.
     pub(super) fn send_probe(&mut self, cx: &mut Cx) -> bool {
         let before = self.cong.packets_out;
-        self.write_xmit(cx, Offer { one: true, probe: true, ..Offer::all(false) });
+        self.write_xmit(cx, Offer { one: true, probe: true, ..Offer::all(Hold::NOTHING) });
         self.cong.packets_out > before
     }
 

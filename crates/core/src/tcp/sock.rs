@@ -9,7 +9,7 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Chrono, Congestion, Ecn, FastOpening, Linger2, Liveness, Loss, MSS_DEFAULT, MtuSearch, Request,
+    AckPolicy, Chrono, Congestion, Ecn, FastOpening, Linger2, Liveness, Loss, MSS_DEFAULT, MtuSearch, Nagle, Request,
     RttEstimator, SackReport, SendBuffer, SockAuth, Stamp, State, Urgent, WriteQueue, Zerocopy,
 };
 use crate::nic::napi_id;
@@ -179,6 +179,8 @@ pub struct Sender {
     pub sndbuf_locked: bool,
     /// Segments in flight.
     pub segments: VecDeque<SentSegment>,
+    /// What may hold a small segment back.
+    pub nagle: Nagle,
     /// End of the last segment smaller than the MSS that was sent (Minshall's variant of Nagle's algorithm).
     pub snd_sml: SeqNum,
     /// Behind the last urgent byte, while that is not acknowledged.
@@ -242,6 +244,8 @@ pub struct SentSegment {
     pub fin: bool,
     /// Is to be pushed.
     pub psh: bool,
+    /// A record ends with it: nothing is joined to its end.
+    pub eor: bool,
 }
 
 impl SentSegment {
@@ -262,6 +266,7 @@ impl SentSegment {
             syn: false,
             fin: false,
             psh: false,
+            eor: false,
         }
     }
 
@@ -474,8 +479,6 @@ pub struct UserSide {
     pub orphan: bool,
     /// It is counted as an orphan.
     pub orphan_counted: bool,
-    /// Nagle's algorithm is off.
-    pub nodelay: bool,
     /// Calls may lend their memory (`SO_ZEROCOPY`).
     pub zerocopy: bool,
     /// `SO_LINGER` with zero time: close resets.
@@ -687,6 +690,7 @@ impl Sender {
             sndbuf,
             sndbuf_locked: false,
             segments: VecDeque::new(),
+            nagle: Nagle::default(),
             snd_sml: SeqNum(0),
             snd_up: None,
             fin: false,

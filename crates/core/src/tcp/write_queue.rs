@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use rxpath_trace::Time;
 use rxpath_wire::SeqNum;
 
-use super::{MS, MSS_DEFAULT, Receiver, TcpSock, tick};
+use super::nagle::Hold;
+use super::{Ending, MS, MSS_DEFAULT, Nagle, Receiver, TcpSock, tick};
 use crate::cx::Cx;
 
 /// Charged for a packet besides its bytes.
@@ -22,25 +23,42 @@ pub(super) const GSO_GOAL: u32 = 65_536 - 321;
 const TSO_WIN_DIVISOR: u32 = 3;
 
 /// A packet that was not sent yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsent {
     /// Payload bytes.
     pub len: u32,
     /// The application's call ended here, or more than half a window was written since the last push.
     pub psh: bool,
+    /// A record ends with it: nothing is joined to its end.
+    pub eor: bool,
+}
+
+/// A call of the application that was not cut into packets yet.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    /// Bytes; 0 if it only has what waits be offered again.
+    len: u32,
+    /// The last one is urgent.
+    urgent: bool,
+    /// What follows.
+    ending: Ending,
+    /// What the socket was set to.
+    nagle: Nagle,
+    /// What is there when it has been cut goes: the send buffer had no room for more of it, or `TCP_NODELAY` was set.
+    push: bool,
 }
 
 /// A call of the application that is being cut into packets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
+    /// What it is.
+    written: Written,
     /// Bytes that are not in packets yet.
     left: u32,
     /// Bytes that a packet grows to.
     goal: u32,
     /// Nothing of it is in a packet yet.
     first: bool,
-    /// Its last byte is urgent: none of it goes before that is known.
-    urgent: bool,
 }
 
 /// A packet that a call filled and did not end with: it may go before there is more to join it with.
@@ -56,8 +74,10 @@ pub(super) enum Filled {
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     packets: VecDeque<Unsent>,
-    /// Bytes of each call that was not cut into packets yet, and whether the last is urgent.
-    calls: VecDeque<(u32, bool)>,
+    /// Calls that were not cut into packets yet.
+    calls: VecDeque<Written>,
+    /// What is in packets goes, in spite of a cork, until a further one is begun.
+    pub(super) push: bool,
     /// End of the last packet.
     end_seq: SeqNum,
     /// End of the last packet that was marked to be pushed.
@@ -67,7 +87,7 @@ pub struct WriteQueue {
 impl WriteQueue {
     /// Nothing was written; the first byte will have this sequence number.
     pub fn starting_at(seq: SeqNum) -> WriteQueue {
-        WriteQueue { packets: VecDeque::new(), calls: VecDeque::new(), end_seq: seq, pushed_seq: seq }
+        WriteQueue { end_seq: seq, pushed_seq: seq, ..WriteQueue::default() }
     }
 
     /// The next packet.
@@ -88,7 +108,7 @@ impl WriteQueue {
 
     /// Bytes that are not in packets yet.
     pub(super) fn uncut(&self) -> u32 {
-        self.calls.iter().map(|&(len, _)| len).sum()
+        self.calls.iter().map(|call| call.len).sum()
     }
 
     /// Packets that wait.
@@ -101,6 +121,9 @@ impl WriteQueue {
     /// (`tcp_grow_skb`).
     pub(super) fn join(&mut self, limit: u32) -> bool {
         let [Some(front), Some(second)] = [0, 1].map(|at| self.packets.get(at).copied()) else { return false };
+        if front.eor {
+            return false;
+        }
         let take = limit.saturating_sub(front.len).min(second.len);
         self.packets[0].len += take;
         if take < second.len {
@@ -108,22 +131,27 @@ impl WriteQueue {
             return false;
         }
         self.packets[0].psh |= second.psh;
+        self.packets[0].eor = second.eor;
         self.packets.remove(1);
         true
     }
 
-    /// How many packets end within the first `len` bytes, and whether one of those is to be pushed; None if there are fewer
-    /// bytes (`tcp_can_coalesce_send_queue_head`).
-    pub(super) fn holds(&self, len: u32) -> Option<(u32, bool)> {
-        let (mut packets, mut psh, mut left) = (0, false, len);
+    /// How many packets end within the first `len` bytes, and what the last of them is, pushed if one of them is to be; None
+    /// if there are fewer bytes, or a record ends between them (`tcp_can_coalesce_send_queue_head`).
+    pub(super) fn holds(&self, len: u32) -> Option<(u32, Unsent)> {
+        let (mut packets, mut whole, mut left) = (0, Unsent { len, psh: false, eor: false }, len);
         for packet in &self.packets {
-            if packet.len > left {
-                return Some((packets, psh));
+            if left == 0 || packet.len > left {
+                return (left == 0 || !whole.eor).then_some((packets, whole));
+            }
+            if whole.eor {
+                return None;
             }
             left -= packet.len;
-            (packets, psh) = (packets + 1, psh | packet.psh);
+            packets += 1;
+            (whole.psh, whole.eor) = (whole.psh | packet.psh, packet.eor);
         }
-        (left == 0).then_some((packets, psh))
+        (left == 0).then_some((packets, whole))
     }
 
     /// The first `len` bytes are sent, of however many packets.
@@ -136,6 +164,15 @@ impl WriteQueue {
             if front.len == 0 {
                 self.packets.pop_front();
             }
+        }
+    }
+
+    /// The first packet, or a part of it, goes as a probe, pushed: its end counts as such.
+    pub(super) fn push_front(&mut self) {
+        let behind: u32 = self.packets.iter().skip(1).map(|packet| packet.len).sum();
+        let end = self.end_seq - behind;
+        if self.pushed_seq.before(end) {
+            self.pushed_seq = end;
         }
     }
 
@@ -176,18 +213,36 @@ impl Receiver {
 }
 
 impl TcpSock {
-    /// The application wrote `n` bytes, which are in the buffer. The next [`TcpSock::push`] cuts them into packets.
-    pub fn wrote(&mut self, n: u32) {
+    /// The application wrote `n` bytes, which are in the buffer, with so much said to follow; None if it wanted to write more
+    /// than there was room for. The next [`TcpSock::push`] cuts them into packets.
+    pub fn wrote(&mut self, n: u32, ending: Option<Ending>) {
+        if n == 0 {
+            return;
+        }
         self.check_app_limited();
         self.tx.write_seq += n;
-        self.tx.queue.calls.push_back((n, false));
+        let (nagle, push) = (self.tx.nagle, ending.is_none());
+        let written = Written { len: n, urgent: false, ending: ending.unwrap_or_default(), nagle, push };
+        self.tx.queue.calls.push_back(written);
+    }
+
+    /// What waits is to be offered as the socket is set now, in the order of the calls; with `push` all of it goes.
+    pub(super) fn offer_what_waits(&mut self, push: bool) {
+        let (nagle, queue) = (self.tx.nagle, &mut self.tx.queue);
+        if queue.is_empty() {
+            return;
+        }
+        match queue.calls.back_mut().filter(|last| last.len == 0) {
+            Some(last) => (last.nagle, last.push) = (nagle, last.push | push),
+            None => queue.calls.push_back(Written { len: 0, urgent: false, ending: Ending::default(), nagle, push }),
+        }
     }
 
     /// The last byte that was written is urgent (`tcp_mark_urg`).
     pub fn mark_urgent(&mut self) {
         self.tx.snd_up = Some(self.tx.write_seq);
-        if let Some((_, urgent)) = self.tx.queue.calls.back_mut() {
-            *urgent = true;
+        if let Some(last) = self.tx.queue.calls.back_mut() {
+            last.urgent = true;
         }
     }
 
@@ -212,20 +267,47 @@ impl TcpSock {
 
     /// Packets that bytes which are not in packets yet will take besides the last one, and what will be lacking of the last.
     fn uncut_packets(&self, goal: u32) -> (u32, u32) {
-        let uncut = self.tx.queue.uncut();
-        let last = self.tx.queue.packets.back().map_or(0, |packet| goal.saturating_sub(packet.len));
-        match uncut.checked_sub(last) {
-            None => (0, last - uncut),
-            Some(beyond) => (beyond.div_ceil(goal), beyond.div_ceil(goal) * goal - beyond),
+        let lacks = |packet: &Unsent| if packet.eor { 0 } else { goal.saturating_sub(packet.len) };
+        let (mut packets, mut lacking) = (0, self.tx.queue.packets.back().map_or(0, lacks));
+        for call in &self.tx.queue.calls {
+            match call.len.checked_sub(lacking) {
+                None => lacking -= call.len,
+                Some(beyond) => {
+                    packets += beyond.div_ceil(goal);
+                    lacking = beyond.div_ceil(goal) * goal - beyond;
+                }
+            }
+            if call.ending.record {
+                lacking = 0;
+            }
         }
+        (packets, lacking)
     }
 
     /// The next call that was not cut into packets yet.
     pub(super) fn next_call(&mut self) -> Option<Call> {
-        let (left, urgent) = self.tx.queue.calls.pop_front()?;
+        let written = self.tx.queue.calls.pop_front()?;
         // Urgent bytes are not for super-frames.
-        let goal = if urgent { u32::from(self.current_mss()) } else { self.size_goal() };
-        Some(Call { left, goal, first: true, urgent })
+        let goal = if written.urgent { u32::from(self.current_mss()) } else { self.size_goal() };
+        Some(Call { written, left: written.len, goal, first: true })
+    }
+
+    /// A call was cut into packets: what may hold the last of them back.
+    pub(super) fn call_ends(&mut self, call: &Call) -> Hold {
+        let Written { len, ending, nagle, push, .. } = call.written;
+        if len == 0 {
+            self.tx.queue.push |= push;
+        }
+        match (len, push, ending.more) {
+            (1.., true, _) => Hold::NOTHING,
+            (1.., _, true) => Hold::MORE,
+            _ => Hold { nagle, push: self.tx.queue.push },
+        }
+    }
+
+    /// What may hold the last packet back when something else than a write has what waits offered.
+    pub(super) fn hold(&self) -> Hold {
+        Hold { nagle: self.tx.nagle, push: self.tx.queue.push }
     }
 
     /// The time, if windows are to be smaller after an idle time (`tcp_slow_start_after_idle`).
@@ -247,10 +329,11 @@ impl TcpSock {
     pub(super) fn fill(&mut self, call: &mut Call, restart: Option<Time>) -> Option<Filled> {
         let half_window = self.tx.max_window / 2;
         while call.left > 0 {
-            if self.tx.queue.packets.back().is_none_or(|packet| packet.len >= call.goal) {
+            if self.tx.queue.packets.back().is_none_or(|packet| packet.len >= call.goal || packet.eor) {
                 self.slow_start_after_idle(restart);
                 self.rx.charge_output(PACKET_CHARGE);
-                self.tx.queue.packets.push_back(Unsent { len: 0, psh: false });
+                self.tx.queue.packets.push_back(Unsent { len: 0, psh: false, eor: false });
+                self.tx.queue.push = false;
             }
             let queue = &mut self.tx.queue;
             let packet = queue.packets.back_mut()?;
@@ -261,14 +344,17 @@ impl TcpSock {
             call.left -= take;
             queue.end_seq += take;
             // More than half a window since the last push: the peer is not to wait for the rest.
+            let Written { urgent, ending, .. } = call.written;
             let full = packet.len == call.goal;
-            let forced = full && !call.urgent && queue.end_seq.after(queue.pushed_seq + half_window);
-            if call.left == 0 || forced {
+            let long_ago = queue.end_seq.after(queue.pushed_seq + half_window);
+            let forced = full && !urgent && long_ago;
+            if forced || (call.left == 0 && (!ending.more || long_ago)) {
                 packet.psh = true;
                 queue.pushed_seq = queue.end_seq;
             }
+            packet.eor = call.left == 0 && ending.record;
             self.rx.charge_output(take);
-            if full && call.left > 0 && !call.urgent {
+            if full && call.left > 0 && !urgent {
                 return Some(if forced { Filled::Forced } else { Filled::One });
             }
         }
@@ -284,9 +370,9 @@ impl TcpSock {
         (bound / mss * mss).max(mss)
     }
 
-    /// How much of a packet of `len` bytes may go now, without a small segment in between where Nagle's algorithm
-    /// would hold it (`tcp_mss_split_point`).
-    pub(super) fn split_point(&self, len: u32, window: u32, segs: u32, last: bool, nagle: bool) -> u32 {
+    /// How much of a packet of `len` bytes may go now, without a small segment at the end where that is held
+    /// (`tcp_mss_split_point`).
+    pub(super) fn split_point(&self, len: u32, window: u32, segs: u32, last: bool, held: bool) -> u32 {
         let mss = u32::from(self.current_mss());
         let most = mss.saturating_mul(segs);
         if most <= window && !last {
@@ -297,12 +383,12 @@ impl TcpSock {
             return most;
         }
         let partial = needed % mss;
-        if partial != 0 && nagle { needed - partial } else { needed }
+        if partial != 0 && held { needed - partial } else { needed }
     }
 
     /// True if a super-frame of `len` bytes had better wait for the next ACK, which will let more of it go
     /// (`tcp_tso_should_defer`). `segs` is what a super-frame may have; `next` the packet's bytes, whether it is the last, and
-    /// with the FIN.
+    /// whether nothing can be joined to it: it has the FIN or ends a record.
     pub(super) fn defers(
         &self,
         now: Time,
@@ -311,7 +397,7 @@ impl TcpSock {
         window: u32,
         limited: &mut bool,
     ) -> bool {
-        let (len, last, fin) = next;
+        let (len, last, ends) = next;
         let (tx, cong, mss) = (&self.tx, &self.cong, u32::from(self.current_mss()));
         if cong.state.is_recovering() || now - tx.last_transmit > MS {
             return false;
@@ -329,16 +415,9 @@ impl TcpSock {
         }
         if quota < window {
             *limited |= quota <= len;
-            return quota <= len || !fin;
+            return quota <= len || !ends;
         }
-        window <= len || !fin
-    }
-
-    /// Nagle's algorithm in Minshall's variant: one small segment at a time (`tcp_nagle_check`).
-    pub(super) fn nagle_holds(&self) -> bool {
-        let tx = &self.tx;
-        let small_in_flight = tx.snd_sml.after(tx.snd_una) && tx.snd_sml.at_or_before(tx.snd_nxt);
-        self.cong.packets_out > 0 && small_in_flight
+        window <= len || !ends
     }
 }
 
@@ -371,7 +450,7 @@ mod tests {
     }
 
     fn write(sk: &mut TcpSock, n: u32) -> Vec<Filled> {
-        sk.wrote(n);
+        sk.wrote(n, Some(Ending::default()));
         let mut call = sk.next_call().expect("it was just made");
         std::iter::from_fn(|| sk.fill(&mut call, None)).collect()
     }

@@ -7,8 +7,8 @@ use rxpath_mem::Skb;
 use rxpath_trace::OutputWhat;
 use rxpath_wire::SeqNum;
 
-use super::TcpSock;
 use super::send_buffer::Piece;
+use super::{Ending, TcpSock};
 use crate::cx::Cx;
 use crate::socket::{Lending, Notices, Payload};
 
@@ -54,7 +54,7 @@ impl TcpSock {
         zerocopy.newest = Arc::downgrade(&lending);
         self.tx.buffer.append_lent(lending.lend(payload.slice(0..len)));
         *call = Some(lending);
-        self.wrote(len as u32);
+        self.wrote(len as u32, (len == payload.len()).then(Ending::default));
         if let Some(zerocopy) = &mut self.tx.zerocopy {
             zerocopy.end = self.tx.write_seq;
         }

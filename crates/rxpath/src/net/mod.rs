@@ -28,7 +28,7 @@ mod zerocopy;
 pub use self::chunks::Chunks;
 pub use self::listener::{Incoming, TcpListener};
 pub use self::nfqueue::{Answer, NetfilterQueue, QueueOptions, QueueStats, QueuedPacket, ToQueue};
-pub use self::options::RecvFlags;
+pub use self::options::{RecvFlags, SendFlags};
 pub use self::packet::{
     Glance, PacketChecksum, PacketFilter, PacketInfo, PacketKind, PacketOptions, PacketSocket, PacketStatistics,
 };

@@ -28,6 +28,19 @@ pub struct RecvFlags {
     pub discard: bool,
 }
 
+/// How a write is to be done ([`TcpStream::send_with`]): the flags of `send(2)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendFlags {
+    /// More will be written at once: a segment that is not full waits for it, and is not pushed (`MSG_MORE`). It waits for as
+    /// long as one behind a cork does ([`TcpStream::set_cork`]), or until an acknowledgement comes and Nagle's algorithm lets
+    /// it go.
+    pub more: bool,
+    /// A record ends here: no packet has bytes from both sides of its end (`MSG_EOR`). The reader is not told of it.
+    pub end_of_record: bool,
+    /// Does not wait, whatever the socket is set to (`MSG_DONTWAIT`).
+    pub dont_wait: bool,
+}
+
 /// Whether a read that wants more than it has is to go on.
 enum More {
     /// There is more to read.
@@ -159,6 +172,50 @@ impl TcpStream {
         }
     }
 
+    /// Writes as `flags` say, and gives the bytes that were taken: all, unless it does not wait or the connection fails.
+    /// If it was not all, `more` and `end_of_record` do not hold.
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # use rxpath::device::wire::{self, WireConfig};
+    /// # use rxpath::net::{SendFlags, TcpListener, TcpStream};
+    /// # use rxpath::{Interface, Stack};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (a, b) = wire::pair(WireConfig::default(), WireConfig::default());
+    /// # let server = Stack::builder().interface(Interface::new(a).address("10.0.0.1/24")?).build()?;
+    /// # let client = Stack::builder().interface(Interface::new(b).address("10.0.0.2/24")?).build()?;
+    /// # let listener = TcpListener::bind(&server, "10.0.0.1:80")?;
+    /// # let stream = TcpStream::connect(&client, "10.0.0.1:80")?;
+    /// # let (mut service, _) = listener.accept()?;
+    /// // The header leaves in one segment with the body.
+    /// stream.send_with(b"length: 5\n", SendFlags { more: true, ..SendFlags::default() })?;
+    /// stream.send_with(b"hello", SendFlags::default())?;
+    /// # let mut text = [0; 15];
+    /// # service.read_exact(&mut text)?;
+    /// # assert_eq!(&text, b"length: 5\nhello");
+    /// # assert_eq!(stream.info().data_segs_out, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As a write.
+    pub fn send_with(&self, data: &[u8], flags: SendFlags) -> io::Result<usize> {
+        self.0.write(data, flags)
+    }
+
+    /// Whether the last segment waits until it is full (`TCP_CORK`). Taking the cork out sends it, as do ending the stream and
+    /// [`TcpStream::set_nodelay`]. Where nothing is in flight it waits for a retransmission timeout at the longest, 200 ms at
+    /// the least; else a tail loss probe, two round trips after what was sent last, may take it along.
+    pub fn set_cork(&self, cork: bool) {
+        let requests = if cork { 0 } else { post::PUSH };
+        self.0.with(requests, |sk| sk.set_cork(cork));
+    }
+
+    /// Whether the last segment waits until it is full.
+    pub fn cork(&self) -> bool {
+        self.look(|sk| sk.tx.nagle.cork)
+    }
+
     /// Whether urgent bytes stay in the stream (`SO_OOBINLINE`).
     pub fn set_urgent_inline(&self, inline: bool) {
         self.look(|sk| sk.rx.urgent.inline = inline);
@@ -188,7 +245,7 @@ impl TcpStream {
     /// what the receive buffer may become, 0 counts as 1.
     pub fn set_recv_lowat(&self, bytes: u32) {
         let most = self.0.stack.core().config().sysctl.tcp_rmem.max;
-        self.0.with(post::PUSH, |sk| sk.set_rcvlowat(bytes, most));
+        self.0.with(post::BACKLOG, |sk| sk.set_rcvlowat(bytes, most));
     }
 
     /// Bytes that are worth a wake-up of a reader.
@@ -200,7 +257,7 @@ impl TcpStream {
     pub fn set_keepalive(&self, keepalive: Option<Keepalive>) {
         let config = self.0.stack.core().config();
         let now = self.0.stack.now();
-        self.0.with(post::PUSH, |sk| sk.set_keepalive(keepalive, &config.sysctl, now));
+        self.0.with(post::BACKLOG, |sk| sk.set_keepalive(keepalive, &config.sysctl, now));
     }
 
     /// Whether and when a silent peer is probed.
@@ -289,12 +346,12 @@ impl TcpStream {
     /// tune itself any more.
     pub fn set_send_buffer_size(&self, bytes: u32) {
         let most = self.0.stack.core().config().sysctl.wmem_max;
-        self.0.with(post::PUSH, |sk| sk.set_sndbuf(bytes, most));
+        self.0.with(post::BACKLOG, |sk| sk.set_sndbuf(bytes, most));
     }
 
     /// As [`TcpStream::set_send_buffer_size`], whatever `net.core.wmem_max` says (`SO_SNDBUFFORCE`).
     pub fn force_send_buffer_size(&self, bytes: u32) {
-        self.0.with(post::PUSH, |sk| sk.set_sndbuf(bytes, u32::MAX));
+        self.0.with(post::BACKLOG, |sk| sk.set_sndbuf(bytes, u32::MAX));
     }
 
     /// Bytes of the send buffer.

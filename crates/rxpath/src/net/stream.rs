@@ -9,8 +9,9 @@ use std::time::Duration;
 use event_listener::EventListener;
 use rxpath_core::socket::{Lending, Payload, Readiness, Sock, WriteStep, post};
 use rxpath_core::stack::RecvError;
-use rxpath_core::tcp::{AuthKeys, SockError, SockOptions, State, TcpSock};
+use rxpath_core::tcp::{AuthKeys, Ending, SockError, SockOptions, State, TcpSock};
 
+use super::SendFlags;
 use super::busy::Busy;
 use super::call::{block, check_timeout, connect_error, down, each_addr, invalid, no_buffers, sock_error};
 use crate::runtime::Attempt;
@@ -220,22 +221,28 @@ impl Inner {
         self.receive(buf, |buf, register| self.stack.core().peek(&self.sock, buf, register, self.stack.now()))
     }
 
-    fn write(&self, data: &[u8]) -> io::Result<usize> {
-        self.write_in_steps(data.len(), |taken, register| {
-            self.stack.core().send(&self.sock, &data[taken..], register, self.stack.now())
+    pub(super) fn write(&self, data: &[u8], flags: SendFlags) -> io::Result<usize> {
+        let ending = Ending { more: flags.more, record: flags.end_of_record };
+        self.write_in_steps(data.len(), flags.dont_wait, |taken, register| {
+            self.stack.core().send_with(&self.sock, &data[taken..], ending, register, self.stack.now())
         })
     }
 
     pub(super) fn write_zerocopy(&self, payload: &Payload) -> io::Result<usize> {
         let mut call: Option<Arc<Lending>> = None;
-        self.write_in_steps(payload.len(), |taken, register| {
+        self.write_in_steps(payload.len(), false, |taken, register| {
             let rest = payload.slice(taken..payload.len());
             self.stack.core().send_zerocopy(&self.sock, &mut call, &rest, register, self.stack.now())
         })
     }
 
     /// `tcp_sendmsg`: all of it, unless non-blocking; what was taken before an error counts.
-    fn write_in_steps(&self, len: usize, mut write: impl FnMut(usize, bool) -> WriteStep) -> io::Result<usize> {
+    fn write_in_steps(
+        &self,
+        len: usize,
+        dont_wait: bool,
+        mut write: impl FnMut(usize, bool) -> WriteStep,
+    ) -> io::Result<usize> {
         let timeout = {
             let mut options = self.options();
             if let Some(error) = options.write_error.take() {
@@ -244,7 +251,8 @@ impl Inner {
             options.write_timeout
         };
         let mut taken = 0;
-        let outcome = block(&self.stack, self.sock.cpu..self.sock.cpu + 1, self.nonblocking(), timeout, |register| {
+        let nonblocking = dont_wait || self.nonblocking();
+        let outcome = block(&self.stack, self.sock.cpu..self.sock.cpu + 1, nonblocking, timeout, |register| {
             loop {
                 match write(taken, register) {
                     WriteStep::Taken(count) => {
@@ -575,13 +583,14 @@ impl TcpStream {
         Ok(self.0.options().linger)
     }
 
-    /// Whether small segments go out at once (`TCP_NODELAY`): no Nagle's algorithm.
+    /// Whether small segments go out at once (`TCP_NODELAY`): no Nagle's algorithm. Switched on it sends what waits, also
+    /// what a cork holds ([`TcpStream::set_cork`]).
     ///
     /// # Errors
     /// None; as `std` has it.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         let requests = if nodelay { post::PUSH } else { 0 };
-        self.0.with(requests, |sk| sk.user.nodelay = nodelay);
+        self.0.with(requests, |sk| sk.set_nodelay(nodelay));
         Ok(())
     }
 
@@ -590,7 +599,7 @@ impl TcpStream {
     /// # Errors
     /// None; as `std` has it.
     pub fn nodelay(&self) -> io::Result<bool> {
-        Ok(self.0.with(0, |sk| sk.user.nodelay))
+        Ok(self.0.with(0, |sk| sk.tx.nagle.off))
     }
 
     /// The pending error of the connection, which is taken (`SO_ERROR`).
@@ -637,7 +646,7 @@ impl Read for &TcpStream {
 
 impl Write for TcpStream {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.write(data)
+        self.0.write(data, SendFlags::default())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -647,7 +656,7 @@ impl Write for TcpStream {
 
 impl Write for &TcpStream {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.write(data)
+        self.0.write(data, SendFlags::default())
     }
 
     fn flush(&mut self) -> io::Result<()> {

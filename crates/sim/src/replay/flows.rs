@@ -305,7 +305,7 @@ impl FollowedFlow {
 /// What the host sent is sent at once: the capture shows when, so that neither Nagle nor a small buffer may hold it.
 fn stand_in(sk: &mut TcpSock) {
     sk.tx.sndbuf = SEND_BUFFER;
-    sk.user.nodelay = true;
+    sk.set_nodelay(true);
 }
 
 /// The host must have sent what its peer acknowledges: what the capture did not show of it is written now.

@@ -35,6 +35,8 @@ pub enum TcpCall {
     Read(u32),
     /// `write` of so many bytes; what they are follows from their place in the stream.
     Write(u32),
+    /// `send` of so many bytes, with flags.
+    Send(u32, Tail),
     /// `recv` into a buffer of this size, with flags.
     Recv(u32, How),
     /// `recv` of the urgent byte (`MSG_OOB`), which stays if it is only looked at.
@@ -51,6 +53,8 @@ pub enum TcpCall {
     LingerZero(bool),
     /// `TCP_NODELAY`.
     Nodelay(bool),
+    /// `TCP_CORK`.
+    Cork(bool),
     /// Takes the pending error (`SO_ERROR`).
     TakeError,
     /// What it is ready for (`poll`).
@@ -68,6 +72,15 @@ pub struct How {
     pub wait_all: bool,
     /// `MSG_TRUNC`: the bytes are thrown away.
     pub discard: bool,
+}
+
+/// Flags of `send`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tail {
+    /// `MSG_MORE`.
+    pub more: bool,
+    /// `MSG_EOR`.
+    pub record: bool,
 }
 
 /// An option that is a number.
@@ -186,6 +199,11 @@ impl std::fmt::Display for TcpCall {
             TcpCall::Connect(from, to) => write!(f, "connect(:{from}, {to})"),
             TcpCall::Read(n) => write!(f, "read({n})"),
             TcpCall::Write(n) => write!(f, "write({n})"),
+            TcpCall::Send(n, tail) => {
+                let flags = [(tail.more, "|MORE"), (tail.record, "|EOR")];
+                let flags: String = flags.into_iter().filter(|&(set, _)| set).map(|(_, name)| name).collect();
+                write!(f, "send({n}, {})", flags.trim_start_matches('|'))
+            }
             TcpCall::Recv(n, how) => {
                 let flags = [(how.peek, "PEEK"), (how.wait_all, "WAITALL"), (how.discard, "TRUNC")];
                 let flags: Vec<&str> = flags.into_iter().filter(|&(set, _)| set).map(|(_, name)| name).collect();
@@ -199,6 +217,7 @@ impl std::fmt::Display for TcpCall {
             TcpCall::Shutdown(direction) => write!(f, "shutdown({direction:?})"),
             TcpCall::LingerZero(on) => write!(f, "setsockopt(SO_LINGER, {on}, 0)"),
             TcpCall::Nodelay(on) => write!(f, "setsockopt(TCP_NODELAY, {on})"),
+            TcpCall::Cork(on) => write!(f, "setsockopt(TCP_CORK, {on})"),
             TcpCall::TakeError => f.write_str("getsockopt(SO_ERROR)"),
             TcpCall::Poll => f.write_str("poll()"),
             TcpCall::Close => f.write_str("close()"),
@@ -240,6 +259,10 @@ pub trait Streams: Sized + Read + Write {
     fn linger_zero(&self, on: bool) -> io::Result<()>;
     /// Small segments go out at once, or do not.
     fn nodelay(&self, on: bool) -> io::Result<()>;
+    /// The last segment waits until it is full, or does not.
+    fn cork(&self, on: bool) -> io::Result<()>;
+    /// Writes with flags.
+    fn send(&self, data: &[u8], tail: Tail) -> io::Result<usize>;
     /// Takes the pending error.
     fn pending(&self) -> io::Result<Option<io::Error>>;
     /// What it is ready for.
@@ -292,6 +315,16 @@ impl Streams for TcpStream {
 
     fn nodelay(&self, on: bool) -> io::Result<()> {
         self.set_nodelay(on)
+    }
+
+    fn cork(&self, on: bool) -> io::Result<()> {
+        Ok(sockopt::set_tcp_cork(self, on)?)
+    }
+
+    fn send(&self, data: &[u8], tail: Tail) -> io::Result<usize> {
+        let flags = [(tail.more, SendFlags::MORE), (tail.record, SendFlags::EOR)];
+        let flags = flags.into_iter().filter(|&(set, _)| set).fold(SendFlags::NOSIGNAL, |all, (_, flag)| all | flag);
+        Ok(send(self, data, flags)?)
     }
 
     fn pending(&self) -> io::Result<Option<io::Error>> {
@@ -405,6 +438,16 @@ impl Streams for rxpath::net::TcpStream {
 
     fn nodelay(&self, on: bool) -> io::Result<()> {
         self.set_nodelay(on)
+    }
+
+    fn cork(&self, on: bool) -> io::Result<()> {
+        self.set_cork(on);
+        Ok(())
+    }
+
+    fn send(&self, data: &[u8], tail: Tail) -> io::Result<usize> {
+        let Tail { more, record: end_of_record } = tail;
+        self.send_with(data, rxpath::net::SendFlags { more, end_of_record, dont_wait: true })
     }
 
     fn pending(&self) -> io::Result<Option<io::Error>> {
@@ -566,6 +609,12 @@ fn on_stream<S: Streams>(stream: &mut S, written: &mut u64, call: TcpCall) -> io
             *written += n as u64;
             return Ok(Gave::Taken(n as u32));
         }
+        TcpCall::Send(size, tail) => {
+            let bytes: Vec<u8> = (0..u64::from(size)).map(|at| written_byte(*written + at)).collect();
+            let n = stream.send(&bytes, tail)?;
+            *written += n as u64;
+            return Ok(Gave::Taken(n as u32));
+        }
         TcpCall::Recv(size, how) => {
             let mut buf = vec![0; size as usize];
             let n = stream.recv(&mut buf, how)?;
@@ -587,6 +636,7 @@ fn on_stream<S: Streams>(stream: &mut S, written: &mut u64, call: TcpCall) -> io
         TcpCall::Shutdown(direction) => stream.end(direction)?,
         TcpCall::LingerZero(on) => stream.linger_zero(on)?,
         TcpCall::Nodelay(on) => stream.nodelay(on)?,
+        TcpCall::Cork(on) => stream.cork(on)?,
         TcpCall::TakeError => {
             if let Some(error) = stream.pending()? {
                 return Err(error);

@@ -140,13 +140,14 @@ impl TcpSock {
             let Some(segment) = self.tx.segments.get_mut(index) else { return };
             let single = segment.pcount == 1 && next.pcount == 1 && !segment.syn && !next.syn;
             let short = segment.len() < mss && segment.len() + next.len() <= mss;
-            if !single || !short || segment.sacked || next.sacked || next.end_seq.after(edge) {
+            if !single || !short || segment.eor || segment.sacked || next.sacked || next.end_seq.after(edge) {
                 return;
             }
             let freed = next.charge.min(PACKET_CHARGE);
             segment.end_seq = next.end_seq;
             segment.fin |= next.fin;
             segment.psh |= next.psh;
+            segment.eor = next.eor;
             segment.retransmitted |= next.retransmitted;
             segment.charge += next.charge - freed;
             self.tx.segments.remove(index + 1);
@@ -182,6 +183,7 @@ impl TcpSock {
         segment.end_seq = segment.seq + first;
         segment.fin = false;
         segment.psh = false;
+        segment.eor = false;
         segment.charge = PACKET_CHARGE + first;
         segment.pcount = first.div_ceil(mss);
         segment.mss = mss as u16;

@@ -279,7 +279,8 @@ impl TcpSock {
         let plain =
             |record: &SentSegment| record.sacked && !record.lost && !record.retrans && !record.fin && !record.syn;
         let mss = first.packet_len();
-        if !(plain(&first) && plain(&second) && first.end_seq == second.seq && mss == second.packet_len()) {
+        if first.eor || !(plain(&first) && plain(&second) && first.end_seq == second.seq && mss == second.packet_len())
+        {
             return false;
         }
         if let Some(record) = self.tx.segments.get_mut(at) {
@@ -289,6 +290,7 @@ impl TcpSock {
             record.charge += second.charge.saturating_sub(PACKET_CHARGE);
             record.retransmitted |= second.retransmitted;
             record.psh |= second.psh;
+            record.eor = second.eor;
         }
         self.tx.segments.remove(at + 1);
         self.rx.uncharge_output(PACKET_CHARGE.min(second.charge));

@@ -23,7 +23,7 @@ fn what_is_sent_again_takes_along_what_follows_up_to_one_segment() {
     let listener = lab.listen(80, 8);
     let mut peer = Peer::new(40_000, 80);
     let sock = peer.connect(&mut lab, &listener);
-    sock.lock.user().user.nodelay = true;
+    sock.lock.user().set_nodelay(true);
     for len in [10, 20, 1_420, 30] {
         lab.send(&sock, &vec![len as u8; len]);
         assert_eq!(lab.expect(PSH_ACK).payload.len(), len);
@@ -64,7 +64,7 @@ fn a_shut_window_takes_nothing_along() {
     let listener = lab.listen(80, 8);
     let mut peer = Peer::new(40_000, 80);
     let sock = peer.connect(&mut lab, &listener);
-    sock.lock.user().user.nodelay = true;
+    sock.lock.user().set_nodelay(true);
     for len in [10, 20] {
         lab.send(&sock, &vec![1; len]);
         lab.expect(PSH_ACK);

@@ -156,7 +156,7 @@ fn writers_wait_where_there_is_no_memory_to_send_from() {
     let writer = modest.connect(&mut lab, &listener);
     let fixed = Peer::new(40_002, 80).connect(&mut lab, &listener);
     lab.stack.with(&fixed, 0, lab.now, |sk| sk.set_sndbuf(8_192, 65_536));
-    lab.stack.with(&writer, 0, lab.now, |sk| sk.user.nodelay = true);
+    lab.stack.with(&writer, 0, lab.now, |sk| sk.set_nodelay(true));
     use_up(&mut lab, &mut greedy);
     let write = |lab: &mut Lab, sock, register| {
         let step = lab.stack.send(sock, &[2; 1_000], register, lab.now);

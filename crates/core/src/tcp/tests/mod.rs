@@ -4,6 +4,7 @@ mod ao;
 mod busy;
 mod cookies;
 mod copies;
+mod cork;
 mod corners;
 mod data;
 mod ecn;

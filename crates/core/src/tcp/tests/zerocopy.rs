@@ -199,7 +199,7 @@ fn calls_that_nobody_was_told_of_are_bounded() {
     let mut sysctl = Sysctls::default();
     sysctl.set("net.core.optmem_max", "2500").expect("a size");
     let (mut lab, sock, mut peer) = connected(Lab::with(|config| config.sysctl = sysctl));
-    sock.lock.user().user.nodelay = true;
+    sock.lock.user().set_nodelay(true);
     let memory = memory(10, 1);
     let send = |lab: &mut Lab| {
         let step = lab.stack.send_zerocopy(&sock, &mut None, &Payload::new(Arc::clone(&memory)), false, lab.now);

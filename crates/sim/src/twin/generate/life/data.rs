@@ -21,8 +21,10 @@ pub fn tcp_data(seed: u64) -> Case {
     if flow.chance(30) {
         flow.app(TcpCall::Nodelay(true));
     }
+    flow.has_corks();
     let rounds = 10 + flow.rng.below(24);
     for _ in 0..rounds {
+        flow.cork();
         match flow.rng.below(10) {
             0..3 => flow.data_comes(),
             3..5 => flow.data_read(),
@@ -164,17 +166,18 @@ mod tests {
     #[test]
     fn data_goes_both_ways() {
         assert_eq!(tcp_data(5), tcp_data(5));
-        let (mut came, mut written, mut read) = (0, 0, 0);
+        let (mut came, mut written, mut read, mut corked) = (0, 0, 0, 0);
         for seed in 0..200 {
             for step in &tcp_data(seed).steps {
                 match &step.action {
                     Action::Send(segment) => came += u32::from(segment.len > 0),
-                    Action::Call(Call::Stream(_, TcpCall::Write(_))) => written += 1,
+                    Action::Call(Call::Stream(_, TcpCall::Write(_) | TcpCall::Send(..))) => written += 1,
+                    Action::Call(Call::Stream(_, TcpCall::Cork(_))) => corked += 1,
                     Action::Call(Call::Stream(_, TcpCall::Read(_) | TcpCall::Recv(..))) => read += 1,
                     _ => {}
                 }
             }
         }
-        assert!(came > 800 && written > 400 && read > 400, "{came} {written} {read}");
+        assert!(came > 800 && written > 400 && read > 400 && corked > 200, "{came} {written} {read} {corked}");
     }
 }

@@ -2,8 +2,10 @@
 
 use std::ops::{Deref, DerefMut};
 
+use rxpath_core::cx::Rng;
+
 use super::super::super::case::{Ack, Arrival, Case, Sack, Segment, Seq};
-use super::super::super::stream::{Fact, How, Knob, TcpCall};
+use super::super::super::stream::{Fact, How, Knob, Tail, TcpCall};
 use super::{ACK, FIN, LISTENER, Life, PSH, SOCKET};
 
 /// A script about a connection's data.
@@ -16,6 +18,8 @@ pub(super) struct Flow {
     /// Bytes that the application has tried to write.
     pub written: u32,
     pub fin_sent: bool,
+    /// In some cases the application says what follows its writes: its own draws.
+    pub corks: Option<Rng>,
 }
 
 impl Deref for Flow {
@@ -41,7 +45,7 @@ impl Flow {
         let sack = life.chance(80);
         // Otherwise duplicate ACKs wait for less time than steps are apart, and nobody can tell for how long.
         life.set("net.ipv4.tcp_comp_sack_nr", 0);
-        Flow { life, sack, gaps: Vec::new(), written: 0, fin_sent: false }
+        Flow { life, sack, gaps: Vec::new(), written: 0, fin_sent: false, corks: None }
     }
 
     pub fn case(self, quiet_us: u32) -> Case {
@@ -188,7 +192,36 @@ impl Flow {
 
     pub fn write(&mut self, size: u32) {
         self.written += size;
-        self.app(TcpCall::Write(size));
+        let call = match &mut self.corks {
+            Some(corks) => {
+                let [more, record] = [40, 15].map(|percent| corks.below(100) < percent);
+                TcpCall::Send(size, Tail { more, record })
+            }
+            None => TcpCall::Write(size),
+        };
+        self.app(call);
+    }
+
+    /// The application of a third of the cases has corks, and says what follows its writes.
+    pub fn has_corks(&mut self) {
+        let mut corks = Rng::new(!self.seed);
+        if corks.below(3) == 0 {
+            self.corks = Some(corks);
+        }
+    }
+
+    /// A cork goes in or out now and then, or out and in again.
+    pub fn cork(&mut self) {
+        let Some(draw) = self.corks.as_mut().map(|corks| corks.below(10)) else { return };
+        match draw {
+            0..2 => self.app(TcpCall::Cork(true)),
+            2 => self.app(TcpCall::Cork(false)),
+            3 => {
+                self.app(TcpCall::Cork(false));
+                self.app(TcpCall::Cork(true));
+            }
+            _ => {}
+        }
     }
 
     pub fn read(&mut self, size: u32) {
