@@ -309,7 +309,10 @@ impl TcpSock {
         if !self.timers.probing() {
             return;
         }
-        let needed = self.tx.snd_nxt + (self.send_end() - self.tx.snd_nxt).clamp(0, i32::from(self.tx.mss)) as u32;
+        // A super-frame that is ready must fit as a whole.
+        let last = self.tx.queue.len() <= 1;
+        let next = self.tx.queue.front().map_or(0, |packet| packet.len) + u32::from(last && self.fin_follows());
+        let needed = self.tx.snd_nxt + next;
         if needed.at_or_before(self.tx.snd_una + self.tx.snd_wnd) {
             self.rtt.backoff = 0;
             self.live.probing_since = None;

@@ -231,6 +231,8 @@ impl TcpSock {
         skb.tcp_flags = seg.flags.0;
         let (truesize, first) = (skb.truesize, self.rx.ofo.is_empty());
         let place = self.ofo_place(cx, &skb);
+        // A FIN by itself that joins another packet costs nothing, and is worth a larger window.
+        let cost = if seg.len == 0 && matches!(place, Place::Behind(..)) { 0 } else { truesize };
         let mut uncharged = 0;
         let covered = matches!(place, Place::Covered);
         let end = match place {
@@ -264,7 +266,7 @@ impl TcpSock {
                 self.sack_new_ofo(cx, seg.seq, seg.end_seq);
             }
             if !covered {
-                self.grow_window(cx, seg.len, truesize);
+                self.grow_window(cx, seg.len, cost);
             }
         }
         // The window grows by the room that there was before the packet.

@@ -467,6 +467,7 @@ impl TcpSock {
         self.tx.queue.clear();
         self.tx.buffer.clear();
         self.forget_flight();
+        self.rtt.backoff = 0;
         if self.user.orphan {
             self.purge_receive_queue(cx);
         }

@@ -8,7 +8,7 @@ use rxpath_wire::{SeqNum, TcpFlags};
 
 use super::lab::{ACK, FIN_ACK, Lab, MS, PSH_ACK, Peer, Sent};
 use crate::socket::Sock;
-use crate::tcp::TcpInfo;
+use crate::tcp::{State, TcpInfo};
 
 const MSS: u32 = 1_460;
 
@@ -295,4 +295,40 @@ fn new_bytes_behind_old_ones_find_a_closed_window_closed() {
     assert_eq!(lab.count(Counter::TcpExtTCPZeroWindowDrop), 1);
     assert_eq!(lab.dropped(DropReason::TcpZerowindow), 1);
     sent(&mut lab);
+}
+
+#[test]
+fn probes_count_until_the_window_takes_the_whole_packet_or_nothing_is_left_to_send() {
+    for (opens, backoff) in [(4, 1), (5, 0)] {
+        let (mut lab, sock, mut peer) = connected(Lab::new(), 0);
+        peer.window = 0;
+        lab.segment(peer.repr(ACK), &[]);
+        lab.send(&sock, &[1; 600]);
+        lab.wait(250);
+        assert_eq!((sent(&mut lab).len(), info(&lab, &sock).backoff), (1, 1));
+        // In units of 128 bytes.
+        peer.window = opens;
+        sock.lock.user().tx.mss = 500;
+        lab.segment(peer.repr(ACK), &[]);
+        assert_eq!(info(&lab, &sock).backoff, backoff);
+        let mut reset = peer.repr(TcpFlags::RST);
+        reset.seq = peer.seq;
+        lab.segment(reset, &[]);
+        assert_eq!((lab.state(&sock), info(&lab, &sock).backoff), (State::Close, 0));
+        sent(&mut lab);
+    }
+}
+
+#[test]
+fn a_fin_that_joins_what_waits_out_of_order_is_worth_a_larger_window() {
+    for (gap, worth) in [(0, 2 * MSS), (10, 0)] {
+        let (mut lab, sock, mut peer) = connected(Lab::new(), 0);
+        peer.data_at(&mut lab, 100, &[1; 1_000]);
+        let before = sock.lock.user().rx.rcv_ssthresh;
+        let mut repr = peer.repr(FIN_ACK);
+        repr.seq = peer.seq + 1_100 + gap;
+        lab.segment(repr, &[]);
+        assert_eq!(sock.lock.user().rx.rcv_ssthresh - before, worth, "{gap} bytes behind it");
+        sent(&mut lab);
+    }
 }
