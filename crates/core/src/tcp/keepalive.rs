@@ -4,7 +4,7 @@
 use rxpath_trace::{Counter, Time};
 
 use super::liveness::{Keepalive, SECOND};
-use super::{SockError, State, TIMEWAIT_LEN, TcpSock, tick};
+use super::{OutOfRange, SockError, State, TIMEWAIT_LEN, TcpSock, tick};
 use crate::cx::Cx;
 use crate::sysctl::Sysctls;
 
@@ -13,16 +13,23 @@ const RESOURCE_PROBE_INTERVAL: u64 = SECOND / 2;
 
 impl TcpSock {
     /// Switches keepalive on or off, or changes when it probes (`tcp_set_keepalive`, `tcp_sock_set_keepidle`).
-    pub fn set_keepalive(&mut self, on: Option<Keepalive>, sysctl: &Sysctls, now: Time) {
+    ///
+    /// # Errors
+    /// A value is out of its range; nothing is changed then.
+    pub fn set_keepalive(&mut self, on: Option<Keepalive>, sysctl: &Sysctls, now: Time) -> Result<(), OutOfRange> {
+        if let Some(settings) = on {
+            settings.check()?;
+        }
         self.live.on = on.is_some();
         self.live.settings = on.unwrap_or_default();
         if matches!(self.state, State::Close | State::Listen) || (self.state == State::FinWait2 && self.user.orphan) {
-            return;
+            return Ok(());
         }
         self.timers.keepalive = match on {
             Some(_) => now + self.live.idle(sysctl).saturating_sub(self.silence(now)).max(1),
             None => Time::MAX,
         };
+        Ok(())
     }
 
     /// For how long nothing has been heard of the peer (`keepalive_time_elapsed`).

@@ -11,11 +11,11 @@ pub(super) const SECOND: u64 = 1_000 * MS;
 /// What the application wants; None is the stack's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Seconds of silence before the first probe (`TCP_KEEPIDLE`).
+    /// Seconds of silence before the first probe, 1 to 32,767 (`TCP_KEEPIDLE`).
     pub idle_s: Option<u32>,
-    /// Seconds between probes (`TCP_KEEPINTVL`).
+    /// Seconds between probes, 1 to 32,767 (`TCP_KEEPINTVL`).
     pub interval_s: Option<u32>,
-    /// Probes without an answer after which the connection is over (`TCP_KEEPCNT`).
+    /// Probes without an answer after which the connection is over, 1 to 127 (`TCP_KEEPCNT`).
     pub probes: Option<u8>,
 }
 

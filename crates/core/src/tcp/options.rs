@@ -22,9 +22,9 @@ pub struct SockOptions {
     pub recv_buffer: Option<u32>,
     /// Send buffer, bytes; likewise with `net.core.wmem_max`, at least 4,608 (`SO_SNDBUF`).
     pub send_buffer: Option<u32>,
-    /// Most that the window may offer, bytes; at least 1,152 (`TCP_WINDOW_CLAMP`).
+    /// Most that the window may offer, bytes; at least 1,152, and 0 sets no limit (`TCP_WINDOW_CLAMP`).
     pub window_clamp: Option<u32>,
-    /// Largest segment in both directions, 88 to 32,767 bytes (`TCP_MAXSEG`).
+    /// Largest segment in both directions, 88 to 32,767 bytes; 0 sets no limit (`TCP_MAXSEG`).
     pub max_segment: Option<u16>,
     /// SYNs, or SYN-ACKs, that are sent again, 1 to 127 (`TCP_SYNCNT`).
     pub syn_retries: Option<u8>,
@@ -43,7 +43,8 @@ pub struct SockOptions {
     pub cork: bool,
     /// Bytes worth a wake-up of a reader (`SO_RCVLOWAT`); 0 counts as 1.
     pub recv_lowat: u32,
-    /// Bytes that may wait unsent before a writer has to wait (`TCP_NOTSENT_LOWAT`).
+    /// Bytes that may wait unsent before a writer has to wait; 0 is as `net.ipv4.tcp_notsent_lowat` says
+    /// (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: Option<u32>,
     /// Calls may lend their memory instead of having it copied (`SO_ZEROCOPY`).
     pub zerocopy: bool,
@@ -63,7 +64,7 @@ pub enum Linger2 {
     Default,
     /// Not at all: it is reset (a negative number in `setsockopt`).
     Never,
-    /// So many seconds, at most 120.
+    /// So many seconds, at most 120; 0 is the default.
     Seconds(u32),
 }
 
@@ -104,12 +105,10 @@ impl SockOptions {
         if let Some(retries) = self.syn_retries {
             within("TCP_SYNCNT", u32::from(retries), (1, 127))?;
         }
-        if let Some(Keepalive { idle_s, interval_s, probes }) = self.keepalive {
-            within("TCP_KEEPIDLE", idle_s.unwrap_or(1), (1, 32_767))?;
-            within("TCP_KEEPINTVL", interval_s.unwrap_or(1), (1, 32_767))?;
-            within("TCP_KEEPCNT", u32::from(probes.unwrap_or(1)), (1, 127))?;
+        if let Some(keepalive) = self.keepalive {
+            keepalive.check()?;
         }
-        within("TCP_USER_TIMEOUT", self.user_timeout_ms, (0, i32::MAX as u32))
+        check_user_timeout(self.user_timeout_ms)
     }
 
     /// Bytes of the receive buffer.
@@ -125,7 +124,7 @@ impl SockOptions {
     /// Bytes that the window may not exceed; `full` is the window that the whole buffer stands for, which binds if the
     /// application has set the buffer. None sets no limit.
     pub(super) fn clamp(&self, full: u32) -> Option<u32> {
-        let own = self.window_clamp.map(|bytes| bytes.max(CLAMP_MIN));
+        let own = self.window_clamp.filter(|&bytes| bytes > 0).map(|bytes| bytes.max(CLAMP_MIN));
         if self.recv_buffer.is_none() {
             return own;
         }
@@ -134,13 +133,30 @@ impl SockOptions {
 
     /// A segment of at most `bytes`, or less if the application wants it so (`tcp_mss_clamp`).
     pub(super) fn mss_clamp(&self, bytes: u16) -> u16 {
-        self.max_segment.map_or(bytes, |own| own.min(bytes))
+        self.max_segment.filter(|&own| own > 0).map_or(bytes, |own| own.min(bytes))
     }
 }
 
 /// `TCP_MAXSEG`'s range.
-pub(super) fn check_max_segment(bytes: u16) -> Result<(), OutOfRange> {
-    within("TCP_MAXSEG", u32::from(bytes), (88, 32_767))
+fn check_max_segment(bytes: u16) -> Result<(), OutOfRange> {
+    if bytes == 0 { Ok(()) } else { within("TCP_MAXSEG", u32::from(bytes), (88, 32_767)) }
+}
+
+/// `TCP_USER_TIMEOUT`'s range.
+fn check_user_timeout(ms: u32) -> Result<(), OutOfRange> {
+    within("TCP_USER_TIMEOUT", ms, (0, i32::MAX as u32))
+}
+
+impl Keepalive {
+    /// Looks whether all values are within their ranges.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        within("TCP_KEEPIDLE", self.idle_s.unwrap_or(1), (1, 32_767))?;
+        within("TCP_KEEPINTVL", self.interval_s.unwrap_or(1), (1, 32_767))?;
+        within("TCP_KEEPCNT", u32::from(self.probes.unwrap_or(1)), (1, 127))
+    }
 }
 
 impl TcpSock {
@@ -150,7 +166,7 @@ impl TcpSock {
         self.rx.rcvbuf_locked = options.recv_buffer.is_some();
         self.tx.sndbuf = options.sndbuf(sysctl) as usize;
         self.tx.sndbuf_locked = options.send_buffer.is_some();
-        self.rx.user_clamp = options.window_clamp.map_or(0, |bytes| bytes.max(CLAMP_MIN));
+        self.rx.user_clamp = options.window_clamp.map_or(0, |bytes| if bytes > 0 { bytes.max(CLAMP_MIN) } else { 0 });
         self.tx.user_mss = options.max_segment.unwrap_or(0);
         self.live.syn_retries = options.syn_retries;
         self.live.user_timeout_ms = options.user_timeout_ms;
@@ -160,7 +176,7 @@ impl TcpSock {
         self.tx.nagle = Nagle { off: options.nodelay, cork: options.cork };
         self.user.zerocopy = options.zerocopy;
         self.tx.mtu.floor = sysctl.tcp_min_snd_mss as u16;
-        self.tx.notsent_lowat = options.notsent_lowat.unwrap_or(sysctl.tcp_notsent_lowat);
+        self.set_notsent_lowat(options.notsent_lowat.unwrap_or(0), sysctl);
         self.cong.set_algorithm(options.congestion.unwrap_or(sysctl.tcp_congestion_control));
         self.set_rcvlowat(options.recv_lowat, sysctl.tcp_rmem.max);
     }
@@ -187,11 +203,38 @@ impl TcpSock {
         }
     }
 
+    /// As [`TcpSock::set_window_clamp`], by the application, of a connection that stands.
+    ///
+    /// # Errors
+    /// It is 0: the connection keeps its clamp.
+    pub fn clamp_window_to(&mut self, bytes: u32) -> Result<(), OutOfRange> {
+        within("TCP_WINDOW_CLAMP", bytes, (1, u32::MAX))?;
+        self.set_window_clamp(bytes);
+        Ok(())
+    }
+
+    /// How long unacknowledged data, or a closed window, is put up with, in milliseconds; 0 leaves it to the number of
+    /// retransmissions (`TCP_USER_TIMEOUT`).
+    ///
+    /// # Errors
+    /// It is above 2,147,483,647.
+    pub fn set_user_timeout(&mut self, ms: u32) -> Result<(), OutOfRange> {
+        check_user_timeout(ms)?;
+        self.live.user_timeout_ms = ms;
+        Ok(())
+    }
+
+    /// Bytes that may wait unsent before a writer has to wait; 0 is as `net.ipv4.tcp_notsent_lowat` says
+    /// (`TCP_NOTSENT_LOWAT`).
+    pub fn set_notsent_lowat(&mut self, bytes: u32, sysctl: &Sysctls) {
+        self.tx.notsent_lowat = if bytes > 0 { bytes } else { sysctl.tcp_notsent_lowat };
+    }
+
     /// Largest segment (`TCP_MAXSEG`). Of a connection that stands it bounds nothing any more, and no connection gives it on:
     /// it is for the handshake, where it bounds what is announced, and what the peer announces.
     ///
     /// # Errors
-    /// It is not within 88 to 32,767 bytes.
+    /// It is neither 0 nor within 88 to 32,767 bytes.
     pub fn set_max_segment(&mut self, bytes: u16) -> Result<(), OutOfRange> {
         check_max_segment(bytes)?;
         self.tx.user_mss = bytes;
@@ -234,7 +277,7 @@ impl TcpSock {
     pub(super) fn linger2(&self, sysctl: &Sysctls) -> Option<u64> {
         match self.user.linger2 {
             Linger2::Never => None,
-            Linger2::Default => Some(u64::from(sysctl.tcp_fin_timeout) * SECOND),
+            Linger2::Default | Linger2::Seconds(0) => Some(u64::from(sysctl.tcp_fin_timeout) * SECOND),
             Linger2::Seconds(seconds) => Some(u64::from(seconds.min(LINGER2_MAX)) * SECOND),
         }
     }
@@ -262,6 +305,9 @@ mod tests {
         assert_eq!(wrong(keepalive(Some(0), None, None)), says("TCP_KEEPIDLE 0 is not within 1 to 32767"));
         assert_eq!(wrong(keepalive(None, Some(40_000), None)), says("TCP_KEEPINTVL 40000 is not within 1 to 32767"));
         assert_eq!(wrong(keepalive(None, None, Some(128))), says("TCP_KEEPCNT 128 is not within 1 to 127"));
+        let patient = SockOptions { user_timeout_ms: 1 << 31, ..fine };
+        assert_eq!(wrong(patient), says("TCP_USER_TIMEOUT 2147483648 is not within 0 to 2147483647"));
+        assert_eq!(SockOptions { max_segment: Some(0), ..fine }.check(), Ok(()), "no limit");
     }
 
     #[test]
@@ -272,5 +318,7 @@ mod tests {
         assert_eq!(clamped.clamp(10_000), Some(5_000));
         assert_eq!(SockOptions { window_clamp: Some(1), ..SockOptions::default() }.clamp(10_000), Some(1_152));
         assert_eq!(SockOptions::default().clamp(10_000), None);
+        assert_eq!(SockOptions { window_clamp: Some(0), ..SockOptions::default() }.clamp(10_000), None);
+        assert_eq!(SockOptions { max_segment: Some(0), ..SockOptions::default() }.mss_clamp(1_460), 1_460);
     }
 }

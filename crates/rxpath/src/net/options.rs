@@ -254,10 +254,13 @@ impl TcpStream {
     }
 
     /// Probes a silent peer (`SO_KEEPALIVE`, `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`), or does not.
-    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) {
+    ///
+    /// # Errors
+    /// `InvalidInput` if a value is out of its range ([`Keepalive`]); nothing is changed then.
+    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
         let config = self.0.stack.core().config();
         let now = self.0.stack.now();
-        self.0.with(post::BACKLOG, |sk| sk.set_keepalive(keepalive, &config.sysctl, now));
+        self.0.with(post::BACKLOG, |sk| sk.set_keepalive(keepalive, &config.sysctl, now)).map_err(invalid)
     }
 
     /// Whether and when a silent peer is probed.
@@ -267,9 +270,12 @@ impl TcpStream {
 
     /// How long data may stay unacknowledged, or the peer's window closed, before the connection is given up with
     /// `TimedOut` (`TCP_USER_TIMEOUT`), in whole milliseconds; None leaves it to the number of retransmissions.
-    pub fn set_user_timeout(&self, timeout: Option<Duration>) {
+    ///
+    /// # Errors
+    /// `InvalidInput` above 2,147,483,647 milliseconds.
+    pub fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         let ms = timeout.map_or(0, |timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
-        self.look(|sk| sk.live.user_timeout_ms = ms);
+        self.look(|sk| sk.set_user_timeout(ms)).map_err(invalid)
     }
 
     /// How the congestion window grows and how far it falls (`TCP_CONGESTION`).
@@ -364,11 +370,7 @@ impl TcpStream {
     /// # Errors
     /// `InvalidInput` if it is 0: a connection that stands keeps its clamp.
     pub fn set_window_clamp(&self, bytes: u32) -> io::Result<()> {
-        if bytes == 0 {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        self.look(|sk| sk.set_window_clamp(bytes));
-        Ok(())
+        self.look(|sk| sk.clamp_window_to(bytes)).map_err(invalid)
     }
 
     /// Most that the window may offer.
@@ -376,7 +378,7 @@ impl TcpStream {
         self.look(|sk| sk.rx.window_clamp)
     }
 
-    /// Largest segment, 88 to 32,767 bytes (`TCP_MAXSEG`). It is settled with the handshake, for which
+    /// Largest segment, 88 to 32,767 bytes, or 0 for no limit (`TCP_MAXSEG`). It is settled with the handshake, for which
     /// [`SockOptions::max_segment`](super::SockOptions::max_segment) is: as in Linux, here it bounds nothing any more.
     ///
     /// # Errors
@@ -408,10 +410,12 @@ impl TcpStream {
         self.look(|sk| sk.quickack())
     }
 
-    /// Bytes that may wait unsent before a writer has to wait (`TCP_NOTSENT_LOWAT`); `u32::MAX` sets no limit. A writer is woken
-    /// at half of it. What is in the buffer already stays; a segment is not cut for it.
+    /// Bytes that may wait unsent before a writer has to wait (`TCP_NOTSENT_LOWAT`); `u32::MAX` sets no limit, 0 is as
+    /// `net.ipv4.tcp_notsent_lowat` says. A writer is woken at half of it. What is in the buffer already stays; a segment is
+    /// not cut for it.
     pub fn set_notsent_lowat(&self, bytes: u32) {
-        self.look(|sk| sk.tx.notsent_lowat = bytes);
+        let config = self.0.stack.core().config();
+        self.look(|sk| sk.set_notsent_lowat(bytes, &config.sysctl));
     }
 
     /// Bytes that may wait unsent before a writer has to wait.

@@ -79,7 +79,7 @@ impl Side {
             sk.user.zerocopy = plan.lends;
             if plan.may_fail {
                 // A reset that is lost on its way leaves a reader who waits for nobody: he asks.
-                sk.set_keepalive(Some(keepalive), sysctl, sim.now());
+                sk.set_keepalive(Some(keepalive), sysctl, sim.now()).expect("within the ranges");
             }
         });
         Side {

@@ -20,7 +20,9 @@ fn connection() -> (Lab, std::sync::Arc<crate::socket::Sock>, Peer) {
 
 fn set(lab: &mut Lab, sock: &std::sync::Arc<crate::socket::Sock>, on: Option<Keepalive>) {
     let now = lab.now;
-    lab.stack.with(sock, crate::socket::post::BACKLOG, now, |sk| sk.set_keepalive(on, &Sysctls::default(), now));
+    lab.stack
+        .with(sock, crate::socket::post::BACKLOG, now, |sk| sk.set_keepalive(on, &Sysctls::default(), now))
+        .expect("within the ranges");
     lab.run();
 }
 

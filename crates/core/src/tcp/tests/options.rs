@@ -5,7 +5,8 @@ use rxpath_wire::TcpFlags;
 
 use super::lab::{ACK, FIN_ACK, Lab, Peer, SYN, SYN_ACK};
 use crate::stack::RecvError;
-use crate::tcp::{Linger2, SockError, SockOptions, State};
+use crate::sysctl::Sysctls;
+use crate::tcp::{Keepalive, Linger2, OutOfRange, SockError, SockOptions, State};
 
 fn inherited(options: SockOptions) -> (Lab, std::sync::Arc<crate::socket::Sock>, Peer) {
     let mut lab = Lab::new();
@@ -107,6 +108,36 @@ fn linger2_says_how_long_an_orphan_waits() {
     lab.wait(5_100);
     lab.segment(peer.repr(FIN_ACK), &[]);
     lab.expect(TcpFlags::RST);
+    let (mut lab, peer) = orphan(Linger2::Seconds(0));
+    lab.wait(59_000);
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    lab.expect(ACK);
+}
+
+#[test]
+fn a_connection_that_stands_refuses_what_is_out_of_range_and_keeps_what_it_has() {
+    let (lab, sock, _) = inherited(SockOptions::default());
+    let (now, sysctl) = (lab.now, Sysctls::default());
+    let fine = Keepalive { idle_s: Some(32_767), interval_s: Some(1), probes: Some(127) };
+    lab.stack.with(&sock, 0, now, |sk| {
+        assert_eq!(sk.set_keepalive(Some(fine), &sysctl, now), Ok(()));
+        for (wrong, option, value, range) in [
+            (Keepalive { idle_s: Some(0), ..fine }, "TCP_KEEPIDLE", 0, (1, 32_767)),
+            (Keepalive { interval_s: Some(32_768), ..fine }, "TCP_KEEPINTVL", 32_768, (1, 32_767)),
+            (Keepalive { probes: Some(128), ..fine }, "TCP_KEEPCNT", 128, (1, 127)),
+        ] {
+            assert_eq!(sk.set_keepalive(Some(wrong), &sysctl, now), Err(OutOfRange { option, value, range }));
+        }
+        assert_eq!((sk.live.on, sk.live.settings), (true, fine));
+        assert_eq!(sk.set_user_timeout(i32::MAX as u32), Ok(()));
+        assert!(sk.set_user_timeout(1 << 31).is_err());
+        assert_eq!(sk.live.user_timeout_ms, i32::MAX as u32);
+        let clamp = sk.rx.window_clamp;
+        assert!(sk.clamp_window_to(0).is_err());
+        assert_eq!(sk.rx.window_clamp, clamp);
+        assert_eq!(sk.set_max_segment(0), Ok(()));
+        assert!(sk.set_max_segment(87).is_err());
+    });
 }
 
 #[test]
@@ -185,6 +216,8 @@ fn writers_wait_for_what_was_not_sent() {
     }
     assert!(ready(&lab));
     assert_eq!(lab.stack.with(&sock, 0, lab.now, |sk| sk.outq_unsent()), 0);
+    lab.stack.with(&sock, 0, lab.now, |sk| sk.set_notsent_lowat(0, &Sysctls::default()));
+    assert!(ready(&lab), "of its own accord it sets no limit");
 }
 
 #[test]
