@@ -397,6 +397,12 @@ sysctls! {
         "Answers the third segment of a handshake with RST when the accept queue is full.";
     tcp_invalid_ratelimit: u32 = 500, "net.ipv4.tcp_invalid_ratelimit", 0 ..= INT_MAX, "milliseconds",
         "Least time between two acknowledgements of invalid segments on a connection; 0 sets no limit.";
+    tcp_backlog_ack_defer: bool = true, "net.ipv4.tcp_backlog_ack_defer", 0 ..= 1, "switch",
+        "What waited for the application to let go of its socket is acknowledged once, at the end.";
+    tcp_challenge_ack_limit: u32 = INT_MAX, "net.ipv4.tcp_challenge_ack_limit", 0 ..= INT_MAX, "acknowledgements",
+        "Challenge ACKs of all connections in a second, from half of it to half as many again (RFC 5961 section 7); 2147483647 sets no limit.";
+    tcp_reflect_tos: bool = false, "net.ipv4.tcp_reflect_tos", 0 ..= 1, "switch",
+        "Connections of listeners take the type of service of their SYN, without its congestion bits.";
     tcp_tw_reuse: u8 = 2, "net.ipv4.tcp_tw_reuse", 0 ..= 2, "mode",
         "Whether connections to a peer take the port of one in TIME-WAIT: 0 no, 1 yes, 2 if both ends are of this host's loopback.";
     tcp_tw_reuse_delay: u32 = 1000, "net.ipv4.tcp_tw_reuse_delay", 0 ..= 60_000, "milliseconds",

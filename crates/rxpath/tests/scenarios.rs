@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rxpath::Stack;
 use rxpath::clock::Clock;
-use rxpath::net::{RecvFlags, SendFlags, SockOptions, TcpListener, TcpStream};
+use rxpath::net::{Keepalive, RecvFlags, SendFlags, SockOptions, TcpListener, TcpStream};
 use rxpath::rxpath_trace::Counter;
 
 use world::{Setup, Way, World, server};
@@ -72,6 +72,7 @@ four_ways! {
     many_connections;
     non_blocking;
     peek;
+    options_and_their_ranges;
     flags_of_reads;
     flags_of_writes;
     urgent_bytes;
@@ -536,6 +537,51 @@ mod scenario {
                 stream.set_nodelay(true).expect("always");
                 assert!(stream.nodelay().expect("always"));
                 stream.write_all(b"abcdef").expect("room");
+            }),
+        ]);
+    }
+
+    pub fn options_and_their_ranges(world: &World) {
+        let listener = TcpListener::bind(&world.server, server(9)).expect("a listener");
+        assert_eq!(listener.ttl().expect("always"), 64);
+        listener.set_ttl(70).expect("a time to live");
+        assert_eq!(listener.set_ttl(0).expect_err("none").kind(), ErrorKind::InvalidInput);
+        assert_eq!(listener.ttl().expect("always"), 70);
+        world.run(vec![
+            Box::new(|| {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                assert_eq!(stream.ttl().expect("always"), 70);
+                assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+            }),
+            Box::new(|| {
+                let stream = TcpStream::connect(&world.client, server(9)).expect("a connection");
+                assert_eq!(stream.ttl().expect("always"), 64);
+                stream.set_ttl(33).expect("a time to live");
+                assert_eq!(stream.ttl().expect("always"), 33);
+                for ttl in [0, 256] {
+                    let error = stream.set_ttl(ttl).expect_err("out of range");
+                    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+                    assert!(error.to_string().starts_with("IP_TTL"), "{error}");
+                }
+                stream.set_tos(0x2f);
+                stream.set_min_ttl(7);
+                assert_eq!((stream.tos(), stream.min_ttl()), (0x2c, 7));
+                stream.set_peek_offset(Some(3));
+                assert_eq!(stream.peek_offset(), Some(3));
+                stream.set_peek_offset(None);
+                let keepalive = Keepalive { idle_s: Some(0), ..Keepalive::default() };
+                let refused = [
+                    stream.set_keepalive(Some(keepalive)),
+                    stream.set_user_timeout(Some(Duration::from_secs(1 << 22))),
+                    stream.set_window_clamp(0),
+                ];
+                for (refused, option) in
+                    refused.into_iter().zip(["TCP_KEEPIDLE", "TCP_USER_TIMEOUT", "TCP_WINDOW_CLAMP"])
+                {
+                    let error = refused.expect_err("out of range");
+                    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+                    assert!(error.to_string().starts_with(option), "{error}");
+                }
             }),
         ]);
     }

@@ -2,12 +2,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::Duration;
 
 use rxpath::device::wire::{self, WireConfig};
 use rxpath::net::{
-    AoAlgorithm, AoKey, AoSettings, AuthKeys, Md5Key, Peers, Secret, SockOptions, TcpListener, TcpStream,
+    AoAlgorithm, AoKey, AoSettings, AsyncTcpStream, AuthKeys, Md5Key, Peers, Secret, SockOptions, TcpListener,
+    TcpStream,
 };
 use rxpath::rxpath_trace::Counter;
 use rxpath::{Interface, Stack};
@@ -114,6 +118,31 @@ fn md5_connections_carry_data_and_others_are_refused_in_silence() {
 }
 
 #[test]
+fn who_does_not_wait_connects_with_keys_too() {
+    let (server, client) = stacks();
+    let listener = TcpListener::bind(&server, SERVER).expect("a free port");
+    let key = AoKey::new(peers([10, 0, 0, 0], 24), 1, secret(b"secret"));
+    listener.change_keys(|keys| keys.add_ao(key)).expect("a key");
+    let mut keys = AuthKeys::new();
+    keys.add_ao(key).expect("a key");
+    let (to, options) = (SERVER.parse().expect("an address"), SockOptions::default());
+    let one = TcpStream::connect_signed_nonblocking(&client, Some(4_000), to, &options, &keys).expect("it begins");
+    let (other, from) = listener.accept().expect("a connection");
+    assert_eq!(from.port(), 4_000);
+    assert!(one.readiness().writable && one.take_error().expect("a look").is_none());
+    one.set_nonblocking(false).expect("it is one");
+    exchange(&one, &other, 1);
+    close(one, other);
+    let connecting = AsyncTcpStream::connect_signed(&client, to, &options, &keys);
+    let one = block_on(connecting).expect("the same key").into_inner();
+    let (other, _) = listener.accept().expect("a connection");
+    assert!(one.ao_info().is_some() && other.ao_info().is_some());
+    exchange(&one, &other, 2);
+    close(one, other);
+    settle(&[&server, &client]);
+}
+
+#[test]
 fn ao_connections_carry_data_while_their_keys_change() {
     let (server, client) = stacks();
     let listener = TcpListener::bind(&server, SERVER).expect("a free port");
@@ -159,4 +188,22 @@ fn ao_connections_carry_data_while_their_keys_change() {
     keys.remove_ao(first.peers, 1, 1).expect("it was there");
     assert_eq!(connect(&client, &keys).map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::InvalidInput));
     settle(&[&server, &client]);
+}
+
+/// Waits for a future on this thread.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Unpark>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
 }

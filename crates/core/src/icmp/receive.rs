@@ -38,6 +38,8 @@ pub struct IcmpError {
     pub dst: Addr,
     /// Its protocol.
     pub protocol: u8,
+    /// Its time to live where the error was made.
+    pub ttl: u8,
     /// The first bytes of its transport header.
     pub transport: [u8; QUOTED_TRANSPORT],
 }
@@ -159,6 +161,7 @@ fn quotation_of(
         src: inner.src_addr(),
         dst: inner.dst_addr(),
         protocol: inner.protocol(),
+        ttl: inner.ttl(),
         transport: *transport,
     })
 }

@@ -335,6 +335,7 @@ fn an_error_reaches_the_protocol_of_the_packet_that_it_quotes() {
             src: Addr::from(ADDR),
             dst: Addr::from(PEER),
             protocol: IpProto::TCP,
+            ttl: 64,
             transport: [0xab; 8],
         };
         assert_eq!(*error, expected);

@@ -12,8 +12,8 @@ use crate::tcp::SockError;
 pub struct Deferred {
     /// A link on the way is narrower than a segment of ours, which had this sequence number (`TCP_MTU_REDUCED_DEFERRED`).
     pub narrow: Option<(IcmpError, SeqNum)>,
-    /// An error to remember (`sk_err_soft`).
-    pub soft: Option<(SockError, SeqNum)>,
+    /// An error to remember (`sk_err_soft`), and the time to live of the segment that it is about.
+    pub soft: Option<(SockError, u8, SeqNum)>,
 }
 
 /// Where a connection keeps them; they are rare.

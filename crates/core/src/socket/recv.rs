@@ -204,18 +204,20 @@ impl Sock {
         (Ok(taken), ack | self.released(sk))
     }
 
-    /// Copies without taking anything (`MSG_PEEK`). The socket is owned meanwhile. An ACK may be due as after a read.
+    /// Copies without taking anything (`MSG_PEEK`), from where the last look ended if looks move on (`SO_PEEK_OFF`). The
+    /// socket is owned meanwhile. An ACK may be due as after a read.
     pub fn peek(&self, buf: &mut [u8], register: bool) -> (Result<usize, Nothing>, u8) {
         let mut sk = self.lock.user();
-        if sk.readable() == 0 {
+        let offset = sk.user.peek_off.unwrap_or(0);
+        if sk.readable() <= offset {
             let nothing = self.nothing_to_read(&mut sk, register);
             return (Err(nothing), self.released(sk));
         }
-        let (mut skip, mut done) = (read_before(&sk), 0);
-        let buf = match sk.rx.urgent.mark(sk.rx.copied_seq) {
+        let (mut skip, mut done) = (read_before(&sk) + offset as usize, 0);
+        let buf = match sk.rx.urgent.mark(sk.rx.copied_seq + offset) {
             None => buf,
             Some(0) if sk.rx.urgent.inline => buf,
-            Some(0) if sk.readable() == 1 => {
+            Some(0) if sk.readable() == offset + 1 => {
                 let nothing = self.nothing_to_read(&mut sk, register);
                 return (Err(nothing), self.released(sk));
             }
@@ -229,8 +231,13 @@ impl Sock {
             }
         };
         for skb in &sk.rx.queue {
-            done += skb.copy_to(skip, &mut buf[done..]);
-            skip = 0;
+            if skip < skb.len() {
+                done += skb.copy_to(skip, &mut buf[done..]);
+            }
+            skip = skip.saturating_sub(skb.len());
+        }
+        if let Some(offset) = &mut sk.user.peek_off {
+            *offset = offset.saturating_add(done as u32);
         }
         let ack = if sk.ack_due_after_read(done as u32) { post::ACK } else { 0 };
         (Ok(done), ack | self.released(sk))
@@ -348,7 +355,7 @@ fn take_len(
     sk.rx.copied_seq += first;
     sk.rcv_space_adjust(now, rmem_max);
     sk.rx.copied_seq += copied - first;
-    sk.user.delivered += u64::from(copied);
+    sk.user.took(copied);
     sk.user.reads = sk.user.reads.wrapping_add(1);
     sk.rx.uncharge(charge);
     // A FIN that has no packet's end to stand at is met by those who look for more.
@@ -378,7 +385,7 @@ fn lend(sk: &mut TcpSock, most: usize, now: Time, rmem_max: u32) -> (Lent, bool)
     sk.rx.copied_seq += first;
     sk.rcv_space_adjust(now, rmem_max);
     sk.rx.copied_seq += len - first;
-    sk.user.delivered += u64::from(len);
+    sk.user.took(len);
     sk.user.reads = sk.user.reads.wrapping_add(1);
     if sk.rx.fin && sk.rx.queue.is_empty() && sk.rx.fin_charge == 0 {
         sk.rx.eat_fin();

@@ -348,6 +348,7 @@ mod tests {
             stamped: false,
             ts_offset: 0,
             deadline: Time::ZERO,
+            tos: 0,
             last_oow_ack: None,
             opened_here: false,
             signer: None,

@@ -76,6 +76,7 @@ pub(super) fn drain(cx: &mut Cx, sk: &mut TcpSock, entry: &mut SockEntry) {
     let mut backlog = std::mem::take(&mut entry.backlog);
     entry.backlog_charge = 0;
     let cause = cx.cause;
+    sk.ack.deferring = cx.net.sysctl.tcp_backlog_ack_defer && !backlog.is_empty();
     while let Some(skb) = backlog.pop_front() {
         cx.release(Holder::SocketBacklog);
         cx.event(&skb, EventKind::SocketBacklogTaken, 0, 0);
@@ -84,6 +85,9 @@ pub(super) fn drain(cx: &mut Cx, sk: &mut TcpSock, entry: &mut SockEntry) {
             Some(seg) => sk.do_rcv(cx, skb, &seg),
             None => Fate::Drop(skb, DropReason::PktTooSmall),
         };
+        if backlog.is_empty() {
+            sk.send_deferred_ack(cx);
+        }
         sk.end(cx, end);
     }
     cx.cause = cause;

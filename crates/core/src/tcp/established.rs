@@ -312,13 +312,11 @@ impl TcpSock {
         seg.seq == self.rx.rcv_nxt || (after_fin && seg.seq == self.rx.rcv_nxt - 1) || farthest == Some(seg.seq)
     }
 
-    /// RFC 5961 section 7: at most one per `tcp_invalid_ratelimit` and connection (`tcp_send_challenge_ack`).
+    /// Asks the peer whether it meant that, within the limits of such questions (`tcp_send_challenge_ack`).
     pub(super) fn send_challenge_ack(&mut self, cx: &mut Cx) {
-        if super::ack_policy::oow_rate_limited(&mut self.tx.last_oow_ack, cx, Counter::TcpExtTCPACKSkippedChallenge) {
-            return;
+        if super::ack_policy::may_challenge(&mut self.tx.last_oow_ack, cx) {
+            self.send_ack(cx, AckWhy::Challenge);
         }
-        cx.count(Counter::TcpExtTCPChallengeACK);
-        self.send_ack(cx, AckWhy::Challenge);
     }
 
     /// After an ACK: send what it allows, and see to the writer (`tcp_data_snd_check`).

@@ -67,7 +67,7 @@ fn defer(cx: &Cx, sock: &Sock, error: &IcmpError, seq: SeqNum) {
     let Some(means) = ErrorMeans::of(error.kind, error.code) else { return };
     sock.errors.put(|deferred| match narrow {
         true => deferred.narrow = Some((*error, seq)),
-        false => deferred.soft = Some((means.error, seq)),
+        false => deferred.soft = Some((means.error, error.ttl, seq)),
     });
     sock.defer(post::ERROR);
 }
@@ -83,7 +83,7 @@ fn ends_request(error: &IcmpError) -> bool {
 
 impl TcpSock {
     fn icmp_error(&mut self, cx: &mut Cx, error: &IcmpError, seq: SeqNum) {
-        if self.state == State::Close {
+        if self.state == State::Close || self.ip.is_too_low(cx, error.ttl) {
             return;
         }
         if !self.in_flight(cx, seq) || self.ignores_icmp(cx, error.kind, error.code) {
@@ -125,11 +125,13 @@ impl TcpSock {
         let open = self.state != State::Close;
         Deferred {
             narrow: deferred.narrow.filter(|(error, seq)| {
-                open && self.in_flight(cx, *seq) && !self.ignores_icmp(cx, error.kind, error.code)
+                open && !self.ip.is_too_low(cx, error.ttl)
+                    && self.in_flight(cx, *seq)
+                    && !self.ignores_icmp(cx, error.kind, error.code)
             }),
-            soft: deferred
-                .soft
-                .filter(|(error, seq)| open && self.in_flight(cx, *seq) && !self.ignores_error(cx, *error)),
+            soft: deferred.soft.filter(|(error, ttl, seq)| {
+                open && !self.ip.is_too_low(cx, *ttl) && self.in_flight(cx, *seq) && !self.ignores_error(cx, *error)
+            }),
         }
     }
 
@@ -138,7 +140,7 @@ impl TcpSock {
         if self.state == State::Close {
             return;
         }
-        if let Some((error, _)) = deferred.soft {
+        if let Some((error, ..)) = deferred.soft {
             self.user.error_soft = Some(error);
         }
         if let Some((error, _)) = deferred.narrow {

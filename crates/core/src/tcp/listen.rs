@@ -6,9 +6,11 @@ use rxpath_mem::Skb;
 use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, PacketId};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 
+use super::ack_policy::may_challenge;
 use super::auth::{AoIds, HalfOpen, Isns};
 use super::cookie;
 use super::ecn;
+use super::ip_fields::{IpFields, without_ecn};
 use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
 use super::reply::{self, Bare};
 use super::window::select_initial_window;
@@ -16,7 +18,7 @@ use super::{
     MS, MSS_DEFAULT, RTO_INITIAL, Request, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue, fast_open, tick,
 };
 use crate::cx::{Cx, End, Fate};
-use crate::route;
+use crate::route::{self, AddrType};
 use crate::socket::{Listener, Sock};
 
 /// A segment for a listener (`tcp_v4_do_rcv`, LISTEN): how it ends, or a request. `isn` is given when TIME-WAIT made way,
@@ -55,6 +57,11 @@ fn conn_request(
     listener: &Arc<Listener>,
     (isn, ao): (Option<SeqNum>, Option<AoIds>),
 ) -> Result<(Skb, Request), End> {
+    if matches!(cx.net.fib.addr_type(tuple.local), AddrType::Broadcast | AddrType::Multicast) {
+        // Nobody connects to all.
+        cx.count(Counter::TcpExtListenDrops);
+        return Err(Fate::Drop(skb, DropReason::NotSpecified));
+    }
     let wants_cookie = isn.is_none() && (cx.net.sysctl.tcp_syncookies == 2 || listener.request_queue_full());
     if wants_cookie && cx.net.sysctl.tcp_syncookies > 0 {
         cx.count(Counter::TcpExtTCPReqQFullDoCookies);
@@ -73,7 +80,8 @@ fn conn_request(
         cx.count(Counter::TcpExtListenDrops);
         return Err(Fate::Drop(skb, DropReason::IpOutnoroutes));
     };
-    request.ecn = ecn::wanted(cx.net.sysctl.tcp_ecn, seg.flags, ecn::tos_of(&skb));
+    request.tos = ecn::tos_of(&skb);
+    request.ecn = ecn::wanted(cx.net.sysctl.tcp_ecn, seg.flags, request.tos);
     request.ao = ao;
     if !wants_cookie && request.sack && listener.auth.signs_md5(&tuple) {
         // Beside the signature and timestamps there is no room for what SACK has to say.
@@ -146,6 +154,7 @@ pub(super) fn cookie_check(
     // Here the kernel counts the window in segments of the peer's.
     request.select_window(cx, mss);
     request.ts_offset = offset;
+    request.tos = ecn::tos_of(skb);
     request.ecn = agreed.ecn && net.sysctl.tcp_ecn != 0;
     request.ao = ao;
     request.answered(stamps.map(|(_, tsecr)| tsecr));
@@ -236,6 +245,7 @@ impl Request {
             wscale: snd_wscale.map(|snd| (snd, 0)),
             sack: options.sack_permitted && sysctl.tcp_sack,
             ts_recent,
+            tos: 0,
             ecn: false,
             ts_offset,
             tsval_sent: (now_ts, now_ts),
@@ -300,6 +310,7 @@ impl Request {
             tsval(cx.now, self.ts_offset)
         };
         self.tsval_sent.1 = now_ts;
+        let ip = self.ip_fields(cx);
         let bare = Bare {
             seq: self.snt_isn,
             ack: self.rcv_nxt,
@@ -312,11 +323,19 @@ impl Request {
                 timestamps: self.ts_recent.map(|recent| (now_ts, recent)),
                 ..TcpOptions::default()
             },
+            tos: ip.tos(),
+            ttl: ip.ttl,
         };
         match self.fast_open.take() {
             Some(option) => reply::send_fast_open(cx, &self.tuple, bare, &option),
             None => self.send(cx, bare),
         };
+    }
+
+    /// What the listener wants of IP headers, or of the type of service what the peer wants (`tcp_reflect_tos`).
+    fn ip_fields(&self, cx: &Cx) -> IpFields {
+        let ip = self.listener.options().ip;
+        if cx.net.sysctl.tcp_reflect_tos { IpFields { tos: without_ecn(self.tos), ..ip } } else { ip }
     }
 
     /// What signatures of its segments depend on.
@@ -327,7 +346,7 @@ impl Request {
     /// Sends a segment, signed if there is a key for the peer. None goes if there is not the key that the peer asked for.
     fn send(&self, cx: &mut Cx, bare: Bare) -> PacketId {
         match self.listener.auth.signer(&self.half_open(), bare.seq) {
-            Ok(signer) => reply::send(cx, &self.tuple, 0, bare, signer.as_ref()),
+            Ok(signer) => reply::send(cx, &self.tuple, bare, signer.as_ref()),
             Err(_) => PacketId::NONE,
         }
     }
@@ -363,10 +382,7 @@ impl Request {
         // A SYN at the very start lies below the window: ignored.
         let syn = seg.flags.syn() && seg.seq != self.rcv_isn;
         if seg.flags.rst() && seg.seq != self.rcv_nxt {
-            if !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedChallenge) {
-                cx.count(Counter::TcpExtTCPChallengeACK);
-                self.ack(cx, AckWhy::Challenge);
-            }
+            self.challenge(cx, &skb);
             return Checked::Stay(Fate::Drop(skb, DropReason::TcpReset));
         }
         if seg.flags.rst() || syn {
@@ -447,7 +463,7 @@ impl Request {
         // What consumes sequence numbers is always answered (`tcp_oow_rate_limited`).
         let exempt = (seg.len > 0 || seg.flags.fin()) && !seg.flags.syn();
         if !seg.flags.rst() && (exempt || !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedSynRecv)) {
-            self.ack(cx, if paws { AckWhy::OldTimestamp } else { AckWhy::OutOfWindow });
+            self.ack(cx, &skb, if paws { AckWhy::OldTimestamp } else { AckWhy::OutOfWindow });
         }
         if paws {
             cx.count(Counter::TcpExtPAWSEstab);
@@ -464,8 +480,15 @@ impl Request {
         super::ack_policy::oow_rate_limited(&mut self.last_oow_ack, cx, counter)
     }
 
-    /// An ACK for the request as it stands (`tcp_v4_reqsk_send_ack`).
-    pub(super) fn ack(&mut self, cx: &mut Cx, why: AckWhy) {
+    /// A reset that may be somebody else's is asked about, within the limits of such questions.
+    pub(super) fn challenge(&mut self, cx: &mut Cx, skb: &Skb) {
+        if may_challenge(&mut self.last_oow_ack, cx) {
+            self.ack(cx, skb, AckWhy::Challenge);
+        }
+    }
+
+    /// An ACK for the request as it stands, with the type of service of what it answers (`tcp_v4_reqsk_send_ack`).
+    fn ack(&mut self, cx: &mut Cx, skb: &Skb, why: AckWhy) {
         let scale = self.wscale.map_or(0, |(_, rcv)| rcv);
         let bare = Bare {
             seq: self.snt_isn + 1,
@@ -476,6 +499,8 @@ impl Request {
                 timestamps: self.ts_recent.map(|recent| (tsval(cx.now, self.ts_offset), recent)),
                 ..TcpOptions::default()
             },
+            tos: without_ecn(ecn::tos_of(skb)),
+            ttl: None,
         };
         let sent = self.send(cx, bare);
         cx.effect(EventKind::AckNow, self.rcv_nxt.0, why as u32, sent);
@@ -559,6 +584,7 @@ impl Request {
         let sysctl = &cx.net.sysctl;
         let mut sk = TcpSock::new(State::SynRecv, self.tuple, route, sysctl.tcp_rmem.default, 0);
         sk.set_options(&self.listener.options(), sysctl);
+        sk.ip = self.ip_fields(cx);
         sk.set_auth(self.listener.auth.child(&self.half_open()));
         sk.opts.timestamps = self.ts_recent.is_some();
         sk.opts.sack = self.sack;

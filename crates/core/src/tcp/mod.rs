@@ -22,6 +22,7 @@
 //! | `queue` | `tcp_data_queue`, `tcp_queue_rcv`, `tcp_try_coalesce`, `tcp_data_queue_ofo`, `tcp_ofo_queue` |
 //! | `sack` | `tcp_sack_new_ofo_skb`, `tcp_dsack_set`, `tcp_compressed_ack_kick` |
 //! | `options` | `do_tcp_setsockopt`, `tcp_set_window_clamp` |
+//! | `ip_fields` | `do_ip_setsockopt`: `IP_TTL`, `IP_TOS`, `IP_MINTTL` |
 //! | `prune` | `tcp_prune_queue`, `tcp_collapse`, `tcp_try_rmem_schedule` |
 //! | `memory` | `__sk_mem_raise_allocated`, `tcp_enter_memory_pressure`, `tcp_check_oom` |
 //! | `ofo` | the tree of `tcp_data_queue_ofo`: `rb_insert_color`, `rb_erase` |
@@ -65,6 +66,7 @@ pub mod fast_open;
 mod flow_key;
 mod icmp;
 mod info;
+mod ip_fields;
 mod isn;
 mod keepalive;
 mod listen;
@@ -102,7 +104,7 @@ pub(crate) mod tests;
 
 use rxpath_trace::Time;
 
-pub use ack_policy::AckPolicy;
+pub use ack_policy::{AckPolicy, Challenges};
 pub use auth::{
     AoAlgorithm, AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KEYS_MAX, KeyError, ListenerAuth, Md5Key,
     Peers, SECRET_MAX, Secret, SockAuth,
@@ -115,6 +117,7 @@ pub use fast_open::{FastOpenFail, FastOpenPeers, FastOpening};
 pub use flow_key::FlowKey;
 pub use icmp::v4_err;
 pub use info::{BbrInfo, TcpInfo};
+pub use ip_fields::IpFields;
 pub use liveness::{Keepalive, Liveness};
 pub use loss::{Loss, Rack};
 pub use memory::{Owner, TcpMemory};

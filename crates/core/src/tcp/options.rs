@@ -5,7 +5,7 @@
 
 use super::liveness::SECOND;
 use super::memory::{SNDBUF_MIN, doubled};
-use super::{Keepalive, Nagle, RCVBUF_MIN, State, TcpSock};
+use super::{IpFields, Keepalive, Nagle, RCVBUF_MIN, State, TcpSock};
 use crate::sysctl::{CongestionControl, Sysctls};
 
 /// Smallest window clamp: half of the smallest receive buffer.
@@ -46,6 +46,10 @@ pub struct SockOptions {
     /// Bytes that may wait unsent before a writer has to wait; 0 is as `net.ipv4.tcp_notsent_lowat` says
     /// (`TCP_NOTSENT_LOWAT`).
     pub notsent_lowat: Option<u32>,
+    /// Where a look at what is to be read begins; looks then move on (`SO_PEEK_OFF`).
+    pub peek_off: Option<u32>,
+    /// What IP headers have, and must have (`IP_TTL`, `IP_TOS`, `IP_MINTTL`).
+    pub ip: IpFields,
     /// Calls may lend their memory instead of having it copied (`SO_ZEROCOPY`).
     pub zerocopy: bool,
     /// Of a connection that is opened: where there is a cookie of the peer, connecting returns at once, and the SYN goes with
@@ -108,6 +112,7 @@ impl SockOptions {
         if let Some(keepalive) = self.keepalive {
             keepalive.check()?;
         }
+        check_ip_fields(&self.ip)?;
         check_user_timeout(self.user_timeout_ms)
     }
 
@@ -142,6 +147,11 @@ fn check_max_segment(bytes: u16) -> Result<(), OutOfRange> {
     if bytes == 0 { Ok(()) } else { within("TCP_MAXSEG", u32::from(bytes), (88, 32_767)) }
 }
 
+/// `IP_TTL`'s range.
+fn check_ip_fields(ip: &IpFields) -> Result<(), OutOfRange> {
+    within("IP_TTL", u32::from(ip.ttl.unwrap_or(1)), (1, 255))
+}
+
 /// `TCP_USER_TIMEOUT`'s range.
 fn check_user_timeout(ms: u32) -> Result<(), OutOfRange> {
     within("TCP_USER_TIMEOUT", ms, (0, i32::MAX as u32))
@@ -173,6 +183,8 @@ impl TcpSock {
         self.live.on = options.keepalive.is_some();
         self.live.settings = options.keepalive.unwrap_or_default();
         self.user.linger2 = options.linger2;
+        self.ip = options.ip;
+        self.user.peek_off = options.peek_off;
         self.tx.nagle = Nagle { off: options.nodelay, cork: options.cork };
         self.user.zerocopy = options.zerocopy;
         self.tx.mtu.floor = sysctl.tcp_min_snd_mss as u16;
@@ -221,6 +233,16 @@ impl TcpSock {
     pub fn set_user_timeout(&mut self, ms: u32) -> Result<(), OutOfRange> {
         check_user_timeout(ms)?;
         self.live.user_timeout_ms = ms;
+        Ok(())
+    }
+
+    /// What IP headers have from the next segment on, and must have (`IP_TTL`, `IP_TOS`, `IP_MINTTL`).
+    ///
+    /// # Errors
+    /// A time to live of 0; nothing is changed then.
+    pub fn set_ip_fields(&mut self, ip: IpFields) -> Result<(), OutOfRange> {
+        check_ip_fields(&ip)?;
+        self.ip = ip;
         Ok(())
     }
 

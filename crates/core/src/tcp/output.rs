@@ -229,7 +229,8 @@ impl TcpSock {
             self.tx.bytes_sent += u64::from(bytes);
             self.paced(cx.now, bytes);
         }
-        let (ident, ttl) = (self.next_ident(skb.gso_segs), cx.net.sysctl.ip_default_ttl);
+        let (ident, ttl) = (self.next_ident(skb.gso_segs), self.ip.ttl.unwrap_or(cx.net.sysctl.ip_default_ttl));
+        let tos = tos | self.ip.tos();
         let is_bare = skb.is_empty()
             && !flags.intersects(TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0))
             && options.sack_count == 0

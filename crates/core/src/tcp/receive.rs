@@ -283,7 +283,7 @@ fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: &I
     }
     let Some(listener) = listener_of(cx, &tuple) else {
         cx.event(&skb, EventKind::LookupMiss, 0, 0);
-        reply::reset(cx, &skb, &seg, None);
+        reply::reset_of_nobody(cx, &skb, &seg);
         return cx.drop_skb(skb, DropReason::NoSocket);
     };
     cx.event(&skb, EventKind::LookupHit, LookupKind::Listener as u32, 0);
@@ -300,6 +300,9 @@ fn to_listener(
     isn: Option<SeqNum>,
 ) {
     let Incoming { seg, tuple } = *incoming;
+    if listener.options().ip.came_too_far(cx, &skb) {
+        return cx.drop_skb(skb, DropReason::TcpMinttl);
+    }
     let ao = match listener.auth.inbound_hash(cx, &skb, &seg, &tuple) {
         Ok(ao) => ao,
         Err(reason) => return cx.drop_skb(skb, reason),

@@ -9,14 +9,12 @@ use rxpath_wire::{IpProto, Ipv4Header, SeqNum, TcpFlags, TcpOptions, TcpOptionsW
 
 use super::Segment;
 use super::auth::{self, Auth, Signer};
+use super::ip_fields::without_ecn;
 use super::output::{transmit_raw, transmit_signed, transmit_with_options};
 use crate::cx::Cx;
 use crate::ip::{OptionBytes, OwnOptions, echo_options};
 use crate::route::{self, AddrType, Route};
 use crate::tx::IpFlow;
-
-/// The ECN field of a type of service.
-const ECN: u8 = 3;
 
 /// The tuple of a received segment, and its TOS byte.
 #[inline]
@@ -63,24 +61,18 @@ pub(super) fn reset(cx: &mut Cx, skb: &Skb, seg: &Segment, signer: Option<Signer
         }
         _ => Some(OptionBytes::NONE),
     };
-    let Some(options) = options else {
-        // Options that cannot be answered; the kernel counts what it then does not send.
-        if cx.net.fib.addr_type(tuple.local) == AddrType::Local {
+    // A reset is not ECN-capable (RFC 3168 section 6.1.1).
+    let tos = without_ecn(tos);
+    let bare = Bare { seq, ack, flags, window: 0, options: TcpOptions::default(), tos, ttl: None };
+    let rst = options.and_then(|options| send_with(cx, &tuple, options.as_slice(), bare, signer.as_ref()));
+    match rst {
+        Some(rst) => cx.event_with(skb, EventKind::RstSent, seq.0, ack.0, rst),
+        // IP options that cannot be answered, or no way back; the kernel counts what it then does not send.
+        None => {
             cx.count(Counter::TcpOutSegs);
             cx.count(Counter::TcpOutRsts);
         }
-        return;
-    };
-    // A reset is not ECN-capable (RFC 3168 section 6.1.1).
-    let rst = send_with(
-        cx,
-        &tuple,
-        tos & !ECN,
-        options.as_slice(),
-        Bare { seq, ack, flags, window: 0, options: TcpOptions::default() },
-        signer.as_ref(),
-    );
-    cx.event_with(skb, EventKind::RstSent, seq.0, ack.0, rst);
+    }
 }
 
 /// The key with which a segment of nobody's is signed: a listener on the port that it came from may have it, as where
@@ -92,6 +84,14 @@ fn signer_of_stray(cx: &mut Cx, skb: &Skb, seg: &Segment, tuple: &Tuple, digest:
     listener.auth.signer_of_stray(skb, seg, tuple, digest)
 }
 
+/// [`reset`] for a segment that is nobody's: one to all, or to a group, has no answer.
+pub(super) fn reset_of_nobody(cx: &mut Cx, skb: &Skb, seg: &Segment) {
+    let local = tuple_of(skb).is_some_and(|(tuple, _)| cx.net.fib.addr_type(tuple.local) == AddrType::Local);
+    if local {
+        reset(cx, skb, seg, None);
+    }
+}
+
 /// A segment without payload from nobody in particular.
 pub(super) struct Bare {
     pub seq: SeqNum,
@@ -100,18 +100,21 @@ pub(super) struct Bare {
     /// As it stands in the header.
     pub window: u16,
     pub options: TcpOptions,
+    /// Type of service.
+    pub tos: u8,
+    /// Time to live; None for the host's.
+    pub ttl: Option<u8>,
 }
 
-/// Sends a bare segment from `tuple.local` to `tuple.remote` (`ip_send_unicast_reply`): identification 0, DF, TOS as
-/// given. Gives the packet, or none: without a route or memory it is not sent.
-pub(super) fn send(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare, signer: Option<&Signer>) -> PacketId {
-    send_with(cx, tuple, tos, &[], bare, signer)
+/// Sends a bare segment from `tuple.local` to `tuple.remote` (`ip_send_unicast_reply`): identification 0, DF. Gives the packet, or none: without a route or memory it is not sent.
+pub(super) fn send(cx: &mut Cx, tuple: &Tuple, bare: Bare, signer: Option<&Signer>) -> PacketId {
+    send_with(cx, tuple, &[], bare, signer).unwrap_or(PacketId::NONE)
 }
 
 /// [`send`] with a Fast Open option behind the others.
 #[cold]
 pub(super) fn send_fast_open(cx: &mut Cx, tuple: &Tuple, bare: Bare, option: &FastOpen) -> PacketId {
-    let Some((skb, repr, mut route, flow)) = made(cx, tuple, 0, bare) else { return PacketId::NONE };
+    let Some((skb, repr, mut route, flow)) = made(cx, tuple, bare) else { return PacketId::NONE };
     let id = skb.id;
     let mut options = TcpOptionsWriter::all(&repr.options);
     transmit_raw(cx, skb, &repr, &mut route, &flow, options.fast_open(option).as_bytes());
@@ -119,18 +122,18 @@ pub(super) fn send_fast_open(cx: &mut Cx, tuple: &Tuple, bare: Bare, option: &Fa
 }
 
 /// [`send`] with IP options: those of the segment that is answered, as an echo reply has them.
-fn send_with(cx: &mut Cx, tuple: &Tuple, tos: u8, options: &[u8], bare: Bare, signer: Option<&Signer>) -> PacketId {
-    let Some((skb, repr, mut route, flow)) = made(cx, tuple, tos, bare) else { return PacketId::NONE };
+fn send_with(cx: &mut Cx, tuple: &Tuple, options: &[u8], bare: Bare, signer: Option<&Signer>) -> Option<PacketId> {
+    let (skb, repr, mut route, flow) = made(cx, tuple, bare)?;
     let id = skb.id;
     match signer {
         Some(signer) => transmit_signed(cx, skb, &repr, &mut route, &flow, options, signer),
         None => transmit_with_options(cx, skb, &repr, &mut route, &flow, options),
     }
-    id
+    Some(id)
 }
 
 /// What a bare segment is sent as; None without a route or memory.
-fn made(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) -> Option<(Skb, TcpRepr, Route, IpFlow)> {
+fn made(cx: &mut Cx, tuple: &Tuple, bare: Bare) -> Option<(Skb, TcpRepr, Route, IpFlow)> {
     let route = route::output(&cx.net, tuple.remote, Some(tuple.local)).ok()?;
     let what = if bare.flags.rst() {
         OutputWhat::TcpRst
@@ -154,8 +157,8 @@ fn made(cx: &mut Cx, tuple: &Tuple, tos: u8, bare: Bare) -> Option<(Skb, TcpRepr
         src: tuple.local,
         dst: tuple.remote,
         protocol: IpProto::TCP,
-        ttl: cx.net.sysctl.ip_default_ttl,
-        tos,
+        ttl: bare.ttl.unwrap_or(cx.net.sysctl.ip_default_ttl),
+        tos: bare.tos,
         dont_fragment: true,
         ident: 0,
     };

@@ -37,6 +37,8 @@ pub struct Request {
     pub sack: bool,
     /// The peer's latest timestamp; None without timestamps.
     pub ts_recent: Option<u32>,
+    /// Type of service of the SYN, or of the segment that answers a cookie.
+    pub tos: u8,
     /// ECN was asked for and is welcome.
     pub ecn: bool,
     /// Offset of our timestamps.

@@ -9,8 +9,8 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Chrono, Congestion, Ecn, FastOpening, Linger2, Liveness, Loss, MSS_DEFAULT, MtuSearch, Nagle, Request,
-    RttEstimator, SackReport, SendBuffer, SockAuth, Stamp, State, Urgent, WriteQueue, Zerocopy,
+    AckPolicy, Chrono, Congestion, Ecn, FastOpening, IpFields, Linger2, Liveness, Loss, MSS_DEFAULT, MtuSearch, Nagle,
+    Request, RttEstimator, SackReport, SendBuffer, SockAuth, Stamp, State, Urgent, WriteQueue, Zerocopy,
 };
 use crate::nic::napi_id;
 use crate::route::Route;
@@ -21,6 +21,8 @@ pub struct TcpSock {
     pub state: State,
     /// Bytes that a signature takes in the options of each segment; 0 if segments are not signed.
     pub auth_len: u8,
+    /// What the application wants of IP headers.
+    pub ip: IpFields,
     /// What header prediction expects in the word of offset, flags and window; 0 sends every segment the slow way.
     pub pred_flags: u32,
     /// Receive side.
@@ -461,6 +463,8 @@ pub struct UserSide {
     pub wait_send: bool,
     /// Somebody waits for memory, too: nothing but time will wake him.
     pub wait_memory: bool,
+    /// Where the next look at what is to be read begins, in bytes from the next one, if looks move on (`SO_PEEK_OFF`).
+    pub peek_off: Option<u32>,
     /// Reading is over (`RCV_SHUTDOWN`).
     pub rcv_shutdown: bool,
     /// Writing is over (`SEND_SHUTDOWN`).
@@ -528,6 +532,7 @@ impl TcpSock {
         TcpSock {
             state,
             auth_len: 0,
+            ip: IpFields::default(),
             pred_flags: 0,
             rx: Receiver::new(rcvbuf),
             ack: AckPolicy::new(),
@@ -612,6 +617,17 @@ impl TcpSock {
         let rx = &self.rx;
         if rx.ofo.is_empty() && rx.rcv_wnd != 0 && rx.rmem_alloc < rx.rcvbuf && !rx.urgent.is_set() {
             self.fast_path_on();
+        }
+    }
+}
+
+impl UserSide {
+    /// The reader took so many bytes: where the next look begins comes nearer (`sk_peek_offset_bwd`).
+    #[inline(always)]
+    pub(crate) fn took(&mut self, bytes: u32) {
+        self.delivered += u64::from(bytes);
+        if let Some(offset) = &mut self.peek_off {
+            *offset = offset.saturating_sub(bytes);
         }
     }
 }

@@ -12,6 +12,9 @@ impl TcpSock {
     /// One segment for a socket in any state; the caller holds the lock.
     #[inline(always)]
     pub fn do_rcv(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
+        if self.ip.min_ttl > 0 && self.ip.came_too_far(cx, &skb) {
+            return Fate::Drop(skb, DropReason::TcpMinttl);
+        }
         if self.auth_len > 0
             && let Err(reason) = self.inbound_hash(cx, &skb, seg)
         {

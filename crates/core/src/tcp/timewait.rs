@@ -34,6 +34,8 @@ pub struct TimeWait {
     pub ts_offset: u32,
     /// When it is over.
     pub deadline: Time,
+    /// Type of service of its acknowledgements.
+    pub tos: u8,
     /// When the last rate-limited ACK went out.
     pub last_oow_ack: Option<Time>,
     /// We opened the connection: its port is in the table of local ports.
@@ -67,6 +69,7 @@ impl TimeWait {
             stamped: sk.opts.timestamps,
             ts_offset: sk.tx.ts_offset,
             deadline,
+            tos: sk.ip.tos(),
             last_oow_ack: None,
             opened_here,
             signer: sk.signer(sk.tx.snd_nxt, false).map(Box::new),
@@ -204,8 +207,10 @@ impl TimeWait {
                     .map(|recent| (tsval(cx.now, self.ts_offset), recent)),
                 ..TcpOptions::default()
             },
+            tos: self.tos,
+            ttl: None,
         };
-        let sent = reply::send(cx, &self.tuple, 0, bare, self.signer.as_deref());
+        let sent = reply::send(cx, &self.tuple, bare, self.signer.as_deref());
         cx.effect(EventKind::AckNow, self.rcv_nxt.0, AckWhy::TimeWait as u32, sent);
     }
 }

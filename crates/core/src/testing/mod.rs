@@ -75,6 +75,7 @@ pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec]) -> NetConfig
         inet_protos: InetProtos::builtin(),
         sysctl: Sysctls::default(),
         icmp_limits: Arc::default(),
+        challenges: Arc::default(),
         groups: Arc::default(),
         exceptions: Arc::default(),
         fast_open: Arc::default(),

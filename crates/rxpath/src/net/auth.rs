@@ -2,7 +2,7 @@
 //! `TCP_AO_ADD_KEY`, `TCP_AO_DEL_KEY`, `TCP_AO_INFO`, `TCP_AO_GET_KEYS`).
 
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use rxpath_core::tcp::{
     AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KeyError, Md5Key, Peers, SockOptions, TcpSock,
@@ -69,6 +69,23 @@ impl TcpStream {
         keys: &AuthKeys,
     ) -> io::Result<TcpStream> {
         each_addr(addrs, |addr| TcpStream::begin_signed(stack, None, addr, options, keys)?.when_connected())
+    }
+
+    /// As [`TcpStream::connect_nonblocking`], with keys as [`TcpStream::connect_signed`] has them.
+    ///
+    /// # Errors
+    /// As [`TcpStream::connect_nonblocking`]; `InvalidInput` or `NotFound` if TCP-AO is required, or a key is asked for, and
+    /// there is none such for the address.
+    pub fn connect_signed_nonblocking(
+        stack: &Stack,
+        port: Option<u16>,
+        addr: SocketAddr,
+        options: &SockOptions,
+        keys: &AuthKeys,
+    ) -> io::Result<TcpStream> {
+        let stream = TcpStream::begin_signed(stack, port, addr, options, keys)?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
     }
 
     /// Adds a key of MD5, in place of one for exactly the same peers. If it is the one for the peer, segments are signed with

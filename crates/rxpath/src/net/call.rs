@@ -22,6 +22,11 @@ pub(super) fn invalid(error: OutOfRange) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
+/// An option's value that has one byte.
+pub(super) fn byte(option: &'static str, value: u32) -> io::Result<u8> {
+    u8::try_from(value).map_err(|_| invalid(OutOfRange { option, value, range: (0, 255) }))
+}
+
 /// A key that was not taken, or not removed.
 pub(super) fn key_error(error: KeyError) -> io::Error {
     let kind = match error {

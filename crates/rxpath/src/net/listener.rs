@@ -9,7 +9,7 @@ use rxpath_core::socket::Listener;
 use rxpath_core::sysctl::{FastOpenKey, FastOpenKeys};
 use rxpath_core::tcp::SockOptions;
 
-use super::call::{block, each_addr, invalid, listen_error};
+use super::call::{block, byte, each_addr, invalid, listen_error};
 use super::stream::TcpStream;
 use crate::runtime::Attempt;
 use crate::stack::Stack;
@@ -144,6 +144,25 @@ impl TcpListener {
         options.check().map_err(invalid)?;
         self.0.listener.set_options(options);
         Ok(())
+    }
+
+    /// Time to live of what its connections send, 1 to 255, SYN-ACKs included (`IP_TTL`).
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is out of that range.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let mut options = self.options();
+        options.ip.ttl = Some(byte("IP_TTL", ttl)?);
+        self.set_options(options)
+    }
+
+    /// Time to live of what its connections send.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn ttl(&self) -> io::Result<u32> {
+        let default = self.0.stack.core().config().sysctl.ip_default_ttl;
+        Ok(u32::from(self.options().ip.ttl.unwrap_or(default)))
     }
 
     /// What its connections inherit.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use rxpath_core::socket::{Readiness, WriteStep, post};
 use rxpath_core::stack::RecvError;
 use rxpath_core::sysctl::CongestionControl;
-use rxpath_core::tcp::{Keepalive, Linger2, NoUrgent, State, TcpInfo, TcpSock};
+use rxpath_core::tcp::{IpFields, Keepalive, Linger2, NoUrgent, State, TcpInfo, TcpSock};
 
 use super::TcpStream;
-use super::call::{down, invalid, no_buffers, sock_error};
+use super::call::{byte, down, invalid, no_buffers, sock_error};
 use super::stream::Inner;
 use crate::runtime::Attempt;
 
@@ -89,15 +89,17 @@ impl Inner {
         register: bool,
     ) -> Attempt<io::Result<()>> {
         loop {
+            let offset = if flags.peek { self.with(0, |sk| sk.user.peek_off) } else { None };
             if *done > 0 {
-                let have = if flags.peek { *done as u32 } else { 0 };
+                let have = if flags.peek { offset.unwrap_or(*done as u32) } else { 0 };
                 match self.more(have, register) {
                     More::Here => {}
                     More::Never => return Attempt::Done(Ok(())),
                     More::Later(waiter) => return Attempt::Pending(waiter),
                 }
             }
-            let start = if flags.peek { 0 } else { *done };
+            // What was looked at is looked at again, unless looks move on.
+            let start = if flags.peek && offset.is_none() { 0 } else { *done };
             match self.step(&mut buf[start..], flags, register) {
                 Ok(0) => return Attempt::Done(Ok(())),
                 Ok(count) => {
@@ -229,6 +231,56 @@ impl TcpStream {
     /// Whether the next byte is the urgent one (`sockatmark`).
     pub fn at_mark(&self) -> bool {
         self.look(|sk| sk.at_mark())
+    }
+
+    /// From now on looks ([`TcpStream::peek`]) begin so many bytes behind the next one that a read gives, and each further
+    /// one where the last ended; reads bring that place nearer (`SO_PEEK_OFF`). None has every look begin at the next byte.
+    pub fn set_peek_offset(&self, offset: Option<u32>) {
+        self.look(|sk| sk.user.peek_off = offset);
+    }
+
+    /// Where the next look begins.
+    pub fn peek_offset(&self) -> Option<u32> {
+        self.look(|sk| sk.user.peek_off)
+    }
+
+    /// Time to live of what is sent, 1 to 255 (`IP_TTL`).
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is out of that range.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let ttl = Some(byte("IP_TTL", ttl)?);
+        self.change_ip(|ip| ip.ttl = ttl)
+    }
+
+    /// Time to live of what is sent.
+    ///
+    /// # Errors
+    /// None; as `std` has it.
+    pub fn ttl(&self) -> io::Result<u32> {
+        let default = self.0.stack.core().config().sysctl.ip_default_ttl;
+        Ok(u32::from(self.look(|sk| sk.ip.ttl.unwrap_or(default))))
+    }
+
+    /// Type of service of what is sent (`IP_TOS`); its lowest two bits, which are for congestion, stay the stack's.
+    pub fn set_tos(&self, tos: u8) {
+        self.look(|sk| sk.ip.tos = tos);
+    }
+
+    /// Type of service of what is sent.
+    pub fn tos(&self) -> u8 {
+        self.look(|sk| sk.ip.tos & !3)
+    }
+
+    /// Segments of the peer with a lower time to live are dropped (`TCP_MINTTL`), and ICMP errors about such of ours passed
+    /// over (`IP_MINTTL`, RFC 5082); 0 takes all. Half-open connections are not asked.
+    pub fn set_min_ttl(&self, min_ttl: u8) {
+        self.look(|sk| sk.ip.min_ttl = min_ttl);
+    }
+
+    /// The lowest time to live of the peer's segments that are taken.
+    pub fn min_ttl(&self) -> u8 {
+        self.look(|sk| sk.ip.min_ttl)
     }
 
     /// Bytes that a read would give now, up to an urgent one (`SIOCINQ`).
@@ -446,6 +498,15 @@ impl TcpStream {
     pub fn recv_inq(&self, buf: &mut [u8]) -> io::Result<(usize, u32)> {
         let count = self.0.read(buf)?;
         Ok((count, self.look(|sk| sk.inq_hint())))
+    }
+
+    fn change_ip(&self, change: impl FnOnce(&mut IpFields)) -> io::Result<()> {
+        self.look(|sk| {
+            let mut ip = sk.ip;
+            change(&mut ip);
+            sk.set_ip_fields(ip)
+        })
+        .map_err(invalid)
     }
 
     fn look<R>(&self, look: impl FnOnce(&mut TcpSock) -> R) -> R {

@@ -350,9 +350,7 @@ impl TcpStream {
         addr: SocketAddr,
         options: &SockOptions,
     ) -> io::Result<TcpStream> {
-        let stream = TcpStream::begin_from(stack, port, addr, options)?;
-        stream.set_nonblocking(true)?;
-        Ok(stream)
+        TcpStream::connect_signed_nonblocking(stack, port, addr, options, &AuthKeys::default())
     }
 
     /// As [`TcpStream::connect_with`], from a local port that is named (`bind(2)` with `SO_REUSEADDR` before). A connection

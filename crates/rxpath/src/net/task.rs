@@ -21,7 +21,7 @@ use std::task::{Context, Poll, ready};
 
 use event_listener::EventListener;
 use rxpath_core::socket::Readiness;
-use rxpath_core::tcp::SockOptions;
+use rxpath_core::tcp::{AuthKeys, SockOptions};
 
 use super::call::down;
 use super::stream::Inner;
@@ -212,6 +212,21 @@ impl AsyncTcpStream {
     /// As [`TcpStream::connect_with`].
     pub async fn connect_with(stack: &Stack, addr: SocketAddr, options: &SockOptions) -> io::Result<AsyncTcpStream> {
         let mut stream = AsyncTcpStream::from(TcpStream::begin(stack, addr, options)?);
+        poll_fn(|cx| stream.poll_connected(cx)).await?;
+        Ok(stream)
+    }
+
+    /// As [`AsyncTcpStream::connect_with`], with keys that sign and verify from the SYN on.
+    ///
+    /// # Errors
+    /// As [`TcpStream::connect_signed`].
+    pub async fn connect_signed(
+        stack: &Stack,
+        addr: SocketAddr,
+        options: &SockOptions,
+        keys: &AuthKeys,
+    ) -> io::Result<AsyncTcpStream> {
+        let mut stream = AsyncTcpStream::from(TcpStream::begin_signed(stack, None, addr, options, keys)?);
         poll_fn(|cx| stream.poll_connected(cx)).await?;
         Ok(stream)
     }

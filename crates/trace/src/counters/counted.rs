@@ -143,6 +143,7 @@ pub const COUNTED: &[Counter] = &[
     Counter::TcpExtTCPMD5Failure,
     Counter::TcpExtTCPSackMerged,
     Counter::TcpExtTCPBacklogDrop,
+    Counter::TcpExtTCPMinTTLDrop,
     Counter::TcpExtTCPDeferAcceptDrop,
     Counter::TcpExtIPReversePathFilter,
     Counter::TcpExtTCPTimeWaitOverflow,

@@ -4,7 +4,7 @@
 //! each segment is held first, until one acknowledges the SYN-ACK. Its timer sends the SYN-ACK again, and nothing else.
 
 use rxpath_mem::Skb;
-use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, Time};
+use rxpath_trace::{Consumed, Counter, DropReason, Time};
 use rxpath_wire::tcp::FastOpen;
 use rxpath_wire::{SeqNum, TcpFlags, Tuple};
 
@@ -97,10 +97,7 @@ impl Request {
             return Err(Early::Stay(self.out_of_window(cx, skb, seg, paws, false)));
         }
         if seg.flags.rst() && seg.seq != self.rcv_nxt {
-            if !self.rate_limited(cx, Counter::TcpExtTCPACKSkippedChallenge) {
-                cx.count(Counter::TcpExtTCPChallengeACK);
-                self.ack(cx, AckWhy::Challenge);
-            }
+            self.challenge(cx, &skb);
             return Err(refused(skb));
         }
         if seg.flags.rst() || seg.flags.syn() {

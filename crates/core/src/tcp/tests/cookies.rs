@@ -180,3 +180,28 @@ fn timestamps_that_nobody_wants_do_not_spoil_a_cookie() {
     lab.segment(peer.repr(ACK), &[]);
     assert!(lab.stack.accept(&listener).is_some());
 }
+
+#[test]
+fn the_clock_goes_on_without_its_offset_where_nothing_was_echoed() {
+    for echoes in [true, false] {
+        let (mut lab, listener) = flooded(|_| {});
+        let mut peer = Peer { stamps: Some((77, 0)), ..Peer::new(40_000, 80) };
+        let answer = answer(&mut lab, &mut peer);
+        let clock = (lab.now.0 / super::lab::MS) as u32;
+        let told = answer.options.timestamps.map(|(tsval, _)| tsval).expect("timestamps");
+        if !echoes {
+            peer.stamps = Some((78, 0));
+        }
+        lab.segment(peer.repr(ACK), &[]);
+        let sock = lab.stack.accept(&listener).expect("the handshake is complete");
+        lab.send(&sock, b"abc");
+        let (tsval, _) = lab.expect(PSH_ACK).options.timestamps.expect("timestamps");
+        if echoes {
+            assert!(tsval.wrapping_sub(told) < 64, "the cookie's clock, of which the lowest bits said something else");
+            assert_ne!(tsval, clock);
+        } else {
+            assert_eq!(tsval, clock, "the offset is not known any more");
+        }
+        lab.segment(Peer { ack: peer.ack + 3, ..peer }.repr(ACK), &[]);
+    }
+}

@@ -30,6 +30,46 @@ fn info(lab: &Lab, sock: &Sock) -> TcpInfo {
 }
 
 #[test]
+fn looks_move_on_where_they_are_to_and_reads_bring_them_back() {
+    // As Linux 6.18 does it with SO_PEEK_OFF.
+    let (mut lab, sock, mut peer) = connected(Lab::new(), 10);
+    let look = |lab: &Lab, len: usize| {
+        let mut buf = vec![0; len];
+        let count = lab.stack.peek(&sock, &mut buf, false, lab.now).ok()?;
+        buf.truncate(count);
+        Some(String::from_utf8_lossy(&buf).into_owned())
+    };
+    let offset = |lab: &Lab| lab.stack.with(&sock, 0, lab.now, |sk| sk.user.peek_off);
+    let set = |lab: &Lab, offset| lab.stack.with(&sock, 0, lab.now, |sk| sk.user.peek_off = offset);
+    peer.data(&mut lab, b"01234");
+    peer.data(&mut lab, &[b'5'; 300]);
+    assert_eq!([look(&lab, 3), look(&lab, 3)], [Some("012".into()), Some("012".into())]);
+    set(&lab, Some(0));
+    assert_eq!([look(&lab, 3), look(&lab, 3)], [Some("012".into()), Some("345".into())]);
+    assert_eq!(offset(&lab), Some(6));
+    assert_eq!(lab.recv(&sock, 2).expect("bytes"), b"01");
+    assert_eq!((look(&lab, 2), offset(&lab)), (Some("55".into()), Some(6)));
+    set(&lab, Some(303));
+    assert_eq!((look(&lab, 2), offset(&lab)), (None, Some(303)), "nothing yet");
+    peer.data(&mut lab, b"x");
+    assert_eq!((look(&lab, 20), offset(&lab)), (Some("x".into()), Some(304)));
+    assert_eq!(lab.recv(&sock, 1_000).expect("bytes").len(), 304);
+    assert_eq!(offset(&lab), Some(0));
+    // The mark stops a look, and the next passes over the urgent byte.
+    let mut urgent = peer.repr(PSH_ACK);
+    (urgent.flags, urgent.urgent) = (TcpFlags(PSH_ACK.0 | TcpFlags::URG.0), 4);
+    lab.segment(urgent, b"abcUdef");
+    peer.seq += 7;
+    assert_eq!((look(&lab, 10), offset(&lab)), (Some("abc".into()), Some(3)));
+    assert_eq!((look(&lab, 10), offset(&lab)), (Some("def".into()), Some(6)));
+    assert_eq!((look(&lab, 10), offset(&lab)), (Some("f".into()), Some(7)));
+    assert_eq!(look(&lab, 10), None);
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    assert_eq!(look(&lab, 10), Some(String::new()), "the end");
+    sent(&mut lab);
+}
+
+#[test]
 fn a_write_fills_packets_to_their_ends_while_less_is_charged_than_the_send_buffer_has() {
     let (mut lab, sock, _) = connected(Lab::new(), 10);
     sock.lock.user().set_sndbuf(5_000, u32::MAX);

@@ -283,3 +283,30 @@ fn a_connection_that_was_reset_with_data_before_it_was_accepted_ends_with_the_st
     lab.stack.shutdown();
     assert_eq!(lab.dropped(DropReason::QueuePurge), 1);
 }
+
+#[test]
+fn a_full_accept_queue_may_abort_what_it_has_no_room_for() {
+    for aborts in [false, true] {
+        let mut lab = Lab::with(|config| config.sysctl.tcp_abort_on_overflow = aborts);
+        let listener = lab.listen(80, 0);
+        let mut last = Peer::new(40_000, 80);
+        lab.segment(last.repr(SYN), &[]);
+        (last.seq, last.ack) = (last.seq + 1, lab.expect(SYN_ACK).seq + 1);
+        let mut first = Peer::new(40_001, 80);
+        lab.segment(first.repr(SYN), &[]);
+        if let Some(answer) = lab.sent() {
+            (first.seq, first.ack) = (first.seq + 1, answer.seq + 1);
+            lab.segment(first.repr(ACK), &[]);
+        }
+        let requests = listener.requests();
+        lab.segment(last.repr(ACK), &[]);
+        let counted = [Counter::TcpExtListenOverflows, Counter::TcpExtEmbryonicRsts].map(|counter| lab.count(counter));
+        assert_eq!(counted, [1, u64::from(aborts)]);
+        if aborts {
+            assert_eq!(lab.expect(TcpFlags::RST).seq, last.ack);
+        } else {
+            lab.expect_nothing();
+        }
+        assert_eq!(listener.requests(), requests - u32::from(aborts));
+    }
+}

@@ -11,6 +11,7 @@ mod ecn;
 mod ends;
 mod fast_open;
 mod icmp;
+mod ip_fields;
 mod keepalive;
 pub(crate) mod lab;
 mod listening;
@@ -299,6 +300,39 @@ fn a_segment_for_an_owned_socket_waits_on_the_backlog() {
     lab.stack.kick(&sock, crate::socket::post::BACKLOG, lab.now);
     assert_eq!(lab.expect(ACK).ack, peer.seq);
     assert_eq!(lab.recv(&sock, 100).unwrap(), b"while owned");
+}
+
+#[test]
+fn what_waited_for_the_owner_is_acknowledged_once() {
+    for (defers, acks) in [(true, 1), (false, 4)] {
+        let mut lab = Lab::with(|config| config.sysctl.tcp_backlog_ack_defer = defers);
+        let listener = lab.listen(80, 8);
+        let mut peer = Peer { stamps: Some((77, 0)), sack: true, ..Peer::new(40_000, 80) };
+        let sock = peer.connect(&mut lab, &listener);
+        let owned = sock.lock.user();
+        for step in 1..=4 {
+            // Each with a timestamp of its own, so that none joins the one before.
+            peer.stamps = peer.stamps.map(|(_, echo)| (77 + step, echo));
+            peer.data(&mut lab, &[1; 1_000]);
+        }
+        assert_eq!(lab.stack.ledger().held_by(Holder::SocketBacklog), 4);
+        let _ = owned.release();
+        lab.stack.kick(&sock, crate::socket::post::BACKLOG, lab.now);
+        let sent: Vec<_> = std::iter::from_fn(|| lab.sent()).collect();
+        assert_eq!(sent.len(), acks);
+        assert_eq!(sent.last().map(|sent| sent.ack), Some(peer.seq));
+        peer.data(&mut lab, &[1; 1_000]);
+        assert_eq!(lab.expect(ACK).ack, peer.seq, "from then on as ever");
+        // Duplicate ACKs are for the peer to count, once acknowledgements are not quick for another reason.
+        let mut owned = sock.lock.user();
+        owned.ack.quick = 0;
+        for step in 1..=3 {
+            peer.data_at(&mut lab, step * 2_000, &[1; 1_000]);
+        }
+        let _ = owned.release();
+        lab.stack.kick(&sock, crate::socket::post::BACKLOG, lab.now);
+        assert_eq!(std::iter::from_fn(|| lab.sent()).filter(|sent| sent.ack == peer.seq).count(), 3);
+    }
 }
 
 #[test]

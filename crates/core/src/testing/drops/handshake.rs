@@ -6,6 +6,7 @@ use rxpath_wire::{Addr, SeqNum, TcpFlags, TcpOptions, tcp as wire_tcp};
 use super::{Cause, Scene};
 use crate::netns::Strangers;
 use crate::tcp::tests::lab::{ACK, FIN_ACK, Lab, PEER, Peer, SYN, SYN_ACK, US};
+use crate::tcp::{IpFields, SockOptions};
 use crate::testing::frames::tcp;
 
 pub(super) const CAUSES: &[Cause] = &[
@@ -60,6 +61,18 @@ pub(super) const CAUSES: &[Cause] = &[
         reason: DropReason::TcpMd5unexpected,
         what: "a SYN is signed with MD5, which nobody has agreed to",
         run: || with_options(&[19, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 1]),
+    },
+    Cause {
+        reason: DropReason::TcpMinttl,
+        what: "a SYN has come over a router, and the listener takes nothing with a time to live below 255",
+        run: || {
+            let mut scene = Scene::new();
+            let listener = scene.lab.listen(80, 8);
+            let ip = IpFields { min_ttl: 255, ..IpFields::default() };
+            listener.set_options(SockOptions { ip, ..SockOptions::default() });
+            scene.lab.segment(Peer::new(40_000, 80).repr(SYN), &[]);
+            scene
+        },
     },
     Cause {
         reason: DropReason::TcpFlags,
