@@ -88,11 +88,14 @@ fn align(len: u32) -> u32 {
 
 /// What may still be joined to a queued packet: bytes in its tail room, or page fragments. One byte, so that it fits
 /// the packet's metadata: below 64 the tail room of a packet without fragments, from 64 on the number of fragments
-/// behind a head with payload, from 128 on the number of fragments of a packet whose head has none, from 248 on
-/// which buffer of the kernel's own it lies in, whose room is what its length leaves.
+/// behind a head with payload, from 128 on the number of fragments of a packet whose head has none, from 192 on the number
+/// of fragments behind a buffer of the kernel's own, from 248 on which such buffer it lies in, whose room is what its length
+/// leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joins(pub u8);
 
+/// The least value of a packet that others were collapsed into, and that fragments were chained to.
+const BEHIND_DENSE: u8 = 192;
 /// The least value of a packet that others were collapsed into, and that nothing was chained to.
 const DENSE: u8 = 248;
 
@@ -100,7 +103,7 @@ impl Joins {
     /// Nothing can be joined to the packet.
     pub const FULL: Joins = Joins(128 + FRAGS_MAX);
 
-    /// True of a packet that others were collapsed into.
+    /// True of a packet that others were collapsed into, while its buffer may have room.
     #[inline(always)]
     pub fn is_dense(self) -> bool {
         self.0 >= DENSE
@@ -114,7 +117,7 @@ impl Joins {
             return Some((0, self));
         }
         let (_, fragments) = other.count();
-        (fragments <= FRAGS_MAX).then(|| (truesize.saturating_sub(SKB_OVERHEAD), Joins(64 + fragments)))
+        (fragments <= FRAGS_MAX).then(|| (truesize.saturating_sub(SKB_OVERHEAD), Joins(BEHIND_DENSE + fragments)))
     }
 
     fn fragments(count: u32) -> Joins {
@@ -127,8 +130,9 @@ impl Joins {
         match self.0 {
             0..64 => (0, 1),
             64..128 => (self.0 - 64, self.0 - 63),
-            128..DENSE => (self.0 - 128, self.0 - 128),
+            128..BEHIND_DENSE => (self.0 - 128, self.0 - 128),
             // Such a buffer cannot become a fragment.
+            BEHIND_DENSE..DENSE => (self.0 - BEHIND_DENSE, u8::MAX),
             _ => (0, u8::MAX),
         }
     }
@@ -144,7 +148,11 @@ impl Joins {
             return Some((0, Joins(self.0 - len as u8)));
         }
         let fragments = self.count().0.saturating_add(other.count().1);
-        let kind = if self.0 < 128 { 64 } else { 128 };
+        let kind = match self.0 {
+            0..128 => 64,
+            128..BEHIND_DENSE => 128,
+            _ => BEHIND_DENSE,
+        };
         (fragments <= FRAGS_MAX).then(|| (truesize.saturating_sub(SKB_OVERHEAD), Joins(kind + fragments)))
     }
 }
@@ -184,6 +192,22 @@ mod tests {
         let paged = TruesizeModel::Kernel.joins(16 * PAGE);
         assert_eq!(join(paged, fresh), Some(Joins(128 + 17)));
         assert_eq!(join(paged, paged), None);
+    }
+
+    #[test]
+    fn what_was_collapsed_joins_nothing_whatever_joined_it() {
+        let fresh = TruesizeModel::Kernel.joins(1_514);
+        let dense = Dense::of(1_000).joins();
+        let (charge, joined) = dense.join_dense(1_000, 1_448, 2_176, fresh).expect("a fragment");
+        assert_eq!((charge, joined.is_dense()), (1_920, false));
+        let (_, more) = joined.join(1_448, 2_176, fresh).expect("another fragment");
+        for own in [dense, joined, more] {
+            assert_eq!(fresh.join(2_448, 3_000, own), None, "{own:?}");
+            assert_eq!(dense.join_dense(1_728, 2_448, 3_000, own), None, "{own:?}");
+        }
+        let full = (0..16).fold(joined, |joins, _| joins.join(1_448, 2_176, fresh).expect("few").1);
+        assert_eq!(full.join(1_448, 2_176, fresh), None);
+        assert_eq!(full.join(0, 704, fresh), Some((0, full)), "a FIN by itself");
     }
 
     #[test]
