@@ -276,20 +276,8 @@ impl TcpSock {
     }
 
     /// Finds the place of a packet: the last one is tried first, then those on the way down the tree, and no others. What
-    /// it has in common with one that it only overlaps came twice.
+    /// it has in common with one on that way that it only overlaps came twice: each counts, the last is told.
     fn ofo_place(&mut self, cx: &Cx, skb: &Skb) -> Place {
-        let mut overlap = None;
-        let place = self.ofo_walk(skb, &mut overlap);
-        if let Some((seq, end_seq)) = overlap
-            && !matches!(place, Place::Covered | Place::InsteadOf(_))
-        {
-            self.dsack_set(cx, seq, end_seq);
-        }
-        place
-    }
-
-    /// The walk of [`TcpSock::ofo_place`]; `overlap` becomes the last overlap on the way.
-    fn ofo_walk(&self, skb: &Skb, overlap: &mut Option<(SeqNum, SeqNum)>) -> Place {
         let ofo = &self.rx.ofo;
         let (seq, end_seq) = (SeqNum(skb.seq), SeqNum(skb.end_seq));
         let Some(last) = ofo.last() else { return Place::Below(None, Side::Left) };
@@ -301,23 +289,24 @@ impl TcpSock {
         }
         let (mut place, mut at) = (Place::Below(None, Side::Left), ofo.root());
         while let Some(id) = at {
-            let here = &ofo[id];
+            let here = &self.rx.ofo[id];
             let mut side = Side::Right;
             if seq.before(SeqNum(here.seq)) {
                 side = Side::Left;
             } else if seq.before(SeqNum(here.end_seq)) {
-                if end_seq.at_or_before(SeqNum(here.end_seq)) {
+                let known = SeqNum(here.end_seq);
+                if end_seq.at_or_before(known) {
                     return Place::Covered;
                 }
                 if skb.seq == here.seq {
                     return Place::InsteadOf(id);
                 }
-                *overlap = Some((seq, SeqNum(here.end_seq)));
+                self.dsack_set(cx, seq, known);
             } else if let Some((charge, joins)) = joined(here, skb) {
                 return Place::Behind(id, charge, joins);
             }
             place = Place::Below(Some(id), side);
-            at = ofo.child(id, side);
+            at = self.rx.ofo.child(id, side);
         }
         place
     }

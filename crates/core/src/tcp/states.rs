@@ -351,7 +351,7 @@ impl TcpSock {
         self.ack.rcv_mss = self.initial_rcv_mss();
         self.rx.space_time = cx.now;
         self.rx.space_seq = self.rx.copied_seq;
-        self.rx.space = self.rx.rcv_wnd.min(10 * u32::from(self.tx.advmss));
+        self.rx.space = self.rx.rcv_ssthresh.min(self.rx.rcv_wnd).min(10 * u32::from(self.tx.advmss));
         self.expand_sndbuf(cx.net.sysctl.tcp_wmem.max);
         if self.live.on {
             self.timers.keepalive = cx.now + self.live.idle(&cx.net.sysctl);

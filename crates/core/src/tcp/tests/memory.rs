@@ -70,6 +70,19 @@ fn out_of_order_data_is_given_up_before_the_socket_starves() {
     while lab.sent().is_some() {}
 }
 
+#[test]
+fn a_buffer_that_begins_small_grows_from_what_it_can_offer() {
+    let mut lab = Lab::with(|config| config.sysctl.tcp_rmem = Triple { min: 4_096, default: 20_000, max: 6_291_456 });
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer { sack: true, ..Peer::new(40_000, 80) };
+    let sock = peer.connect(&mut lab, &listener);
+    // Half of 20,000 less a segment; the window that was offered before was 6 segments.
+    assert_eq!(sock.lock.user().rx.space, 10_000 - 1_460);
+    peer.data_at(&mut lab, 1, &[1; 360]);
+    assert_eq!(sock.lock.user().rx.rcvbuf, 2 * (2 * 8_540 + 361), "twice that, and what is out of order");
+    while lab.sent().is_some() {}
+}
+
 /// A stack whose sockets have few pages, each of which is told of at once.
 fn poor(limits: Triple) -> Lab {
     Lab::with(|config| {

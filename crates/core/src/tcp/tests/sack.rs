@@ -99,6 +99,39 @@ fn what_comes_twice_is_told_once_and_before_all_else() {
 }
 
 #[test]
+fn each_overlap_on_the_way_counts_and_the_last_is_told() {
+    let (mut lab, _sock, mut peer) = sacked(false, |config| config.sysctl.tcp_comp_sack_nr = 0);
+    for offset in [100, 150] {
+        peer.data_at(&mut lab, offset, &[1; 100]);
+        lab.expect(ACK);
+    }
+    assert_eq!(lab.count(Counter::TcpExtTCPDSACKOfoSent), 1);
+    peer.data_at(&mut lab, 180, &[1; 60]);
+    assert_eq!(blocks(&lab.expect(ACK), &peer), [(180, 240), (100, 250)], "the second has all of it");
+    assert_eq!(lab.count(Counter::TcpExtTCPDSACKOfoSent), 3);
+    peer.data_at(&mut lab, 170, &[1; 100]);
+    assert_eq!(blocks(&lab.expect(ACK), &peer), [(170, 250), (100, 270)]);
+    assert_eq!(lab.count(Counter::TcpExtTCPDSACKOfoSent), 5);
+    peer.data(&mut lab, &[1; 100]);
+    lab.expect(ACK);
+}
+
+#[test]
+fn a_fin_that_joins_what_waits_opens_the_window_by_two_segments() {
+    for (gap, opened) in [(0, 2 * 1_460), (10, 0)] {
+        let (mut lab, sock, mut peer) = sacked(false, |_| {});
+        peer.data_at(&mut lab, 100, &[1; 100]);
+        sock.lock.user().rx.rcv_ssthresh = 40_000;
+        let mut fin = peer.repr(super::lab::FIN_ACK);
+        fin.seq = peer.seq + 200 + gap;
+        lab.segment(fin, &[]);
+        assert_eq!(sock.lock.user().rx.rcv_ssthresh, 40_000 + opened, "{gap} bytes are missing before it");
+        peer.data(&mut lab, &[1; 100]);
+        while lab.sent().is_some() {}
+    }
+}
+
+#[test]
 fn without_tcp_dsack_nothing_is_told_twice() {
     let (mut lab, _sock, mut peer) = sacked(false, |config| config.sysctl.tcp_dsack = false);
     peer.data(&mut lab, &[1; 100]);
