@@ -165,7 +165,6 @@ impl Sock {
             let mut copied = vec![0; wanted.min(sk.readable() as usize)];
             let (taken, ack_due) = take(&mut sk, &mut copied, now, rmem_max);
             taken.copy_to(&mut copied);
-            sk.passed_mark();
             let len = copied.len() as u32;
             (Lent { taken, copied, charge: 0, len }, ack_due)
         } else {
@@ -197,9 +196,6 @@ impl Sock {
             return self.only_urgent(sk, register);
         }
         let (taken, ack_due) = take(&mut sk, &mut buf[..wanted], now, rmem_max);
-        if sk.rx.urgent.is_set() {
-            sk.passed_mark();
-        }
         let ack = if ack_due { post::ACK } else { 0 };
         (Ok(taken), ack | self.released(sk))
     }
@@ -255,7 +251,6 @@ impl Sock {
             return self.only_urgent(sk, register);
         }
         let (taken, ack_due) = take_len(&mut sk, wanted, now, rmem_max, |_, _, _| ());
-        sk.passed_mark();
         let ack = if ack_due { post::ACK } else { 0 };
         (Ok(taken), ack | self.released(sk))
     }
@@ -358,6 +353,10 @@ fn take_len(
     sk.user.took(copied);
     sk.user.reads = sk.user.reads.wrapping_add(1);
     sk.rx.uncharge(charge);
+    // A mark at the FIN stays: none passes it by reading.
+    if sk.rx.urgent.is_set() {
+        sk.passed_mark();
+    }
     // A FIN that has no packet's end to stand at is met by those who look for more.
     if sk.rx.fin && sk.rx.queue.is_empty() && (sk.rx.fin_charge == 0 || (copied as usize) < len) {
         sk.rx.eat_fin();

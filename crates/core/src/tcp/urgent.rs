@@ -69,6 +69,17 @@ impl Urgent {
     }
 }
 
+/// The byte of a segment that stands so far behind its first one. The kernel counts from the beginning of the header, and so
+/// takes one of those for what stands in front of the payload by less than the header is long.
+fn byte_at(skb: &Skb, seg: &Segment, at: i32) -> Option<u8> {
+    let Ok(at) = usize::try_from(at) else {
+        let at = usize::try_from(i32::from(seg.header_len) + at).ok()?;
+        return skb.transport_header().get(at).copied();
+    };
+    let mut byte = [0];
+    (at < seg.len as usize && skb.copy_to(at, &mut byte) == 1).then_some(byte[0])
+}
+
 impl TcpSock {
     /// A segment that was accepted: it may move the mark, or bring the byte (`tcp_urg`).
     #[inline]
@@ -78,12 +89,8 @@ impl TcpSock {
         }
         if self.rx.urgent.byte == Byte::Announced {
             let at = self.rx.urgent.seq - seg.seq - i32::from(seg.flags.syn());
-            if let Ok(at) = usize::try_from(at)
-                && (at as u32) < seg.len
-            {
-                let mut byte = [0];
-                skb.copy_to(at, &mut byte);
-                self.rx.urgent.byte = Byte::Here(byte[0]);
+            if let Some(byte) = byte_at(skb, seg, at) {
+                self.rx.urgent.byte = Byte::Here(byte);
                 self.data_ready(cx, true);
             }
         }

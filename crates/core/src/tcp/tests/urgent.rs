@@ -87,6 +87,32 @@ fn a_byte_that_was_announced_may_come_later_and_a_newer_mark_replaces_it() {
 }
 
 #[test]
+fn a_mark_at_the_fin_is_passed_by_no_read() {
+    let (mut lab, sock, mut peer) = connection();
+    let mut fin = peer.repr(TcpFlags(URG_ACK.0 | TcpFlags::FIN.0));
+    fin.urgent = 4;
+    lab.segment(fin, b"abc");
+    peer.seq += 4;
+    assert_eq!(lab.recv(&sock, 100).unwrap(), b"abc");
+    assert_eq!(oob(&lab, &sock), Err(NoUrgent::Eof), "it was announced, and nothing more comes");
+    while lab.sent().is_some() {}
+}
+
+/// As the kernel does: it looks for the byte from the beginning of the header on.
+#[test]
+fn what_stands_just_before_a_segment_is_read_from_its_header() {
+    for (ahead, byte) in [(2, Ok(0)), (6, Ok(0xf0)), (21, Ok((40_000 >> 8) as u8)), (22, Err(NoUrgent::Pending))] {
+        let (mut lab, sock, mut peer) = connection();
+        peer.urgent(&mut lab, b"a", 3);
+        assert_eq!(oob(&lab, &sock), Err(NoUrgent::Pending));
+        peer.data_at(&mut lab, ahead, b"later");
+        assert_eq!(oob(&lab, &sock), byte, "{ahead} bytes ahead of what is next");
+        assert_eq!(lab.recv(&sock, 100).unwrap(), b"a");
+        while lab.sent().is_some() {}
+    }
+}
+
+#[test]
 fn peeking_stops_and_skips_as_reading_does() {
     let (mut lab, sock, mut peer) = connection();
     peer.urgent(&mut lab, b"abcde", 3);
