@@ -635,7 +635,7 @@ mod scenario {
                 stream.send_with(b"abc", SendFlags { more: true, ..SendFlags::default() }).expect("room");
                 stream.set_send_buffer_size(20_000);
                 stream.set_recv_lowat(1);
-                stream.set_keepalive(None);
+                stream.set_keepalive(None).expect("none is in every range");
                 stream.send_with(b"def", SendFlags::default()).expect("room");
                 // In real time the probe timer may have come between.
                 if world.clock.is_some() {

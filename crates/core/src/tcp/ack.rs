@@ -180,6 +180,8 @@ impl TcpSock {
         while let Some(segment) = self.tx.segments.front().copied() {
             let mut segment = segment;
             let whole = segment.end_seq.at_or_before(una);
+            // Of a record that is acknowledged in parts, all that was left of it counts as overtaken.
+            let first = segment.seq;
             let mut charge = segment.charge;
             let mut pcount = segment.pcount;
             if !whole {
@@ -203,11 +205,11 @@ impl TcpSock {
             acked += pcount;
             self.forget_segment(cx.now, &segment, pcount, says);
             if !segment.retransmitted && !segment.sacked {
-                let (first, _) = sent.unwrap_or((segment.sent_at, segment.sent_at));
-                sent = Some((first, segment.sent_at));
+                let (oldest, _) = sent.unwrap_or((segment.sent_at, segment.sent_at));
+                sent = Some((oldest, segment.sent_at));
                 says.original |= !segment.end_seq.after(self.loss.high_seq);
-                if segment.seq.before(reordered) {
-                    reordered = segment.seq;
+                if first.before(reordered) {
+                    reordered = first;
                 }
             }
             self.rx.uncharge_output(charge);

@@ -665,6 +665,7 @@ impl TcpSock {
         let packet = tx.queue.front().unwrap_or_default();
         let len = packet.len.min(window).min(u32::from(self.current_mss()));
         if len > 0 {
+            // So is what a small window leaves of the packet.
             self.tx.queue.push_front();
             // Nagle's algorithm does not count it among the small ones.
             let small = self.tx.snd_sml;

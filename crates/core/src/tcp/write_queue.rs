@@ -167,12 +167,15 @@ impl WriteQueue {
         }
     }
 
-    /// The first packet, or a part of it, goes as a probe, pushed: its end counts as such.
+    /// The first packet, or a part of it, goes as a probe, pushed, all of it, however it is cut: its end counts as such.
     pub(super) fn push_front(&mut self) {
         let behind: u32 = self.packets.iter().skip(1).map(|packet| packet.len).sum();
         let end = self.end_seq - behind;
         if self.pushed_seq.before(end) {
             self.pushed_seq = end;
+        }
+        if let Some(front) = self.packets.front_mut() {
+            front.psh = true;
         }
     }
 

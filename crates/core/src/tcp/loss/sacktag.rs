@@ -42,8 +42,16 @@ impl TcpSock {
             }
             let una = self.tx.snd_una;
             known[..count].sort_by_key(|&(start, ..)| start - una);
-            for &(start, end, twice) in &known[..count] {
-                self.sacktag_block(cx, (start, end), twice, says);
+            let mut done = una;
+            for (at, &(start, end, twice)) in known[..count].iter().enumerate() {
+                // What came twice is looked at on the way through the range that it lies in.
+                let next = known[..count].get(at + 1);
+                let within = next.filter(|&&(.., twice)| twice).map(|&(left, right, _)| (left, right));
+                let from = if twice && done.after(start) { done } else { start };
+                if from.before(end) {
+                    self.sacktag_block(cx, (from, end), twice, within, says);
+                }
+                done = if within.is_some() { end } else { una };
             }
             if self.cong.state != CaState::Loss || self.loss.undo_marker.is_some() {
                 self.check_sack_reordering(cx, says.reordered, false);
@@ -135,12 +143,21 @@ impl TcpSock {
         cx.count(counter);
     }
 
-    /// Marks the records in a block (`tcp_sacktag_walk`).
-    fn sacktag_block(&mut self, cx: &Cx, (start, end): Block, twice: bool, says: &mut AckSays) {
+    /// Marks the records in a block (`tcp_sacktag_walk`). Those that came twice are of the block `within` it.
+    fn sacktag_block(&mut self, cx: &Cx, (start, end): Block, twice: bool, within: Option<Block>, says: &mut AckSays) {
         let mut at = self.tx.segments.partition_point(|record| record.end_seq.at_or_before(start));
         while let Some(record) = self.tx.segments.get(at).copied() {
             if !record.seq.before(end) {
                 break;
+            }
+            let came_twice = within.is_some_and(|within| {
+                record.seq.before(within.1) && matches!(self.cut_to_block(at, &record, within, true), Cut::Fits)
+            });
+            let Some(record) = self.tx.segments.get(at).copied() else { break };
+            if came_twice {
+                self.sacktag_one(cx, at, &record, true, says);
+                at += 1;
+                continue;
             }
             at += match self.cut_to_block(at, &record, (start, end), twice) {
                 Cut::Before => 1,
@@ -264,12 +281,14 @@ impl TcpSock {
         says.sack_sent = Some((first, record.sent_at));
     }
 
-    /// Joins a record that was acknowledged selectively to its neighbours that were, too; gives its place
-    /// (`tcp_shift_skb_data`).
+    /// Joins a record that was just acknowledged selectively to the one before it, if that was, too, and both to the one
+    /// behind, whose hole it may have filled; gives its place (`tcp_shift_skb_data`). It joins none behind it alone.
     fn join_sacked(&mut self, cx: &Cx, at: usize) -> usize {
-        let at = if at > 0 && self.join_pair(cx, at - 1) { at - 1 } else { at };
-        self.join_pair(cx, at);
-        at
+        if at == 0 || !self.join_pair(cx, at - 1) {
+            return at;
+        }
+        self.join_pair(cx, at - 1);
+        at - 1
     }
 
     fn join_pair(&mut self, cx: &Cx, at: usize) -> bool {

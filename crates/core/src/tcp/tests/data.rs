@@ -8,7 +8,7 @@ use rxpath_wire::{SeqNum, TcpFlags};
 
 use super::lab::{ACK, FIN_ACK, Lab, MS, PSH_ACK, Peer, Sent};
 use crate::socket::Sock;
-use crate::tcp::{State, TcpInfo};
+use crate::tcp::{Ending, State, TcpInfo};
 
 const MSS: u32 = 1_460;
 
@@ -244,6 +244,27 @@ fn a_closed_window_does_not_keep_urgency_from_the_peer() {
         assert_eq!(probes, expected, "so far as the pointer reaches");
         assert_eq!(lab.count(Counter::TcpExtTCPWinProbe), expected.len() as u64);
     }
+}
+
+#[test]
+fn what_a_probe_leaves_of_its_packet_is_pushed() {
+    let (mut lab, sock, mut peer) = connected(Lab::new(), 10);
+    for window in [0, 1] {
+        peer.window = window;
+        lab.segment(peer.repr(ACK), &[]);
+    }
+    // More is said to follow: nothing else would push it.
+    let more = Ending { more: true, record: false };
+    lab.stack.send_with(&sock, &[1; 1_000], more, false, lab.now);
+    lab.run();
+    assert_eq!(sent(&mut lab), []);
+    lab.wait(250);
+    let probe = sent(&mut lab).pop().expect("a window of so many bytes");
+    assert_eq!((probe.payload.len(), probe.flags), (128, PSH_ACK));
+    (peer.ack, peer.window) = (probe.seq + 128, 60_000);
+    lab.segment(peer.repr(ACK), &[]);
+    let rest: Vec<_> = sent(&mut lab).iter().map(|one| (one.payload.len(), one.flags)).collect();
+    assert_eq!(rest, [(872, PSH_ACK)]);
 }
 
 /// How long the stack waits, in turn, before it sends so many segments by itself.

@@ -453,6 +453,43 @@ fn what_came_twice_within_a_range_was_overtaken() {
 }
 
 #[test]
+fn what_comes_twice_the_first_time_that_it_is_told_of_was_not_overtaken() {
+    let mut path = Path::new(false);
+    path.send(4);
+    path.lab.wait(2 * RTT + 12);
+    assert_eq!(path.sent().len(), 1, "the last is sent again");
+    path.ack(0, &[(3, 4), (2, 4)]);
+    assert_eq!(path.count(Counter::TcpExtTCPDSACKOfoRecv), 1);
+    assert_eq!((path.count(Counter::TcpExtTCPSACKReorder), path.with(|sk| sk.cong.sacked_out)), (0, 2));
+    path.ack(0, &[(3, 4), (2, 4)]);
+    assert_eq!(path.with(|sk| sk.cong.sacked_out), 2);
+}
+
+#[test]
+fn a_record_joins_the_one_before_it_and_only_then_the_one_behind() {
+    let mut path = Path::new(false);
+    path.send_super_frames(6 * MSS);
+    let sacked =
+        |path: &Path| path.with(|sk| sk.tx.segments.iter().map(|one| (one.pcount, one.sacked)).collect::<Vec<_>>());
+    path.ack(0, &[(4, 5)]);
+    path.ack(0, &[(3, 5)]);
+    assert_eq!(sacked(&path), [(2, false), (1, false), (1, true), (1, true), (1, false)], "not the one behind alone");
+    path.ack(0, &[(1, 2), (3, 5)]);
+    path.ack(0, &[(1, 5)]);
+    assert_eq!(sacked(&path), [(1, false), (3, true), (1, true), (1, false)], "a hole was filled");
+}
+
+#[test]
+fn what_is_acknowledged_in_parts_was_overtaken_as_a_whole() {
+    let mut path = Path::new(false);
+    path.send_super_frames(4 * MSS);
+    path.ack(0, &[(3, 4)]);
+    assert_eq!(path.with(|sk| sk.loss.reordering), 3);
+    path.ack(1, &[(3, 4)]);
+    assert_eq!(path.with(|sk| sk.loss.reordering), 4, "from where the record began");
+}
+
+#[test]
 fn blocks_are_of_segments_as_they_were_sent() {
     let mut path = Path::new(false);
     // What came out of order has a block in each segment, which is shorter for that.
