@@ -313,17 +313,24 @@ impl Stack {
         views.collect()
     }
 
-    /// True if a connection, a neighbour or a datagram in pieces has a timer that is due at `at`: a connection's that was put
-    /// off since is still looked at then, and `next_deadline` tells when.
-    pub fn timer_is_due(&self, at: Time) -> bool {
-        let due = |entry: &FlowEntry| match entry {
-            FlowEntry::Sock(entry) => entry.sock.as_ref().is_some_and(|sock| sock.lock.user().timers.next() <= at),
-            FlowEntry::Request(request) => request.deadline <= at,
-            FlowEntry::TimeWait(tw) => tw.deadline <= at,
-        };
-        let tables = [self.0.neigh.next_deadline(), self.0.frags.next_deadline()];
-        tables.into_iter().flatten().any(|next| next <= at)
-            || self.0.cpus.iter().any(|cell| lock(&cell.token).flows.iter().any(|(_, entry)| due(entry)))
+    /// When each timer of a connection is due, and the next one of neighbours and of datagrams in pieces; in no order. A
+    /// connection whose timer was put off since is still looked at when it was due first: `next_deadline` tells that, too.
+    pub fn timer_deadlines(&self) -> Vec<Time> {
+        let mut deadlines: Vec<Time> =
+            [self.0.neigh.next_deadline(), self.0.frags.next_deadline()].into_iter().flatten().collect();
+        for cell in &self.0.cpus {
+            for (_, entry) in lock(&cell.token).flows.iter() {
+                match entry {
+                    FlowEntry::Sock(entry) => {
+                        deadlines.extend(entry.sock.iter().flat_map(|sock| sock.lock.user().timers.deadlines()));
+                    }
+                    FlowEntry::Request(request) => deadlines.push(request.deadline),
+                    FlowEntry::TimeWait(tw) => deadlines.push(tw.deadline),
+                }
+            }
+        }
+        deadlines.retain(|&at| at < Time::MAX);
+        deadlines
     }
 
     /// Connections that were opened here and keep their local port: until TIME-WAIT is over.

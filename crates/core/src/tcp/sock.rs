@@ -373,6 +373,11 @@ impl Deadlines {
         Time(self.retransmit.0.min(self.delack.0).min(self.keepalive.0).min(self.pace.0).min(self.memory.0))
     }
 
+    /// All of them; [`Time::MAX`] where none is set.
+    pub fn deadlines(&self) -> [Time; 5] {
+        [self.retransmit, self.delack, self.keepalive, self.pace, self.memory]
+    }
+
     /// Disarms all.
     pub fn clear(&mut self) {
         *self = Deadlines::default();

@@ -9,7 +9,7 @@
 //! have fired or not as long as it may be late: a choice. Each choice is as good as another, and the runs agree if they do
 //! for some of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use rxpath_core::cx::Rng;
 use rxpath_trace::Time;
@@ -48,8 +48,8 @@ pub struct Lateness {
     /// Position and time of each frame that a timer of the kernel's sent; of several at one time only the first.
     frames: VecDeque<(usize, Time)>,
     exact: bool,
-    /// When the last step was.
-    last: Time,
+    /// When each timer that is set is due, and since when it has been set for that.
+    timers: BTreeMap<Time, Time>,
     /// Draws choices; without it they are the likely ones.
     choices: Option<Rng>,
     /// Steps at which timers were held.
@@ -70,13 +70,20 @@ impl Lateness {
             }
         }
         let choices = choices.map(Rng::new);
-        Lateness { frames, exact: kernel.host.is_exact(), last: base, choices, held: 0, chosen: 0 }
+        Lateness { frames, exact: kernel.host.is_exact(), timers: BTreeMap::new(), choices, held: 0, chosen: 0 }
     }
 
-    /// What a timer that is due at `due` does before the event `index` of the recording, at `to`; of the end of the run
-    /// there is no index.
+    /// These are the stack's timers at `now`.
+    pub fn timers(&mut self, deadlines: &[Time], now: Time) {
+        let set = deadlines.iter().map(|&due| (due, self.timers.get(&due).copied().unwrap_or(now))).collect();
+        self.timers = set;
+    }
+
+    /// What timers that are due at `due` do before the event `index` of the recording, at `to`; of the end of the run there
+    /// is no index. Where there are none, the stack only looks whether there are.
     pub fn turn(&mut self, due: Time, to: Time, index: Option<usize>) -> Turn {
-        let ahead = due.0.saturating_sub(self.last.0);
+        let Some((&first, &set)) = self.timers.range(..=due).next() else { return Turn::Fire(due) };
+        let ahead = first.0.saturating_sub(set.0);
         let latest = due + allowance(if self.exact { ahead } else { ahead.min(LONGEST) });
         if let Some(&(position, at)) = self.frames.front().filter(|&&(_, at)| at <= latest) {
             let before = index.is_none_or(|index| position < index);
@@ -104,8 +111,7 @@ impl Lateness {
     }
 
     /// The event `index` comes: frames before it have no timer of the stack's any more.
-    pub fn step(&mut self, index: usize, at: Time) {
-        self.last = at;
+    pub fn step(&mut self, index: usize) {
         while self.frames.front().is_some_and(|&(position, _)| position < index) {
             self.frames.pop_front();
         }
@@ -135,12 +141,16 @@ mod tests {
     fn a_timer_fires_with_the_kernels_frame() {
         let kernel = recording(true, &[(5, true), (50, false)]);
         let mut late = Lateness::of(&kernel, BASE, None);
-        late.step(1, at(5));
+        late.step(1);
+        late.timers(&[at(45)], at(5));
         assert_eq!(late.turn(at(45), at(60), Some(2)), Turn::Fire(at(50)));
         assert_eq!(late.turn(at(45), at(48), Some(1)), Turn::Held, "its frame comes after the step");
+        assert_eq!(late.turn(at(44), at(60), Some(2)), Turn::Fire(at(44)), "none is due");
+        late.timers(&[at(20), at(45)], at(5));
         assert_eq!(late.turn(at(20), at(60), Some(2)), Turn::Fire(at(20)), "so late none is");
         assert_eq!((late.held, late.chosen), (1, 0));
         late.sent();
+        late.timers(&[at(45)], at(20));
         assert_eq!(late.turn(at(45), at(90), Some(2)), Turn::Fire(at(45)), "and nothing was seen of it");
     }
 
@@ -148,12 +158,27 @@ mod tests {
     fn what_nobody_saw_is_a_choice_within_what_may_be() {
         let kernel = recording(false, &[]);
         let mut late = Lateness::of(&kernel, BASE, None);
+        late.timers(&[at(1_000)], BASE);
         assert_eq!(late.turn(at(1_000), at(1_010), None), Turn::Held);
         assert_eq!(late.turn(at(1_000), at(1_040), None), Turn::Fire(at(1_000)));
         assert_eq!(late.turn(at(1_000), at(1_100), None), Turn::Fire(at(1_000)));
         assert_eq!(late.chosen, 2, "the last had fired in any case");
         let mut drawn = Lateness::of(&kernel, BASE, Some(1));
+        drawn.timers(&[at(1_000)], BASE);
         let turns: Vec<Turn> = (0..32).map(|_| drawn.turn(at(1_000), at(1_040), None)).collect();
         assert!(turns.contains(&Turn::Held) && turns.contains(&Turn::Fire(at(1_000))));
+    }
+
+    #[test]
+    fn how_late_a_timer_may_be_is_said_by_when_it_was_set() {
+        let kernel = recording(true, &[(440, false)]);
+        let mut late = Lateness::of(&kernel, BASE, None);
+        late.timers(&[at(408)], at(4));
+        // Steps do not set it anew.
+        late.timers(&[at(408)], at(390));
+        assert_eq!(late.turn(at(408), at(500), None), Turn::Fire(at(440)));
+        late.timers(&[], at(395));
+        late.timers(&[at(408)], at(396));
+        assert_eq!(late.turn(at(408), at(500), None), Turn::Fire(at(408)), "a timer for 12 ms is not so late");
     }
 }

@@ -130,7 +130,7 @@ impl Side {
             }
             let at = BASE + (event.at + later(event.took));
             self.advance(at, Some(index));
-            self.late.step(index, at);
+            self.late.step(index);
             let what = match &event.what {
                 What::Sent(sent) => {
                     self.send(0, &self.view.frame(sent))?;
@@ -174,11 +174,9 @@ impl Side {
     fn advance(&mut self, to: Time, index: Option<usize>) {
         let stack = self.stack.clone();
         stack.core().hold_timers(false);
+        self.late.timers(&stack.core().timer_deadlines(), self.clock.now());
         while let Some(due) = stack.core().next_deadline().filter(|&due| due <= to) {
-            let turn = match stack.core().timer_is_due(due) {
-                true => self.late.turn(due, to, index),
-                false => Turn::Fire(due),
-            };
+            let turn = self.late.turn(due, to, index);
             let Turn::Fire(at) = turn else {
                 stack.core().hold_timers(true);
                 break;
@@ -189,6 +187,7 @@ impl Side {
             if self.events.len() > emitted {
                 self.late.sent();
             }
+            self.late.timers(&stack.core().timer_deadlines(), self.clock.now());
         }
         self.at(to);
         self.collect(false);
