@@ -114,12 +114,22 @@ fn resets_have_the_kernels_outcome_in_every_state() {
 
 #[test]
 fn windows_open_and_close_as_the_kernels_do() {
-    cases_agree(Kind::TcpWindow, 40);
+    cases_agree(Kind::TcpWindow, 60);
 }
 
 #[test]
 fn urgent_data_has_the_kernels_outcome() {
-    cases_agree(Kind::TcpUrgent, 30);
+    cases_agree(Kind::TcpUrgent, 60);
+}
+
+#[test]
+fn selective_acknowledgements_have_the_kernels_outcome_in_both_directions() {
+    cases_agree(Kind::TcpSack, 50);
+}
+
+#[test]
+fn receive_buffers_run_out_as_the_kernels_do() {
+    cases_agree(Kind::TcpMemory, 60);
 }
 
 #[test]
