@@ -35,7 +35,7 @@ pub use icmp_error::ErrorMeans;
 pub use listener::{AcceptQueue, Listener, ListenerCache, ListenerMap, Listeners};
 pub use readiness::Readiness;
 pub use recv::{Lent, Nothing, ReadOf, Taken};
-pub use send::WriteStep;
+pub use send::{Part, WriteStep};
 pub use table::{FlowEntry, FlowId, FlowTable};
 pub use wake::WaitQueue;
 pub use wakeups::Wakeups;

@@ -7,6 +7,18 @@ use event_listener::EventListener;
 use super::{Lending, Notices, Payload, Sock, ZerocopyNotice, post};
 use crate::tcp::{Ending, SockError, State, TcpSock};
 
+/// Which part of the application's call is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What it begins with. With `register`, who finds no room is woken once there is.
+    First {
+        /// Whether.
+        register: bool,
+    },
+    /// What there was no room for before.
+    Rest,
+}
+
 /// What became of a write.
 pub enum WriteStep {
     /// So many bytes were taken.
@@ -23,14 +35,14 @@ pub enum WriteStep {
 
 impl Sock {
     /// Puts as much of `data` into the send buffer as fits, and gives the requests for the owner's Cpu. What is said to follow
-    /// holds if all of it fits.
-    pub fn write(&self, data: &[u8], ending: Ending, register: bool) -> (WriteStep, u8) {
-        self.write_all(data, ending, register, false)
+    /// holds if all of it fits; if not, the call goes on once these are carried out.
+    pub fn write(&self, data: &[u8], ending: Ending, of: Part) -> (WriteStep, u8) {
+        self.write_all(data, ending, of, false)
     }
 
     #[inline(always)]
-    fn write_all(&self, data: &[u8], ending: Ending, register: bool, urgent: bool) -> (WriteStep, u8) {
-        self.write_with(data.len(), register, |sk, room| {
+    fn write_all(&self, data: &[u8], ending: Ending, of: Part, urgent: bool) -> (WriteStep, u8) {
+        self.write_with(data.len(), of, |sk, room| {
             if sk.fast.deferred {
                 return WriteStep::Taken(sk.take_for_syn(&data[..data.len().min(room)]));
             }
@@ -46,13 +58,17 @@ impl Sock {
 
     /// Has `take` write some of `len` bytes, for as many of which there is room.
     #[inline(always)]
-    fn write_with(
-        &self,
-        len: usize,
-        register: bool,
-        take: impl FnOnce(&mut TcpSock, usize) -> WriteStep,
-    ) -> (WriteStep, u8) {
+    fn write_with(&self, len: usize, of: Part, take: impl FnOnce(&mut TcpSock, usize) -> WriteStep) -> (WriteStep, u8) {
         let mut sk = self.lock.user();
+        let (rest, register) = (of == Part::Rest, of == Part::First { register: true });
+        if rest && (sk.user.error.is_some() || !sk.takes_data() || sk.send_room() == 0) {
+            // What was taken counts; an error is for the next call.
+            let mut requests = if sk.wrote_all() { post::PUSH } else { 0 };
+            if sk.release() {
+                requests |= post::BACKLOG;
+            }
+            return (WriteStep::Full(None), requests);
+        }
         let step = if let Some(error) = sk.user.error.take() {
             WriteStep::Error(error)
         } else if sk.state == State::Close || (sk.user.snd_shutdown && sk.state != State::SynRecv) {
@@ -74,6 +90,7 @@ impl Sock {
             }
         };
         let mut requests = match step {
+            WriteStep::Full(_) if sk.wrote_all() => post::PUSH,
             // It is the first write of one whose SYN waits for that.
             WriteStep::Taken(1..) if sk.state == State::SynSent => post::CONNECT,
             WriteStep::Taken(1..) => post::PUSH,
@@ -94,10 +111,10 @@ impl Sock {
         self: &Arc<Self>,
         call: &mut Option<Arc<Lending>>,
         payload: &Payload,
-        register: bool,
+        of: Part,
         optmem_max: u32,
     ) -> (WriteStep, u8) {
-        self.write_with(payload.len(), register, |sk, room| {
+        self.write_with(payload.len(), of, |sk, room| {
             let len = payload.len().min(room);
             if sk.fast.deferred {
                 // What goes with a SYN is copied.
@@ -133,8 +150,8 @@ impl Sock {
     }
 
     /// As [`Sock::write`]; the last byte that is taken is urgent (`MSG_OOB`).
-    pub fn write_urgent(&self, data: &[u8], register: bool) -> (WriteStep, u8) {
-        self.write_all(data, Ending::default(), register, true)
+    pub fn write_urgent(&self, data: &[u8], of: Part) -> (WriteStep, u8) {
+        self.write_all(data, Ending::default(), of, true)
     }
 
     /// Where a connection attempt stands: None while it is under way.

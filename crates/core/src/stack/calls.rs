@@ -17,8 +17,8 @@ use crate::netns::NetConfig;
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
 use crate::socket::{
-    FlowEntry, FlowId, FlowTable, Lending, Lent, Listener, NoPort, Nothing, Payload, Readiness, Sock, Taken, Wanted,
-    WriteStep, ZerocopyNotice, post,
+    FlowEntry, FlowId, FlowTable, Lending, Lent, Listener, NoPort, Nothing, Part, Payload, Readiness, Sock, Taken,
+    Wanted, WriteStep, ZerocopyNotice, post,
 };
 use crate::tcp::{AuthKeys, Ending, KeyError, NoUrgent, SockAuth, SockError, SockOptions, State, TcpSock, fast_open};
 
@@ -463,9 +463,34 @@ impl Stack {
 
     /// As [`Stack::send`], with what follows (`MSG_MORE`, `MSG_EOR`).
     pub fn send_with(&self, sock: &Arc<Sock>, data: &[u8], ending: Ending, register: bool, now: Time) -> WriteStep {
-        let (step, requests) = sock.write(data, ending, register);
-        self.kick(sock, requests, now);
-        step
+        self.in_parts(sock, data.len(), register, now, |taken, part| sock.write(&data[taken..], ending, part))
+    }
+
+    /// A call that writes `len` bytes: as many as there is room for, which may leave at once and so make room for more, and so
+    /// on. `write` is told how many were taken before.
+    #[inline(always)]
+    fn in_parts(
+        &self,
+        sock: &Arc<Sock>,
+        len: usize,
+        register: bool,
+        now: Time,
+        mut write: impl FnMut(usize, Part) -> (WriteStep, u8),
+    ) -> WriteStep {
+        let (mut taken, mut part) = (0, Part::First { register });
+        loop {
+            let (step, requests) = write(taken, part);
+            self.kick(sock, requests, now);
+            match step {
+                WriteStep::Taken(count) if count > 0 => taken += count,
+                _ if taken > 0 => return WriteStep::Taken(taken),
+                nothing => return nothing,
+            }
+            if taken >= len {
+                return WriteStep::Taken(taken);
+            }
+            part = Part::Rest;
+        }
     }
 
     /// As [`Stack::send`], without copying ([`Sock::write_zerocopy`]).
@@ -478,9 +503,9 @@ impl Stack {
         now: Time,
     ) -> WriteStep {
         let optmem_max = self.config().sysctl.optmem_max;
-        let (step, requests) = sock.write_zerocopy(call, payload, register, optmem_max);
-        self.kick(sock, requests, now);
-        step
+        self.in_parts(sock, payload.len(), register, now, |taken, part| {
+            sock.write_zerocopy(call, &payload.slice(taken..payload.len()), part, optmem_max)
+        })
     }
 
     /// The oldest notice of calls whose memory is the application's again; None if none waits.
@@ -492,9 +517,7 @@ impl Stack {
 
     /// As [`Stack::send`]; the last byte that is taken is urgent (`MSG_OOB`).
     pub fn send_urgent(&self, sock: &Arc<Sock>, data: &[u8], register: bool, now: Time) -> WriteStep {
-        let (step, requests) = sock.write_urgent(data, register);
-        self.kick(sock, requests, now);
-        step
+        self.in_parts(sock, data.len(), register, now, |taken, part| sock.write_urgent(&data[taken..], part))
     }
 
     /// Owns the socket and looks at its state or sets its options; then `requests` ([`post`]) are carried out.

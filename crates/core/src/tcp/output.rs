@@ -44,12 +44,15 @@ struct Offer {
     hold: Hold,
     /// It is a tail loss probe: one segment goes even if the congestion window is full.
     probe: bool,
+    /// Payload bytes of a segment, as they were when the offer was made: what the first packet has told of for once
+    /// leaves no room to the others (`mss_now`).
+    mss: u32,
 }
 
 impl Offer {
-    /// All that may go.
-    fn all(hold: Hold) -> Offer {
-        Offer { one: false, hold, probe: false }
+    /// All that may go, in segments of `mss` bytes.
+    fn all(hold: Hold, mss: u32) -> Offer {
+        Offer { one: false, hold, probe: false, mss }
     }
 }
 
@@ -356,7 +359,7 @@ impl TcpSock {
         }
         // A call that was just cut has been offered at its end; what waits is joined once for each time it is offered.
         if !self.push_calls(cx) {
-            self.write_xmit(cx, Offer::all(self.hold()));
+            self.write_xmit(cx, Offer::all(self.hold(), u32::from(self.current_mss())));
         }
         self.arm_for_output(cx);
     }
@@ -367,7 +370,7 @@ impl TcpSock {
             return;
         }
         self.push_calls(cx);
-        self.write_xmit(cx, Offer::all(Hold::NOTHING));
+        self.write_xmit(cx, Offer::all(Hold::NOTHING, u32::from(self.current_mss())));
         self.arm_for_output(cx);
     }
 
@@ -381,11 +384,12 @@ impl TcpSock {
             while let Some(filled) = self.fill(&mut call, restart) {
                 let one = filled == Filled::One;
                 if !one || self.tx.queue.len() == 1 {
-                    self.write_xmit(cx, Offer { one, ..Offer::all(Hold::NOTHING) });
+                    self.write_xmit(cx, Offer { one, ..Offer::all(Hold::NOTHING, call.cut.mss) });
                 }
             }
-            let hold = self.call_ends(&call);
-            self.write_xmit(cx, Offer::all(hold));
+            if let Some(hold) = self.call_ends(&call) {
+                self.write_xmit(cx, Offer::all(hold, call.cut.mss));
+            }
             called = true;
         }
         called
@@ -400,7 +404,7 @@ impl TcpSock {
         while !self.pacing_holds(cx.now)
             && let Some(next) = self.next_to_send(cx, offer, &mut limited)
         {
-            if !self.send_packet(cx, next) {
+            if !self.send_packet(cx, next, offer.mss) {
                 break;
             }
             if offer.one {
@@ -445,12 +449,12 @@ impl TcpSock {
     /// What of the write queue goes next; None if nothing may go now. `limited` becomes true if that is because of the
     /// congestion window.
     fn next_to_send(&mut self, cx: &Cx, offer: Offer, limited: &mut bool) -> Option<Next> {
-        let mss = u32::from(self.current_mss());
+        let mss = offer.mss;
         let fin_unsent = self.fin_follows();
         if self.tx.queue.front().is_none() && !fin_unsent {
             return None;
         }
-        let segs = self.tso_segs(&cx.net.sysctl);
+        let segs = self.tso_segs(&cx.net.sysctl, mss);
         let open = self.cong.quota().max(u32::from(offer.probe));
         let quota = open.min((self.cong.cwnd / 2).max(1)).min(segs).min(GSO_MAX / mss);
         if open == 0 {
@@ -475,26 +479,26 @@ impl TcpSock {
             let small = len > 0 && len < mss && !fin && last && self.tx.snd_up.is_none();
             return (!(small && offer.hold.holds_small(small_in_flight))).then_some(Next { len, fin, psh, eor });
         }
-        if !offer.one && self.defers(cx.now, segs, (len, last, fin || eor), window, limited) {
+        if !offer.one && self.defers(cx.now, (mss, segs), (len, last, fin || eor), window, limited) {
             return None;
         }
         // What has an urgent pointer goes in single segments: each has its own (`tcp_write_xmit`).
         let limit = if self.tx.snd_up.is_some() {
             mss
         } else {
-            self.split_point(len, window, quota, last, offer.hold.holds_rest(small_in_flight))
+            self.split_point(len, window, (mss, quota), last, offer.hold.holds_rest(small_in_flight))
         };
         let (all, with_fin) = (limit >= len, len < window);
         Some(Next { len: len.min(limit), fin: fin && all && with_fin, psh: psh && all, eor: eor && all })
     }
 
-    /// Sends one packet of the write queue, or its front; false if the pool is dry. A super-frame pushes its end, so
-    /// that the peer does not wait for more (`__tcp_transmit_skb`). Where the device takes none it goes in pieces.
-    fn send_packet(&mut self, cx: &mut Cx, next: Next) -> bool {
-        let mss = u32::from(self.current_mss());
+    /// Sends one packet of the write queue, or its front, in segments of `mss` bytes; false if the pool is dry. A super-frame
+    /// pushes its end, so that the peer does not wait for more (`__tcp_transmit_skb`). Where the device takes none it goes
+    /// in pieces.
+    fn send_packet(&mut self, cx: &mut Cx, next: Next, mss: u32) -> bool {
         let long = next.len > mss;
         if self.takes_super_frames() {
-            return self.send_new(cx, next, long);
+            return self.send_new(cx, next, mss, long);
         }
         let mut left = next.len;
         loop {
@@ -502,7 +506,7 @@ impl TcpSock {
             left -= len;
             let last = left == 0;
             let piece = Next { len, fin: next.fin && last, psh: next.psh && last, eor: next.eor && last };
-            if !self.send_new(cx, piece, long && last) {
+            if !self.send_new(cx, piece, mss, long && last) {
                 return false;
             }
             if last {
@@ -511,13 +515,12 @@ impl TcpSock {
         }
     }
 
-    /// Sends new bytes (and the FIN); false if the pool is dry. What ends a super-frame is pushed this once: sent again by
-    /// itself it is not.
-    fn send_new(&mut self, cx: &mut Cx, next: Next, ends_long: bool) -> bool {
+    /// Sends new bytes (and the FIN) in segments of `mss`; false if the pool is dry. What ends a super-frame is pushed this
+    /// once: sent again by itself it is not.
+    fn send_new(&mut self, cx: &mut Cx, next: Next, mss: u32, ends_long: bool) -> bool {
         let Next { len, fin, psh, eor } = next;
         let seq = self.tx.snd_nxt;
-        let mss = u32::from(self.current_mss());
-        if !self.send_range(cx, seq, len, fin, psh || ends_long) {
+        if !self.send_segments(cx, (seq, len), (fin, psh || ends_long), mss) {
             return false;
         }
         let end_seq = seq + (len + u32::from(fin));
@@ -663,14 +666,15 @@ impl TcpSock {
         let tx = &self.tx;
         let window = ((tx.snd_una + tx.snd_wnd) - tx.snd_nxt).max(0) as u32;
         let packet = tx.queue.front().unwrap_or_default();
-        let len = packet.len.min(window).min(u32::from(self.current_mss()));
+        let mss = u32::from(self.current_mss());
+        let len = packet.len.min(window).min(mss);
         if len > 0 {
             // So is what a small window leaves of the packet.
             self.tx.queue.push_front();
             // Nagle's algorithm does not count it among the small ones.
             let small = self.tx.snd_sml;
             let next = Next { len, fin: false, psh: true, eor: packet.eor && len == packet.len };
-            let sent = self.send_new(cx, next, false);
+            let sent = self.send_new(cx, next, mss, false);
             self.tx.snd_sml = small;
             return sent;
         }
@@ -687,7 +691,8 @@ impl TcpSock {
     /// the least (`tcp_send_loss_probe`). False if nothing went.
     pub(super) fn send_probe(&mut self, cx: &mut Cx) -> bool {
         let before = self.cong.packets_out;
-        self.write_xmit(cx, Offer { one: true, probe: true, ..Offer::all(Hold::NOTHING) });
+        let mss = u32::from(self.current_mss());
+        self.write_xmit(cx, Offer { one: true, probe: true, ..Offer::all(Hold::NOTHING, mss) });
         self.cong.packets_out > before
     }
 

@@ -66,14 +66,14 @@ impl TcpSock {
         cong.pacing.rate = rate.min(cong.pacing.max);
     }
 
-    /// Segments that one super-frame may have: what leaves in about a millisecond, more where the peer is near
+    /// Segments of `mss` bytes that one super-frame may have: what leaves in about a millisecond, more where the peer is near
     /// (`tcp_tso_autosize`).
-    pub(super) fn tso_segs(&self, sysctl: &Sysctls) -> u32 {
+    pub(super) fn tso_segs(&self, sysctl: &Sysctls, mss: u32) -> u32 {
         if self.auth_len > 0 {
             // Each is signed for itself (`sk_gso_disable`).
             return 1;
         }
-        let mss = u64::from(self.current_mss());
+        let mss = u64::from(mss.max(1));
         let goal = u64::from(write_queue::GSO_GOAL);
         let distance = (self.rtt.min_rtt / 1_000).checked_shr(sysctl.tcp_tso_rtt_log).unwrap_or(0);
         let near = if sysctl.tcp_tso_rtt_log > 0 && distance < 32 { goal >> distance } else { 0 };

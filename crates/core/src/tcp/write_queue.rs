@@ -44,8 +44,24 @@ struct Written {
     ending: Ending,
     /// What the socket was set to.
     nagle: Nagle,
-    /// What is there when it has been cut goes: the send buffer had no room for more of it, or `TCP_NODELAY` was set.
+    /// What is there when it has been cut goes: `TCP_NODELAY` was set.
     push: bool,
+    /// The call goes on: there was no room for more of it, and there may be once this was offered to the network.
+    open: bool,
+    /// It is the next part of a call that went on.
+    rest: bool,
+    /// There was no room for more of the call, which ends with no byte at all (the `tcp_push` before
+    /// `sk_stream_wait_memory`).
+    full: bool,
+}
+
+/// What a call finds when it begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    /// Payload bytes of a segment.
+    pub(super) mss: u32,
+    /// Bytes that a packet grows to.
+    goal: u32,
 }
 
 /// A call of the application that is being cut into packets.
@@ -55,8 +71,8 @@ pub(super) struct Call {
     written: Written,
     /// Bytes that are not in packets yet.
     left: u32,
-    /// Bytes that a packet grows to.
-    goal: u32,
+    /// How it is cut.
+    pub(super) cut: Cut,
     /// Nothing of it is in a packet yet.
     first: bool,
 }
@@ -76,6 +92,10 @@ pub struct WriteQueue {
     packets: VecDeque<Unsent>,
     /// Calls that were not cut into packets yet.
     calls: VecDeque<Written>,
+    /// The last of them goes on.
+    open: bool,
+    /// How the call that is being cut is cut, however often it goes on; None before it begins.
+    cut: Option<Cut>,
     /// What is in packets goes, in spite of a cork, until a further one is begun.
     pub(super) push: bool,
     /// End of the last packet.
@@ -183,6 +203,7 @@ impl WriteQueue {
     pub fn clear(&mut self) {
         self.packets.clear();
         self.calls.clear();
+        self.open = false;
     }
 
     /// The first `len` bytes are sent. True if they were not all of their packet: it takes a new one.
@@ -217,16 +238,35 @@ impl Receiver {
 
 impl TcpSock {
     /// The application wrote `n` bytes, which are in the buffer, with so much said to follow; None if it wanted to write more
-    /// than there was room for. The next [`TcpSock::push`] cuts them into packets.
+    /// than there was room for: the call goes on when that has been tried, if what was sent has made room, or else
+    /// [`TcpSock::wrote_all`] ends it. The next [`TcpSock::push`] cuts them into packets.
     pub fn wrote(&mut self, n: u32, ending: Option<Ending>) {
         if n == 0 {
             return;
         }
         self.check_app_limited();
         self.tx.write_seq += n;
-        let (nagle, push) = (self.tx.nagle, ending.is_none());
-        let written = Written { len: n, urgent: false, ending: ending.unwrap_or_default(), nagle, push };
+        let (nagle, open) = (self.tx.nagle, ending.is_none());
+        let rest = std::mem::replace(&mut self.tx.queue.open, open);
+        if !rest {
+            self.tx.queue.cut = None;
+        }
+        let ending = ending.unwrap_or_default();
+        let written = Written { len: n, urgent: false, ending, nagle, push: false, open, rest, full: false };
         self.tx.queue.calls.push_back(written);
+    }
+
+    /// The call that was to go on finds no room. True if there was one; then the next [`TcpSock::push`] ends it.
+    pub fn wrote_all(&mut self) -> bool {
+        let (nagle, queue) = (self.tx.nagle, &mut self.tx.queue);
+        let was_open = std::mem::take(&mut queue.open);
+        if was_open {
+            let ending = Ending::default();
+            let full =
+                Written { len: 0, urgent: false, ending, nagle, push: false, open: false, rest: true, full: true };
+            queue.calls.push_back(full);
+        }
+        was_open
     }
 
     /// What waits is to be offered as the socket is set now, in the order of the calls; with `push` all of it goes.
@@ -235,10 +275,13 @@ impl TcpSock {
         if queue.is_empty() {
             return;
         }
-        match queue.calls.back_mut().filter(|last| last.len == 0) {
-            Some(last) => (last.nagle, last.push) = (nagle, last.push | push),
-            None => queue.calls.push_back(Written { len: 0, urgent: false, ending: Ending::default(), nagle, push }),
+        if let Some(last) = queue.calls.back_mut().filter(|last| last.len == 0 && !last.full) {
+            (last.nagle, last.push) = (nagle, last.push | push);
+            return;
         }
+        let ending = Ending::default();
+        let again = Written { len: 0, urgent: false, ending, nagle, push, open: false, rest: false, full: false };
+        queue.calls.push_back(again);
     }
 
     /// The last byte that was written is urgent (`tcp_mark_urg`).
@@ -252,7 +295,7 @@ impl TcpSock {
     /// Bytes that a write may add (`tcp_sendmsg_locked`): to the last packet as many as it lacks, and as many packets as are
     /// begun while less is charged than the send buffer has; the last of them is not cut for it.
     pub(super) fn write_room(&self) -> usize {
-        let goal = self.size_goal();
+        let goal = self.goal_of_call();
         let (packets, filled) = self.uncut_packets(goal);
         let uncut = self.tx.queue.uncut();
         let charged = u64::from(self.rx.wmem_queued + uncut + filled) + u64::from(packets) * u64::from(PACKET_CHARGE);
@@ -263,9 +306,15 @@ impl TcpSock {
 
     /// Bytes that the last packet lacks, and those of one more if that may be begun.
     pub(super) fn packet_room(&self, one_more: bool) -> usize {
-        let goal = self.size_goal();
+        let goal = self.goal_of_call();
         let (_, filled) = self.uncut_packets(goal);
         (filled + if one_more { goal } else { 0 }) as usize
+    }
+
+    /// Bytes that a packet of the call that is under way, or of the next, grows to.
+    fn goal_of_call(&self) -> u32 {
+        let queue = &self.tx.queue;
+        queue.cut.filter(|_| queue.open).map_or_else(|| self.size_goal(), |cut| cut.goal)
     }
 
     /// Packets that bytes which are not in packets yet will take besides the last one, and what will be lacking of the last.
@@ -291,21 +340,32 @@ impl TcpSock {
     pub(super) fn next_call(&mut self) -> Option<Call> {
         let written = self.tx.queue.calls.pop_front()?;
         // Urgent bytes are not for super-frames.
-        let goal = if written.urgent { u32::from(self.current_mss()) } else { self.size_goal() };
-        Some(Call { written, left: written.len, goal, first: true })
+        let fresh = Cut { mss: u32::from(self.current_mss()), goal: self.size_goal() };
+        let mut cut = self.tx.queue.cut.filter(|_| written.rest).unwrap_or(fresh);
+        self.tx.queue.cut = Some(cut);
+        if written.urgent {
+            cut.goal = cut.mss;
+        }
+        Some(Call { written, left: written.len, cut, first: !written.rest })
     }
 
-    /// A call was cut into packets: what may hold the last of them back.
-    pub(super) fn call_ends(&mut self, call: &Call) -> Hold {
-        let Written { len, ending, nagle, push, .. } = call.written;
+    /// A call was cut into packets: what may hold the last of them back; None if it goes on.
+    pub(super) fn call_ends(&mut self, call: &Call) -> Option<Hold> {
+        let Written { len, ending, nagle, push, open, full, .. } = call.written;
         if len == 0 {
             self.tx.queue.push |= push;
         }
-        match (len, push, ending.more) {
-            (1.., true, _) => Hold::NOTHING,
-            (1.., _, true) => Hold::MORE,
-            _ => Hold { nagle, push: self.tx.queue.push },
+        let queue = &mut self.tx.queue;
+        if let (true, Some(packet)) = (full, queue.packets.back_mut()) {
+            packet.psh = true;
+            queue.pushed_seq = queue.end_seq;
         }
+        let hold = match (len, ending.more) {
+            (0, _) if full => Hold::NOTHING,
+            (1.., true) => Hold::MORE,
+            _ => Hold { nagle, push: queue.push },
+        };
+        (!open).then_some(hold)
     }
 
     /// What may hold the last packet back when something else than a write has what waits offered.
@@ -332,7 +392,7 @@ impl TcpSock {
     pub(super) fn fill(&mut self, call: &mut Call, restart: Option<Time>) -> Option<Filled> {
         let half_window = self.tx.max_window / 2;
         while call.left > 0 {
-            if self.tx.queue.packets.back().is_none_or(|packet| packet.len >= call.goal || packet.eor) {
+            if self.tx.queue.packets.back().is_none_or(|packet| packet.len >= call.cut.goal || packet.eor) {
                 self.slow_start_after_idle(restart);
                 self.rx.charge_output(PACKET_CHARGE);
                 self.tx.queue.packets.push_back(Unsent { len: 0, psh: false, eor: false });
@@ -342,22 +402,22 @@ impl TcpSock {
             let packet = queue.packets.back_mut()?;
             packet.psh &= !call.first;
             call.first = false;
-            let take = call.left.min(call.goal - packet.len);
+            let take = call.left.min(call.cut.goal - packet.len);
             packet.len += take;
             call.left -= take;
             queue.end_seq += take;
             // More than half a window since the last push: the peer is not to wait for the rest.
-            let Written { urgent, ending, .. } = call.written;
-            let full = packet.len == call.goal;
+            let Written { urgent, ending, open, .. } = call.written;
+            let full = packet.len == call.cut.goal;
             let long_ago = queue.end_seq.after(queue.pushed_seq + half_window);
             let forced = full && !urgent && long_ago;
-            if forced || (call.left == 0 && (!ending.more || long_ago)) {
+            if forced || (call.left == 0 && !open && (!ending.more || long_ago)) {
                 packet.psh = true;
                 queue.pushed_seq = queue.end_seq;
             }
             packet.eor = call.left == 0 && ending.record;
             self.rx.charge_output(take);
-            if full && call.left > 0 && !urgent {
+            if full && (call.left > 0 || open) && !urgent {
                 return Some(if forced { Filled::Forced } else { Filled::One });
             }
         }
@@ -373,10 +433,9 @@ impl TcpSock {
         (bound / mss * mss).max(mss)
     }
 
-    /// How much of a packet of `len` bytes may go now, without a small segment at the end where that is held
-    /// (`tcp_mss_split_point`).
-    pub(super) fn split_point(&self, len: u32, window: u32, segs: u32, last: bool, held: bool) -> u32 {
-        let mss = u32::from(self.current_mss());
+    /// How much of a packet of `len` bytes may go now, in so many segments of `mss` bytes, without a small segment at the end
+    /// where that is held (`tcp_mss_split_point`).
+    pub(super) fn split_point(&self, len: u32, window: u32, (mss, segs): (u32, u32), last: bool, held: bool) -> u32 {
         let most = mss.saturating_mul(segs);
         if most <= window && !last {
             return most;
@@ -390,18 +449,18 @@ impl TcpSock {
     }
 
     /// True if a super-frame of `len` bytes had better wait for the next ACK, which will let more of it go
-    /// (`tcp_tso_should_defer`). `segs` is what a super-frame may have; `next` the packet's bytes, whether it is the last, and
-    /// whether nothing can be joined to it: it has the FIN or ends a record.
+    /// (`tcp_tso_should_defer`). A super-frame may have `segs` segments of `mss` bytes; `next` is the packet's bytes, whether it
+    /// is the last, and whether nothing can be joined to it: it has the FIN or ends a record.
     pub(super) fn defers(
         &self,
         now: Time,
-        segs: u32,
+        (mss, segs): (u32, u32),
         next: (u32, bool, bool),
         window: u32,
         limited: &mut bool,
     ) -> bool {
         let (len, last, ends) = next;
-        let (tx, cong, mss) = (&self.tx, &self.cong, u32::from(self.current_mss()));
+        let (tx, cong) = (&self.tx, &self.cong);
         if cong.state.is_recovering() || now - tx.last_transmit > MS {
             return false;
         }
@@ -491,14 +550,14 @@ mod tests {
     fn a_distant_peer_gets_small_super_frames() {
         let sysctl = crate::sysctl::Sysctls::default();
         let mut sk = sock(1_448, 65_535);
-        assert_eq!(sk.tso_segs(&sysctl), 45, "nothing is known yet");
+        assert_eq!(sk.tso_segs(&sysctl, u32::from(sk.tx.mss)), 45, "nothing is known yet");
         sk.rtt.sample(100_000, SeqNum(0), SeqNum(1));
         sk.update_pacing_rate(&sysctl);
-        assert_eq!(sk.tso_segs(&sysctl), 45);
+        assert_eq!(sk.tso_segs(&sysctl, u32::from(sk.tx.mss)), 45);
         let mut sk = sock(536, 65_535);
         sk.rtt.sample(58_000_000, SeqNum(0), SeqNum(1));
         sk.update_pacing_rate(&sysctl);
-        assert_eq!(sk.tso_segs(&sysctl), 2);
+        assert_eq!(sk.tso_segs(&sysctl, u32::from(sk.tx.mss)), 2);
         assert_eq!(sk.cong.pacing.rate, 536 * 10 * 2 * 1_000_000 / 58_000);
     }
 }

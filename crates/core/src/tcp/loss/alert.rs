@@ -71,7 +71,7 @@ impl TcpSock {
             in_flight: cong.in_flight(),
             delivered_in_all: cong.delivered,
             mss: u32::from(self.tx.mss),
-            quantum: self.tso_segs(&cx.net.sysctl),
+            quantum: self.tso_segs(&cx.net.sysctl, u32::from(self.current_mss())),
             state: cong.state,
             random: cx.rng.next_u64() as u32,
         };

@@ -13,7 +13,7 @@ impl TcpSock {
         let after_timeout = self.cong.state == CaState::Loss;
         let counter = if after_timeout { Counter::TcpExtTCPSlowStartRetrans } else { Counter::TcpExtTCPFastRetrans };
         let (mut at, mut head) = (0, false);
-        let most = self.tso_segs(&cx.net.sysctl);
+        let most = self.tso_segs(&cx.net.sysctl, u32::from(self.current_mss()));
         while self.cong.quota() > 0 && self.cong.retrans_out < self.cong.lost_out {
             let Some(record) = self.tx.segments.get(at) else { break };
             if record.lost && !record.sacked && !record.retrans {

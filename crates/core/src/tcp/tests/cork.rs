@@ -6,7 +6,7 @@ use rxpath_trace::Counter;
 use rxpath_wire::TcpFlags;
 
 use super::lab::{ACK, FIN_ACK, Lab, Peer};
-use crate::socket::{Sock, WriteStep, post};
+use crate::socket::{Part, Sock, WriteStep, post};
 use crate::tcp::{Ending, SockOptions, State};
 
 const FIN_PSH_ACK: TcpFlags = TcpFlags(FIN_ACK.0 | TcpFlags::PSH.0);
@@ -182,7 +182,7 @@ fn a_cork_that_was_out_and_in_again_before_the_cpu_came_has_sent() {
     sock.lock.user().set_cork(true);
     // The Cpu is busy: of what follows it hears at once.
     let write = |len: usize| {
-        let (step, _) = sock.write(&vec![1; len], Ending::default(), false);
+        let (step, _) = sock.write(&vec![1; len], Ending::default(), Part::First { register: false });
         assert!(matches!(step, WriteStep::Taken(_)));
     };
     write(10);

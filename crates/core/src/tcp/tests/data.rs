@@ -74,9 +74,12 @@ fn a_write_fills_packets_to_their_ends_while_less_is_charged_than_the_send_buffe
     let (mut lab, sock, _) = connected(Lab::new(), 10);
     sock.lock.user().set_sndbuf(5_000, u32::MAX);
     let goal = sock.lock.user().size_goal() as usize;
-    assert_eq!(lab.send(&sock, &vec![1; 100_000]), goal, "one packet, however large");
     let went = 10 * MSS as usize;
-    assert_eq!(lab.send(&sock, &vec![1; 100_000]), went, "as much as its rest lacks");
+    assert_eq!(
+        lab.send(&sock, &vec![1; 100_000]),
+        goal + went,
+        "one packet, however large, and as much as its rest lacks"
+    );
     assert_eq!(lab.send(&sock, &[1; 10]), 0, "then what is charged is more than the buffer");
     sent(&mut lab);
     let (mut lab, sock, _) = connected(Lab::new(), 10);
@@ -392,4 +395,50 @@ fn a_fin_that_joins_what_waits_out_of_order_is_worth_a_larger_window() {
         assert_eq!(sock.lock.user().rx.rcv_ssthresh - before, worth, "{gap} bytes behind it");
         sent(&mut lab);
     }
+}
+
+/// A connection whose peer takes so little at a time that packets have two segments, or as many as `mss` fits.
+fn narrow(lab: Lab, mss: u16) -> (Lab, Arc<Sock>, Peer) {
+    let (lab, sock, mut peer) = connected(lab, 0);
+    peer.window = 64;
+    {
+        let mut sk = sock.lock.user();
+        (sk.tx.mss, sk.tx.max_window, sk.tx.snd_wnd) = (mss, 8_192, 8_192);
+    }
+    (lab, sock, peer)
+}
+
+#[test]
+fn what_the_first_packet_tells_of_leaves_no_room_in_those_behind_it() {
+    // However often the write goes on.
+    for lowat in [u32::MAX, 1] {
+        let (mut lab, sock, mut peer) = narrow(Lab::new(), MSS as u16);
+        sock.lock.user().tx.notsent_lowat = lowat;
+        peer.data(&mut lab, &[1; 100]);
+        sent(&mut lab);
+        (sock.lock.user().ack.quick, sock.lock.user().ack.pingpong) = (0, true);
+        peer.data_at(&mut lab, -10, &[1; 20]);
+        lab.expect_nothing();
+        lab.send(&sock, &vec![2; 4 * MSS as usize]);
+        let all = sent(&mut lab);
+        let told: Vec<_> = all.iter().map(|one| (one.options.sack_count, one.payload.len())).collect();
+        assert_eq!(told, [(1, 1_448), (0, 1_448), (0, 1_448), (0, 1_448), (0, 48)]);
+    }
+}
+
+#[test]
+fn a_write_that_waits_for_what_is_unsent_goes_on_once_it_is_sent() {
+    let (mut lab, sock, peer) = narrow(Lab::new(), 536);
+    sock.lock.user().tx.notsent_lowat = 1;
+    assert_eq!(lab.send(&sock, &[1; 7_375]), 7_375);
+    let ends = |lab: &mut Lab| -> Vec<i32> {
+        let pushed =
+            |one: &Sent| one.flags.contains(TcpFlags::PSH).then(|| one.seq - peer.ack + one.payload.len() as i32);
+        sent(lab).iter().filter_map(pushed).collect()
+    };
+    assert_eq!(ends(&mut lab), [5 * 536, 10 * 536], "super-frames of half the congestion window, and no call ended");
+    assert_eq!(lab.send(&sock, &[1; 8_000]), 7 * 536 - 2_015, "the packet is filled, and no other begun");
+    assert_eq!(lab.send(&sock, &[1]), 0);
+    assert!(ends(&mut lab).is_empty());
+    assert_eq!(sock.lock.user().tx.queue.front().map(|packet| packet.psh), Some(true), "there the call has ended");
 }
