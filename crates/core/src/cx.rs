@@ -75,6 +75,9 @@ impl End {
 pub struct Cx {
     /// The stack's clock, read once per softirq run.
     pub now: Time,
+    /// Nanoseconds from one look of a write at what it may send to the next: 0, as the clock stands still, but where a machine is
+    /// followed whose does not ([`crate::stack::Stack::set_write_time`]).
+    pub takes: u64,
     /// Index of the Cpu.
     pub cpu: u16,
     /// Slots for frames that this Cpu makes, and the home of those that it received.

@@ -10,7 +10,8 @@
 //! The kernel is right by definition. Cases run in processes of their own ([`child_main`]), several at a time, since they
 //! mostly sleep; a recording in which the machine was late is thrown away and made again.
 //!
-//! What a recording cannot tell is at which moment within a step, some microseconds long, the server looked at its clock.
+//! What a recording cannot tell is at which moment within a step, some microseconds long, the server looked at its clock,
+//! nor how long a write took from one packet to the next, which decides whether a peer that is so near will answer meanwhile.
 //! Where runs differ and the stack itself does different things at different moments within the steps, the recording is
 //! no evidence, and another one is made. The same is done where the kernel, asked again, does not repeat itself. Runs
 //! agree only if they agree in all, whatever the recording.
@@ -63,6 +64,8 @@ const LATE: u64 = 4;
 const CHOICES: u64 = 16;
 /// Runs at other moments within the steps that tell whether a recording is evidence.
 const MOMENTS: u64 = 24;
+/// What a write may take from one packet to the next: nanoseconds. The clock of a stack stands still meanwhile.
+const WRITE_TIMES: [u64; 4] = [3_000, 8_000, 16_000, 40_000];
 
 /// What kind of cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -422,23 +425,30 @@ pub fn compare_recording(kind: Kind, seed: u64, kernel: &Recording) -> io::Resul
     Ok(Compared { diff, normalised, uncounted, uncertain, late, again: Again::default() })
 }
 
-/// Replays a recording with the likely choices about timers of which it does not tell, and if that differs with others;
-/// gives the run that agrees, or else the first one.
+/// Replays a recording with the likely choices about timers of which it does not tell, and if that differs with others, and
+/// with writes that take some time; gives the run that agrees, or else the first one.
 fn best_replay(kernel: &Recording, seed: u64) -> io::Result<(Replayed, Vec<Difference>, Normalised)> {
-    let attempt = |choices| -> io::Result<_> {
-        let replayed = replay::replay(kernel, seed, choices)?;
+    let attempt = |choices, write_time| -> io::Result<_> {
+        let replayed = replay::replay(kernel, seed, choices, write_time)?;
         let mut normalised = Normalised::new();
         let differences = compare::compare(kernel, &replayed.recording, &mut normalised);
         Ok((replayed, differences, normalised))
     };
-    let first = attempt(None)?;
-    if first.1.is_empty() || first.0.chosen == 0 {
+    let first = attempt(None, 0)?;
+    if first.1.is_empty() {
         return Ok(first);
     }
-    for choices in 0..CHOICES {
-        let (replayed, differences, mut normalised) = attempt(Some(choices))?;
+    let choices = if first.0.chosen > 0 { CHOICES } else { 0 };
+    let drawn = (0..choices).map(|choices| (Some(choices), 0));
+    let slower = WRITE_TIMES.into_iter().flat_map(|time| (0..choices.max(1)).map(move |drawn| (drawn, time)));
+    let slower = slower.map(|(drawn, time)| ((choices > 0).then_some(drawn), time));
+    for (choices, write_time) in drawn.chain(slower) {
+        let (replayed, differences, mut normalised) = attempt(choices, write_time)?;
         if differences.is_empty() {
-            normalised.insert("timer's turn chosen", replayed.chosen);
+            if choices.is_some() {
+                normalised.insert("timer's turn chosen", replayed.chosen);
+            }
+            normalised.insert("time of a write", u64::from(write_time > 0));
             return Ok((replayed, differences, normalised));
         }
     }
@@ -446,7 +456,7 @@ fn best_replay(kernel: &Recording, seed: u64) -> io::Result<(Replayed, Vec<Diffe
 }
 
 /// True if the stack does not always do what it did in `first`, when steps take place at other moments within the time
-/// that they took.
+/// that they took, and time passes within them.
 fn hangs_on_moments(seed: u64, kernel: &Recording, first: &Recording) -> io::Result<bool> {
     // Without the care for ticks that a server needs, a step may also be one of the kernel's ticks earlier or later.
     let tick = if kernel.host.is_exact() { 0 } else { tick::TICK };
@@ -457,11 +467,12 @@ fn hangs_on_moments(seed: u64, kernel: &Recording, first: &Recording) -> io::Res
         let mut part = || u64::from(rng.below(tick as u32 + 1));
         let (before, after) = (part(), part());
         let (turn, mut step) = (rng.below(steps + 1), 0);
+        let write_time = u64::from(rng.below(WRITE_TIMES[WRITE_TIMES.len() - 1] as u32));
         let later = |took: u64| {
             step += 1;
             u64::from(rng.below((took as u32).saturating_add(1))) + if step < turn { before } else { after }
         };
-        let replayed = replay::replay_at(kernel, seed, None, later)?;
+        let replayed = replay::replay_at(kernel, seed, None, write_time, later)?;
         if !compare::compare(first, &replayed.recording, &mut Normalised::new()).is_empty() {
             return Ok(true);
         }

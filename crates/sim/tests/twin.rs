@@ -133,6 +133,11 @@ fn receive_buffers_run_out_as_the_kernels_do() {
 }
 
 #[test]
+fn data_goes_both_ways_as_with_the_kernel() {
+    cases_agree(Kind::TcpData, 50);
+}
+
+#[test]
 fn control_bits_have_the_kernels_outcome_in_every_state() {
     cases_agree(Kind::TcpFlags, 60);
 }

@@ -304,6 +304,7 @@ impl Stack {
             let pool = PagePool::new(config.pool).map_err(BuildError::Pool)?;
             let cx = Cx {
                 now: rxpath_trace::Time::ZERO,
+                takes: 0,
                 cpu,
                 pool,
                 mib: Arc::new(Counters::new()),

@@ -337,6 +337,14 @@ impl Stack {
         timers.into_iter().flatten().min()
     }
 
+    /// Has a write that is offered to the network in parts take so many nanoseconds for each: so a simulation can find out
+    /// whether what the machine that it follows did hangs on it.
+    pub fn set_write_time(&self, nanoseconds: u64) {
+        for cell in &self.0.cpus {
+            lock(&cell.token).cx.takes = nanoseconds;
+        }
+    }
+
     /// Keeps timers from firing, however long they have been due, or lets them: then they do at the next softirq run, at its
     /// time. So a simulation has them as late as those of the machine that it follows.
     pub fn hold_timers(&self, held: bool) {

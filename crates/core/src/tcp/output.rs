@@ -385,6 +385,7 @@ impl TcpSock {
                 let one = filled == Filled::One;
                 if !one || self.tx.queue.len() == 1 {
                     self.write_xmit(cx, Offer { one, ..Offer::all(Hold::NOTHING, call.cut.mss) });
+                    cx.now += cx.takes;
                 }
             }
             if let Some(hold) = self.call_ends(&call) {

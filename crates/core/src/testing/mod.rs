@@ -109,6 +109,7 @@ pub(crate) fn cx() -> Cx {
     let pool = PoolConfig { slots: 512, head_slots: 256, large_slots: 8, reserve: 8 };
     Cx {
         now: Time::from_secs(100),
+        takes: 0,
         cpu: 0,
         pool: PagePool::new(pool).expect("memory for a small pool"),
         mib: Arc::new(Counters::new()),

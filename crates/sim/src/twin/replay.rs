@@ -35,12 +35,13 @@ pub struct Replayed {
     pub chosen: u64,
 }
 
-/// Runs the recorded frames and calls through a stack, each at the moment at which its step began.
+/// Runs the recorded frames and calls through a stack, each at the moment at which its step began; what a write offers to the
+/// network in parts takes `write_time` nanoseconds for each.
 ///
 /// # Errors
 /// The stack could not be made, or does not answer.
-pub fn replay(kernel: &Recording, seed: u64, choices: Option<u64>) -> io::Result<Replayed> {
-    replay_at(kernel, seed, choices, |_| 0)
+pub fn replay(kernel: &Recording, seed: u64, choices: Option<u64>, write_time: u64) -> io::Result<Replayed> {
+    replay_at(kernel, seed, choices, write_time, |_| 0)
 }
 
 /// The same with each step so many nanoseconds after its beginning as `later` says for what it took.
@@ -51,9 +52,11 @@ pub fn replay_at(
     kernel: &Recording,
     seed: u64,
     choices: Option<u64>,
+    write_time: u64,
     later: impl FnMut(u64) -> u64,
 ) -> io::Result<Replayed> {
     let mut side = Side::new(kernel, seed, choices)?;
+    side.stack.core().set_write_time(write_time);
     let before = counters::values_of(&side.stack);
     side.run(kernel, later)?;
     let counters = counters::rises(&before, &counters::values_of(&side.stack));

@@ -362,6 +362,17 @@ fn new_bytes_behind_old_ones_find_a_closed_window_closed() {
 }
 
 #[test]
+fn whether_a_near_peer_is_waited_for_hangs_on_the_time_that_a_write_takes() {
+    for (nanoseconds, segments) in [(0, 6), (12_000, 4)] {
+        let (mut lab, sock, _) = narrow(Lab::new(), MSS as u16);
+        lab.stack.set_write_time(nanoseconds);
+        sock.lock.user().rtt.sample(20_000, SeqNum(0), SeqNum(1));
+        lab.send(&sock, &[1; 8_760]);
+        assert_eq!(sent(&mut lab).len(), segments);
+    }
+}
+
+#[test]
 fn probes_count_until_the_window_takes_the_whole_packet_or_nothing_is_left_to_send() {
     for (opens, backoff) in [(4, 1), (5, 0)] {
         let (mut lab, sock, mut peer) = connected(Lab::new(), 0);
