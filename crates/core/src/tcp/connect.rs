@@ -57,6 +57,8 @@ impl TcpSock {
         self.tx.segments.push_back(syn);
         self.cong.packets_out = 1;
         self.send_first_syn(cx);
+        // The user's patience begins with the SYN.
+        self.live.timeouts_since = Some(cx.now);
         self.arm_for_output(cx);
     }
 }

@@ -12,7 +12,7 @@
 use rxpath_mem::Skb;
 use rxpath_wire::TcpFlags;
 
-use super::TcpSock;
+use super::{Segment, TcpSock};
 
 /// The ECN field of a type of service, and its values (RFC 3168 section 5).
 const MASK: u8 = 3;
@@ -135,11 +135,14 @@ impl TcpSock {
         }
     }
 
-    /// The peer has cut its window: that is enough of echoes (`tcp_ecn_accept_cwr`).
-    #[cold]
-    pub(super) fn accept_cwr(&mut self, with_data: bool) {
-        self.ecn.demand_cwr = false;
-        self.ack.now |= with_data && self.ecn.ok;
+    /// If the peer has cut its window, that is enough of echoes (`tcp_ecn_accept_cwr`). A segment that acknowledges what it
+    /// may not says nothing of it.
+    #[inline]
+    pub(super) fn accept_cwr(&mut self, seg: &Segment) {
+        if seg.has(TcpFlags::CWR) {
+            self.ecn.demand_cwr = false;
+            self.ack.now |= seg.seq != seg.end_seq && self.ecn.ok;
+        }
     }
 
     /// The window shrinks for another reason than loss (`tcp_enter_cwr`); that is never a mistake.

@@ -49,9 +49,13 @@ impl TcpSock {
             self.loss.last_tsecr = Some(tsecr);
             self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
         }
-        self.tx.snd_wl1 = seg.seq;
+        // What began at the edge of the window, and was not taken, may have been the last word on the peer's.
+        if seg.seq.after(self.tx.snd_wl1) {
+            self.tx.snd_wl1 = seg.seq;
+        }
         self.live.last_ack = cx.now;
         self.live.probes_out = 0;
+        self.user.error_soft = None;
         let end = self.data_queue(cx, skb, seg);
         self.ack_snd_check(cx);
         end
@@ -163,6 +167,7 @@ impl TcpSock {
                 return Fate::Drop(skb, reason);
             }
         }
+        self.accept_cwr(seg);
         if let Some((_, tsecr)) = stamps {
             self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
         }
@@ -208,9 +213,6 @@ impl TcpSock {
         if seg.flags.syn() && !self.ends_crossed_open(seg) {
             // RFC 5961 section 4.2.
             return Err(self.syn_challenge(cx));
-        }
-        if seg.has(TcpFlags::CWR) {
-            self.accept_cwr(seg.seq != seg.end_seq);
         }
         Ok(())
     }

@@ -32,6 +32,14 @@ impl TcpSock {
         Ok(())
     }
 
+    /// The connection stands, or a listener's has begun. That of a crossed open is not probed, as in the kernel, unless it is
+    /// wanted once more.
+    pub(super) fn begin_keepalive(&mut self, cx: &Cx) {
+        if self.live.on {
+            self.timers.keepalive = cx.now + self.live.idle(&cx.net.sysctl);
+        }
+    }
+
     /// For how long nothing has been heard of the peer (`keepalive_time_elapsed`).
     fn silence(&self, now: Time) -> u64 {
         (tick(now) - self.ack.last_rcv).min(tick(now) - tick(self.live.last_ack))

@@ -571,8 +571,7 @@ impl Request {
         let sample = if self.resent { self.echoed.map(echoed) } else { Some(cx.now - self.sent_at) };
         match sample {
             Some(rtt) => sk.rtt.sample(rtt, sk.tx.snd_una, sk.tx.snd_nxt),
-            // RFC 6298 section 5.7: without a sample after a retransmitted SYN the timeout is three seconds.
-            None if !self.cookie => sk.rtt.rto = 3_000 * MS,
+            None if !self.cookie => sk.rtt.no_sample(),
             None => {}
         }
         Some(sk)
@@ -625,6 +624,7 @@ impl Request {
         sk.ack.last_rcv = tick(cx.now);
         sk.rtt.rto_min = u64::from(sysctl.tcp_rto_min_us) * 1_000;
         sk.sync_mss(self.mss);
+        sk.begin_keepalive(cx);
         cx.count(Counter::TcpPassiveOpens);
         Some(sk)
     }

@@ -34,7 +34,7 @@ pub struct Liveness {
     pub(super) probes_out: u8,
     /// When the last acknowledgement came.
     pub(super) last_ack: Time,
-    /// When the first retransmission timeout of a row came.
+    /// When the first retransmission timeout of a row came; of an attempt to connect, when its SYN went out first.
     pub(super) timeouts_since: Option<Time>,
     /// When the first probe of a closed window went out (`icsk_probes_tstamp`).
     pub(super) probing_since: Option<Time>,

@@ -296,8 +296,10 @@ impl TcpSock {
 
     /// Sequence number of a segment without data: the peer must find it in its window (`tcp_acceptable_seq`).
     fn acceptable_seq(&self) -> SeqNum {
-        let end = self.tx.snd_una + self.tx.snd_wnd;
-        let unit = 1i32 << self.opts.rcv_wscale;
+        // A listener's connection begins behind its SYN-ACK, also while that is not acknowledged.
+        let una = if self.tx.snd_una.before(self.tx.first_una) { self.tx.first_una } else { self.tx.snd_una };
+        let end = una + self.tx.snd_wnd;
+        let unit = if self.opts.wscale { 1i32 << self.opts.rcv_wscale } else { 1 };
         if end.before(self.tx.snd_nxt) && (self.tx.snd_nxt - end) >= unit { end } else { self.tx.snd_nxt }
     }
 
@@ -727,11 +729,16 @@ impl TcpSock {
     /// Segment size towards the peer: what it announced, what the path carries, less our options (`tcp_sync_mss`).
     pub(super) fn sync_mss(&mut self, peer_mss: u16) {
         (self.tx.mss_clamp, self.tx.pmtu) = (peer_mss, self.route.mtu);
-        let path = self.route.mtu.saturating_sub(40);
         let options = if self.opts.timestamps { u16::from(TSTAMP_ALIGNED) } else { 0 };
         let most = self.bound_by_search();
-        let mss = peer_mss.min(path).max(self.tx.mtu.floor).saturating_sub(options);
-        self.tx.mss = self.bound_to_half_window(mss).clamp(1, most.max(1));
+        self.tx.mss = self.mss_less(options).clamp(1, most.max(1));
+    }
+
+    /// What peer, path and window let a segment have besides so many bytes of options.
+    pub(super) fn mss_less(&self, options: u16) -> u16 {
+        let path = self.tx.pmtu.saturating_sub(40);
+        let mss = self.tx.mss_clamp.min(path).max(self.tx.mtu.floor).saturating_sub(options);
+        self.bound_to_half_window(mss)
     }
 
     /// A window that is small is to have room for two segments (`tcp_bound_to_half_wnd`).

@@ -11,7 +11,7 @@
 
 use rxpath_trace::Time;
 
-use super::{MS, TcpSock, write_queue};
+use super::{MS, MSS_DEFAULT, TSTAMP_ALIGNED, TcpSock, write_queue};
 use crate::cx::Cx;
 use crate::sysctl::{CongestionControl, Sysctls};
 
@@ -53,17 +53,32 @@ impl TcpSock {
 
     /// The rate follows window and round trip (`tcp_update_pacing_rate`), unless the algorithm has one of its own.
     pub(super) fn update_pacing_rate(&mut self, sysctl: &Sysctls) {
-        let cong = &mut self.cong;
-        if cong.algorithm == CongestionControl::Bbr {
-            return;
-        }
-        let percent =
-            if cong.cwnd < cong.ssthresh / 2 { sysctl.tcp_pacing_ss_ratio } else { sysctl.tcp_pacing_ca_ratio };
-        let window = u64::from(self.tx.mss) * u64::from(cong.cwnd.max(cong.packets_out));
+        self.pace(self.pacing_rate(sysctl, self.tx.mss, self.cong.cwnd));
+    }
+
+    /// The rate of a connection whose SYN is answered: the window is still that of the SYN, one segment if it was sent again,
+    /// and segments have room for the options that the SYN had, whatever the peer thinks of them.
+    pub(super) fn first_pacing_rate(&self, cx: &Cx, cwnd: u32) -> u64 {
+        let options = if cx.net.sysctl.tcp_timestamps != 0 { u16::from(TSTAMP_ALIGNED) } else { 0 };
+        // A window tells how long segments may be, and none nothing.
+        let mss = if self.tx.max_window == 0 { MSS_DEFAULT - options } else { self.mss_less(options) };
+        self.pacing_rate(&cx.net.sysctl, mss, cwnd)
+    }
+
+    fn pacing_rate(&self, sysctl: &Sysctls, mss: u16, cwnd: u32) -> u64 {
+        let cong = &self.cong;
+        let percent = if cwnd < cong.ssthresh / 2 { sysctl.tcp_pacing_ss_ratio } else { sysctl.tcp_pacing_ca_ratio };
+        let window = u64::from(mss) * u64::from(cwnd.max(cong.packets_out));
         let per_round = window.saturating_mul(u64::from(percent)) / 100;
         let srtt_us = (self.rtt.srtt / 1_000).max(1);
-        let rate = if self.rtt.srtt == 0 { u64::MAX } else { per_round.saturating_mul(1_000_000) / srtt_us };
-        cong.pacing.rate = rate.min(cong.pacing.max);
+        if self.rtt.srtt == 0 { u64::MAX } else { per_round.saturating_mul(1_000_000) / srtt_us }
+    }
+
+    /// Sends at this rate from now on, unless the algorithm has one of its own.
+    pub(super) fn pace(&mut self, rate: u64) {
+        if self.cong.algorithm != CongestionControl::Bbr {
+            self.cong.pacing.rate = rate.min(self.cong.pacing.max);
+        }
     }
 
     /// Segments of `mss` bytes that one super-frame may have: what leaves in about a millisecond, more where the peer is near

@@ -87,6 +87,11 @@ impl RttEstimator {
         (self.doubled, self.backoff) = (0, 0);
     }
 
+    /// The handshake gave no sample, as its segment was sent again: the timeout is three seconds (RFC 6298 section 5.7).
+    pub fn no_sample(&mut self) {
+        (self.rto, self.doubled) = (3_000 * MS, 0);
+    }
+
     /// A round trip took only so long: a segment that is no sample, because older ones were acknowledged with it.
     pub fn note_least(&mut self, rtt: u64) {
         self.min_rtt = self.min_rtt.min(rtt.max(1_000));

@@ -82,6 +82,7 @@ impl TcpSock {
             self.send_challenge_ack(cx);
             return Fate::Drop(skb, reason);
         }
+        self.accept_cwr(seg);
         if let Err(end) = self.advance_state(cx, seg, stamps) {
             return end.end(cx, self, skb, seg);
         }
@@ -132,6 +133,10 @@ impl TcpSock {
         if !early {
             self.init_transfer(cx);
         }
+        if self.user.accepted && self.rtt.srtt == 0 {
+            // A crossed open.
+            self.rtt.no_sample();
+        }
         self.fast_path_on();
         // The application may have closed its side while the handshake was under way.
         if self.user.snd_shutdown {
@@ -154,8 +159,7 @@ impl TcpSock {
         }
         let Some(len) = self.fin_timeout(cx) else {
             cx.count(Counter::TcpExtTCPAbortOnData);
-            self.done(cx);
-            return Err(Ended::Absorbed);
+            return Err(Ended::AbortOnData);
         };
         if seg.flags.fin() || len > TIMEWAIT_LEN {
             self.timers.keepalive = cx.now + len;
@@ -270,14 +274,21 @@ impl TcpSock {
         self.rx.copied_seq = self.rx.rcv_nxt;
         self.tx.snd_wl1 = seg.seq;
         self.ack.last_rcv = tick(cx.now);
+        let cwnd = self.cong.cwnd;
         let _ = self.tcp_ack(cx, seg, self.heard(options), true);
         self.tx.snd_wnd = u32::from(seg.window);
         self.tx.max_window = self.tx.snd_wnd;
+        let rate = self.first_pacing_rate(cx, cwnd);
         if let Some((tsval, _)) = stamps {
             self.store_ts_recent(cx.now, tsval);
         }
         self.try_undo_spurious_syn(super::isn::tsval(self.tx.last_sent, self.tx.ts_offset), stamps);
         self.init_transfer(cx);
+        self.pace(rate);
+        if self.rtt.srtt == 0 {
+            self.rtt.no_sample();
+        }
+        self.begin_keepalive(cx);
         if self.tx.mtu.enabled {
             self.sync_mss(self.tx.mss_clamp);
         }
@@ -346,6 +357,8 @@ impl TcpSock {
         self.init_buffer_space();
         self.mtu_search_begin(&cx.net.sysctl, cx.now);
         self.init_cwnd();
+        // What handshakes lost says nothing about what the path carries.
+        self.cong.ssthresh = u32::MAX;
         self.cong.begin(u32::from(self.tx.mss), self.rtt.srtt);
         self.update_pacing_rate(&cx.net.sysctl);
         self.ack.rcv_mss = self.initial_rcv_mss();
@@ -353,9 +366,6 @@ impl TcpSock {
         self.rx.space_seq = self.rx.copied_seq;
         self.rx.space = self.rx.rcv_ssthresh.min(self.rx.rcv_wnd).min(10 * u32::from(self.tx.advmss));
         self.expand_sndbuf(cx.net.sysctl.tcp_wmem.max);
-        if self.live.on {
-            self.timers.keepalive = cx.now + self.live.idle(&cx.net.sysctl);
-        }
     }
 
     /// First guess of the peer's segment size (`tcp_initialize_rcv_mss`).
@@ -482,7 +492,7 @@ impl TcpSock {
 pub(super) enum Ended {
     /// It did its work.
     Absorbed,
-    /// Data for an application that has gone: the peer is reset.
+    /// Data for an application that has gone, or one that does not wait for the peer's FIN: the peer is reset.
     AbortOnData,
 }
 

@@ -57,7 +57,7 @@ impl TcpSock {
             return;
         }
         cx.count(Counter::TcpExtTCPTimeouts);
-        if self.rtt.retransmits == 0 {
+        if self.rtt.retransmits == 0 && !matches!(self.state, State::SynSent | State::SynRecv) {
             self.live.timeouts_since = Some(cx.now);
         }
         if self.user.orphan {

@@ -73,8 +73,7 @@ impl Request {
     /// The socket that begins with the SYN (`tcp_fastopen_create_child`); None if no way leads to the peer.
     pub(in super::super) fn early_child(&self, cx: &mut Cx, seg: &Segment) -> Option<TcpSock> {
         let mut sk = self.bare_child(cx)?;
-        // Nothing has been measured: RFC 6298 section 5.7.
-        sk.rtt.rto = 3_000 * MS;
+        sk.rtt.no_sample();
         let first = self.snt_isn + 1;
         (sk.tx.snd_una, sk.tx.snd_wl1) = (first, seg.seq);
         (sk.tx.snd_wnd, sk.tx.max_window) = (u32::from(seg.window), u32::from(seg.window));

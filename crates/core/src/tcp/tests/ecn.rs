@@ -124,6 +124,14 @@ fn a_mark_is_echoed_until_the_peer_has_slowed_down() {
     pair.lab.segment(pair.peer.repr(with(ACK, CWR)), &[]);
     assert!(pair.answers().is_empty());
     assert!(!pair.echo(ECT0, PSH_ACK), "a bare ACK may say so, too");
+    // Measured on Linux 6.18: who acknowledges what was never sent is not believed this either.
+    assert!(pair.echo(CE, PSH_ACK));
+    pair.peer.ack += 3_000;
+    pair.lab.segment(pair.peer.repr(with(ACK, CWR)), &[1; 10]);
+    assert!(pair.answers().iter().all(|one| one.flags.contains(ECE)));
+    pair.peer.ack -= 3_000;
+    assert!(pair.echo(ECT0, PSH_ACK));
+    assert!(!pair.echo(ECT0, with(PSH_ACK, CWR)));
     let ce = pair.lab.count(Counter::IpExtInCEPkts);
     assert!(ce >= 2 && pair.lab.count(Counter::IpExtInECT0Pkts) >= 4, "{ce}");
 }

@@ -9,7 +9,9 @@ use rxpath_wire::TcpFlags;
 use super::lab::{ACK, FIN_ACK, Lab, MS, PEER, PSH_ACK, Peer, SYN, SYN_ACK};
 use crate::socket::{Sock, WriteStep, post};
 use crate::stack::RecvError;
-use crate::tcp::{SockError, State};
+use crate::sysctl::CongestionControl;
+use crate::tcp::isn::tsval;
+use crate::tcp::{Linger2, SockError, SockOptions, State, TcpSock};
 
 /// Our end of an attempt to connect, whose SYN has gone out, and the peer.
 fn opening(lab: &mut Lab) -> (Arc<Sock>, Peer) {
@@ -240,6 +242,87 @@ fn the_round_trip_of_a_crossed_open_begins_with_the_syn_ack() {
 }
 
 #[test]
+fn what_carries_nothing_lies_in_the_peers_window_to_the_byte_where_windows_are_not_scaled() {
+    let mut lab = Lab::new();
+    let (_sock, mut peer) = opening(&mut lab);
+    peer.window = 0;
+    lab.segment(peer.repr(SYN), &[]);
+    let first = lab.expect(SYN_ACK).seq;
+    peer.seq += 1;
+    // A SYN in the window is challenged: the answer begins where the peer's window ends.
+    lab.segment(peer.repr(SYN), &[]);
+    assert_eq!(lab.expect(ACK).seq, first);
+    // A listener's connection has its SYN-ACK behind it.
+    let _listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_001, 80);
+    lab.segment(peer.repr(SYN), &[]);
+    let answer = lab.expect(SYN_ACK);
+    peer.ack = answer.seq + 1;
+    lab.segment(peer.repr(TcpFlags(SYN.0 | FIN_ACK.0)), &[7; 20]);
+    assert_eq!(lab.expect(ACK).seq, answer.seq + 1);
+}
+
+#[test]
+fn a_syn_that_was_sent_again_makes_the_first_super_frames_small() {
+    // Measured on Linux 6.18: the rate is two windows in a round trip, of segments that have room for timestamps.
+    for (times, stamps, window, cwnd) in
+        [(0, true, 64_240, 10), (0, false, 64_240, 10), (1, true, 64_240, 1), (1, false, 64_240, 1), (0, true, 0, 10)]
+    {
+        let mut lab = Lab::with(|config| config.sysctl.tcp_congestion_control = CongestionControl::Reno);
+        let (sock, mut peer) = opening(&mut lab);
+        for _ in 0..times {
+            lab.wait(1_050);
+            lab.expect(SYN);
+        }
+        lab.wait(20);
+        let stamp = |sk: &TcpSock| tsval(sk.tx.last_sent, sk.tx.ts_offset);
+        peer.stamps = stamps.then(|| (77, stamp(&sock.lock.user())));
+        let mut answer = peer.repr(SYN_ACK);
+        (answer.window, answer.options.mss) = (window, Some(1_000));
+        lab.segment(answer, &[]);
+        lab.expect(ACK);
+        let sk = sock.lock.user();
+        let (round, mss) = (sk.rtt.srtt, if window == 0 { 524 } else { 988 });
+        let expected = if round == 0 { u64::MAX } else { 2 * cwnd * mss * 1_000 * MS / round };
+        assert!(sk.cong.pacing.rate.abs_diff(expected) <= 1_000, "{} {expected}", sk.cong.pacing.rate);
+        assert_eq!(sk.rtt.rto == 3_000 * MS, round == 0, "and so without a sample");
+        assert_eq!((sk.cong.cwnd, sk.cong.ssthresh), (10, u32::MAX));
+    }
+}
+
+#[test]
+fn an_attempt_to_connect_takes_no_longer_than_the_user_waits() {
+    // Measured on Linux 6.18: it is looked at with the second timeout, which comes no later.
+    for (timeout_ms, syns, over) in [(300, 2, 1_100), (1_500, 2, 1_600), (2_500, 3, 2_600)] {
+        let mut lab = Lab::new();
+        let options = SockOptions { user_timeout_ms: timeout_ms, ..SockOptions::default() };
+        let remote = SocketAddr::from((PEER, 40_000));
+        let sock = lab.stack.connect_with(None, remote, &options, lab.now).expect("there is a way");
+        lab.run();
+        lab.wait(over - 120);
+        assert_eq!(lab.state(&sock), State::SynSent, "{timeout_ms}");
+        lab.wait(120);
+        assert_eq!(lab.state(&sock), State::Close, "{timeout_ms}");
+        assert_eq!(std::iter::from_fn(|| lab.sent()).filter(|sent| sent.flags == SYN).count(), syns);
+        assert_eq!(lab.count(Counter::TcpExtTCPAbortOnTimeout), 1);
+    }
+}
+
+#[test]
+fn who_does_not_wait_for_the_peers_end_resets_it_with_the_acknowledgement_of_its_own() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    lab.stack.with(&sock, 0, lab.now, |sk| sk.user.linger2 = Linger2::Never);
+    lab.close(&sock);
+    peer.ack = lab.expect(FIN_ACK).seq + 1;
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(lab.expect(TcpFlags::RST).seq, peer.ack);
+    assert_eq!((lab.count(Counter::TcpExtTCPAbortOnData), lab.count(Counter::TcpOutRsts)), (1, 1));
+}
+
+#[test]
 fn segments_are_as_small_as_the_peer_asks_down_to_eight_bytes() {
     for (mss, sent) in [(64, 64), (1, 48)] {
         let mut lab = Lab::new();
@@ -334,7 +417,7 @@ fn a_connection_whose_syn_was_lost_waits_for_more_before_it_is_well_again_withou
         lab.expect(ACK);
         lab.send(&sock, b"lost");
         lab.expect(PSH_ACK);
-        lab.wait(3_000);
+        lab.wait(3_100);
         while lab.sent().is_some() {}
         // Without SACK the timeout of the SYN lasts until something beyond it is acknowledged (RFC 6582).
         assert_eq!(lab.count(Counter::TcpExtTCPLossFailures), u64::from(!sack));

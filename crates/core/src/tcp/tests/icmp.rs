@@ -82,6 +82,13 @@ fn an_established_connection_goes_on_and_remembers() {
     peer.ack += 4;
     lab.segment(peer.repr(ACK), &[]);
     lab.stack.with(&sock, 0, lab.now, |sk| assert_eq!(sk.user.error_soft, None, "something gets through"));
+    // So it is with the first data, whose memory is to be accounted.
+    told(&mut lab, (3, 1, 0), (80, 40_000), sent.seq + 4);
+    lab.stack.with(&sock, 0, lab.now, |sk| assert_eq!(sk.user.error_soft, Some(SockError::Unreachable)));
+    peer.data(&mut lab, b"data");
+    lab.stack.with(&sock, 0, lab.now, |sk| assert_eq!(sk.user.error_soft, None));
+    assert_eq!(lab.recv(&sock, 10).expect("it has come"), b"data");
+    while lab.sent().is_some() {}
     lab.send(&sock, b"more");
     let sent = lab.expect(PSH_ACK);
     told(&mut lab, (3, 1, 0), (80, 40_000), sent.seq);

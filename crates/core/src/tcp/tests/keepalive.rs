@@ -3,10 +3,10 @@
 use rxpath_trace::{Counter, Time};
 use rxpath_wire::{Addr, TcpFlags};
 
-use super::lab::{ACK, Lab, MS, PEER, PEER_MAC, PSH_ACK, Peer};
+use super::lab::{ACK, Lab, MS, PEER, PEER_MAC, PSH_ACK, Peer, SYN, SYN_ACK};
 use crate::stack::RecvError;
 use crate::sysctl::Sysctls;
-use crate::tcp::{Keepalive, SockError, State};
+use crate::tcp::{Keepalive, SockError, SockOptions, State};
 
 const RST_ACK: TcpFlags = TcpFlags(TcpFlags::RST.0 | TcpFlags::ACK.0);
 
@@ -165,4 +165,27 @@ fn an_orphan_before_a_closed_window_lasts_until_the_timeout_is_the_longest() {
     assert_eq!(probes, 10);
     assert!((300_000 * MS..330_000 * MS).contains(&(lab.now - begun)), "{}", (lab.now - begun) / MS);
     assert_eq!(lab.count(Counter::TcpExtTCPAbortOnTimeout), 1);
+}
+
+#[test]
+fn what_was_wanted_before_holds_for_who_is_answered_and_not_for_who_crosses() {
+    // Measured on Linux 6.18.
+    for (crossed, probes) in [(false, 1), (true, 0)] {
+        let mut lab = Lab::new();
+        let keepalive = Some(Keepalive { idle_s: Some(1), interval_s: Some(5), probes: Some(3) });
+        let options = SockOptions { keepalive, ..SockOptions::default() };
+        let remote = std::net::SocketAddr::from((PEER, 81));
+        let sock = lab.stack.connect_with(Some(2_000), remote, &options, lab.now).expect("a way");
+        lab.run();
+        let mut peer = Peer::new(81, 2_000);
+        peer.ack = lab.expect(SYN).seq + 1;
+        lab.segment(peer.repr(if crossed { SYN } else { SYN_ACK }), &[]);
+        peer.seq += 1;
+        lab.segment(peer.repr(ACK), &[]);
+        while lab.sent().is_some() {}
+        assert_eq!(lab.state(&sock), State::Established);
+        lab.wait(1_500);
+        assert_eq!(lab.count(Counter::TcpExtTCPKeepAlive), probes);
+        while lab.sent().is_some() {}
+    }
 }

@@ -62,3 +62,21 @@ fn header_prediction_takes_the_expected_segment_and_says_why_not_another() {
         assert_eq!(fast, 5, "timestamps {stamps:?}");
     }
 }
+
+#[test]
+fn data_whose_memory_is_to_be_accounted_first_is_no_last_word_on_a_window_that_a_later_segment_told_of() {
+    let mut lab = Lab::with(|config| config.lives = Selector::All);
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    // At the edge of the window, and not taken.
+    let edge = sock.lock.user().rx.right_edge() - peer.seq;
+    peer.data_at(&mut lab, edge, b"beyond");
+    lab.expect(ACK);
+    assert_eq!(next(&mut lab, &mut peer, |_| ()), Some(SlowWhy::Memory));
+    peer.seq += 10;
+    let before = sock.lock.user().tx.snd_wnd;
+    peer.window -= 100;
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(sock.lock.user().tx.snd_wnd, before, "measured on Linux 6.18");
+}
