@@ -207,6 +207,8 @@ pub struct Segment {
     pub sack: Sack,
     /// Urgent pointer; it has a meaning with URG.
     pub urgent: u16,
+    /// Fast Open option.
+    pub fast_open: Option<FastOpening>,
     /// How its options lie.
     pub layout: Layout,
     /// Payload bytes; the payload follows from the sequence number.
@@ -283,6 +285,28 @@ pub enum Sack {
     At(Vec<(u32, u32)>),
     /// These, from and to so far before the end of what the server has sent.
     Back(Vec<(i32, i32)>),
+}
+
+/// A Fast Open option (RFC 7413 section 4.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FastOpening {
+    /// What it carries.
+    pub cookie: Cookie,
+    /// The option of the experiments (RFC 6994).
+    pub experimental: bool,
+}
+
+/// The cookie of a Fast Open option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cookie {
+    /// None: one is asked for.
+    Request,
+    /// The one that the host has given, or zeros before it has.
+    Latest,
+    /// The same with a bit the other way round.
+    Spoilt,
+    /// So many bytes of it, or beyond it zeros.
+    Cut(u8),
 }
 
 /// How the options of a segment lie.

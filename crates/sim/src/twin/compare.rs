@@ -21,14 +21,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rxpath_wire::SeqNum;
+use rxpath_wire::{SeqNum, TcpFlags};
 
 use super::case::Host;
 use super::choices::{self, Identifications};
 use super::counters::comparable;
 use super::frames::{Pair, Seen};
 use super::lateness::LATE_MAX;
-use super::record::{Event, Recording, What};
+use super::record::{Event, Recording, Sent, What};
 
 /// Milliseconds by which timestamps may differ.
 pub const CLOCK_SLACK_MS: u32 = 20;
@@ -39,8 +39,12 @@ pub const TIMER_SLACK: u64 = LATE_MAX + 4_000_000;
 const COOKIE_SLACK_MS: u32 = 64;
 
 fn clock_slack(host: &Host) -> u32 {
-    let bakes = host.sysctls.iter().any(|(name, _)| name == "net.ipv4.tcp_syncookies");
-    CLOCK_SLACK_MS + if bakes { COOKIE_SLACK_MS } else { 0 }
+    CLOCK_SLACK_MS + if bakes(host) { COOKIE_SLACK_MS } else { 0 }
+}
+
+/// The host may bake cookies.
+fn bakes(host: &Host) -> bool {
+    host.sysctls.iter().any(|(name, _)| name == "net.ipv4.tcp_syncookies")
 }
 
 /// How often each normalisation was needed.
@@ -53,6 +57,16 @@ pub struct Difference {
     pub row: Option<usize>,
     /// What differs.
     pub what: String,
+}
+
+impl Difference {
+    /// What a frame that comes at another time begins with.
+    const APART: &str = "sent ";
+
+    /// Nothing differs but when a timer's frame came.
+    pub fn is_of_time(&self) -> bool {
+        self.what.starts_with(Difference::APART)
+    }
 }
 
 /// Events of both runs that belong together.
@@ -210,7 +224,12 @@ impl Sides {
             (
                 What::Sent(_) | What::Fed { .. } | What::Reported(..),
                 What::Sent(_) | What::Fed { .. } | What::Reported(..),
-            ) => (kernel.what != stack.what).then(|| "not the same frame was sent".to_owned()),
+            ) => {
+                if let (What::Sent(sent), true) = (&kernel.what, bakes(host)) {
+                    self.reset_by(sent);
+                }
+                (kernel.what != stack.what).then(|| "not the same frame was sent".to_owned())
+            }
             (What::Called(one, gave), What::Called(other, got)) => {
                 if one != other {
                     return Some("not the same call was made".to_owned());
@@ -230,6 +249,17 @@ impl Sides {
     }
 }
 
+impl Sides {
+    /// The client resets: what follows may be another socket's, which a cookie makes without a SYN.
+    fn reset_by(&mut self, sent: &Sent) {
+        if sent.flags & TcpFlags::RST.0 != 0 {
+            for side in [&mut self.kernel, &mut self.stack] {
+                side.entry((sent.sport, sent.dport)).or_default().id = None;
+            }
+        }
+    }
+}
+
 /// A frame that a timer sent: not the same instant, but near it.
 fn compare_times(kernel: u64, stack: u64, normalised: &mut Normalised) -> Option<String> {
     if kernel != stack {
@@ -237,8 +267,9 @@ fn compare_times(kernel: u64, stack: u64, normalised: &mut Normalised) -> Option
     }
     let apart = kernel.abs_diff(stack);
     let ms = |ns: u64| ns as f64 / 1e6;
-    (apart > TIMER_SLACK)
-        .then(|| format!("sent {:.1} ms apart: kernel {:.1}, stack {:.1}", ms(apart), ms(kernel), ms(stack)))
+    (apart > TIMER_SLACK).then(|| {
+        format!("{}{:.1} ms apart: kernel {:.1}, stack {:.1}", Difference::APART, ms(apart), ms(kernel), ms(stack))
+    })
 }
 
 /// What one side chose by itself, by connection.
@@ -388,4 +419,66 @@ fn first_difference(one: &[u8], other: &[u8]) -> String {
         _ => "options or payload",
     };
     format!("{field}: byte {at} is {a:#04x} from the kernel and {b:#04x} from the stack")
+}
+
+#[cfg(test)]
+mod tests {
+    use rxpath_wire::{Addr, IpProto, Ipv4Repr, ipv4};
+
+    use super::super::case::{Defect, Layout};
+    use super::super::frames::{CLIENT, ClientView, SERVER};
+    use super::super::record::Number;
+    use super::*;
+
+    fn segment(flags: TcpFlags) -> Sent {
+        Sent {
+            sport: 40_000,
+            dport: 80,
+            flags: flags.0,
+            seq: 1,
+            ack: Number::Plain(1),
+            window: 1,
+            mss: None,
+            wscale: None,
+            stamp: None,
+            sack_permitted: false,
+            sack: Vec::new(),
+            urgent: 0,
+            fast_open: Vec::new(),
+            layout: Layout::Usual,
+            len: 0,
+            tos: 0,
+            defect: Defect::None,
+        }
+    }
+
+    /// A segment of the host's with this identification.
+    fn emitted(id: u16) -> Event {
+        let sent = Sent { sport: 80, dport: 40_000, ..segment(TcpFlags::ACK) };
+        let mut frame = ClientView::default().frame(&sent);
+        let (proto, total_len) = (IpProto::TCP, (frame.len() - 14) as u16);
+        let (src, dst) = (SERVER, CLIENT);
+        ipv4::emit(&mut frame[14..], Ipv4Repr { src, dst, proto, ttl: 64, tos: 0, id, df: true, total_len });
+        rxpath_wire::tcp::fill_checksum(Addr::from_v4(src.octets()), Addr::from_v4(dst.octets()), &mut frame[34..]);
+        Event::new(0, What::Emitted { link: 0, frame, prompt: true })
+    }
+
+    fn differences(bakes: bool, [one, other]: [u16; 2]) -> usize {
+        let mut host = Host { streams: true, ..Host::default() };
+        if bakes {
+            host.sysctls.push(("net.ipv4.tcp_syncookies".to_owned(), "2".to_owned()));
+        }
+        let run = |id: u16| Recording {
+            host: host.clone(),
+            events: vec![emitted(7), Event::new(0, What::Sent(segment(TcpFlags::RST))), emitted(id)],
+            ..Recording::default()
+        };
+        compare(&run(one), &run(other), &mut Normalised::new()).len()
+    }
+
+    #[test]
+    fn who_comes_after_a_reset_may_be_another_only_where_cookies_are_baked() {
+        assert_eq!([differences(false, [8, 8]), differences(true, [8, 8])], [0, 0]);
+        assert_eq!([differences(false, [8, 9]), differences(true, [8, 9])], [1, 0]);
+    }
 }

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
-use rxpath_wire::tcp::MAX_OPTIONS_LEN;
+use rxpath_wire::tcp::{FastOpen, MAX_OPTIONS_LEN};
 use rxpath_wire::{
     Addr, ArpPacket, ArpRepr, EtherType, EthernetHeader, EthernetRepr, IpProto, Ipv4Header, Ipv4Repr, MacAddr, SeqNum,
     TcpFlags, TcpHeader, TcpOptions, TcpRepr, arp, ethernet, icmp, ipv4, tcp,
 };
 
-use super::case::{Ack, Arrival, CLIENT_ISN, Defect, Echo, Layout, Peer, Report, Sack, Segment, Seq};
+use super::case::{
+    Ack, Arrival, CLIENT_ISN, Cookie, Defect, Echo, FastOpening, Layout, Peer, Report, Sack, Segment, Seq,
+};
 use super::record::{Number, Sent};
 
 /// The server's hardware address on the first link, on either side.
@@ -55,30 +57,55 @@ pub type Pair = (u16, u16);
 
 /// What the client knows of the server: it fills in what a case leaves open.
 #[derive(Clone, Debug, Default)]
-pub struct ClientView(BTreeMap<Pair, Connection>);
+pub struct ClientView {
+    connections: BTreeMap<Pair, Connection>,
+    /// The cookie that the server gave last: it is the same for all connections.
+    cookie: Vec<u8>,
+}
 
 impl ClientView {
     /// Takes note of a frame of the server's.
     pub fn saw(&mut self, frame: &[u8]) {
         if let Some(seen) = Seen::of(frame).filter(|seen| !seen.flags.rst()) {
-            self.0.entry(seen.pair()).or_default().saw(&seen);
+            self.connections.entry(seen.pair()).or_default().saw(&seen);
+            if let Some(option) = seen.fast_open {
+                self.cookie = option.cookie().to_vec();
+            }
         }
     }
 
     /// Takes note of a segment of the client's.
     pub fn sent(&mut self, sent: &Sent) {
         if sent.flags & TcpFlags::SYN.0 != 0 {
-            self.0.entry((sent.sport, sent.dport)).or_default().offered = Some(sent.wscale.is_some());
+            self.connections.entry((sent.sport, sent.dport)).or_default().offered = Some(sent.wscale.is_some());
         }
     }
 
     fn of(&self, pair: Pair) -> Connection {
-        self.0.get(&pair).cloned().unwrap_or_default()
+        self.connections.get(&pair).cloned().unwrap_or_default()
     }
 
     /// Fills in what a segment of the case leaves open.
     pub fn resolve(&mut self, segment: &Segment) -> Sent {
-        self.0.entry((segment.sport, segment.dport)).or_default().resolve(segment)
+        let fast_open = segment.fast_open.map_or_else(Vec::new, |option| self.fast_open(option));
+        let sent = self.connections.entry((segment.sport, segment.dport)).or_default().resolve(segment);
+        Sent { fast_open, ..sent }
+    }
+
+    /// A Fast Open option, from its kind on.
+    fn fast_open(&self, option: FastOpening) -> Vec<u8> {
+        const COOKIE: usize = 8;
+        let mut cookie = self.cookie.clone();
+        cookie.resize(COOKIE, 0);
+        match option.cookie {
+            Cookie::Request => cookie.clear(),
+            Cookie::Latest => {}
+            Cookie::Spoilt => cookie[0] ^= 0x10,
+            Cookie::Cut(len) => cookie.resize(usize::from(len), 0),
+        }
+        let (kind, magic): (u8, &[u8]) = if option.experimental { (254, &[0xf9, 0x89]) } else { (34, &[]) };
+        let len = (2 + magic.len() + cookie.len()) as u8;
+        [&[kind, len], magic, &cookie].concat()
     }
 
     /// The sequence number that a report quotes.
@@ -297,6 +324,7 @@ impl Connection {
             sack_permitted,
             sack,
             urgent,
+            fast_open: Vec::new(),
             layout,
             len,
             tos,
@@ -328,8 +356,12 @@ impl Connection {
         repr.options.set_sack(sent.sack.iter().take(room).map(|&(from, to)| (edge(from), edge(to))));
         let mut frame = vec![0; ETHERNET + IP + TcpHeader::LEN + MAX_OPTIONS_LEN + usize::from(sent.len)];
         let header_len = match sent.layout {
-            Layout::Usual => tcp::emit(&mut frame[ETHERNET + IP..], repr),
-            layout => tcp::emit_raw(&mut frame[ETHERNET + IP..], repr, &options_in(layout, &repr.options)),
+            Layout::Usual if sent.fast_open.is_empty() => tcp::emit(&mut frame[ETHERNET + IP..], repr),
+            layout => {
+                let mut options = [options_in(layout, &repr.options), sent.fast_open.clone()].concat();
+                options.truncate(MAX_OPTIONS_LEN);
+                tcp::emit_raw(&mut frame[ETHERNET + IP..], repr, &options)
+            }
         };
         let end = ETHERNET + IP + header_len + usize::from(sent.len);
         frame.truncate(end);
@@ -416,6 +448,8 @@ pub struct Seen {
     pub urgent: u16,
     /// Options.
     pub options: TcpOptions,
+    /// Fast Open option.
+    pub fast_open: Option<FastOpen>,
     /// Payload bytes.
     pub len: u32,
     /// IP identification.
@@ -442,6 +476,7 @@ impl Seen {
             window: header.window(),
             urgent: header.urgent(),
             options: TcpOptions::parse(options),
+            fast_open: FastOpen::parse(options),
             len: (segment.len() - header.header_len()) as u32,
             id: ip.id(),
             sound: ipv4::verify(headers) && tcp::verify(ip.src_addr(), ip.dst_addr(), segment),

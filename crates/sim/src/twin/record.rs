@@ -36,6 +36,9 @@ pub struct Sent {
     /// Urgent pointer.
     #[serde(default)]
     pub urgent: u16,
+    /// Fast Open option, from its kind on.
+    #[serde(default)]
+    pub fast_open: Vec<u8>,
     /// How its options lie.
     pub layout: Layout,
     /// Payload bytes.

@@ -176,6 +176,9 @@ fn segment(sent: &Sent) -> String {
         Defect::Offset(words) => drop(write!(text, " OFFSET {words}")),
         Defect::Cut(len) => drop(write!(text, " CUT TO {len}")),
     }
+    if let [kind, _, cookie @ ..] = &sent.fast_open[..] {
+        let _ = write!(text, " tfo {kind} {cookie:02x?}");
+    }
     if sent.layout != Layout::Usual {
         let _ = write!(text, " {:?}", sent.layout);
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,7 +13,7 @@ use rustix::net::{
 };
 use rxpath::Stack;
 use rxpath::device::netns;
-use rxpath_core::tcp::SockOptions;
+use rxpath_core::tcp::{Keepalive, Linger2, SockOptions};
 use serde::{Deserialize, Serialize};
 
 use super::case::{Gave, digest, written_byte};
@@ -27,10 +28,14 @@ pub const SOCKETS: usize = 16;
 pub enum TcpCall {
     /// A new socket in the place of what was there listens on this port, with room for so many connections.
     Listen(u16, u32),
+    /// As `Listen`, as one of several on the port (`SO_REUSEPORT`).
+    ListenShared(u16, u32),
     /// Takes a connection of the listener of this number, in the place of what was there.
     Accept(u8),
     /// A new socket in the place of what was there connects from this port.
     Connect(u16, SocketAddrV4),
+    /// As `Connect`, with options that were set before.
+    ConnectWith(u16, SocketAddrV4, Patience),
     /// `read` into a buffer of this size.
     Read(u32),
     /// `write` of so many bytes; what they are follows from their place in the stream.
@@ -55,12 +60,54 @@ pub enum TcpCall {
     Nodelay(bool),
     /// `TCP_CORK`.
     Cork(bool),
+    /// `TCP_KEEPIDLE`, `TCP_KEEPINTVL` and `TCP_KEEPCNT`, and then `SO_KEEPALIVE`; or the latter is switched off.
+    Keepalive(Option<Probing>),
     /// Takes the pending error (`SO_ERROR`).
     TakeError,
     /// What it is ready for (`poll`).
     Poll,
     /// Drops the socket.
     Close,
+}
+
+/// When a silent peer is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probing {
+    /// Seconds of silence before the first probe (`TCP_KEEPIDLE`).
+    pub idle_s: u8,
+    /// Seconds between probes (`TCP_KEEPINTVL`).
+    pub interval_s: u8,
+    /// Probes without an answer after which the connection is over (`TCP_KEEPCNT`).
+    pub probes: u8,
+}
+
+impl Probing {
+    fn of_stack(self) -> Keepalive {
+        let Probing { idle_s, interval_s, probes } = self;
+        let (idle_s, interval_s) = (Some(u32::from(idle_s)), Some(u32::from(interval_s)));
+        Keepalive { idle_s, interval_s, probes: Some(probes) }
+    }
+}
+
+/// How much a connection that is opened puts up with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patience {
+    /// SYNs that are sent again (`TCP_SYNCNT`).
+    pub syn_retries: Option<u8>,
+    /// `TCP_USER_TIMEOUT`, milliseconds; 0 is none.
+    pub user_timeout_ms: u32,
+    /// Probes of a silent peer.
+    pub keepalive: Option<Probing>,
+}
+
+impl Patience {
+    fn of_stack(self) -> SockOptions {
+        let Patience { syn_retries, user_timeout_ms, keepalive } = self;
+        let mut options = SockOptions::default();
+        (options.syn_retries, options.user_timeout_ms) = (syn_retries, user_timeout_ms);
+        options.keepalive = keepalive.map(Probing::of_stack);
+        options
+    }
 }
 
 /// Flags of `recv`.
@@ -102,6 +149,16 @@ pub enum Knob {
     Quickack,
     /// `TCP_NOTSENT_LOWAT`.
     NotsentLowat,
+    /// `TCP_USER_TIMEOUT`.
+    UserTimeout,
+    /// `TCP_LINGER2`; what is negative as an `int` counts as that.
+    Linger2,
+    /// `TCP_SYNCNT`, of a listener.
+    SynCount,
+    /// `TCP_DEFER_ACCEPT`, of a listener.
+    DeferAccept,
+    /// `TCP_FASTOPEN`, of a listener.
+    FastOpen,
 }
 
 impl Knob {
@@ -118,6 +175,11 @@ impl Knob {
             Knob::WindowClamp => ("TCP_WINDOW_CLAMP", TCP, 10),
             Knob::Quickack => ("TCP_QUICKACK", TCP, 12),
             Knob::NotsentLowat => ("TCP_NOTSENT_LOWAT", TCP, 25),
+            Knob::UserTimeout => ("TCP_USER_TIMEOUT", TCP, 18),
+            Knob::Linger2 => ("TCP_LINGER2", TCP, 8),
+            Knob::SynCount => ("TCP_SYNCNT", TCP, 7),
+            Knob::DeferAccept => ("TCP_DEFER_ACCEPT", TCP, 9),
+            Knob::FastOpen => ("TCP_FASTOPEN", TCP, 23),
         }
     }
 }
@@ -195,8 +257,15 @@ impl std::fmt::Display for TcpCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             TcpCall::Listen(port, backlog) => write!(f, "listen(:{port}, {backlog})"),
+            TcpCall::ListenShared(port, backlog) => write!(f, "listen(:{port}, {backlog}) with SO_REUSEPORT"),
             TcpCall::Accept(listener) => write!(f, "accept({listener})"),
             TcpCall::Connect(from, to) => write!(f, "connect(:{from}, {to})"),
+            TcpCall::ConnectWith(from, to, with) => {
+                let Patience { syn_retries, user_timeout_ms, keepalive } = with;
+                let (retries, probes) = (syn_retries.map_or(0, u32::from), keepalive.map(Probes));
+                write!(f, "connect(:{from}, {to}) with TCP_SYNCNT {retries}, TCP_USER_TIMEOUT {user_timeout_ms}")?;
+                probes.map_or(Ok(()), |probes| write!(f, ", {probes}"))
+            }
             TcpCall::Read(n) => write!(f, "read({n})"),
             TcpCall::Write(n) => write!(f, "write({n})"),
             TcpCall::Send(n, tail) => {
@@ -211,17 +280,29 @@ impl std::fmt::Display for TcpCall {
             }
             TcpCall::RecvUrgent(peek) => write!(f, "recv(OOB{})", if *peek { "|PEEK" } else { "" }),
             TcpCall::SendUrgent(n) => write!(f, "send({n}, OOB)"),
-            TcpCall::Set(knob, value) => write!(f, "setsockopt({}, {value})", knob.of_kernel().0),
+            TcpCall::Set(knob, value) => write!(f, "setsockopt({}, {})", knob.of_kernel().0, value.cast_signed()),
             TcpCall::Ask(Fact::Option(knob)) => write!(f, "getsockopt({})", knob.of_kernel().0),
             TcpCall::Ask(fact) => write!(f, "ask({fact:?})"),
             TcpCall::Shutdown(direction) => write!(f, "shutdown({direction:?})"),
             TcpCall::LingerZero(on) => write!(f, "setsockopt(SO_LINGER, {on}, 0)"),
             TcpCall::Nodelay(on) => write!(f, "setsockopt(TCP_NODELAY, {on})"),
             TcpCall::Cork(on) => write!(f, "setsockopt(TCP_CORK, {on})"),
+            TcpCall::Keepalive(Some(probing)) => write!(f, "setsockopt({})", Probes(*probing)),
+            TcpCall::Keepalive(None) => f.write_str("setsockopt(SO_KEEPALIVE, false)"),
             TcpCall::TakeError => f.write_str("getsockopt(SO_ERROR)"),
             TcpCall::Poll => f.write_str("poll()"),
             TcpCall::Close => f.write_str("close()"),
         }
+    }
+}
+
+/// Probing in words.
+struct Probes(Probing);
+
+impl std::fmt::Display for Probes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Probing { idle_s, interval_s, probes } = self.0;
+        write!(f, "SO_KEEPALIVE after {idle_s} s, every {interval_s} s, {probes} times")
     }
 }
 
@@ -247,12 +328,12 @@ pub trait Streams: Sized + Read + Write {
     /// A listening socket.
     type Listener;
 
-    /// A socket that listens on this port of the server's address.
-    fn listen(on: &Self::On, port: u16, backlog: u32) -> io::Result<Self::Listener>;
+    /// A socket that listens on this port of the server's address, maybe beside others.
+    fn listen(on: &Self::On, port: u16, backlog: u32, shared: bool) -> io::Result<Self::Listener>;
     /// The next connection.
     fn accept(from: &Self::Listener) -> io::Result<Self>;
     /// Begins to connect.
-    fn connect(on: &Self::On, from: u16, to: SocketAddrV4) -> io::Result<Self>;
+    fn connect(on: &Self::On, from: u16, to: SocketAddrV4, with: Patience) -> io::Result<Self>;
     /// Ends a direction.
     fn end(&self, direction: Direction) -> io::Result<()>;
     /// Sets the time for which a `close` waits to none, or has it not wait.
@@ -263,6 +344,10 @@ pub trait Streams: Sized + Read + Write {
     fn cork(&self, on: bool) -> io::Result<()>;
     /// Writes with flags.
     fn send(&self, data: &[u8], tail: Tail) -> io::Result<usize>;
+    /// A silent peer is probed, or is not.
+    fn keepalive(&self, probing: Option<Probing>) -> io::Result<()>;
+    /// The same for connections of a listener.
+    fn keepalive_listener(listener: &Self::Listener, probing: Option<Probing>) -> io::Result<()>;
     /// Takes the pending error.
     fn pending(&self) -> io::Result<Option<io::Error>>;
     /// What it is ready for.
@@ -277,7 +362,7 @@ pub trait Streams: Sized + Read + Write {
     fn set(&self, knob: Knob, value: u32) -> io::Result<()>;
     /// Tells something.
     fn ask(&self, fact: Fact) -> io::Result<String>;
-    /// Sets an option that connections inherit.
+    /// Sets an option that connections inherit, or that is the listener's own.
     fn set_listener(listener: &Self::Listener, knob: Knob, value: u32) -> io::Result<()>;
 }
 
@@ -285,8 +370,8 @@ impl Streams for TcpStream {
     type On = ();
     type Listener = TcpListener;
 
-    fn listen(_: &(), port: u16, backlog: u32) -> io::Result<TcpListener> {
-        let socket = kernel_socket(port)?;
+    fn listen(_: &(), port: u16, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+        let socket = kernel_socket(port, shared)?;
         listen(&socket, backlog as i32)?;
         Ok(socket.into())
     }
@@ -297,8 +382,17 @@ impl Streams for TcpStream {
         Ok(stream)
     }
 
-    fn connect(_: &(), from: u16, to: SocketAddrV4) -> io::Result<TcpStream> {
-        let socket = kernel_socket(from)?;
+    fn connect(_: &(), from: u16, to: SocketAddrV4, with: Patience) -> io::Result<TcpStream> {
+        let socket = kernel_socket(from, false)?;
+        if let Some(retries) = with.syn_retries {
+            set_kernel(&socket, Knob::SynCount, u32::from(retries))?;
+        }
+        if with.user_timeout_ms > 0 {
+            set_kernel(&socket, Knob::UserTimeout, with.user_timeout_ms)?;
+        }
+        if with.keepalive.is_some() {
+            keep_kernel_alive(&socket, with.keepalive)?;
+        }
         match connect(&socket, &to) {
             Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
             Err(error) => Err(error.into()),
@@ -325,6 +419,14 @@ impl Streams for TcpStream {
         let flags = [(tail.more, SendFlags::MORE), (tail.record, SendFlags::EOR)];
         let flags = flags.into_iter().filter(|&(set, _)| set).fold(SendFlags::NOSIGNAL, |all, (_, flag)| all | flag);
         Ok(send(self, data, flags)?)
+    }
+
+    fn keepalive(&self, probing: Option<Probing>) -> io::Result<()> {
+        keep_kernel_alive(self, probing)
+    }
+
+    fn keepalive_listener(listener: &TcpListener, probing: Option<Probing>) -> io::Result<()> {
+        keep_kernel_alive(listener, probing)
     }
 
     fn pending(&self) -> io::Result<Option<io::Error>> {
@@ -361,8 +463,7 @@ impl Streams for TcpStream {
     }
 
     fn set(&self, knob: Knob, value: u32) -> io::Result<()> {
-        let (_, level, name) = knob.of_kernel();
-        netns::sockopt::set(self, level, name, value)
+        set_kernel(self, knob, value)
     }
 
     fn ask(&self, fact: Fact) -> io::Result<String> {
@@ -395,15 +496,32 @@ impl Streams for TcpStream {
     }
 
     fn set_listener(listener: &TcpListener, knob: Knob, value: u32) -> io::Result<()> {
-        let (_, level, name) = knob.of_kernel();
-        netns::sockopt::set(listener, level, name, value)
+        set_kernel(listener, knob, value)
     }
 }
 
-fn kernel_socket(port: u16) -> io::Result<std::os::fd::OwnedFd> {
+fn set_kernel(socket: impl AsFd, knob: Knob, value: u32) -> io::Result<()> {
+    let (_, level, name) = knob.of_kernel();
+    netns::sockopt::set(socket, level, name, value)
+}
+
+fn keep_kernel_alive(socket: impl AsFd, probing: Option<Probing>) -> io::Result<()> {
+    const TCP: i32 = 6;
+    const SO_KEEPALIVE: (i32, i32) = (1, 9);
+    let socket = socket.as_fd();
+    if let Some(Probing { idle_s, interval_s, probes }) = probing {
+        for (name, value) in [(4, idle_s), (5, interval_s), (6, probes)] {
+            netns::sockopt::set(socket, TCP, name, u32::from(value))?;
+        }
+    }
+    netns::sockopt::set(socket, SO_KEEPALIVE.0, SO_KEEPALIVE.1, u32::from(probing.is_some()))
+}
+
+fn kernel_socket(port: u16, shared: bool) -> io::Result<std::os::fd::OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, shared)?;
     bind(&socket, &SocketAddrV4::new(SERVER, port))?;
     Ok(socket)
 }
@@ -412,8 +530,11 @@ impl Streams for rxpath::net::TcpStream {
     type On = Stack;
     type Listener = rxpath::net::TcpListener;
 
-    fn listen(on: &Stack, port: u16, backlog: u32) -> io::Result<rxpath::net::TcpListener> {
-        let listener = rxpath::net::TcpListener::bind_with(on, (SERVER, port), backlog)?;
+    fn listen(on: &Stack, port: u16, backlog: u32, shared: bool) -> io::Result<rxpath::net::TcpListener> {
+        let listener = match shared {
+            true => rxpath::net::TcpListener::bind_shared(on, (SERVER, port), backlog)?,
+            false => rxpath::net::TcpListener::bind_with(on, (SERVER, port), backlog)?,
+        };
         listener.set_nonblocking(true)?;
         Ok(listener)
     }
@@ -424,8 +545,8 @@ impl Streams for rxpath::net::TcpStream {
         Ok(stream)
     }
 
-    fn connect(on: &Stack, from: u16, to: SocketAddrV4) -> io::Result<rxpath::net::TcpStream> {
-        rxpath::net::TcpStream::connect_nonblocking(on, Some(from), to.into(), &SockOptions::default())
+    fn connect(on: &Stack, from: u16, to: SocketAddrV4, with: Patience) -> io::Result<rxpath::net::TcpStream> {
+        rxpath::net::TcpStream::connect_nonblocking(on, Some(from), to.into(), &with.of_stack())
     }
 
     fn end(&self, direction: Direction) -> io::Result<()> {
@@ -448,6 +569,17 @@ impl Streams for rxpath::net::TcpStream {
     fn send(&self, data: &[u8], tail: Tail) -> io::Result<usize> {
         let Tail { more, record: end_of_record } = tail;
         self.send_with(data, rxpath::net::SendFlags { more, end_of_record, dont_wait: true })
+    }
+
+    fn keepalive(&self, probing: Option<Probing>) -> io::Result<()> {
+        self.set_keepalive(probing.map(Probing::of_stack));
+        Ok(())
+    }
+
+    fn keepalive_listener(listener: &rxpath::net::TcpListener, probing: Option<Probing>) -> io::Result<()> {
+        let mut options = listener.options();
+        options.keepalive = probing.map(Probing::of_stack);
+        listener.set_options(options)
     }
 
     fn pending(&self) -> io::Result<Option<io::Error>> {
@@ -482,6 +614,9 @@ impl Streams for rxpath::net::TcpStream {
             Knob::WindowClamp => return self.set_window_clamp(value),
             Knob::Quickack => self.set_quickack(value != 0),
             Knob::NotsentLowat => self.set_notsent_lowat(value),
+            Knob::UserTimeout => self.set_user_timeout(Some(Duration::from_millis(value.into()))),
+            Knob::Linger2 => self.set_linger2(linger2_of(value)),
+            Knob::SynCount | Knob::DeferAccept | Knob::FastOpen => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(())
     }
@@ -497,6 +632,9 @@ impl Streams for rxpath::net::TcpStream {
                 Knob::WindowClamp => self.window_clamp(),
                 Knob::Quickack => u32::from(self.quickack()),
                 Knob::NotsentLowat => self.notsent_lowat(),
+                Knob::UserTimeout | Knob::Linger2 | Knob::SynCount | Knob::DeferAccept | Knob::FastOpen => {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
             }
             .to_string(),
             Fact::AtMark => self.at_mark().to_string(),
@@ -527,9 +665,29 @@ impl Streams for rxpath::net::TcpStream {
             Knob::MaxSegment => options.max_segment = Some(value as u16),
             Knob::WindowClamp => options.window_clamp = Some(value),
             Knob::NotsentLowat => options.notsent_lowat = Some(value),
+            Knob::UserTimeout => options.user_timeout_ms = value,
+            Knob::Linger2 => options.linger2 = linger2_of(value),
+            Knob::SynCount => options.syn_retries = Some(value.min(u32::from(u8::MAX)) as u8),
+            Knob::DeferAccept => {
+                listener.set_defer_accept(value);
+                return Ok(());
+            }
+            Knob::FastOpen => {
+                listener.set_fastopen(value);
+                return Ok(());
+            }
             Knob::UrgentInline | Knob::Quickack => return Err(io::ErrorKind::Unsupported.into()),
         }
         listener.set_options(options)
+    }
+}
+
+/// What `TCP_LINGER2` means.
+fn linger2_of(value: u32) -> Linger2 {
+    match value.cast_signed() {
+        ..0 => Linger2::Never,
+        0 => Linger2::Default,
+        _ => Linger2::Seconds(value),
     }
 }
 
@@ -560,9 +718,10 @@ impl<S: Streams> StreamSockets<S> {
     fn attempt(&mut self, number: u8, call: TcpCall) -> io::Result<Gave> {
         let number = usize::from(number) % SOCKETS;
         match call {
-            TcpCall::Listen(port, backlog) => {
+            TcpCall::Listen(port, backlog) | TcpCall::ListenShared(port, backlog) => {
+                let shared = matches!(call, TcpCall::ListenShared(..));
                 self.sockets[number] = None;
-                self.sockets[number] = Some(Socket::Listener(S::listen(&self.on, port, backlog)?));
+                self.sockets[number] = Some(Socket::Listener(S::listen(&self.on, port, backlog, shared)?));
                 return Ok(Gave::Done);
             }
             TcpCall::Accept(listener) => {
@@ -573,8 +732,11 @@ impl<S: Streams> StreamSockets<S> {
                 return Ok(Gave::Done);
             }
             TcpCall::Connect(from, to) => {
+                return self.attempt(number as u8, TcpCall::ConnectWith(from, to, Patience::default()));
+            }
+            TcpCall::ConnectWith(from, to, with) => {
                 self.sockets[number] = None;
-                self.sockets[number] = Some(Socket::Stream(S::connect(&self.on, from, to)?, 0));
+                self.sockets[number] = Some(Socket::Stream(S::connect(&self.on, from, to, with)?, 0));
                 return Ok(Gave::Done);
             }
             TcpCall::Close => {
@@ -589,6 +751,10 @@ impl<S: Streams> StreamSockets<S> {
                 S::set_listener(listener, knob, value)?;
                 Ok(Gave::Done)
             }
+            (Some(Socket::Listener(listener)), TcpCall::Keepalive(probing)) => {
+                S::keepalive_listener(listener, probing)?;
+                Ok(Gave::Done)
+            }
             _ => Ok(Gave::NoConnection),
         }
     }
@@ -597,7 +763,12 @@ impl<S: Streams> StreamSockets<S> {
 /// A call on a connection.
 fn on_stream<S: Streams>(stream: &mut S, written: &mut u64, call: TcpCall) -> io::Result<Gave> {
     match call {
-        TcpCall::Listen(..) | TcpCall::Accept(_) | TcpCall::Connect(..) | TcpCall::Close => {}
+        TcpCall::Listen(..)
+        | TcpCall::ListenShared(..)
+        | TcpCall::Accept(_)
+        | TcpCall::Connect(..)
+        | TcpCall::ConnectWith(..)
+        | TcpCall::Close => {}
         TcpCall::Read(size) => {
             let mut buf = vec![0; size as usize];
             let n = stream.read(&mut buf)?;
@@ -637,6 +808,7 @@ fn on_stream<S: Streams>(stream: &mut S, written: &mut u64, call: TcpCall) -> io
         TcpCall::LingerZero(on) => stream.linger_zero(on)?,
         TcpCall::Nodelay(on) => stream.nodelay(on)?,
         TcpCall::Cork(on) => stream.cork(on)?,
+        TcpCall::Keepalive(probing) => stream.keepalive(probing)?,
         TcpCall::TakeError => {
             if let Some(error) = stream.pending()? {
                 return Err(error);

@@ -131,6 +131,7 @@ impl Script {
             sack_permitted: false,
             sack: Sack::None,
             urgent: 0,
+            fast_open: None,
             layout: Layout::Usual,
             len,
             tos: 0,

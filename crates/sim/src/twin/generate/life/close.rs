@@ -20,9 +20,11 @@ pub fn tcp_close(seed: u64) -> Case {
         1..4 => life.pick(Stage::OPEN),
         _ => Stage::Established,
     };
+    life.may_wait(12);
     life.reach(stage);
     for _ in 0..3 + life.rng.below(9) {
         life.pause();
+        life.may_wait_otherwise();
         match life.rng.below(20) {
             0..7 => life.application_ends(),
             7..9 => life.look(),

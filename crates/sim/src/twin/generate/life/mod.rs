@@ -18,7 +18,7 @@
 //! | `sack` | what comes out of order, and a way that loses what the host sends |
 //! | `urgent` | urgent pointers, and the calls for urgent bytes |
 //!
-//! `flow` is what the kinds about data have in common.
+//! `flow` is what the kinds about data have in common, `patience` what applications say about how long they wait.
 
 mod close;
 mod cookies;
@@ -28,6 +28,7 @@ mod flow;
 mod listen;
 mod memory;
 mod open;
+mod patience;
 mod reset;
 mod sack;
 mod timewait;
@@ -50,8 +51,10 @@ pub use self::window::tcp_window;
 use std::net::SocketAddrV4;
 use std::ops::{Deref, DerefMut};
 
+use rxpath_core::cx::Rng;
 use rxpath_wire::TcpFlags;
 
+use self::patience::Waits;
 use super::super::case::{
     Ack, Action, CLIENT_PORT, Call, Case, Defect, Echo, Host, Layout, Link, Peer, SERVER_PORT, Sack, Segment, Seq,
     Stamp, Step,
@@ -138,6 +141,12 @@ struct Life {
     unacked: u32,
     /// A FIN was urgent, of which the kernel tells in `poll` where there is no byte to be urgent: that is not asked for.
     urgent_fin: bool,
+    /// Draws of what the kinds did not have at first: apart, so that other cases stay what they were.
+    later: Rng,
+    /// What the application says about how long it waits.
+    waits: Option<Waits>,
+    /// The client opens fast.
+    fast: bool,
 }
 
 impl Deref for Life {
@@ -165,6 +174,7 @@ impl Life {
         let mss = script.pick([Some(1_460), Some(1_460), Some(1_200), Some(536), None]);
         let wscale = script.pick([None, Some(0), Some(7), Some(7), Some(10)]);
         let window = script.pick([65_535, 64_240, 29_200, 8_192, 5_000]);
+        let later = Rng::new(seed ^ script.rng.clone().next_u64().rotate_left(32));
         Life {
             script,
             seed,
@@ -177,6 +187,9 @@ impl Life {
             next: 0,
             unacked: 0,
             urgent_fin: false,
+            later,
+            waits: None,
+            fast: false,
         }
     }
 
@@ -194,7 +207,8 @@ impl Life {
             16..19 => 5_000 + self.rng.below(20_000),
             _ => 40_000 + self.rng.below(30_000),
         };
-        self.pass(wait_us);
+        let more_us = self.wait_more();
+        self.pass(wait_us + more_us);
     }
 
     fn pass(&mut self, wait_us: u32) {
@@ -240,6 +254,7 @@ impl Life {
             sack_permitted: false,
             sack: Sack::None,
             urgent: 0,
+            fast_open: None,
             layout: Layout::Usual,
             len,
             tos: 0,
@@ -274,7 +289,14 @@ impl Life {
 
     fn connect(&mut self) {
         let (client, server) = self.ports;
-        self.app(TcpCall::Connect(server, SocketAddrV4::new(CLIENT, client)));
+        let to = SocketAddrV4::new(CLIENT, client);
+        match self.waits {
+            None => self.app(TcpCall::Connect(server, to)),
+            Some(waits) => {
+                self.app(TcpCall::ConnectWith(server, to, waits.patience));
+                self.linger2(SOCKET);
+            }
+        }
     }
 
     /// The connection is established, from either side, and accepted.
@@ -287,6 +309,7 @@ impl Life {
             self.next = 1;
         } else {
             self.listen(5);
+            self.wait_from(LISTENER);
             self.pause();
             let syn = self.syn(0);
             self.put(syn);
@@ -294,6 +317,7 @@ impl Life {
             self.pause();
             self.say(ACK, 0);
             self.on(SOCKET, TcpCall::Accept(LISTENER));
+            self.wait_from(SOCKET);
         }
     }
 
@@ -417,10 +441,11 @@ impl Life {
     /// Long enough for timers of this many milliseconds, seldom.
     fn quiet(&mut self) -> u32 {
         let short = 20_000 + self.rng.below(80_000);
-        match self.rng.below(12) {
+        let quiet_us = match self.rng.below(12) {
             0 => 700_000 + self.rng.below(300_000),
             1..4 => 250_000 + short,
             _ => short,
-        }
+        };
+        quiet_us + self.stay()
     }
 }

@@ -21,7 +21,11 @@ pub fn tcp_open(seed: u64) -> Case {
         life.set("net.ipv4.tcp_syn_linear_timeouts", 0);
         life.set("net.ipv4.tcp_syn_retries", 1);
     }
+    life.may_wait(10);
+    life.may_retry();
     life.reach(Stage::SynSent);
+    // A round trip of some microseconds is as long as it takes to send, and whether more is worth waiting for hangs on that.
+    life.pass(1_000);
     if patient {
         let wait_us = life.pick([1_100_000, 2_900_000, 3_200_000]);
         life.pass(wait_us);

@@ -20,9 +20,11 @@ pub fn tcp_reset(seed: u64) -> Case {
     if stage == Stage::SynSent {
         life.unscaled();
     }
+    life.may_wait(10);
     life.reach(stage);
     for _ in 0..2 + life.rng.below(7) {
         life.pause();
+        life.may_wait_otherwise();
         match life.rng.below(20) {
             0..10 => life.reset(),
             10..12 => life.challenged(),
