@@ -572,8 +572,7 @@ impl Streams for rxpath::net::TcpStream {
     }
 
     fn keepalive(&self, probing: Option<Probing>) -> io::Result<()> {
-        self.set_keepalive(probing.map(Probing::of_stack));
-        Ok(())
+        self.set_keepalive(probing.map(Probing::of_stack))
     }
 
     fn keepalive_listener(listener: &rxpath::net::TcpListener, probing: Option<Probing>) -> io::Result<()> {
@@ -614,7 +613,7 @@ impl Streams for rxpath::net::TcpStream {
             Knob::WindowClamp => return self.set_window_clamp(value),
             Knob::Quickack => self.set_quickack(value != 0),
             Knob::NotsentLowat => self.set_notsent_lowat(value),
-            Knob::UserTimeout => self.set_user_timeout(Some(Duration::from_millis(value.into()))),
+            Knob::UserTimeout => return self.set_user_timeout(Some(Duration::from_millis(value.into()))),
             Knob::Linger2 => self.set_linger2(linger2_of(value)),
             Knob::SynCount | Knob::DeferAccept | Knob::FastOpen => return Err(io::ErrorKind::Unsupported.into()),
         }

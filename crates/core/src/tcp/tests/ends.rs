@@ -283,7 +283,7 @@ fn a_syn_that_was_sent_again_makes_the_first_super_frames_small() {
         lab.expect(ACK);
         let sk = sock.lock.user();
         let (round, mss) = (sk.rtt.srtt, if window == 0 { 524 } else { 988 });
-        let expected = if round == 0 { u64::MAX } else { 2 * cwnd * mss * 1_000 * MS / round };
+        let expected = (2 * cwnd * mss * 1_000 * MS).checked_div(round).unwrap_or(u64::MAX);
         assert!(sk.cong.pacing.rate.abs_diff(expected) <= 1_000, "{} {expected}", sk.cong.pacing.rate);
         assert_eq!(sk.rtt.rto == 3_000 * MS, round == 0, "and so without a sample");
         assert_eq!((sk.cong.cwnd, sk.cong.ssthresh), (10, u32::MAX));
