@@ -333,6 +333,8 @@ sysctls! {
         "Most duplicate acknowledgements that are held to be sent as one; 0 holds none.";
     tcp_ecn: u8 = 2, "net.ipv4.tcp_ecn", 0 ..= 2, "mode",
         "Explicit congestion notification (RFC 3168): 0 off, 1 asked for and given, 2 given to peers that ask for it.";
+    tcp_backlog_ack_defer: bool = true, "net.ipv4.tcp_backlog_ack_defer", 0 ..= 1, "switch",
+        "What came while the application had the socket is acknowledged once, when it lets go.";
     tcp_ecn_fallback: bool = true, "net.ipv4.tcp_ecn_fallback", 0 ..= 1, "switch",
         "Asks for ECN in the first SYN only, in case something on the way drops SYNs that do.";
     tcp_pacing_ss_ratio: u32 = 200, "net.ipv4.tcp_pacing_ss_ratio", 0 ..= 1000, "percent",
@@ -397,8 +399,6 @@ sysctls! {
         "Answers the third segment of a handshake with RST when the accept queue is full.";
     tcp_invalid_ratelimit: u32 = 500, "net.ipv4.tcp_invalid_ratelimit", 0 ..= INT_MAX, "milliseconds",
         "Least time between two acknowledgements of invalid segments on a connection; 0 sets no limit.";
-    tcp_backlog_ack_defer: bool = true, "net.ipv4.tcp_backlog_ack_defer", 0 ..= 1, "switch",
-        "What waited for the application to let go of its socket is acknowledged once, at the end.";
     tcp_challenge_ack_limit: u32 = INT_MAX, "net.ipv4.tcp_challenge_ack_limit", 0 ..= INT_MAX, "acknowledgements",
         "Challenge ACKs of all connections in a second, from half of it to half as many again (RFC 5961 section 7); 2147483647 sets no limit.";
     tcp_reflect_tos: bool = false, "net.ipv4.tcp_reflect_tos", 0 ..= 1, "switch",

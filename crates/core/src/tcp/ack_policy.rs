@@ -22,10 +22,8 @@ pub struct AckPolicy {
     pub pushed: bool,
     /// … and another one.
     pub pushed_twice: bool,
-    /// The backlog is worked off: what is due now can wait for its end (`tcp_backlog_ack_defer`).
-    pub deferring: bool,
-    /// Why an ACK was due meanwhile (`TCP_ACK_DEFERRED`).
-    pub deferred: Option<AckWhy>,
+    /// Whether what is due now waits for the end of the backlog (`TCP_ACK_DEFERRED`).
+    pub deferral: Deferral,
     /// Duplicate ACKs that are held, for one to stand for all of them (`compressed_ack`).
     pub compressed: u8,
     /// ACKs left to be sent at once.
@@ -42,6 +40,25 @@ pub struct AckPolicy {
     pub last_seg_size: u16,
 }
 
+/// Whether acknowledgements wait for the end of a backlog that is being worked off (`tcp_backlog_ack_defer`). What
+/// answers a gap, or what is not acceptable, does not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deferral {
+    /// They do not.
+    Off,
+    /// They do; none was due so far.
+    On,
+    /// One was due, last for this reason.
+    Due(AckWhy),
+}
+
+impl Deferral {
+    /// As the working off of a backlog begins.
+    pub(super) fn begin(cx: &Cx) -> Deferral {
+        if cx.net.sysctl.tcp_backlog_ack_defer { Deferral::On } else { Deferral::Off }
+    }
+}
+
 impl Default for AckPolicy {
     fn default() -> AckPolicy {
         AckPolicy::new()
@@ -56,8 +73,7 @@ impl AckPolicy {
             now: false,
             pushed: false,
             pushed_twice: false,
-            deferring: false,
-            deferred: None,
+            deferral: Deferral::Off,
             compressed: 0,
             quick: 0,
             pingpong: false,
@@ -126,17 +142,17 @@ impl TcpSock {
         }
         match self.ack_due_now() {
             Some(AckWhy::OutOfOrder) if self.compresses_ack(cx) => {}
-            // Duplicate ACKs are counted by the peer: none stands for others.
-            Some(why) if self.ack.deferring && why != AckWhy::OutOfOrder => self.ack.deferred = Some(why),
+            Some(why) if self.ack.deferral != Deferral::Off && why != AckWhy::OutOfOrder => {
+                self.ack.deferral = Deferral::Due(why);
+            }
             Some(why) => self.send_ack(cx, why),
             None => self.send_delayed_ack(cx),
         }
     }
 
-    /// All of the backlog has been looked at: one ACK stands for those that were due (`tcp_release_cb`).
+    /// At the end of the backlog: one ACK for all that were due meanwhile, unless something has carried it.
     pub(super) fn send_deferred_ack(&mut self, cx: &mut Cx) {
-        self.ack.deferring = false;
-        if let Some(why) = self.ack.deferred.take()
+        if let Deferral::Due(why) = std::mem::replace(&mut self.ack.deferral, Deferral::Off)
             && self.ack.scheduled
         {
             self.send_ack(cx, why);

@@ -25,7 +25,7 @@ enum Place {
 
 /// If `skb` continues `tail` and the charge model lets it join: the charge that is left and what may join after it.
 #[inline(always)]
-fn joined(tail: &Skb, skb: &Skb) -> Option<(u32, Joins)> {
+pub(super) fn joined(tail: &Skb, skb: &Skb) -> Option<(u32, Joins)> {
     if tail.end_seq != skb.seq || !tail.same_pool(skb) {
         return None;
     }

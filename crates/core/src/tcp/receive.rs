@@ -226,9 +226,7 @@ fn start_run_of(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, s
     let Some(sock) = entry.sock.take() else { return cx.drop_skb(skb, DropReason::NoSocket) };
     match OwnedSoftirq::lock(sock) {
         Ok(mut sk) => {
-            if !entry.backlog.is_empty() {
-                backlog::drain(cx, &mut sk, entry);
-            }
+            backlog::drain(cx, &mut sk, entry);
             let ifindex = skb.ifindex;
             sk.rx.mark_napi(skb.id);
             let end = sk.do_rcv(cx, skb, seg);

@@ -1,6 +1,7 @@
 //! TCP through the front door: frames on the wire, calls of the application.
 
 mod ao;
+mod backlog;
 mod busy;
 mod cookies;
 mod copies;
@@ -282,104 +283,6 @@ fn three_duplicate_acks_bring_a_fast_retransmit() {
     lab.segment(peer.repr(ACK), &[]);
     lab.wait(1_000);
     lab.expect_nothing();
-}
-
-#[test]
-fn a_segment_for_an_owned_socket_waits_on_the_backlog() {
-    let mut lab = Lab::new();
-    let listener = lab.listen(80, 8);
-    let mut peer = Peer::new(40_000, 80);
-    let sock = peer.connect(&mut lab, &listener);
-    let owned = sock.lock.user();
-    peer.data(&mut lab, b"while ");
-    peer.data(&mut lab, b"owned");
-    assert_eq!(lab.stack.ledger().held_by(Holder::SocketBacklog), 1, "the second joined the first");
-    assert_eq!(lab.count(Counter::TcpExtTCPBacklogCoalesce), 1);
-    lab.expect_nothing();
-    assert!(owned.release(), "the owner learns of the backlog");
-    lab.stack.kick(&sock, crate::socket::post::BACKLOG, lab.now);
-    assert_eq!(lab.expect(ACK).ack, peer.seq);
-    assert_eq!(lab.recv(&sock, 100).unwrap(), b"while owned");
-}
-
-#[test]
-fn what_waited_for_the_owner_is_acknowledged_once() {
-    for (defers, acks) in [(true, 1), (false, 4)] {
-        let mut lab = Lab::with(|config| config.sysctl.tcp_backlog_ack_defer = defers);
-        let listener = lab.listen(80, 8);
-        let mut peer = Peer { stamps: Some((77, 0)), sack: true, ..Peer::new(40_000, 80) };
-        let sock = peer.connect(&mut lab, &listener);
-        let owned = sock.lock.user();
-        for step in 1..=4 {
-            // Each with a timestamp of its own, so that none joins the one before.
-            peer.stamps = peer.stamps.map(|(_, echo)| (77 + step, echo));
-            peer.data(&mut lab, &[1; 1_000]);
-        }
-        assert_eq!(lab.stack.ledger().held_by(Holder::SocketBacklog), 4);
-        let _ = owned.release();
-        lab.stack.kick(&sock, crate::socket::post::BACKLOG, lab.now);
-        let sent: Vec<_> = std::iter::from_fn(|| lab.sent()).collect();
-        assert_eq!(sent.len(), acks);
-        assert_eq!(sent.last().map(|sent| sent.ack), Some(peer.seq));
-        peer.data(&mut lab, &[1; 1_000]);
-        assert_eq!(lab.expect(ACK).ack, peer.seq, "from then on as ever");
-        // Duplicate ACKs are for the peer to count, once acknowledgements are not quick for another reason.
-        let mut owned = sock.lock.user();
-        owned.ack.quick = 0;
-        for step in 1..=3 {
-            peer.data_at(&mut lab, step * 2_000, &[1; 1_000]);
-        }
-        let _ = owned.release();
-        lab.stack.kick(&sock, crate::socket::post::BACKLOG, lab.now);
-        assert_eq!(std::iter::from_fn(|| lab.sent()).filter(|sent| sent.ack == peer.seq).count(), 3);
-    }
-}
-
-#[test]
-fn a_delayed_ack_whose_time_comes_while_the_socket_is_owned_is_sent_at_release() {
-    let mut lab = Lab::new();
-    let listener = lab.listen(80, 8);
-    let mut peer = Peer::new(40_000, 80);
-    let sock = peer.connect(&mut lab, &listener);
-    // In the middle of an interactive exchange acknowledgements wait.
-    peer.data(&mut lab, b"question");
-    lab.expect(ACK);
-    lab.send(&sock, b"answer");
-    peer.ack = lab.expect(PSH_ACK).seq + 6;
-    peer.data(&mut lab, b"thanks");
-    lab.expect_nothing();
-    let owned = sock.lock.user();
-    lab.wait(100);
-    lab.expect_nothing();
-    assert!(owned.release(), "the owner learns of it");
-    lab.stack.kick(&sock, crate::socket::post::BACKLOG, lab.now);
-    assert_eq!(lab.expect(ACK).ack, peer.seq);
-    let (locked, sent) = (Counter::TcpExtDelayedACKLocked, Counter::TcpExtDelayedACKs);
-    assert_eq!((lab.count(locked), lab.count(sent)), (1, 1));
-    lab.wait(1_000);
-    assert_eq!((lab.count(locked), lab.count(sent)), (1, 1), "each time it fires counts once");
-}
-
-#[test]
-fn the_backlog_is_bounded() {
-    let mut lab = Lab::new();
-    let listener = lab.listen(80, 8);
-    let mut peer = Peer::new(40_000, 80);
-    let sock = peer.connect(&mut lab, &listener);
-    let owned = sock.lock.user();
-    // Every other byte, so that nothing can be joined.
-    for index in 0..2_000 {
-        peer.data_at(&mut lab, index * 2, b"x");
-    }
-    let held = lab.stack.ledger().held_by(Holder::SocketBacklog);
-    let dropped = lab.dropped(DropReason::SocketBacklog);
-    assert_eq!(lab.count(Counter::TcpExtTCPBacklogDrop), dropped);
-    assert_eq!(held as u64 + dropped, 2_000);
-    assert!((450..500).contains(&held), "{held} packets of 704 bytes fit about 328 KiB");
-    let _ = owned.release();
-    lab.stack.kick(&sock, crate::socket::post::BACKLOG, lab.now);
-    lab.run();
-    while lab.sent().is_some() {}
 }
 
 #[test]
