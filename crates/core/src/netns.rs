@@ -16,7 +16,7 @@ use crate::nic::{Features, Promiscuity, RxMode, TruesizeModel};
 use crate::raw::RawSocks;
 use crate::route::{Exceptions, Fib, Groups};
 use crate::sysctl::{DevConf, NeighParms, Sysctls};
-use crate::tcp::{Challenges, FastOpenPeers};
+use crate::tcp::{ChallengeAcks, FastOpenPeers};
 use crate::xdp::{Attached, Door, Program};
 
 /// A handler registered from outside for an EtherType or an IP protocol.
@@ -128,8 +128,8 @@ pub struct NetConfig {
     pub raw: RawSocks,
     /// How many ICMP messages go out: shared by all Cpus, and kept when the configuration changes.
     pub icmp_limits: Arc<RateLimits>,
-    /// How many challenge ACKs go out, likewise.
-    pub challenges: Arc<Challenges>,
+    /// How many challenge ACKs are left: shared by all Cpus, and kept when the configuration changes.
+    pub challenge_acks: Arc<ChallengeAcks>,
     /// Multicast groups: shared by all Cpus, and kept when the configuration changes.
     pub groups: Arc<Groups>,
     /// What ICMP told of ways: shared by all Cpus, and kept when the configuration changes.

@@ -298,7 +298,7 @@ macro_rules! sysctls {
 }
 
 /// The most that the kernel's `int` tunables hold.
-const INT_MAX: u32 = i32::MAX as u32;
+pub(crate) const INT_MAX: u32 = i32::MAX as u32;
 
 sysctls! {
     tcp_rmem: Triple = Triple { min: 4096, default: 131_072, max: 33_554_432 }, "net.ipv4.tcp_rmem", 1 ..= INT_MAX, "bytes",
@@ -321,6 +321,8 @@ sysctls! {
         "How the congestion window grows and how far it falls, of connections that do not choose.";
     tcp_dsack: bool = true, "net.ipv4.tcp_dsack", 0 ..= 1, "switch",
         "Tells the sender what came twice (RFC 2883), where selective acknowledgements are in use.";
+    tcp_shrink_window: bool = false, "net.ipv4.tcp_shrink_window", 0 ..= 1, "switch",
+        "The window that is offered shrinks where memory has become less (RFC 7323 section 2.4), on connections that scale it.";
     tcp_stdurg: bool = false, "net.ipv4.tcp_stdurg", 0 ..= 1, "switch",
         "An urgent pointer names the last urgent byte (RFC 1122), not the byte behind it as everybody has it.";
     tcp_early_retrans: u8 = 3, "net.ipv4.tcp_early_retrans", 0 ..= 4, "mode",
@@ -400,7 +402,7 @@ sysctls! {
     tcp_invalid_ratelimit: u32 = 500, "net.ipv4.tcp_invalid_ratelimit", 0 ..= INT_MAX, "milliseconds",
         "Least time between two acknowledgements of invalid segments on a connection; 0 sets no limit.";
     tcp_challenge_ack_limit: u32 = INT_MAX, "net.ipv4.tcp_challenge_ack_limit", 0 ..= INT_MAX, "acknowledgements",
-        "Challenge ACKs of all connections in a second, from half of it to half as many again (RFC 5961 section 7); 2147483647 sets no limit.";
+        "Challenge ACKs (RFC 5961) of all connections in a second, on average; 2147483647, and 0, set no limit.";
     tcp_reflect_tos: bool = false, "net.ipv4.tcp_reflect_tos", 0 ..= 1, "switch",
         "Connections of listeners take the type of service of their SYN, without its congestion bits.";
     tcp_tw_reuse: u8 = 2, "net.ipv4.tcp_tw_reuse", 0 ..= 2, "mode",

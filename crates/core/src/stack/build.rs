@@ -462,7 +462,7 @@ fn net_config(config: &StackConfig, rng: &mut Rng) -> Result<NetConfig, BuildErr
         strangers: Strangers::default(),
         xdp_generic: false,
         icmp_limits: Arc::default(),
-        challenges: Arc::default(),
+        challenge_acks: Arc::default(),
         groups: Arc::default(),
         exceptions: Arc::default(),
         fast_open: Arc::default(),

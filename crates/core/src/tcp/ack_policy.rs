@@ -4,12 +4,10 @@
 //! an interactive one ("pingpong": our data carries the ACKs) delays; otherwise every second full-sized segment is
 //! acknowledged and a timer covers the rest.
 
-use std::sync::{Mutex, PoisonError};
-
 use rxpath_trace::{AckWhy, Counter, EventKind, PacketId, Time};
 
 use super::{ATO_MIN, DELACK_MAX, JIFFY, MS, QUICKACKS_MAX, Segment, State, TcpSock, tick};
-use crate::cx::{Cx, Rng};
+use crate::cx::Cx;
 
 /// State of the acknowledgement policy (`inet_csk(sk)->icsk_ack`).
 #[derive(Clone, Debug)]
@@ -305,67 +303,4 @@ pub(super) fn oow_rate_limited(last: &mut Option<Time>, cx: &Cx, counter: Counte
     }
     *last = Some(tick(cx.now));
     false
-}
-
-/// RFC 5961 section 7: at most one challenge ACK per `tcp_invalid_ratelimit` and connection, and about
-/// `tcp_challenge_ack_limit` in a second for all.
-pub(super) fn may_challenge(last: &mut Option<Time>, cx: &mut Cx) -> bool {
-    if oow_rate_limited(last, cx, Counter::TcpExtTCPACKSkippedChallenge) {
-        return false;
-    }
-    let may = cx.net.challenges.take(cx.net.sysctl.tcp_challenge_ack_limit, cx.now, &mut cx.rng);
-    if may {
-        cx.count(Counter::TcpExtTCPChallengeACK);
-    }
-    may
-}
-
-/// How many challenge ACKs all connections may still send in this second.
-#[derive(Debug, Default)]
-pub struct Challenges(Mutex<Left>);
-
-/// What is left of a second.
-#[derive(Debug, Default)]
-struct Left {
-    second: Option<u64>,
-    count: u32,
-}
-
-impl Challenges {
-    /// Takes one. How many there are in a second is a matter of chance, so that nobody can count with them what others have
-    /// caused (CVE-2016-5696).
-    fn take(&self, limit: u32, now: Time, rng: &mut Rng) -> bool {
-        /// No limit.
-        const UNLIMITED: u32 = i32::MAX as u32;
-        if limit == UNLIMITED {
-            return true;
-        }
-        let second = now.0 / (1_000 * MS);
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if left.second != Some(second) {
-            *left = Left { second: Some(second), count: limit.div_ceil(2) + rng.below(limit) };
-        }
-        let may = left.count > 0;
-        left.count -= u32::from(may);
-        may
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn challenges_of_a_second_are_from_half_of_the_limit_to_half_as_many_again() {
-        let (challenges, mut rng) = (Challenges::default(), Rng::new(5));
-        let mut seen = Vec::new();
-        for second in 0..200 {
-            let at = Time::from_millis(1_000 * second + 17);
-            seen.push((0..20).filter(|_| challenges.take(3, at, &mut rng)).count());
-        }
-        assert_eq!((seen.iter().min(), seen.iter().max()), (Some(&2), Some(&4)));
-        let later = Time::from_millis(500_000);
-        assert!((0..20).all(|_| challenges.take(i32::MAX as u32, later, &mut rng)));
-        assert!(!challenges.take(0, later, &mut rng));
-    }
 }

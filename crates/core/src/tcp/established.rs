@@ -5,6 +5,7 @@ use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, SlowWhy};
 use rxpath_wire::{TcpFlags, TcpOptions};
 
 use super::ack::Acked;
+use super::challenge::may_challenge;
 use super::{MS, Segment, State, TcpSock};
 use crate::cx::{Cx, End, Fate};
 
@@ -314,9 +315,9 @@ impl TcpSock {
         seg.seq == self.rx.rcv_nxt || (after_fin && seg.seq == self.rx.rcv_nxt - 1) || farthest == Some(seg.seq)
     }
 
-    /// Asks the peer whether it meant that, within the limits of such questions (`tcp_send_challenge_ack`).
+    /// RFC 5961 section 7, within its limits (`tcp_send_challenge_ack`).
     pub(super) fn send_challenge_ack(&mut self, cx: &mut Cx) {
-        if super::ack_policy::may_challenge(&mut self.tx.last_oow_ack, cx) {
+        if may_challenge(&mut self.tx.last_oow_ack, cx) {
             self.send_ack(cx, AckWhy::Challenge);
         }
     }

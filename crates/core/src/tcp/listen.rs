@@ -6,8 +6,8 @@ use rxpath_mem::Skb;
 use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, PacketId};
 use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, Tuple};
 
-use super::ack_policy::may_challenge;
 use super::auth::{AoIds, HalfOpen, Isns};
+use super::challenge::may_challenge;
 use super::cookie;
 use super::ecn;
 use super::ip_fields::{IpFields, without_ecn};
@@ -45,7 +45,17 @@ pub(super) fn rcv(
     if !seg.flags.syn() || seg.flags.fin() {
         return Err(Fate::Drop(skb, DropReason::TcpFlags));
     }
+    if is_for_many(cx, &tuple) {
+        // RFC 9293 section 3.9.2.3 (MUST-57): `tcp_v4_conn_request`.
+        cx.count(Counter::TcpExtListenDrops);
+        return Err(Fate::Drop(skb, DropReason::NotSpecified));
+    }
     conn_request(cx, skb, seg, tuple, listener, (isn, ao))
+}
+
+/// The segment came for all hosts of a network, or for a group.
+fn is_for_many(cx: &Cx, tuple: &Tuple) -> bool {
+    matches!(cx.net.fib.addr_type(tuple.local), AddrType::Broadcast | AddrType::Multicast)
 }
 
 /// `tcp_conn_request`: the limits, then the request. An `isn` that is given passes the limits.
@@ -57,11 +67,6 @@ fn conn_request(
     listener: &Arc<Listener>,
     (isn, ao): (Option<SeqNum>, Option<AoIds>),
 ) -> Result<(Skb, Request), End> {
-    if matches!(cx.net.fib.addr_type(tuple.local), AddrType::Broadcast | AddrType::Multicast) {
-        // Nobody connects to all.
-        cx.count(Counter::TcpExtListenDrops);
-        return Err(Fate::Drop(skb, DropReason::NotSpecified));
-    }
     let wants_cookie = isn.is_none() && (cx.net.sysctl.tcp_syncookies == 2 || listener.request_queue_full());
     if wants_cookie && cx.net.sysctl.tcp_syncookies > 0 {
         cx.count(Counter::TcpExtTCPReqQFullDoCookies);

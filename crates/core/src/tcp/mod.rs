@@ -53,6 +53,7 @@ mod ack;
 mod ack_policy;
 mod auth;
 mod backlog;
+mod challenge;
 mod chrono;
 mod close;
 mod congestion;
@@ -104,11 +105,12 @@ pub(crate) mod tests;
 
 use rxpath_trace::Time;
 
-pub use ack_policy::{AckPolicy, Challenges};
+pub use ack_policy::AckPolicy;
 pub use auth::{
     AoAlgorithm, AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KEYS_MAX, KeyError, ListenerAuth, Md5Key,
     Peers, SECRET_MAX, Secret, SockAuth,
 };
+pub use challenge::ChallengeAcks;
 pub use chrono::Chrono;
 pub use congestion::{CaState, Congestion};
 pub use early_demux::{Known, early_demux};

@@ -77,6 +77,8 @@ pub struct Receiver {
     pub window_clamp: u32,
     /// What the application wants that to be at most when the connection begins; 0 for no wish (`TCP_WINDOW_CLAMP`).
     pub user_clamp: u32,
+    /// What is offered may become less, as when a window was last chosen (`tcp_shrink_window`).
+    pub shrinks: bool,
     /// Limit of charged memory.
     pub rcvbuf: u32,
     /// The application has set that (`SOCK_RCVBUF_LOCK`).
@@ -655,6 +657,7 @@ impl Receiver {
             rcv_ssthresh: 0,
             window_clamp: u32::MAX,
             user_clamp: 0,
+            shrinks: false,
             rcvbuf,
             rcvbuf_locked: false,
             rmem_alloc: 0,

@@ -101,12 +101,16 @@ impl TcpSock {
             }
         }
         let scale = self.opts.rcv_wscale;
+        let whole = !((1u32 << scale) - 1);
+        if self.rx.shrinks {
+            free &= whole;
+        }
         if free < full / 2 {
             self.ack.quick = 0;
             if self.rx.pressure {
                 self.adjust_ssthresh();
             }
-            free &= !((1u32 << scale) - 1);
+            free &= whole;
             if free < allowed >> 4 || free < mss {
                 return 0;
             }
@@ -136,8 +140,9 @@ impl TcpSock {
         }
         let before = self.rx.rcv_wnd;
         let offered = self.rx.offered();
+        self.rx.shrinks = self.opts.rcv_wscale > 0 && cx.net.sysctl.tcp_shrink_window;
         let mut window = self.wanted_window();
-        if window < offered {
+        if window < offered && !self.rx.shrinks {
             if window == 0 {
                 cx.count(Counter::TcpExtTCPWantZeroWindowAdv);
             }

@@ -75,7 +75,7 @@ pub(crate) fn net(interfaces: Vec<Interface>, routes: &[RouteSpec]) -> NetConfig
         inet_protos: InetProtos::builtin(),
         sysctl: Sysctls::default(),
         icmp_limits: Arc::default(),
-        challenges: Arc::default(),
+        challenge_acks: Arc::default(),
         groups: Arc::default(),
         exceptions: Arc::default(),
         fast_open: Arc::default(),

@@ -7,6 +7,7 @@ mod cookies;
 mod copies;
 mod cork;
 mod corners;
+mod counters;
 mod data;
 mod ecn;
 mod ends;
