@@ -333,10 +333,10 @@ sysctls! {
         "Added to that time, so that timers of several connections may run together.";
     tcp_comp_sack_nr: u32 = 44, "net.ipv4.tcp_comp_sack_nr", 0 ..= 255, "acknowledgements",
         "Most duplicate acknowledgements that are held to be sent as one; 0 holds none.";
-    tcp_ecn: u8 = 2, "net.ipv4.tcp_ecn", 0 ..= 2, "mode",
-        "Explicit congestion notification (RFC 3168): 0 off, 1 asked for and given, 2 given to peers that ask for it.";
     tcp_backlog_ack_defer: bool = true, "net.ipv4.tcp_backlog_ack_defer", 0 ..= 1, "switch",
         "What came while the application had the socket is acknowledged once, when it lets go.";
+    tcp_ecn: u8 = 2, "net.ipv4.tcp_ecn", 0 ..= 2, "mode",
+        "Explicit congestion notification (RFC 3168): 0 off, 1 asked for and given, 2 given to peers that ask for it.";
     tcp_ecn_fallback: bool = true, "net.ipv4.tcp_ecn_fallback", 0 ..= 1, "switch",
         "Asks for ECN in the first SYN only, in case something on the way drops SYNs that do.";
     tcp_pacing_ss_ratio: u32 = 200, "net.ipv4.tcp_pacing_ss_ratio", 0 ..= 1000, "percent",

@@ -4,9 +4,11 @@ use rxpath_wire::MacAddr;
 
 use super::InetProtos;
 use crate::cx::{Cx, End};
+use crate::demux;
 use crate::demux::stats::DevStat;
 use crate::testing::frames::{self, Ip, echo, ethernet, tcp};
 use crate::testing::{self, Ended, MAC, Rig, interface};
+use crate::udp;
 
 /// Receives a frame and checks how it ended and which counters moved, besides the core's own.
 #[track_caller]
@@ -322,4 +324,27 @@ fn a_life_tells_lengths_and_addresses() {
     assert_eq!(of(EventKind::Addresses), Some((0x0a00_0002, 0x0a00_00ff)));
     assert_eq!(of(EventKind::RouteLocal), Some((3, 0)), "a broadcast route");
     assert_eq!(of(EventKind::LocalDeliver), Some((6, 0)));
+}
+
+#[test]
+fn a_shared_packet_whose_options_cannot_be_written_is_discarded() {
+    let mut rig = Rig::new();
+    let record_route = tcp().options(&[7, 7, 4, 0, 0, 0, 0, 0]).frame();
+    for (is_dry, discarded) in [(false, 0), (true, 1)] {
+        let skb = rig.frame(&record_route);
+        let clone = rig.clone_shared(&skb).expect("a slot");
+        let mut held = Vec::new();
+        if is_dry {
+            held.extend(std::iter::from_fn(|| rig.pool.alloc_head().or_else(|| rig.pool.alloc())));
+        }
+        let Ok((skb, _)) = demux::netif_receive_skb_core(&mut rig, skb).split() else { panic!("a packet of IP") };
+        let Ok(skb) = super::rcv(&mut rig, skb).split() else { panic!("a sound packet") };
+        match super::rcv_finish(&mut rig, skb, udp::early_demux).split() {
+            Ok((skb, _)) => rig.consume(skb, Consumed::Noted),
+            Err(end) => rig.end(end),
+        }
+        assert_eq!(rig.counted()[Counter::IpInDiscards], discarded);
+        assert_eq!(rig.ledger().dropped_for(DropReason::Nomem), discarded);
+        held.into_iter().chain([clone]).for_each(|skb| rig.pool.free(skb));
+    }
 }

@@ -102,6 +102,12 @@ fn what_is_counted_is_printed() {
 }
 
 #[test]
+fn each_counter_is_named_by_a_test_or_a_recipe() {
+    let tree = Tree::load();
+    assert_tidy(&counters::unnamed(&tree.sources, &tree.documents).expect("there are a list and recipes"));
+}
+
+#[test]
 fn licences_and_sources_of_all_dependencies_are_allowed() {
     let tree = Tree::load();
     let rules = licences::Rules::parse(tree.document("deny.toml")).expect("deny.toml is as the test reads it");

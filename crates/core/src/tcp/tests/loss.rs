@@ -578,6 +578,143 @@ fn without_sack_reordering_is_what_was_in_flight() {
     assert_eq!(path.with(|sk| sk.loss.reordering), 2);
 }
 
+/// Counters of recoveries and timeouts that did not end well.
+const FAILURES: [Counter; 5] = [
+    Counter::TcpExtTCPSackRecoveryFail,
+    Counter::TcpExtTCPRenoRecoveryFail,
+    Counter::TcpExtTCPSackFailures,
+    Counter::TcpExtTCPRenoFailures,
+    Counter::TcpExtTCPLossFailures,
+];
+
+#[test]
+fn a_timeout_counts_by_what_it_ends() {
+    let timed_out = |path: &mut Path| {
+        assert_eq!(FAILURES.map(|counter| path.count(counter)), [0; 5]);
+        path.lab.wait(500);
+        path.sent();
+        assert_eq!(path.count(Counter::TcpExtTCPTimeouts), 1);
+        FAILURES.map(|counter| path.count(counter))
+    };
+    // Recoveries whose retransmission is lost, too.
+    let mut path = Path::new(false);
+    path.send(10);
+    path.lab.wait(RTT);
+    assert_eq!(path.ack(0, &[(1, 4)]), [0]);
+    assert_eq!(timed_out(&mut path), [1, 0, 0, 0, 0]);
+    let mut path = Path::without_sack();
+    path.send(5);
+    path.lab.wait(RTT);
+    assert_eq!([path.ack(0, &[]), path.ack(0, &[]), path.ack(0, &[])].concat(), [0]);
+    assert_eq!(timed_out(&mut path), [0, 1, 0, 0, 0]);
+    // Something arrived out of order, too little for a recovery: the probe of the tail, or one of few.
+    let mut path = Path::new(false);
+    path.send(2);
+    path.lab.wait(2 * RTT + 12);
+    assert_eq!(path.sent().len(), 1);
+    path.lab.wait(10);
+    assert_eq!(path.ack(0, &[(1, 2)]), NOTHING);
+    assert_eq!(path.state().0, CaState::Disorder);
+    assert_eq!(timed_out(&mut path), [0, 0, 1, 0, 0]);
+    let mut path = Path::without_sack();
+    path.send(5);
+    path.lab.wait(RTT);
+    assert_eq!(path.ack(0, &[]), NOTHING);
+    assert_eq!(timed_out(&mut path), [0, 0, 0, 1, 0]);
+    // Nothing came at all.
+    let mut path = Path::new(false);
+    path.send(2);
+    assert_eq!(timed_out(&mut path), [0; 5]);
+}
+
+#[test]
+fn a_hole_that_the_first_copy_fills_undoes_the_cut_before_the_end() {
+    let counters = [Counter::TcpExtTCPTSReorder, Counter::TcpExtTCPPartialUndo, Counter::TcpExtTCPFullUndo];
+    for echoes_first in [true, false] {
+        let mut path = Path::new(true);
+        path.send(10);
+        let early = path.peer.stamps;
+        path.lab.wait(RTT);
+        assert_eq!(path.ack(0, &[(1, 4)]), [0]);
+        path.lab.wait(2);
+        if echoes_first {
+            path.peer.stamps = early;
+        }
+        path.ack(4, &[]);
+        let (state, cwnd, _) = path.state();
+        if echoes_first {
+            assert_eq!(counters.map(|counter| path.count(counter)), [1, 1, 0]);
+            assert_eq!((state, cwnd >= CWND), (CaState::Open, true));
+        } else {
+            assert_eq!(counters.map(|counter| path.count(counter)), [0; 3]);
+            assert_eq!(state, CaState::Recovery);
+        }
+    }
+}
+
+#[test]
+fn d_sacks_of_what_the_cut_is_not_about_are_ignored() {
+    let counters =
+        [Counter::TcpExtTCPDSACKRecv, Counter::TcpExtTCPDSACKIgnoredOld, Counter::TcpExtTCPDSACKIgnoredNoUndo];
+    // What was acknowledged before the recovery began.
+    let mut path = Path::new(false);
+    path.send(10);
+    path.lab.wait(RTT);
+    path.ack(2, &[]);
+    assert_eq!(path.ack(0, &[(3, 6)]), [2]);
+    path.ack(0, &[(0, 1), (3, 6)]);
+    assert_eq!(counters.map(|counter| path.count(counter)), [1, 1, 0]);
+    // Without a cut there is nothing to undo: the second copy is the probe's.
+    let mut path = Path::new(false);
+    path.send(3);
+    path.lab.wait(2 * RTT + 12);
+    assert_eq!(path.sent().len(), 1);
+    path.ack(3, &[(2, 3)]);
+    assert_eq!(counters.map(|counter| path.count(counter)), [1, 0, 1]);
+}
+
+#[test]
+fn what_is_acknowledged_selectively_side_by_side_is_one_record() {
+    let mut path = Path::new(false);
+    path.send(6);
+    path.lab.wait(RTT);
+    path.ack(0, &[(2, 3)]);
+    assert_eq!((path.count(Counter::TcpExtTCPSackMerged), path.with(|sk| sk.tx.segments.len())), (0, 6));
+    path.ack(0, &[(2, 4)]);
+    assert_eq!((path.count(Counter::TcpExtTCPSackMerged), path.with(|sk| sk.tx.segments.len())), (1, 5));
+}
+
+#[test]
+fn slow_start_that_ends_early_tells_by_what_and_where() {
+    let counters = [
+        Counter::TcpExtTCPHystartDelayDetect,
+        Counter::TcpExtTCPHystartDelayCwnd,
+        Counter::TcpExtTCPHystartTrainDetect,
+        Counter::TcpExtTCPHystartTrainCwnd,
+    ];
+    // A round trip that takes half as long again as the shortest.
+    let mut path = Path::new(false);
+    for (rtt, segments) in [(RTT, 20), (RTT + RTT / 2, 20)] {
+        assert_eq!(counters.map(|counter| path.count(counter)), [0; 4]);
+        path.send(segments);
+        path.lab.wait(rtt);
+        (0..segments).for_each(|_| _ = path.ack(1, &[]));
+    }
+    let threshold = u64::from(path.state().2);
+    assert_eq!(counters.map(|counter| path.count(counter)), [1, threshold, 0, 0]);
+    // Acknowledgements that follow one another for more than half of a round trip.
+    let mut path = Path::new(false);
+    path.sock.lock.user().cong.cwnd = 40;
+    path.send(35);
+    path.lab.wait(RTT);
+    for _ in 0..35 {
+        path.ack(1, &[]);
+        path.lab.wait(1);
+    }
+    let threshold = u64::from(path.state().2);
+    assert_eq!(counters.map(|counter| path.count(counter)), [0, 0, 1, threshold]);
+}
+
 /// A peer that acknowledges selectively whatever it likes: the scoreboard stays consistent and no longer than the flight,
 /// and once everything is acknowledged the connection closes and no timer is left.
 #[test]

@@ -111,3 +111,16 @@ fn the_queue_is_bounded_by_the_receive_buffer_and_forgotten_with_the_option() {
     put(&mut lab, &stranger.from(Ipv4Addr::from(ROUTER).octets()));
     assert_eq!(lab.count(Counter::IcmpInErrors), 1);
 }
+
+#[test]
+fn a_call_that_fails_for_an_error_of_before_discards_its_datagram() {
+    let mut lab = Lab::new();
+    let sock = listening(&lab);
+    refused(&mut lab, &sock, b"1", PORT);
+    assert_eq!(lab.count(Counter::IpOutDiscards), 0);
+    let failed = lab.stack.udp_send(&sock, b"2", Some(addr(PEER, 9)), false, lab.now);
+    assert!(matches!(failed, Err(SendError::Failed(SockError::Refused))));
+    assert_eq!((lab.count(Counter::IpOutDiscards), lab.raw()), (1, None));
+    assert!(lab.stack.udp_send(&sock, b"3", Some(addr(PEER, 9)), false, lab.now).is_ok());
+    assert_eq!((lab.count(Counter::IpOutDiscards), lab.raw().is_some()), (1, true));
+}
