@@ -210,7 +210,7 @@ impl TcpSock {
             reord_seen: self.loss.reord_seen,
             snd_wnd: self.tx.snd_wnd,
             rcv_wnd: self.rx.rcv_wnd,
-            notsent_bytes: self.outq_unsent(),
+            notsent_bytes: self.unsent(),
             pacing_rate: self.cong.pacing.rate,
             max_pacing_rate: self.cong.pacing.max,
             delivery_rate,

@@ -120,7 +120,7 @@ impl TcpSock {
         // What follows must be enough to tell the probe's loss.
         let needed = len + (self.loss.reordering + 1) * u32::from(self.tx.mss);
         let tx = &self.tx;
-        if self.outq_unsent() < needed || tx.snd_wnd < needed {
+        if self.unsent() < needed || tx.snd_wnd < needed {
             return Probed::Not;
         }
         if (tx.snd_nxt + needed).after(tx.snd_una + tx.snd_wnd) {

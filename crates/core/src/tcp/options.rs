@@ -279,20 +279,29 @@ impl TcpSock {
         !self.ack.pingpong
     }
 
-    /// Bytes that were written and not acknowledged (`SIOCOUTQ`).
+    /// Bytes that were written and not acknowledged, our FIN counted (`SIOCOUTQ`); none before the handshake has ended.
     pub fn outq(&self) -> u32 {
-        (self.tx.write_seq - self.tx.snd_una).max(0) as u32
+        if self.is_opening() { 0 } else { self.unacknowledged() }
     }
 
-    /// Of those, bytes that were not sent (`SIOCOUTQNSD`).
+    /// Of those, what was not sent (`SIOCOUTQNSD`).
     pub fn outq_unsent(&self) -> u32 {
-        (self.tx.write_seq - self.tx.snd_nxt).max(0) as u32
+        if self.is_opening() { 0 } else { self.unsent() }
     }
 
-    /// Bytes that wait to be read, and at least 1 once the stream has ended, so that the reader comes for that
-    /// (`TCP_INQ`).
+    /// Bytes that a read would give, up to an urgent one (`SIOCINQ`); none before the handshake has ended.
+    pub fn inq(&self) -> u32 {
+        if self.is_opening() { 0 } else { self.readable_to_mark() }
+    }
+
+    fn is_opening(&self) -> bool {
+        matches!(self.state, State::SynSent | State::SynRecv)
+    }
+
+    /// Bytes that wait to be read, and 1 for the end of the stream, so that the reader comes for that: until it has come
+    /// the peer's FIN counts, and later the end itself (`TCP_INQ`, `tcp_inq_hint`).
     pub fn inq_hint(&self) -> u32 {
-        self.readable().max(u32::from(self.user.done))
+        (self.readable() + u32::from(self.rx.fin)).max(u32::from(self.user.done))
     }
 
     /// Nanoseconds that an orphan waits in FIN-WAIT-2; None if it is to be reset.

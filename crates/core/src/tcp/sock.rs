@@ -577,6 +577,11 @@ impl TcpSock {
         (self.send_end() - self.tx.snd_una).max(0) as u32
     }
 
+    /// Of those, what was not sent.
+    pub(super) fn unsent(&self) -> u32 {
+        (self.send_end() - self.tx.snd_nxt).max(0) as u32
+    }
+
     /// The end of what is to be sent, our FIN counted.
     #[inline]
     pub fn send_end(&self) -> SeqNum {
@@ -591,13 +596,13 @@ impl TcpSock {
             return room;
         }
         // A packet is not cut for it.
-        room.min(self.packet_room(self.outq_unsent() < self.tx.notsent_lowat))
+        room.min(self.packet_room(self.unsent() < self.tx.notsent_lowat))
     }
 
     /// Room for the application's bytes worth a wake-up (`sk_stream_is_writeable`).
     pub fn has_send_room(&self) -> bool {
         let free = self.tx.sndbuf.saturating_sub(self.rx.wmem_queued as usize);
-        free * 3 >= self.tx.sndbuf && (self.outq_unsent() << 1) < self.tx.notsent_lowat
+        free * 3 >= self.tx.sndbuf && (self.unsent() << 1) < self.tx.notsent_lowat
     }
 
     /// True while nothing is in flight.

@@ -183,8 +183,8 @@ impl TcpSock {
         self.rx.urgent.mark(self.rx.copied_seq) == Some(0)
     }
 
-    /// Bytes that can be read up to the mark, or in all (`SIOCINQ`).
-    pub fn inq(&self) -> u32 {
+    /// Bytes that can be read up to the mark, or in all.
+    pub fn readable_to_mark(&self) -> u32 {
         let readable = self.readable();
         match self.rx.urgent.mark(self.rx.copied_seq) {
             Some(ahead) if !self.rx.urgent.inline && ahead < readable => ahead,

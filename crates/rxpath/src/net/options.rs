@@ -65,7 +65,7 @@ impl Inner {
     fn more(&self, have: u32, register: bool) -> More {
         self.with(0, |sk| {
             let over = sk.user.done || sk.user.rcv_shutdown || sk.user.error.is_some() || sk.state == State::Close;
-            if sk.at_mark() || (sk.inq() < sk.readable() && sk.inq() <= have) {
+            if sk.at_mark() || (sk.readable_to_mark() < sk.readable() && sk.readable_to_mark() <= have) {
                 return More::Never;
             }
             match sk.readable() > have {
@@ -283,7 +283,7 @@ impl TcpStream {
         self.look(|sk| sk.ip.min_ttl)
     }
 
-    /// Bytes that a read would give now, up to an urgent one (`SIOCINQ`).
+    /// Bytes that a read would give now, up to an urgent one (`SIOCINQ`); 0 before the handshake has ended.
     pub fn available(&self) -> usize {
         self.look(|sk| sk.inq()) as usize
     }
@@ -480,18 +480,18 @@ impl TcpStream {
         self.look(|sk| sk.user.linger2 = linger);
     }
 
-    /// Bytes that were written and not acknowledged (`SIOCOUTQ`).
+    /// Bytes that were written and not acknowledged, our FIN counted (`SIOCOUTQ`); 0 before the handshake has ended.
     pub fn unacknowledged(&self) -> u32 {
         self.look(|sk| sk.outq())
     }
 
-    /// Bytes that were written and not sent (`SIOCOUTQNSD`).
+    /// Of those, what was not sent (`SIOCOUTQNSD`).
     pub fn unsent(&self) -> u32 {
         self.look(|sk| sk.outq_unsent())
     }
 
-    /// As a read, and tells how many bytes are left to be read (`TCP_INQ`): 1 at the end of the stream, so that the reader
-    /// comes once more.
+    /// As a read, and tells how many bytes are left to be read (`TCP_INQ`), urgent ones counted. The end of the stream counts
+    /// as one more, so that the reader comes for it.
     ///
     /// # Errors
     /// As a read.

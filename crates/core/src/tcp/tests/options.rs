@@ -237,6 +237,32 @@ fn quick_acknowledgements_are_a_choice() {
 }
 
 #[test]
+fn our_fin_is_among_what_was_not_acknowledged() {
+    let (mut lab, sock, mut peer) = inherited(SockOptions::default());
+    let waits = |lab: &Lab| lab.stack.with(&sock, 0, lab.now, |sk| (sk.outq(), sk.outq_unsent()));
+    peer.window = 0;
+    peer.data(&mut lab, b"the window is closed");
+    lab.expect(ACK);
+    assert_eq!(lab.send(&sock, &[1; 100]), 100);
+    assert_eq!(waits(&lab), (100, 100));
+    lab.stack.shutdown_write(&sock, lab.now);
+    lab.run();
+    assert_eq!(waits(&lab), (101, 101));
+    peer.window = 1_000;
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(lab.sent().expect("all of it").payload.len(), 100);
+    assert_eq!(waits(&lab), (101, 0));
+    peer.ack += 101;
+    lab.segment(peer.repr(ACK), &[]);
+    assert_eq!(waits(&lab), (0, 0));
+    let remote = std::net::SocketAddr::from((super::lab::PEER, 81));
+    let opening = lab.stack.connect(remote, lab.now).expect("a route");
+    lab.run();
+    lab.expect(SYN);
+    assert_eq!(opening.lock.user().outq(), 0, "our SYN is none of it");
+}
+
+#[test]
 fn what_is_left_to_read_is_told_and_so_is_the_end() {
     let (mut lab, sock, mut peer) = inherited(SockOptions::default());
     let hint = |lab: &Lab| lab.stack.with(&sock, 0, lab.now, |sk| sk.inq_hint());
@@ -246,6 +272,8 @@ fn what_is_left_to_read_is_told_and_so_is_the_end() {
     assert_eq!(lab.recv(&sock, 2).expect("bytes"), b"ab");
     assert_eq!(hint(&lab), 1);
     lab.segment(peer.repr(FIN_ACK), &[]);
+    assert_eq!(hint(&lab), 2, "the end counts as one more");
+    assert_eq!(sock.lock.user().inq(), 1, "but not as a byte");
     assert_eq!(lab.recv(&sock, 2).expect("bytes"), b"c");
     assert_eq!(hint(&lab), 1, "the end is still to be read");
     assert!(matches!(lab.recv(&sock, 2), Ok(end) if end.is_empty()));
