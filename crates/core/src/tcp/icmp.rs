@@ -148,11 +148,15 @@ impl TcpSock {
         }
     }
 
-    /// `tcp_v4_mtu_reduced`: segments get smaller, and those that were too long are sent again at once.
+    /// `tcp_v4_mtu_reduced`: segments get smaller, and those that were too long are sent again at once, unless the application
+    /// does not want that. Then they get smaller when next something is sent.
     fn mtu_reduced(&mut self, cx: &mut Cx, error: &IcmpError) {
         let believed = route::update_pmtu(&cx.net, error.dst, error.mtu(), cx.now);
         let Some(mtu) = believed.filter(|mtu| *mtu < self.tx.pmtu) else { return };
         self.route.mtu = mtu;
+        if !self.user.mtu_discover.sends_again() {
+            return;
+        }
         let before = self.tx.mss;
         self.sync_mss(self.tx.mss_clamp);
         // What is small enough as it is has not been lost.

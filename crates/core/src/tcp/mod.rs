@@ -125,7 +125,7 @@ pub use loss::{Loss, Rack};
 pub use memory::{Owner, TcpMemory};
 pub use mtu_probe::MtuSearch;
 pub use nagle::{Ending, Nagle};
-pub use options::{Linger2, OutOfRange, SockOptions};
+pub use options::{Linger2, MtuDiscover, OutOfRange, SockOptions};
 pub use pacing::Pacing;
 pub use rate::{Rate, Stamp};
 pub(crate) use receive::let_go;

@@ -52,6 +52,8 @@ pub struct SockOptions {
     pub ip: IpFields,
     /// Calls may lend their memory instead of having it copied (`SO_ZEROCOPY`).
     pub zerocopy: bool,
+    /// What is done about the MTU of the path (`IP_MTU_DISCOVER`).
+    pub mtu_discover: MtuDiscover,
     /// Of a connection that is opened: where there is a cookie of the peer, connecting returns at once, and the SYN goes with
     /// what is written first (`TCP_FASTOPEN_CONNECT`, RFC 7413).
     pub fastopen_connect: bool,
@@ -70,6 +72,48 @@ pub enum Linger2 {
     Never,
     /// So many seconds, at most 120; 0 is the default.
     Seconds(u32),
+}
+
+/// What a connection does about the MTU of the path (`IP_MTU_DISCOVER`, `ip(7)`): whether routers may cut its packets, and
+/// what it does when one says that it would have had to (ICMP 3/4). Whatever it is, the host remembers such MTUs, and segments
+/// get as short with what is sent next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MtuDiscover {
+    /// Packets may be cut (`IP_PMTUDISC_DONT`).
+    Dont,
+    /// Packets must not be cut; what was too long is sent again at once (`IP_PMTUDISC_WANT`).
+    #[default]
+    Want,
+    /// To a connection the same (`IP_PMTUDISC_DO`).
+    Do,
+    /// Packets may be cut; what was too long is sent again at once (`IP_PMTUDISC_PROBE`).
+    Probe,
+    /// To a connection as [`MtuDiscover::Dont`] (`IP_PMTUDISC_INTERFACE`).
+    Interface,
+    /// To a connection as [`MtuDiscover::Dont`] (`IP_PMTUDISC_OMIT`).
+    Omit,
+}
+
+impl MtuDiscover {
+    /// All of them, by the kernel's numbers.
+    pub const ALL: [MtuDiscover; 6] = [
+        MtuDiscover::Dont,
+        MtuDiscover::Want,
+        MtuDiscover::Do,
+        MtuDiscover::Probe,
+        MtuDiscover::Interface,
+        MtuDiscover::Omit,
+    ];
+
+    /// Packets say that they must not be cut (`ip_dont_fragment`).
+    pub(super) fn dont_fragment(self) -> bool {
+        matches!(self, MtuDiscover::Want | MtuDiscover::Do)
+    }
+
+    /// What was too long is sent again as soon as that is told (`tcp_v4_mtu_reduced`).
+    pub(super) fn sends_again(self) -> bool {
+        matches!(self, MtuDiscover::Want | MtuDiscover::Do | MtuDiscover::Probe)
+    }
 }
 
 /// An option was given a value that is out of its range (`EINVAL`).
@@ -187,6 +231,7 @@ impl TcpSock {
         self.user.peek_off = options.peek_off;
         self.tx.nagle = Nagle { off: options.nodelay, cork: options.cork };
         self.user.zerocopy = options.zerocopy;
+        self.user.mtu_discover = options.mtu_discover;
         self.tx.mtu.floor = sysctl.tcp_min_snd_mss as u16;
         self.set_notsent_lowat(options.notsent_lowat.unwrap_or(0), sysctl);
         self.cong.set_algorithm(options.congestion.unwrap_or(sysctl.tcp_congestion_control));

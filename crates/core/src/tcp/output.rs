@@ -234,11 +234,13 @@ impl TcpSock {
         }
         let (ident, ttl) = (self.next_ident(skb.gso_segs), self.ip.ttl.unwrap_or(cx.net.sysctl.ip_default_ttl));
         let tos = tos | self.ip.tos();
+        let dont_fragment = self.user.mtu_discover.dont_fragment();
         let is_bare = skb.is_empty()
             && !flags.intersects(TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0))
             && options.sack_count == 0
             && urgent.is_none()
-            && self.auth_len == 0;
+            && self.auth_len == 0
+            && dont_fragment;
         let numbers = tx::Numbers { seq, ack, flags, window, timestamps: options.timestamps, tos, ttl, ident };
         let skb = if is_bare {
             match tx::xmit_bare(cx, skb, &self.tuple, &numbers, &self.route) {
@@ -252,7 +254,7 @@ impl TcpSock {
         let urgent = urgent.unwrap_or(0);
         let repr = TcpRepr { sport: local_port, dport: remote_port, seq, ack, flags, window, urgent, options };
         let protocol = rxpath_wire::IpProto::TCP;
-        let flow = IpFlow { src: local, dst: remote, protocol, ttl, tos, dont_fragment: true, ident };
+        let flow = IpFlow { src: local, dst: remote, protocol, ttl, tos, dont_fragment, ident };
         if self.auth_len > 0 {
             return self.sign_and_transmit(cx, skb, &repr, &flow);
         }
@@ -715,7 +717,7 @@ impl TcpSock {
     /// The way may have become narrower or wider, or be another one: segments follow (`tcp_current_mss`). Where there is no
     /// way at the moment, they stay as they are.
     #[cold]
-    fn sync_route(&mut self, cx: &Cx) {
+    pub(super) fn sync_route(&mut self, cx: &Cx) {
         if !self.route.is_current(&cx.net)
             && let Ok(found) = route::output(&cx.net, self.tuple.remote, Some(self.tuple.local))
         {

@@ -9,7 +9,7 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Chrono, Congestion, Ecn, FastOpening, IpFields, Linger2, Liveness, Loss, MSS_DEFAULT, MtuSearch, Nagle,
+    AckPolicy, Chrono, Congestion, Ecn, FastOpening, IpFields, Linger2, Liveness, Loss, MSS_DEFAULT, MtuDiscover, MtuSearch, Nagle,
     Request, RttEstimator, SackReport, SendBuffer, SockAuth, Stamp, State, Urgent, WriteQueue, Zerocopy,
 };
 use crate::nic::napi_id;
@@ -492,6 +492,8 @@ pub struct UserSide {
     pub orphan_counted: bool,
     /// Calls may lend their memory (`SO_ZEROCOPY`).
     pub zerocopy: bool,
+    /// What is done about the MTU of the path.
+    pub mtu_discover: MtuDiscover,
     /// `SO_LINGER` with zero time: close resets.
     pub linger_reset: bool,
     /// How long an orphan waits in FIN-WAIT-2.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rxpath_core::socket::{Readiness, WriteStep, post};
 use rxpath_core::stack::RecvError;
 use rxpath_core::sysctl::CongestionControl;
-use rxpath_core::tcp::{IpFields, Keepalive, Linger2, NoUrgent, State, TcpInfo, TcpSock};
+use rxpath_core::tcp::{IpFields, Keepalive, Linger2, MtuDiscover, NoUrgent, State, TcpInfo, TcpSock};
 
 use super::TcpStream;
 use super::call::{byte, down, invalid, no_buffers, sock_error};
@@ -447,6 +447,16 @@ impl TcpStream {
     /// The path's MTU, as far as it is known: of the next hop, of a narrower one further on that said so (`IP_MTU`).
     pub fn path_mtu(&self) -> u16 {
         self.look(|sk| sk.route.mtu)
+    }
+
+    /// What is done about the MTU of the path (`IP_MTU_DISCOVER`).
+    pub fn set_mtu_discover(&self, discover: MtuDiscover) {
+        self.look(|sk| sk.user.mtu_discover = discover);
+    }
+
+    /// What is done about the MTU of the path.
+    pub fn mtu_discover(&self) -> MtuDiscover {
+        self.look(|sk| sk.user.mtu_discover)
     }
 
     /// Acknowledges at once, or lets our data carry the acknowledgements (`TCP_QUICKACK`). Neither lasts: the connection

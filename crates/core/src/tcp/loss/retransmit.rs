@@ -4,7 +4,7 @@ use rxpath_trace::{Counter, Time};
 
 use super::super::isn::tsval;
 use super::super::write_queue::PACKET_CHARGE;
-use super::super::{CaState, SentSegment, TcpSock, XmitTimer, expiry};
+use super::super::{CaState, SentSegment, State, TcpSock, XmitTimer, expiry};
 use crate::cx::Cx;
 
 impl TcpSock {
@@ -103,6 +103,9 @@ impl TcpSock {
         let una = self.tx.snd_una;
         if let Some(segment) = self.tx.segments.get_mut(index) {
             self.rx.uncharge_output(segment.trim(una));
+        }
+        if self.tx.pmtu != self.route.mtu && !matches!(self.state, State::SynSent | State::SynRecv) {
+            self.sync_route(cx);
         }
         let mss = u32::from(self.current_mss());
         self.split_record(index, segs.max(1).saturating_mul(mss), mss);

@@ -10,7 +10,7 @@ use super::lab::{ACK, Lab, PEER, PSH_ACK, Peer, SYN, SYN_ACK, Sent, US};
 use crate::netns::NetConfig;
 use crate::route::{self, RouteSpec};
 use crate::socket::Sock;
-use crate::tcp::{SockError, State};
+use crate::tcp::{MtuDiscover, SockError, SockOptions, State};
 use crate::testing::frames::{icmp, ip};
 use crate::udp::tests::{addr, bind, put};
 
@@ -186,6 +186,45 @@ fn an_error_for_an_owned_connection_waits_for_its_release() {
     stack.with(&sock, 0, now, |_| told(&mut lab, (3, 3, 0), (syn.sport, 80), syn.seq));
     assert_eq!((lab.state(&sock), lab.count(Counter::TcpExtLockDroppedIcmps)), (State::SynSent, 4));
     stack.with(&sock, 0, now, |sk| assert_eq!(sk.user.error_soft, Some(SockError::Refused)));
+}
+
+/// As measured on Linux 6.18.
+#[test]
+fn who_lets_packets_be_cut_hears_of_narrow_ways_later() {
+    for discover in MtuDiscover::ALL {
+        let mut lab = Lab::new();
+        let listener = lab.listen(80, 1);
+        listener.set_options(SockOptions { mtu_discover: discover, ..SockOptions::default() });
+        let mut peer = Peer::new(40_000, 80);
+        let sock = peer.connect(&mut lab, &listener);
+        let uncut = matches!(discover, MtuDiscover::Want | MtuDiscover::Do);
+        // Bit 6 of byte 6 of the IP header.
+        let df = |frame: &[u8]| frame[14 + 6] & 0x40 != 0;
+        lab.send(&sock, &[7; 2_920]);
+        for _ in 0..2 {
+            let (sent, frame) = lab.sent_as_frame().expect("a segment");
+            assert_eq!((sent.payload.len(), df(&frame)), (1_460, uncut), "{discover:?}");
+        }
+        // Acknowledgements, too, however many there are in a row.
+        for _ in 0..3 {
+            peer.data(&mut lab, b"data");
+            assert_eq!(lab.sent_as_frame().map(|(_, frame)| df(&frame)), Some(uncut), "{discover:?}");
+        }
+        told(&mut lab, (3, 4, 1_000), (80, 40_000), peer.ack);
+        let at_once = discover == MtuDiscover::Probe || uncut;
+        let again: Vec<usize> = std::iter::from_fn(|| lab.sent()).map(|sent| sent.payload.len()).collect();
+        let (most, mss) = if at_once { (960, 960) } else { (0, 1_460) };
+        assert_eq!(again.iter().copied().max().unwrap_or(0), most, "{discover:?}");
+        let told_of = |sock: &Sock| {
+            let sk = sock.lock.user();
+            (sk.route.mtu, sk.tx.mss)
+        };
+        assert_eq!(told_of(&sock), (1_000, mss), "{discover:?}");
+        lab.wait(500);
+        let later: Vec<usize> = std::iter::from_fn(|| lab.sent()).map(|sent| sent.payload.len()).collect();
+        assert!(!later.is_empty() && later.iter().all(|&len| len <= 960), "{discover:?}: {later:?}");
+        assert_eq!(told_of(&sock), (1_000, 960));
+    }
 }
 
 #[test]
