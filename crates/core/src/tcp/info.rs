@@ -138,6 +138,69 @@ impl TcpInfo {
     pub const NO_SSTHRESH: u32 = 0x7fff_ffff;
 }
 
+/// Bytes of `struct tcp_info` up to `tcpi_total_rto_time`; what newer kernels append is of Accurate ECN.
+pub const TCP_INFO_LEN: usize = 248;
+
+/// Fields one behind the other, in the byte order of the machine.
+struct Layout {
+    bytes: [u8; TCP_INFO_LEN],
+    at: usize,
+}
+
+impl Layout {
+    fn put(&mut self, field: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.at..self.at + field.len()) {
+            place.copy_from_slice(field);
+        }
+        self.at += field.len();
+    }
+
+    fn words(&mut self, fields: &[u32]) {
+        fields.iter().for_each(|field| self.put(&field.to_ne_bytes()));
+    }
+
+    fn longs(&mut self, fields: &[u64]) {
+        fields.iter().for_each(|field| self.put(&field.to_ne_bytes()));
+    }
+}
+
+impl TcpInfo {
+    /// As `getsockopt(2)` gives it (`struct tcp_info`), for what reads Linux's. Fields that nothing here counts are 0:
+    /// forward acknowledgements, the time of the last ACK sent, changes of the way (`rehash`), and how often and how long
+    /// timeouts were waited for.
+    pub fn to_bytes(&self) -> [u8; TCP_INFO_LEN] {
+        let options = [
+            (self.timestamps, 1),
+            (self.sack, 2),
+            (self.wscale.is_some(), 4),
+            (self.ecn, 8),
+            (self.ecn_seen, 16),
+            (self.syn_data, 32),
+            (self.tfo_child, 128),
+        ];
+        let options = options.iter().filter(|(agreed, _)| *agreed).map(|(_, bit)| bit).sum();
+        let (snd, rcv) = self.wscale.unwrap_or((0, 0));
+        let last = u8::from(self.delivery_rate_app_limited) | (self.fastopen_client_fail as u8) << 1;
+        let mut layout = Layout { bytes: [0; TCP_INFO_LEN], at: 0 };
+        layout.put(&[self.state as u8, self.ca_state as u8, self.retransmits, self.probes]);
+        layout.put(&[self.backoff, options, snd | rcv << 4, last]);
+        layout.words(&[self.rto, self.ato, self.snd_mss, self.rcv_mss]);
+        layout.words(&[self.unacked, self.sacked, self.lost, self.retrans, 0]);
+        layout.words(&[self.last_data_sent, 0, self.last_data_recv, self.last_ack_recv]);
+        layout.words(&[self.pmtu, self.rcv_ssthresh, self.rtt, self.rttvar]);
+        layout.words(&[self.snd_ssthresh, self.snd_cwnd, self.advmss, self.reordering]);
+        layout.words(&[self.rcv_rtt, self.rcv_space, self.total_retrans]);
+        layout.longs(&[self.pacing_rate, self.max_pacing_rate, self.bytes_acked, self.bytes_received]);
+        layout.words(&[self.segs_out, self.segs_in, self.notsent_bytes, self.min_rtt]);
+        layout.words(&[self.data_segs_in, self.data_segs_out]);
+        layout.longs(&[self.delivery_rate, self.busy_us, self.rwnd_limited_us, self.sndbuf_limited_us]);
+        layout.words(&[self.delivered, self.delivered_ce]);
+        layout.longs(&[self.bytes_sent, self.bytes_retrans]);
+        layout.words(&[self.dsack_dups, self.reord_seen, self.rcv_ooopack, self.snd_wnd, self.rcv_wnd]);
+        layout.bytes
+    }
+}
+
 /// What BBR knows of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BbrInfo {
@@ -232,5 +295,50 @@ impl TcpSock {
             rcv_ooopack: self.rx.ooopack,
             bbr,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::lab::{Lab, Peer};
+    use super::*;
+
+    #[test]
+    fn fields_lie_where_linux_has_them() {
+        let mut lab = Lab::new();
+        let listener = lab.listen(80, 8);
+        let mut peer = Peer { stamps: Some((77, 0)), sack: true, ..Peer::new(40_000, 80) };
+        let sock = peer.connect_from_afar(&mut lab, &listener, 30);
+        peer.data(&mut lab, &[1; 100]);
+        lab.send(&sock, &[2; 2_000]);
+        while lab.sent().is_some() {}
+        let info = sock.lock.user().info(lab.now);
+        let info =
+            TcpInfo { delivery_rate_app_limited: true, fastopen_client_fail: FastOpenFail::DataNotAcked, ..info };
+        let bytes = info.to_bytes();
+        // Where they lie was read off 6.18, whose `getsockopt` was asked about connections of known numbers.
+        assert_eq!(bytes[..8], [1, 0, 0, 0, 0, 7, 10 << 4 | 7, 1 | 2 << 1]);
+        let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        for (at, value) in [
+            (8, info.rto),
+            (16, info.snd_mss),
+            (24, info.unacked),
+            (60, info.pmtu),
+            (68, info.rtt),
+            (80, info.snd_cwnd),
+            (100, info.total_retrans),
+            (128, info.bytes_received as u32),
+            (136, info.segs_out),
+            (148, info.min_rtt),
+            (152, info.data_segs_in),
+            (192, info.delivered),
+            (200, info.bytes_sent as u32),
+            (228, info.snd_wnd),
+            (232, info.rcv_wnd),
+        ] {
+            assert_eq!(word(at), value, "at {at}");
+        }
+        assert_eq!((info.unacked, info.bytes_sent, info.bytes_received, info.snd_mss), (2, 2_000, 100, 1_448));
+        assert_eq!(bytes[236..], [0; 12], "what nothing here counts");
     }
 }

@@ -118,7 +118,7 @@ pub use ecn::Ecn;
 pub use fast_open::{FastOpenFail, FastOpenPeers, FastOpening};
 pub use flow_key::FlowKey;
 pub use icmp::v4_err;
-pub use info::{BbrInfo, TcpInfo};
+pub use info::{BbrInfo, TCP_INFO_LEN, TcpInfo};
 pub use ip_fields::IpFields;
 pub use liveness::{Keepalive, Liveness};
 pub use loss::{Loss, Rack};

@@ -9,8 +9,9 @@ use rxpath_wire::{SeqNum, Tuple};
 
 use super::ofo::Tree;
 use super::{
-    AckPolicy, Chrono, Congestion, Ecn, FastOpening, IpFields, Linger2, Liveness, Loss, MSS_DEFAULT, MtuDiscover, MtuSearch, Nagle,
-    Request, RttEstimator, SackReport, SendBuffer, SockAuth, Stamp, State, Urgent, WriteQueue, Zerocopy,
+    AckPolicy, Chrono, Congestion, Ecn, FastOpening, IpFields, Linger2, Liveness, Loss, MSS_DEFAULT, MtuDiscover,
+    MtuSearch, Nagle, Request, RttEstimator, SackReport, SendBuffer, SockAuth, Stamp, State, Urgent, WriteQueue,
+    Zerocopy,
 };
 use crate::nic::napi_id;
 use crate::route::Route;

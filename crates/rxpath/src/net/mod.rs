@@ -44,4 +44,4 @@ pub use rxpath_core::tcp::{
     AoAlgorithm, AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KEYS_MAX, KeyError, Md5Key, Peers,
     SECRET_MAX, Secret,
 };
-pub use rxpath_core::tcp::{IpFields, Keepalive, Linger2, MtuDiscover, SockError, SockOptions, TcpInfo};
+pub use rxpath_core::tcp::{IpFields, Keepalive, Linger2, MtuDiscover, SockError, SockOptions, TCP_INFO_LEN, TcpInfo};
