@@ -42,16 +42,16 @@ impl TcpSock {
             }
             let una = self.tx.snd_una;
             known[..count].sort_by_key(|&(start, ..)| start - una);
-            let mut done = una;
+            let mut done = None;
             for (at, &(start, end, twice)) in known[..count].iter().enumerate() {
                 // What came twice is looked at on the way through the range that it lies in.
                 let next = known[..count].get(at + 1);
                 let within = next.filter(|&&(.., twice)| twice).map(|&(left, right, _)| (left, right));
-                let from = if twice && done.after(start) { done } else { start };
+                let from = done.filter(|done: &SeqNum| twice && done.after(start)).unwrap_or(start);
                 if from.before(end) {
                     self.sacktag_block(cx, (from, end), twice, within, says);
                 }
-                done = if within.is_some() { end } else { una };
+                done = within.map(|_| end);
             }
             if self.cong.state != CaState::Loss || self.loss.undo_marker.is_some() {
                 self.check_sack_reordering(cx, says.reordered, false);

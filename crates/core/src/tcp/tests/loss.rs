@@ -466,6 +466,21 @@ fn what_comes_twice_the_first_time_that_it_is_told_of_was_not_overtaken() {
 }
 
 #[test]
+fn what_came_twice_and_is_told_of_when_all_has_come_was_overtaken() {
+    let mut path = Path::new(false);
+    path.send(6);
+    path.lab.wait(2 * RTT + 12);
+    assert_eq!(path.sent().len(), 1, "the last is sent again");
+    for sacked in 2..=6 {
+        path.ack(0, &[(1, sacked)]);
+    }
+    path.ack(0, &[(1, 6)]);
+    assert_eq!(path.count(Counter::TcpExtTCPSACKReorder), 0);
+    path.ack(6, &[(5, 6)]);
+    assert_eq!((path.count(Counter::TcpExtTCPDSACKRecv), path.count(Counter::TcpExtTCPSACKReorder)), (1, 1));
+}
+
+#[test]
 fn a_record_joins_the_one_before_it_and_only_then_the_one_behind() {
     let mut path = Path::new(false);
     path.send_super_frames(6 * MSS);
