@@ -327,6 +327,20 @@ sysctls! {
         "An urgent pointer names the last urgent byte (RFC 1122), not the byte behind it as everybody has it.";
     tcp_early_retrans: u8 = 3, "net.ipv4.tcp_early_retrans", 0 ..= 4, "mode",
         "Tail loss probes (RFC 8985 section 7): 3 or 4 sends them, others do not.";
+    tcp_recovery: u8 = 1, "net.ipv4.tcp_recovery", 0 ..= 255, "bits",
+        "Loss detection by time (RFC 8985): 0x2 for a window of reordering that does not grow, 0x4 for one that duplicate acknowledgements do not close. It is always on where SACK is, whatever 0x1 says.";
+    tcp_frto: u8 = 2, "net.ipv4.tcp_frto", 0 ..= 255, "switch",
+        "Finds out with new data whether a retransmission timeout was spurious (RFC 5682); 0 does not.";
+    tcp_reordering: u32 = 3, "net.ipv4.tcp_reordering", 1 ..= INT_MAX, "segments",
+        "By how much segments of a new connection are believed to overtake each other; duplicate acknowledgements that mean a loss. At most tcp_max_reordering.";
+    tcp_max_reordering: u32 = 300, "net.ipv4.tcp_max_reordering", 1 ..= INT_MAX, "segments",
+        "By how much segments are believed to overtake each other at the most.";
+    tcp_retrans_collapse: u8 = 1, "net.ipv4.tcp_retrans_collapse", 0 ..= 255, "switch",
+        "Joins what follows to a small segment that is sent again, up to a full one; 0 does not.";
+    tcp_tso_win_divisor: u8 = 3, "net.ipv4.tcp_tso_win_divisor", 0 ..= 255, "part",
+        "A super-frame does not wait for more where this part of the window is free for it: a third for 3; 0 for more than three segments.";
+    tcp_thin_linear_timeouts: u8 = 0, "net.ipv4.tcp_thin_linear_timeouts", 0 ..= 255, "switch",
+        "Of connections with fewer than four segments in flight the first six timeouts in a row do not double the next one.";
     tcp_comp_sack_delay_ns: u32 = 1_000_000, "net.ipv4.tcp_comp_sack_delay_ns", 0 ..= INT_MAX, "nanoseconds",
         "Longest time for which duplicate acknowledgements are held to be sent as one; never more than 5 % of the round trip.";
     tcp_comp_sack_slack_ns: u32 = 100_000, "net.ipv4.tcp_comp_sack_slack_ns", 0 ..= INT_MAX, "nanoseconds",

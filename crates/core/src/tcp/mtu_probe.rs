@@ -54,6 +54,13 @@ impl Default for MtuSearch {
     }
 }
 
+impl MtuSearch {
+    /// A probe is under way.
+    pub(super) fn is_probing(&self) -> bool {
+        self.probe.is_some()
+    }
+}
+
 /// What became of an attempt to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probed {

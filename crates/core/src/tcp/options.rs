@@ -232,6 +232,7 @@ impl TcpSock {
         self.tx.nagle = Nagle { off: options.nodelay, cork: options.cork };
         self.user.zerocopy = options.zerocopy;
         self.user.mtu_discover = options.mtu_discover;
+        self.loss.reordering = sysctl.tcp_reordering.min(sysctl.tcp_max_reordering);
         self.tx.mtu.floor = sysctl.tcp_min_snd_mss as u16;
         self.set_notsent_lowat(options.notsent_lowat.unwrap_or(0), sysctl);
         self.cong.set_algorithm(options.congestion.unwrap_or(sysctl.tcp_congestion_control));

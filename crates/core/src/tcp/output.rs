@@ -484,7 +484,7 @@ impl TcpSock {
             let small = len > 0 && len < mss && !fin && last && self.tx.snd_up.is_none();
             return (!(small && offer.hold.holds_small(small_in_flight))).then_some(Next { len, fin, psh, eor });
         }
-        if !offer.one && self.defers(cx.now, (mss, segs), (len, last, fin || eor), window, limited) {
+        if !offer.one && self.defers(cx, (mss, segs), (len, last, fin || eor), window, limited) {
             return None;
         }
         // What has an urgent pointer goes in single segments: each has its own (`tcp_write_xmit`).

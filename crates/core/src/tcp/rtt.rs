@@ -120,6 +120,12 @@ impl RttEstimator {
         self.retransmits = self.retransmits.saturating_add(1);
     }
 
+    /// The timer fired, and the next timeout is as long as if it had not.
+    pub fn repeat(&mut self) {
+        (self.doubled, self.backoff) = (0, 0);
+        self.retransmits = self.retransmits.saturating_add(1);
+    }
+
     /// The timeout with its back-off, at most two minutes.
     pub fn backed_off(&self) -> u64 {
         // Ten doublings of the smallest timeout exceed the largest one.

@@ -15,6 +15,12 @@ const RTO_BASE: u64 = 200 * super::MS;
 /// Doublings of that until it is [`RTO_MAX`].
 const DOUBLINGS: u8 = (RTO_MAX / RTO_BASE).ilog2() as u8;
 
+/// A stream with fewer segments in flight is thin.
+const THIN_SEGMENTS: u32 = 4;
+
+/// Timeouts of a thin stream that do not double the next (`TCP_THIN_LINEAR_RETRIES`).
+const THIN_LINEAR_RETRIES: u8 = 6;
+
 /// How soon a probe that found no memory is tried again.
 const RESOURCE_PROBE_INTERVAL: u64 = 500 * super::MS;
 
@@ -80,11 +86,22 @@ impl TcpSock {
         }
         self.enter_loss(cx);
         self.retransmit_head(cx);
-        self.rtt.back_off();
+        if self.repeats_timeout(cx) {
+            self.rtt.repeat();
+        } else {
+            self.rtt.back_off();
+        }
         self.timers.pending = XmitTimer::Retransmit;
         let timeout = if self.state == State::SynSent { self.syn_timeout(cx) } else { self.rtt.backed_off() };
         let timeout = self.within_user_timeout(cx.now, self.live.timeouts_since, timeout);
         self.timers.retransmit = expiry(cx.now, timeout);
+    }
+
+    /// A thin stream may time out some times without being taken for the cause of congestion (`tcp_stream_is_thin`).
+    fn repeats_timeout(&self, cx: &Cx) -> bool {
+        let thin = self.cong.packets_out < THIN_SEGMENTS && self.cong.ssthresh < u32::MAX;
+        let wanted = cx.net.sysctl.tcp_thin_linear_timeouts != 0 && self.state == State::Established;
+        wanted && thin && self.rtt.retransmits < THIN_LINEAR_RETRIES
     }
 
     /// The first SYNs follow each other at the initial timeout, then the distance doubles (`tcp_syn_linear_timeouts`).

@@ -19,8 +19,8 @@ use crate::cx::Cx;
 pub(super) const PACKET_CHARGE: u32 = 832;
 /// Largest payload of a super-frame that is planned for.
 pub(super) const GSO_GOAL: u32 = 65_536 - 321;
-/// A super-frame goes if this part of the window is open (`tcp_tso_win_divisor`).
-const TSO_WIN_DIVISOR: u32 = 3;
+/// Without `tcp_tso_win_divisor` a super-frame goes if it may have more segments than this (`tcp_max_tso_deferred_mss`).
+const DEFERRED_SEGS: u32 = 3;
 
 /// A packet that was not sent yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -453,7 +453,7 @@ impl TcpSock {
     /// is the last, and whether nothing can be joined to it: it has the FIN or ends a record.
     pub(super) fn defers(
         &self,
-        now: Time,
+        cx: &Cx,
         (mss, segs): (u32, u32),
         next: (u32, bool, bool),
         window: u32,
@@ -461,18 +461,24 @@ impl TcpSock {
     ) -> bool {
         let (len, last, ends) = next;
         let (tx, cong) = (&self.tx, &self.cong);
-        if cong.state.is_recovering() || now - tx.last_transmit > MS {
+        if cong.state.is_recovering() || cx.now - tx.last_transmit > MS {
             return false;
         }
         let quota = cong.quota().saturating_mul(mss);
         let limit = window.min(quota);
-        let chunk = tx.snd_wnd.min(cong.cwnd.saturating_mul(mss)) / TSO_WIN_DIVISOR;
-        if limit >= segs * mss || (!last && limit >= len) || limit >= chunk {
+        if limit >= segs * mss || (!last && limit >= len) {
+            return false;
+        }
+        let enough = match u32::from(cx.net.sysctl.tcp_tso_win_divisor) {
+            0 => limit > DEFERRED_SEGS * mss,
+            divisor => limit >= tx.snd_wnd.min(cong.cwnd.saturating_mul(mss)) / divisor,
+        };
+        if enough {
             return false;
         }
         let Some(head) = tx.segments.front() else { return false };
         let threshold = (self.rtt.srtt / 2).min(MS);
-        if head.sent_at.0 + self.rtt.srtt > now.0 + threshold {
+        if head.sent_at.0 + self.rtt.srtt > cx.now.0 + threshold {
             return false;
         }
         if quota < window {

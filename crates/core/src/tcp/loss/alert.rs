@@ -6,14 +6,19 @@ use rxpath_wire::SeqNum;
 use super::super::congestion::BbrAck;
 use super::super::rate::Sample;
 use super::super::{CaState, TcpSock};
-use super::state::{AckSays, Prior, REORDERING, REORDERING_MAX, Resend};
+use super::state::{AckSays, Prior, Resend};
 use crate::cx::Cx;
+
+/// Bit of `tcp_recovery`: D-SACKs do not widen the window of reordering (`TCP_RACK_STATIC_REO_WND`).
+const STATIC_REO_WND: u8 = 2;
 
 impl TcpSock {
     /// What follows for the window and for what is sent again, of an ACK that was found to say `says`; the rest of
     /// `tcp_ack`. `prior` is where the sender stood before it.
     pub(in super::super) fn congestion_on_ack(&mut self, cx: &mut Cx, prior: Prior, mut says: AckSays) {
-        self.loss.rack.update_window(says.delivered_before, self.cong.delivered);
+        if cx.net.sysctl.tcp_recovery & STATIC_REO_WND == 0 {
+            self.loss.rack.update_window(says.delivered_before, self.cong.delivered);
+        }
         if self.loss.tlp_high_seq.is_some() {
             self.process_tlp_ack(cx, &says);
         }
@@ -32,7 +37,7 @@ impl TcpSock {
             self.bbr_on_ack(cx, prior, sample, says.rtt);
         } else if self.cong.state.is_reducing() {
             self.cong.reduce(delivered, self.cong.lost != prior.lost, says.advanced);
-        } else if delivered > 0 && self.may_raise_cwnd(&says) {
+        } else if delivered > 0 && self.may_raise_cwnd(cx, &says) {
             self.cong.avoid(delivered, cx.now);
             self.cong.stamp = super::super::tick(cx.now);
         }
@@ -79,8 +84,8 @@ impl TcpSock {
     }
 
     /// After reordering was seen, anything that makes progress raises the window (`tcp_may_raise_cwnd`).
-    fn may_raise_cwnd(&self, says: &AckSays) -> bool {
-        says.acked || (self.loss.reordering > REORDERING && (says.sacked || says.advanced))
+    fn may_raise_cwnd(&self, cx: &Cx, says: &AckSays) -> bool {
+        says.acked || (self.loss.reordering > cx.net.sysctl.tcp_reordering && (says.sacked || says.advanced))
     }
 
     fn fastretrans_alert(
@@ -309,7 +314,7 @@ impl TcpSock {
             return;
         }
         self.cong.sacked_out = self.cong.packets_out - holes;
-        self.loss.reordering = (self.cong.packets_out + addend).min(REORDERING_MAX);
+        self.loss.reordering = (self.cong.packets_out + addend).min(cx.net.sysctl.tcp_max_reordering);
         self.loss.reord_seen = self.loss.reord_seen.saturating_add(1);
         cx.count(Counter::TcpExtTCPRenoReorder);
     }

@@ -7,6 +7,9 @@ use super::super::{CaState, JIFFY, MS, SentSegment, TcpSock, XmitTimer, expiry};
 use super::state::AckSays;
 use crate::cx::Cx;
 
+/// Bit of `tcp_recovery`: the number of duplicate ACKs does not close the window of reordering (`TCP_RACK_NO_DUPTHRESH`).
+const NO_DUPTHRESH: u8 = 4;
+
 impl TcpSock {
     /// A record was delivered (`tcp_rack_advance`). One that was sent again and comes back faster than any before answers
     /// the first copy: it tells nothing.
@@ -28,9 +31,10 @@ impl TcpSock {
     }
 
     /// Time by which segments may be overtaken (`tcp_rack_reo_wnd`).
-    fn reorder_window(&self) -> u64 {
+    fn reorder_window(&self, cx: &Cx) -> u64 {
+        let counts = cx.net.sysctl.tcp_recovery & NO_DUPTHRESH == 0;
         if self.loss.reord_seen == 0
-            && (self.cong.state.is_recovering() || self.cong.sacked_out >= self.loss.reordering)
+            && (self.cong.state.is_recovering() || (counts && self.cong.sacked_out >= self.loss.reordering))
         {
             return 0;
         }
@@ -59,7 +63,7 @@ impl TcpSock {
 
     /// The longest time that is left for a segment which may have been overtaken (`tcp_rack_detect_loss`).
     fn rack_detect_loss(&mut self, cx: &Cx) -> Option<u64> {
-        let window = self.reorder_window();
+        let window = self.reorder_window(cx);
         let mut longest = None;
         for at in 0..self.tx.segments.len() {
             let record = self.tx.segments[at];

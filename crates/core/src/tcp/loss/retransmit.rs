@@ -110,7 +110,9 @@ impl TcpSock {
         let mss = u32::from(self.current_mss());
         self.split_record(index, segs.max(1).saturating_mul(mss), mss);
         self.recount(index, mss);
-        self.collapse(index, mss);
+        if cx.net.sysctl.tcp_retrans_collapse != 0 {
+            self.collapse(index, mss);
+        }
         let Some(segment) = self.tx.segments.get_mut(index) else { return false };
         let segment = *segment;
         // The end of a super-frame is pushed (`__tcp_transmit_skb`).

@@ -5,7 +5,7 @@ use rxpath_wire::SeqNum;
 
 use super::super::write_queue::PACKET_CHARGE;
 use super::super::{CaState, SentSegment, TcpSock};
-use super::state::{AckSays, REORDERING_MAX};
+use super::state::AckSays;
 use crate::cx::Cx;
 
 /// A block: its first sequence number, and the one behind its last.
@@ -325,7 +325,7 @@ impl TcpSock {
         }
         let (distance, mss) = ((high - low) as u32, u32::from(self.tx.mss));
         if distance > self.loss.reordering.saturating_mul(mss) {
-            self.loss.reordering = distance.div_ceil(mss).min(REORDERING_MAX);
+            self.loss.reordering = distance.div_ceil(mss).min(cx.net.sysctl.tcp_max_reordering);
         }
         self.loss.reord_seen = self.loss.reord_seen.saturating_add(1);
         cx.count(if by_timestamp { Counter::TcpExtTCPTSReorder } else { Counter::TcpExtTCPSACKReorder });

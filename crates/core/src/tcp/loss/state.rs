@@ -7,10 +7,8 @@ use super::super::rate::Newest;
 
 /// Recoveries for which a widened window of reordering lasts (`TCP_RACK_RECOVERY_THRESH`).
 const PERSIST: u8 = 16;
-/// Duplicate ACKs that mean a loss while no reordering was seen (RFC 5681 section 3.2, `tcp_reordering`).
-pub(super) const REORDERING: u32 = 3;
-/// Most segments by which reordering is believed to go (`tcp_max_reordering`).
-pub(super) const REORDERING_MAX: u32 = 300;
+/// Duplicate ACKs that mean a loss while no reordering was seen (RFC 5681 section 3.2), before `tcp_reordering` has its say.
+const REORDERING: u32 = 3;
 
 /// Loss detection and recovery of one connection.
 #[derive(Clone, Debug)]
@@ -42,7 +40,7 @@ pub struct Loss {
     /// That probe was a retransmission.
     pub(super) tlp_retrans: bool,
     /// Detection by time.
-    pub(super) rack: Rack,
+    pub(in super::super) rack: Rack,
 }
 
 impl Loss {
@@ -148,7 +146,7 @@ pub struct Rack {
     /// A D-SACK told of a retransmission that was needless.
     pub(super) dsack_seen: bool,
     /// Quarters of the smallest round trip in the window of reordering.
-    pub(super) steps: u8,
+    pub(in super::super) steps: u8,
     /// Recoveries until that is one again.
     persist: u8,
     /// Segments delivered when it last grew.

@@ -3,7 +3,7 @@
 use rxpath_trace::{Counter, Time};
 
 use super::super::{CaState, JIFFY, MS, TcpSock, XmitTimer, expiry};
-use super::state::{AckSays, REORDERING, Resend};
+use super::state::{AckSays, Resend};
 use crate::cx::Cx;
 
 impl TcpSock {
@@ -36,14 +36,17 @@ impl TcpSock {
             self.init_undo();
         }
         self.cong.cwnd = self.cong.in_flight() + 1;
-        if state <= CaState::Disorder && self.cong.sacked_out >= REORDERING {
-            self.loss.reordering = self.loss.reordering.min(REORDERING);
+        let reordering = cx.net.sysctl.tcp_reordering;
+        if state <= CaState::Disorder && self.cong.sacked_out >= reordering {
+            self.loss.reordering = self.loss.reordering.min(reordering);
         }
         self.cong.state = CaState::Loss;
         self.loss.high_seq = self.tx.snd_nxt;
         self.loss.tlp_high_seq = None;
         self.ecn.queue_cwr();
-        self.loss.frto = state < CaState::Recovery || self.rtt.retransmits > 0;
+        // A probe of the path's MTU may have been lost for its length: that is no mistake.
+        let doubtful = state < CaState::Recovery || self.rtt.retransmits > 0;
+        self.loss.frto = cx.net.sysctl.tcp_frto != 0 && doubtful && !self.tx.mtu.is_probing();
     }
 
     /// What was sent too short a time ago to be answered is not lost yet. If the oldest segment had been acknowledged

@@ -1,6 +1,8 @@
 //! Selective acknowledgements: the host's about what came out of order and twice, and the client's about what the host
 //! sent, true and false.
 
+use rxpath_core::cx::Rng;
+
 use super::super::super::case::{Ack, Arrival, Case, Sack, Segment};
 use super::ACK;
 use super::flow::Flow;
@@ -12,6 +14,7 @@ pub fn tcp_sack(seed: u64) -> Case {
     flow.wscale = flow.pick([None, Some(2), Some(7)]);
     flow.window = flow.pick([65_535, 65_535, 65_535, 29_200]);
     flow.tune_sack();
+    flow.tune_recovery();
     let sends = flow.chance(55);
     flow.open(&[]);
     let rounds = 8 + flow.rng.below(16);
@@ -30,6 +33,26 @@ pub fn tcp_sack(seed: u64) -> Case {
 }
 
 impl Flow {
+    /// Recovery is tuned in a fourth of the cases: by draws of their own, so that the others stay as they are.
+    fn tune_recovery(&mut self) {
+        let mut rng = Rng::new(!self.seed);
+        if rng.below(4) > 0 {
+            return;
+        }
+        let tunables: [(&str, &[u32]); 5] = [
+            ("net.ipv4.tcp_recovery", &[0, 1, 2, 4, 5]),
+            ("net.ipv4.tcp_frto", &[0, 0, 1, 2]),
+            ("net.ipv4.tcp_reordering", &[1, 2, 5, 20]),
+            ("net.ipv4.tcp_retrans_collapse", &[0, 1]),
+            ("net.ipv4.tcp_thin_linear_timeouts", &[0, 1]),
+        ];
+        for (name, values) in tunables {
+            if rng.below(2) == 0 {
+                self.set(name, values[rng.below(values.len() as u32) as usize]);
+            }
+        }
+    }
+
     fn tune_sack(&mut self) {
         if self.chance(8) {
             self.set("net.ipv4.tcp_dsack", 0);
