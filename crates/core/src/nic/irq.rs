@@ -77,6 +77,8 @@ pub struct IrqStats {
     pub moderated: u64,
 }
 
+/// On lines of its own: those of other queues are written by other Cpus.
+#[repr(align(128))]
 struct Line {
     napi: NapiState,
     /// Set when the interrupt fired and the owner has not yet put the NAPI on its poll list.

@@ -110,7 +110,8 @@ enum Mail {
     Purged(Box<Stolen>),
 }
 
-/// A Cpu and what others may do with it.
+/// A Cpu and what others may do with it, on lines that the next one does not write.
+#[repr(align(128))]
 struct CpuCell {
     token: Mutex<Cpu>,
     mailbox: Mutex<VecDeque<Mail>>,

@@ -55,9 +55,9 @@ struct Shard {
     threads: Part,
 }
 
-/// A part of a shard, on a line of its own.
+/// A part of a shard, on a line of its own (two, because of the adjacent-line prefetcher).
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(align(128))]
 struct Part(AtomicI64);
 
 impl Shard {
