@@ -24,6 +24,8 @@ pub struct Listener {
     pub shared: bool,
     /// What its connections inherit.
     options: Mutex<SockOptions>,
+    /// Of those what each segment is asked for, without the lock.
+    min_ttl: AtomicU8,
     /// Keys that segments for it are verified with, and signed.
     pub auth: ListenerAuth,
     /// Half-open connections.
@@ -66,6 +68,7 @@ impl Listener {
             backlog,
             shared,
             options: Mutex::default(),
+            min_ttl: AtomicU8::new(0),
             auth: ListenerAuth::default(),
             young: AtomicU32::new(0),
             requests: AtomicU32::new(0),
@@ -133,7 +136,15 @@ impl Listener {
 
     /// Changes what its connections inherit.
     pub fn set_options(&self, options: SockOptions) {
-        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+        let mut current = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = options;
+        self.min_ttl.store(options.ip.min_ttl, Ordering::Relaxed);
+    }
+
+    /// Segments with a lower time to live are dropped (`IP_MINTTL`).
+    #[inline]
+    pub fn min_ttl(&self) -> u8 {
+        self.min_ttl.load(Ordering::Relaxed)
     }
 
     /// Half-open connections whose SYN-ACK was sent only once.

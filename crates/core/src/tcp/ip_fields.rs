@@ -28,21 +28,29 @@ impl IpFields {
         without_ecn(self.tos)
     }
 
-    /// Whether a packet has come too far; counts it if so.
-    #[cold]
-    pub(super) fn came_too_far(&self, cx: &Cx, skb: &Skb) -> bool {
-        let ttl = Ipv4Header::parse(skb.network_header()).map_or(0, |(ip, _)| ip.ttl());
-        self.is_too_low(cx, ttl)
-    }
-
     /// Whether a time to live is too low; counts it if so.
     pub(super) fn is_too_low(&self, cx: &Cx, ttl: u8) -> bool {
-        let low = ttl < self.min_ttl;
-        if low {
-            cx.count(Counter::TcpExtTCPMinTTLDrop);
-        }
-        low
+        is_too_low(cx, ttl, self.min_ttl)
     }
+}
+
+/// Whether a packet has come too far for who takes none with a lower time to live than `min_ttl`; counts it if so.
+#[inline(always)]
+pub(super) fn came_too_far(cx: &Cx, skb: &Skb, min_ttl: u8) -> bool {
+    min_ttl > 0 && is_too_low(cx, ttl_of(skb), min_ttl)
+}
+
+#[cold]
+fn ttl_of(skb: &Skb) -> u8 {
+    Ipv4Header::parse(skb.network_header()).map_or(0, |(ip, _)| ip.ttl())
+}
+
+fn is_too_low(cx: &Cx, ttl: u8, min_ttl: u8) -> bool {
+    let low = ttl < min_ttl;
+    if low {
+        cx.count(Counter::TcpExtTCPMinTTLDrop);
+    }
+    low
 }
 
 /// A type of service as it may be reflected.

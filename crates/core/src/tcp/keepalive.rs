@@ -3,13 +3,11 @@
 
 use rxpath_trace::{Counter, Time};
 
-use super::liveness::{Keepalive, SECOND};
+use super::liveness::Keepalive;
+use super::timers::RESOURCE_PROBE_INTERVAL;
 use super::{OutOfRange, SockError, State, TIMEWAIT_LEN, TcpSock, tick};
 use crate::cx::Cx;
 use crate::sysctl::Sysctls;
-
-/// How soon a probe that found no memory is tried again (`TCP_RESOURCE_PROBE_INTERVAL`).
-const RESOURCE_PROBE_INTERVAL: u64 = SECOND / 2;
 
 impl TcpSock {
     /// Switches keepalive on or off, or changes when it probes (`tcp_set_keepalive`, `tcp_sock_set_keepidle`).

@@ -10,6 +10,7 @@ use rxpath_wire::{Ipv4Header, SeqNum, TcpHeader, Tuple};
 
 use super::auth::{self, Auth};
 use super::early_demux::Known;
+use super::ip_fields::came_too_far;
 use super::listen::{self, Checked};
 use super::streak::{Source, Taken};
 use super::timewait::Verdict;
@@ -298,7 +299,7 @@ fn to_listener(
     isn: Option<SeqNum>,
 ) {
     let Incoming { seg, tuple } = *incoming;
-    if listener.options().ip.came_too_far(cx, &skb) {
+    if came_too_far(cx, &skb, listener.min_ttl()) {
         return cx.drop_skb(skb, DropReason::TcpMinttl);
     }
     let ao = match listener.auth.inbound_hash(cx, &skb, &seg, &tuple) {

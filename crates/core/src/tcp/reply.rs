@@ -106,7 +106,8 @@ pub(super) struct Bare {
     pub ttl: Option<u8>,
 }
 
-/// Sends a bare segment from `tuple.local` to `tuple.remote` (`ip_send_unicast_reply`): identification 0, DF. Gives the packet, or none: without a route or memory it is not sent.
+/// Sends a bare segment from `tuple.local` to `tuple.remote` (`ip_send_unicast_reply`): identification 0, DF. Gives the
+/// packet, or none: without a route or memory it is not sent.
 pub(super) fn send(cx: &mut Cx, tuple: &Tuple, bare: Bare, signer: Option<&Signer>) -> PacketId {
     send_with(cx, tuple, &[], bare, signer).unwrap_or(PacketId::NONE)
 }

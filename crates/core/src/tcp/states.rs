@@ -5,6 +5,7 @@ use rxpath_trace::{AckWhy, Consumed, Counter, DropReason, EventKind, PacketId, S
 use rxpath_wire::TcpFlags;
 
 use super::ack::Acked;
+use super::ip_fields::came_too_far;
 use super::{MSS_DEFAULT, Segment, SockError, State, TIMEWAIT_LEN, TcpSock, reply, tick};
 use crate::cx::{Cx, End, Fate};
 
@@ -12,7 +13,7 @@ impl TcpSock {
     /// One segment for a socket in any state; the caller holds the lock.
     #[inline(always)]
     pub fn do_rcv(&mut self, cx: &mut Cx, skb: Skb, seg: &Segment) -> End {
-        if self.ip.min_ttl > 0 && self.ip.came_too_far(cx, &skb) {
+        if came_too_far(cx, &skb, self.ip.min_ttl) {
             return Fate::Drop(skb, DropReason::TcpMinttl);
         }
         if self.auth_len > 0

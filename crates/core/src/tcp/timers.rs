@@ -21,8 +21,8 @@ const THIN_SEGMENTS: u32 = 4;
 /// Timeouts of a thin stream that do not double the next (`TCP_THIN_LINEAR_RETRIES`).
 const THIN_LINEAR_RETRIES: u8 = 6;
 
-/// How soon a probe that found no memory is tried again.
-const RESOURCE_PROBE_INTERVAL: u64 = 500 * super::MS;
+/// How soon a probe that found no memory is tried again (`TCP_RESOURCE_PROBE_INTERVAL`).
+pub(super) const RESOURCE_PROBE_INTERVAL: u64 = 500 * super::MS;
 
 impl TcpSock {
     /// Runs every timer whose deadline has come. The caller holds the lock and rearms the wheel afterwards.

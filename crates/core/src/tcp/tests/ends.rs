@@ -479,23 +479,3 @@ fn segments_are_at_most_half_a_small_window() {
         assert_eq!(sock.lock.user().tx.mss, 1_460, "longer ones go once there is room");
     }
 }
-
-#[test]
-fn a_mini_socket_too_many_is_none() {
-    let mut lab = Lab::with(|config| config.sysctl.tcp_max_tw_buckets = 1);
-    let listener = lab.listen(80, 8);
-    for (port, overflows) in [(40_000, 0), (40_001, 1)] {
-        let mut peer = Peer::new(port, 80);
-        let sock = peer.connect(&mut lab, &listener);
-        lab.close(&sock);
-        peer.ack = lab.expect(FIN_ACK).seq + 1;
-        lab.segment(peer.repr(FIN_ACK), &[]);
-        lab.expect(ACK);
-        peer.seq += 1;
-        lab.segment(peer.repr(FIN_ACK), &[]);
-        let counted = [Counter::TcpExtTCPTimeWaitOverflow, Counter::TcpExtTW].map(|counter| lab.count(counter));
-        assert_eq!(counted, [overflows, 1]);
-        // Whom nobody remembers is reset.
-        lab.expect(if overflows > 0 { TcpFlags::RST } else { ACK });
-    }
-}
