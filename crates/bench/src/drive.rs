@@ -39,7 +39,8 @@ const NS_PER_5_BYTES: u64 = 4;
 /// Preamble, frame check sequence and gap between frames.
 const WIRE_OVERHEAD: usize = 24;
 
-/// One side with its peer and its application.
+/// One side with its peer and its application, on lines that the runner of another queue does not write.
+#[repr(align(128))]
 pub struct Runner<S> {
     side: S,
     peer: Peer,

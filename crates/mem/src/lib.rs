@@ -18,6 +18,7 @@
 //! [`Skb::put`] beyond the tailroom and [`Skb::push`] beyond the headroom (as the kernel's `skb_over_panic` and
 //! `skb_under_panic`), writing to shared data, and, in debug builds, a packet that goes out of scope unended.
 
+mod lines;
 mod pool;
 mod queue;
 mod region;

@@ -59,7 +59,10 @@ impl<T> SharedCell<T> {
     }
 }
 
-/// A value on cache lines of its own (two, because of the adjacent-line prefetcher).
+/// Bytes of the cache lines that two threads are to keep apart: two, because of the adjacent-line prefetcher.
+pub(crate) const LINES: usize = 128;
+
+/// A value on cache lines of its own: on [`LINES`] bytes, which the attribute cannot name.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);

@@ -22,8 +22,10 @@ pub(super) struct Held {
     pub notes: Box<Notes>,
 }
 
-/// What is noted of a held packet. Apart from it: of the next packet of the flow nearly the same is noted.
+/// What is noted of a held packet. Apart from it: of the next packet of the flow nearly the same is noted. Written with
+/// each packet, so on lines of its own.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(super) struct Notes {
     /// What its segments have in common, and the one that comes next.
     pub flow: Flow,

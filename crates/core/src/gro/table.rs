@@ -65,11 +65,16 @@ impl Bucket {
     }
 }
 
+/// The held packets, on lines that no other Cpu writes.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Places([Option<Held>; ALL_PLACES]);
+
 /// All buckets.
 #[derive(Debug)]
 pub(super) struct Table {
     buckets: [Bucket; BUCKETS],
-    places: Box<[Option<Held>; BUCKETS * PLACES]>,
+    places: Box<Places>,
     len: usize,
     /// Buckets that hold packets, as bits.
     in_use: u8,
@@ -77,8 +82,7 @@ pub(super) struct Table {
 
 impl Table {
     pub fn new() -> Table {
-        let places: Box<[Option<Held>]> = (0..BUCKETS * PLACES).map(|_| None).collect();
-        let Ok(places) = places.try_into() else { unreachable!("as many as were collected") };
+        let places = Box::new(Places([const { None }; ALL_PLACES]));
         Table { buckets: [Bucket::default(); BUCKETS], places, len: 0, in_use: 0 }
     }
 
@@ -98,7 +102,7 @@ impl Table {
         let candidates = self.buckets[bucket].places().iter().map(|&place| usize::from(place) % PLACES);
         let mut of_hash = candidates.filter(|&place| self.buckets[bucket].hashes[place] == hash);
         let found = of_hash.find(|&place| {
-            let held = &self.places[Spot::new(bucket, place).index()];
+            let held = &self.places.0[Spot::new(bucket, place).index()];
             held.as_ref().is_some_and(|held| held.notes.flow.is_of(fixed, skb.ifindex))
         });
         found.map(|place| Spot::new(bucket, place))
@@ -106,7 +110,7 @@ impl Table {
 
     #[inline(always)]
     pub fn held_mut(&mut self, spot: Spot) -> Option<&mut Held> {
-        self.places[spot.index()].as_mut()
+        self.places.0[spot.index()].as_mut()
     }
 
     /// The packet that must go before one of the same bucket as `held` has a place: the oldest of a full bucket.
@@ -129,7 +133,7 @@ impl Table {
         self.len += 1;
         self.in_use |= 1 << index;
         let spot = Spot::new(index, place);
-        self.places[spot.index()] = Some(held);
+        self.places.0[spot.index()] = Some(held);
         spot
     }
 
@@ -140,7 +144,7 @@ impl Table {
 
     /// Takes a packet out.
     pub fn remove(&mut self, spot: Spot) -> Option<Held> {
-        let held = self.places[spot.index()].take()?;
+        let held = self.places.0[spot.index()].take()?;
         let bucket = &mut self.buckets[spot.bucket()];
         bucket.forget(spot.place());
         if bucket.len == 0 {
@@ -159,7 +163,7 @@ impl Table {
     pub fn oldest(&self, bucket: usize, older_than: Option<Time>) -> Option<Spot> {
         let place = *self.buckets[bucket % BUCKETS].places().first()?;
         let spot = Spot::new(bucket % BUCKETS, usize::from(place));
-        let held = self.places[spot.index()].as_ref()?;
+        let held = self.places.0[spot.index()].as_ref()?;
         older_than.is_none_or(|then| held.is_older_than(then)).then_some(spot)
     }
 }

@@ -4,6 +4,7 @@
 use rxpath_trace::Counter;
 
 use super::Softirq;
+use super::poll_list::Polled;
 use crate::cx::Cx;
 use crate::socket::FlowTable;
 
@@ -44,7 +45,7 @@ impl Softirq {
         self.transmit(cx);
         let left = !held && (work == budget || !self.napis[index].complete());
         if left {
-            self.put_on_poll_list(index);
+            self.put_on_poll_list(Polled::Queue(index));
         }
         BusyPolled::Done { work, left }
     }

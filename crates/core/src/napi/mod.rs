@@ -3,6 +3,7 @@
 //! | file | kernel functions |
 //! |---|---|
 //! | `poll` | a driver's `poll`, `napi_gro_receive`, `napi_complete_done` |
+//! | `poll_list` | `list_add_tail`, `list_splice_tail` on a Cpu's `poll_list` |
 //! | `softirq` | `net_rx_action`, `napi_poll`, `napi_schedule` |
 //! | `busy` | `napi_busy_loop` |
 //! | `backlog` | `enqueue_to_backlog`, `process_backlog`, `get_rps_cpu` |
@@ -14,6 +15,7 @@
 mod backlog;
 mod busy;
 mod poll;
+mod poll_list;
 mod softirq;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use rxpath_trace::event::device_word;
 use rxpath_trace::{DropReason, EventKind, PacketId, Time};
 use rxpath_wire::MacAddr;
 
+use super::poll_list::Polled;
 use crate::cx::{Cx, flow_of_frame};
 use crate::demux::stats::DevStat;
 use crate::demux::{self, eth_type_trans};
@@ -13,7 +14,8 @@ use crate::nic::{DeviceQueue, IrqLine, TruesizeModel, Xmit};
 use crate::tcp::{Source, Taken};
 use crate::xdp;
 
-/// A receive queue with its ring, its device and its GRO lists. Owned by one Cpu.
+/// A receive queue with its ring, its device and its GRO lists. Owned by one Cpu, on lines that no other Cpu writes.
+#[repr(align(128))]
 pub struct Napi {
     /// Index of the interface.
     pub ifindex: u16,
@@ -25,6 +27,8 @@ pub struct Napi {
     pub irq: IrqLine,
     pub(super) ring: RxRing,
     pub(super) gro: Gro,
+    /// What follows it on the list that it stands on (`napi_struct.poll_list`).
+    pub(super) after: Option<Polled>,
     mac: MacAddr,
     truesize: TruesizeModel,
     gro_on: bool,
@@ -69,6 +73,7 @@ impl Napi {
             irq,
             ring,
             gro: Gro::new(),
+            after: None,
             mac: setup.mac,
             truesize: setup.truesize,
             gro_on: setup.gro,

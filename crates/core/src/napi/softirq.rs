@@ -1,12 +1,12 @@
 //! The NET_RX softirq of one Cpu: `net_rx_action`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::{Counter, DropReason, EventKind, Holder, Time};
 
 use super::poll::Upper;
+use super::poll_list::{Links, PollList, Polled};
 use super::{Backlog, Napi, Steer};
 use crate::cx::Cx;
 use crate::netns::NetConfig;
@@ -61,23 +61,34 @@ impl Inbox {
     }
 }
 
-/// What is polled: a queue of the Cpu, or its backlog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Polled {
-    Queue(usize),
-    Backlog,
-}
-
 /// The softirq context of a Cpu.
 pub struct Softirq {
     /// The Cpu's queues.
     pub napis: Vec<Napi>,
-    poll_list: VecDeque<Polled>,
+    poll_list: PollList,
+    /// What follows the backlog on the list that it stands on.
+    after_backlog: Option<Polled>,
     backlog_scheduled: bool,
     steer: Steer,
     known: Option<Known>,
     inboxes: Arc<[Inbox]>,
     cpu: u16,
+}
+
+/// What may stand on a Cpu's poll list.
+struct Standing<'a> {
+    napis: &'a mut [Napi],
+    after_backlog: &'a mut Option<Polled>,
+}
+
+impl Links for Standing<'_> {
+    #[inline(always)]
+    fn after(&mut self, polled: Polled) -> Option<&mut Option<Polled>> {
+        match polled {
+            Polled::Queue(index) => self.napis.get_mut(index).map(|napi| &mut napi.after),
+            Polled::Backlog => Some(self.after_backlog),
+        }
+    }
 }
 
 /// The devices of a Cpu, and the way to those of the others.
@@ -113,7 +124,8 @@ impl Softirq {
     pub fn new(cpu: u16, inboxes: Arc<[Inbox]>) -> Softirq {
         Softirq {
             napis: Vec::new(),
-            poll_list: VecDeque::new(),
+            poll_list: PollList::default(),
+            after_backlog: None,
             backlog_scheduled: false,
             steer: Steer::default(),
             known: None,
@@ -140,14 +152,14 @@ impl Softirq {
     /// Puts on the poll list whatever interrupted, and the backlog if it holds packets.
     #[inline(always)]
     fn schedule(&mut self) {
-        for (index, napi) in self.napis.iter().enumerate() {
-            if napi.irq.take_pending() {
-                self.poll_list.push_back(Polled::Queue(index));
+        for index in 0..self.napis.len() {
+            if self.napis[index].irq.take_pending() {
+                self.put_on_poll_list(Polled::Queue(index));
             }
         }
         if !self.backlog_scheduled && self.inbox().has_packets() {
             self.backlog_scheduled = true;
-            self.poll_list.push_back(Polled::Backlog);
+            self.put_on_poll_list(Polled::Backlog);
         }
     }
 
@@ -156,17 +168,17 @@ impl Softirq {
     pub fn net_rx_action(&mut self, cx: &mut Cx, flows: &mut FlowTable, clock: &mut dyn FnMut() -> Time) -> Ran {
         let mut budget = i64::from(cx.net.sysctl.netdev_budget);
         let deadline = cx.now + u64::from(cx.net.sysctl.netdev_budget_usecs) * 1_000;
-        let mut repoll = VecDeque::new();
+        let mut repoll = PollList::default();
         let mut ran = Ran::default();
         self.fire_due(cx);
         self.schedule();
-        while let Some(polled) = self.poll_list.pop_front() {
+        while let Some(polled) = self.take_from_poll_list() {
             let (work, again) = self.napi_poll(cx, flows, polled);
             ran.work += work;
             budget -= work as i64;
             self.transmit(cx);
             if again {
-                repoll.push_back(polled);
+                repoll.push_back(&mut self.poll_list().1, polled);
             }
             cx.now = clock();
             if budget <= 0 || cx.now >= deadline {
@@ -177,9 +189,8 @@ impl Softirq {
                 self.schedule();
             }
         }
-        if !repoll.is_empty() {
-            self.poll_list.append(&mut repoll);
-        }
+        let (poll_list, mut standing) = self.poll_list();
+        poll_list.append(&mut standing, repoll);
         ran.again = !self.poll_list.is_empty();
         ran
     }
@@ -216,9 +227,22 @@ impl Softirq {
         (work, work == WEIGHT || !napi.complete())
     }
 
-    /// Puts a queue on the poll list whose line is masked.
-    pub(super) fn put_on_poll_list(&mut self, index: usize) {
-        self.poll_list.push_back(Polled::Queue(index));
+    #[inline(always)]
+    fn poll_list(&mut self) -> (&mut PollList, Standing<'_>) {
+        (&mut self.poll_list, Standing { napis: &mut self.napis, after_backlog: &mut self.after_backlog })
+    }
+
+    /// Puts what is to be polled on the poll list, on which it does not stand: the backlog, or a queue whose line is masked.
+    #[inline(always)]
+    pub(super) fn put_on_poll_list(&mut self, polled: Polled) {
+        let (poll_list, mut standing) = self.poll_list();
+        poll_list.push_back(&mut standing, polled);
+    }
+
+    #[inline(always)]
+    fn take_from_poll_list(&mut self) -> Option<Polled> {
+        let (poll_list, mut standing) = self.poll_list();
+        poll_list.pop_front(&mut standing)
     }
 
     /// Polls a queue for at most `weight` packets, and hands up what GRO holds.
@@ -310,7 +334,7 @@ impl Softirq {
             cx.release(Holder::TxQueue);
             cx.drop_skb(skb, DropReason::QueuePurge);
         }
-        self.poll_list.clear();
+        self.poll_list = PollList::default();
     }
 }
 

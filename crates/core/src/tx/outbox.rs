@@ -19,11 +19,16 @@ pub const TX_QUEUE_LEN: usize = 1_000;
 /// The number of no packet socket.
 const NOBODY: u32 = 0;
 
+/// The frames that wait for one device, on lines that no other Cpu writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct TxQueue(SkbQueue);
+
 /// Frames of one Cpu that wait for their device, complete with their Ethernet header.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// By index of the interface, from 1. Grows to the highest index that was used.
-    queues: Vec<SkbQueue>,
+    queues: Vec<TxQueue>,
     /// Frames in all queues.
     waiting: usize,
     /// The segment of headers alone that was sent last.
@@ -51,7 +56,7 @@ impl Outbox {
     /// Frames that wait for the device of one interface, 0 to [`TX_QUEUE_LEN`].
     #[inline(always)]
     pub fn len_of(&self, ifindex: u16) -> usize {
-        self.queues.get(usize::from(ifindex)).map_or(0, SkbQueue::len)
+        self.queues.get(usize::from(ifindex)).map_or(0, |queue| queue.0.len())
     }
 
     #[inline(always)]
@@ -60,12 +65,12 @@ impl Outbox {
         if place >= self.queues.len() {
             self.grow(place);
         }
-        &mut self.queues[place]
+        &mut self.queues[place].0
     }
 
     #[cold]
     fn grow(&mut self, place: usize) {
-        self.queues.resize_with(place + 1, SkbQueue::default);
+        self.queues.resize_with(place + 1, TxQueue::default);
     }
 
     /// Takes all that waits for a device.
@@ -79,13 +84,13 @@ impl Outbox {
     /// The frame that a device is to send next.
     #[inline(always)]
     fn front(&self, ifindex: u16) -> Option<&Skb> {
-        self.queues.get(usize::from(ifindex))?.front()
+        self.queues.get(usize::from(ifindex))?.0.front()
     }
 
     /// Takes that frame.
     #[inline(always)]
     fn pop_front(&mut self, ifindex: u16) -> Option<Skb> {
-        let skb = self.queues.get_mut(usize::from(ifindex))?.pop_front()?;
+        let skb = self.queues.get_mut(usize::from(ifindex))?.0.pop_front()?;
         self.waiting -= 1;
         Some(skb)
     }
@@ -248,7 +253,7 @@ pub fn flush<D: Devices + ?Sized>(cx: &mut Cx, devices: &mut D) {
         return;
     }
     for place in 0..cx.outbox.queues.len() {
-        if !cx.outbox.queues[place].is_empty() {
+        if !cx.outbox.queues[place].0.is_empty() {
             flush_one(cx, devices, place as u16);
         }
     }

@@ -5,15 +5,16 @@
 //! `next..head` to the driver. At most `size - 1` places are in use. A position published with Release and read with
 //! Acquire hands over all places below it.
 
+use crate::lines::Lines;
 use crate::sync::{Arc, AtomicUsize, Ordering, Padded, SharedCell};
 
 /// What the driver and the device share. `P` is what is posted (a buffer), `D` what is reported (a descriptor).
 pub(crate) struct RingCore<P: Copy, D: Copy> {
     mask: usize,
     /// Written by the driver only.
-    posted: Box<[SharedCell<P>]>,
+    posted: Lines<SharedCell<P>>,
     /// Written by the device only.
-    done: Box<[SharedCell<D>]>,
+    done: Lines<SharedCell<D>>,
     tail: Padded<AtomicUsize>,
     head: Padded<AtomicUsize>,
     /// The driver's `next` when it went.
@@ -83,8 +84,8 @@ pub(crate) fn split<P: Copy, D: Copy>(
     assert!(size.is_power_of_two() && size >= 2, "a ring has a power of two of places, and at least 2");
     let core = Arc::new(RingCore {
         mask: size - 1,
-        posted: (0..size).map(|_| SharedCell::new(fill)).collect(),
-        done: (0..size).map(|_| SharedCell::new(none)).collect(),
+        posted: Lines::from_fn(size, || SharedCell::new(fill)),
+        done: Lines::from_fn(size, || SharedCell::new(none)),
         tail: Padded(AtomicUsize::new(0)),
         head: Padded(AtomicUsize::new(0)),
         taken: AtomicUsize::new(0),
