@@ -234,11 +234,7 @@ impl TcpSock {
                 packets.push_back(skb);
             }
         }
-        let end = match packets.back() {
-            Some(last) if at != tail => SeqNum(last.end_seq),
-            Some(_) => end,
-            None => return,
-        };
+        // The copy has room for the whole range, and is charged for it, where a FIN ended what is copied, too.
         let (dense, rest) = self.collapse_packets(cx, Loose { packets, start, end, holder: Holder::OutOfOrder });
         for mut queue in [dense, rest] {
             while let Some(skb) = queue.pop_front() {

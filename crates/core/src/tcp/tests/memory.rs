@@ -71,6 +71,29 @@ fn out_of_order_data_is_given_up_before_the_socket_starves() {
 }
 
 #[test]
+fn a_copy_of_a_range_that_a_fin_ends_is_charged_for_all_of_it() {
+    // Two segments out of order that overlap, the second with a FIN, which is not copied. The copy of the first has room
+    // for both: up to 1,728 bytes lie in 2,304, which the buffer has, and the next size is too much for it.
+    for (len, next) in [(577, 1_461), (578, 1)] {
+        let mut lab = Lab::new();
+        let listener = lab.listen(80, 8);
+        listener.set_options(crate::tcp::SockOptions { recv_buffer: Some(0), ..Default::default() });
+        let mut peer = Peer::new(40_000, 80);
+        let _sock = peer.connect(&mut lab, &listener);
+        let mut fin = peer.repr(super::lab::FIN_ACK);
+        fin.seq += 1_151;
+        lab.segment(fin, &vec![2; len]);
+        peer.data_at(&mut lab, 1, &[1; 1_460]);
+        while lab.sent().is_some() {}
+        peer.data(&mut lab, &[0]);
+        let counts = [Counter::TcpExtTCPRcvCollapsed, Counter::TcpExtOfoPruned].map(|counter| lab.count(counter));
+        assert_eq!(counts, [1, 1], "{len}");
+        let ack = lab.expect(super::lab::ACK).ack;
+        assert_eq!(ack - (peer.seq - 1), next, "{len}: the copy was kept if there was room for it");
+    }
+}
+
+#[test]
 fn a_buffer_that_begins_small_grows_from_what_it_can_offer() {
     let mut lab = Lab::with(|config| config.sysctl.tcp_rmem = Triple { min: 4_096, default: 20_000, max: 6_291_456 });
     let listener = lab.listen(80, 8);
