@@ -146,14 +146,19 @@ impl TcpSock {
         if seg.flags.syn() { u32::from(seg.window) } else { u32::from(seg.window) << self.opts.snd_wscale }
     }
 
-    /// RFC 9293 section 3.10.7.4, fifth check, with Linux's exceptions (`tcp_ack_update_window`).
-    /// True if the segment had a say in it.
+    /// Whether a segment that acknowledges nothing older has the last word on the window, if it is `window` bytes: it is newer
+    /// than what had it, or as new and has more room, or none (RFC 9293 section 3.10.7.4, fifth check, with Linux's
+    /// exceptions, `tcp_may_update_window`).
+    pub(super) fn may_update_window(&self, seg: &Segment, window: u32) -> bool {
+        seg.ack.after(self.tx.snd_una)
+            || seg.seq.after(self.tx.snd_wl1)
+            || (seg.seq == self.tx.snd_wl1 && (window > self.tx.snd_wnd || window == 0))
+    }
+
+    /// Takes the window of a segment that has a say in it; gives whether it had (`tcp_ack_update_window`).
     fn ack_update_window(&mut self, cx: &Cx, seg: &Segment) -> bool {
         let window = self.window_of(seg);
-        let newer = seg.ack.after(self.tx.snd_una)
-            || seg.seq.after(self.tx.snd_wl1)
-            || (seg.seq == self.tx.snd_wl1 && (window > self.tx.snd_wnd || window == 0));
-        if !newer {
+        if !self.may_update_window(seg, window) {
             return false;
         }
         self.tx.snd_wl1 = seg.seq;

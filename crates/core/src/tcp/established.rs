@@ -245,7 +245,8 @@ impl TcpSock {
             && self.opts.ts_recent_stamp != 0
     }
 
-    /// An old timestamp: forgiven for a pure duplicate ACK that overtook, otherwise dropped (`tcp_disordered_ack`).
+    /// An old timestamp: forgiven for a pure duplicate ACK that was overtaken and could not change the window, otherwise dropped
+    /// (`tcp_disordered_ack`). The first ACK behind data could.
     fn paws_discard(&mut self, cx: &mut Cx, seg: &Segment, tsval: u32) -> Result<(), Refused> {
         let pure_ack = seg.flags.ack() && seg.seq == seg.end_seq;
         if pure_ack && seg.seq.before(self.rx.rcv_nxt) {
@@ -257,7 +258,7 @@ impl TcpSock {
         let harmless = pure_ack
             && seg.seq == self.rx.rcv_nxt
             && seg.ack == self.tx.snd_una
-            && window == self.tx.snd_wnd
+            && !self.may_update_window(seg, window)
             && lag_ms <= self.rtt.rto * 12 / (10 * MS);
         if harmless {
             return Ok(());

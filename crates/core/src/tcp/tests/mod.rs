@@ -42,7 +42,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lab::{ACK, FIN_ACK, Lab, MS, PEER, PSH_ACK, Peer, SYN, SYN_ACK};
 use rxpath_trace::{Counter, DropReason, Holder};
-use rxpath_wire::{SeqNum, TcpFlags, TcpOptions};
+use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, TcpRepr};
 
 use crate::stack::RecvError;
 use crate::tcp::{SockError, State};
@@ -493,6 +493,29 @@ fn timestamps_protect_against_old_segments() {
     assert_eq!(lab.count(Counter::TcpExtPAWSEstab), 1);
     assert_eq!(lab.dropped(DropReason::TcpRfc7323Paws), 1);
     assert_eq!(lab.recv(&sock, 100).unwrap(), b"new");
+}
+
+#[test]
+fn an_old_timestamp_is_forgiven_where_the_segment_could_not_change_the_window() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    peer.stamps = Some((5_000, 0));
+    let _sock = peer.connect(&mut lab, &listener);
+    let stamp = |lab: &mut Lab, peer: &mut Peer, tsval: u32, window: u16| {
+        peer.stamps = peer.stamps.map(|(_, echo)| (tsval, echo));
+        lab.segment(TcpRepr { window, ..peer.repr(ACK) }, &[]);
+        while lab.sent().is_some() {}
+        lab.count(Counter::TcpExtPAWSEstab)
+    };
+    peer.stamps = peer.stamps.map(|(_, echo)| (5_100, echo));
+    peer.data(&mut lab, b"new");
+    assert_eq!(stamp(&mut lab, &mut peer, 5_090, 64_240), 1, "nothing behind the data has said what the window is");
+    assert_eq!(stamp(&mut lab, &mut peer, 5_100, 64_240), 1);
+    assert_eq!(stamp(&mut lab, &mut peer, 5_090, 64_240), 1, "a repetition");
+    assert_eq!(stamp(&mut lab, &mut peer, 5_090, 60_000), 1, "less room may be old news");
+    assert_eq!(stamp(&mut lab, &mut peer, 5_090, 64_241), 2, "more room is not");
+    assert_eq!(stamp(&mut lab, &mut peer, 5_090, 0), 3, "nor is none");
 }
 
 #[test]
