@@ -42,26 +42,31 @@ impl Sock {
 
     #[inline(always)]
     fn write_all(&self, data: &[u8], ending: Ending, of: Part, urgent: bool) -> (WriteStep, u8) {
-        self.write_with(data.len(), of, |sk, room| {
+        self.write_with((data.len(), urgent), of, |sk, room| {
             if sk.fast.deferred {
                 return WriteStep::Taken(sk.take_for_syn(&data[..data.len().min(room)]));
             }
             let limit = sk.tx.buffer.len() + room;
             let taken = sk.tx.buffer.append(data, limit);
             sk.wrote(taken as u32, (taken == data.len()).then_some(ending));
-            if urgent && taken == data.len() && taken > 0 {
+            if urgent && taken > 0 {
                 sk.mark_urgent();
             }
             WriteStep::Taken(taken)
         })
     }
 
-    /// Has `take` write some of `len` bytes, for as many of which there is room.
+    /// Has `take` write some of `len` bytes, which are urgent or not, for as many of which there is room.
     #[inline(always)]
-    fn write_with(&self, len: usize, of: Part, take: impl FnOnce(&mut TcpSock, usize) -> WriteStep) -> (WriteStep, u8) {
+    fn write_with(
+        &self,
+        (len, urgent): (usize, bool),
+        of: Part,
+        take: impl FnOnce(&mut TcpSock, usize) -> WriteStep,
+    ) -> (WriteStep, u8) {
         let mut sk = self.lock.user();
         let (rest, register) = (of == Part::Rest, of == Part::First { register: true });
-        if rest && (sk.user.error.is_some() || !sk.takes_data() || sk.send_room() == 0) {
+        if rest && (sk.user.error.is_some() || !sk.takes_data() || sk.send_room(urgent) == 0) {
             // What was taken counts; an error is for the next call.
             let mut requests = if sk.wrote_all() { post::PUSH } else { 0 };
             if sk.release() {
@@ -76,7 +81,7 @@ impl Sock {
             WriteStep::Closed
         } else {
             let ready = sk.takes_data() || sk.fast.deferred;
-            let room = if ready { sk.send_room() } else { 0 };
+            let room = if ready { sk.send_room(urgent) } else { 0 };
             let admitted = sk.admitted(&self.memory, len.min(room));
             if !ready || (admitted == 0 && len > 0) {
                 // For memory he waits in another way: nobody who gives some back knows of him.
@@ -114,7 +119,7 @@ impl Sock {
         of: Part,
         optmem_max: u32,
     ) -> (WriteStep, u8) {
-        self.write_with(payload.len(), of, |sk, room| {
+        self.write_with((payload.len(), false), of, |sk, room| {
             let len = payload.len().min(room);
             if sk.fast.deferred {
                 // What goes with a SYN is copied.
@@ -149,7 +154,7 @@ impl Sock {
         (notice, if sk.release() { post::BACKLOG } else { 0 })
     }
 
-    /// As [`Sock::write`]; the last byte that is taken is urgent (`MSG_OOB`).
+    /// As [`Sock::write`]; the last byte that is taken is urgent (`MSG_OOB`), and packets are single segments.
     pub fn write_urgent(&self, data: &[u8], of: Part) -> (WriteStep, u8) {
         self.write_all(data, Ending::default(), of, true)
     }

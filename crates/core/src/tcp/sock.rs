@@ -591,15 +591,15 @@ impl TcpSock {
         self.tx.write_seq + u32::from(self.tx.fin)
     }
 
-    /// Room for the application's bytes: in the buffer, and as long as less waits unsent than it wants
+    /// Room for the application's bytes, `urgent` or not: in the buffer, and as long as less waits unsent than it wants
     /// (`tcp_stream_memory_free`).
-    pub fn send_room(&self) -> usize {
-        let room = self.write_room();
+    pub fn send_room(&self, urgent: bool) -> usize {
+        let room = self.write_room(urgent);
         if self.tx.notsent_lowat == u32::MAX {
             return room;
         }
         // A packet is not cut for it.
-        room.min(self.packet_room(self.unsent() < self.tx.notsent_lowat))
+        room.min(self.packet_room(self.unsent() < self.tx.notsent_lowat, urgent))
     }
 
     /// Room for the application's bytes worth a wake-up (`sk_stream_is_writeable`).

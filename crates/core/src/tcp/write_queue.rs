@@ -284,7 +284,7 @@ impl TcpSock {
         queue.calls.push_back(again);
     }
 
-    /// The last byte that was written is urgent (`tcp_mark_urg`).
+    /// The last byte that was written is urgent (`tcp_mark_urg`), of a part of a call, too.
     pub fn mark_urgent(&mut self) {
         self.tx.snd_up = Some(self.tx.write_seq);
         if let Some(last) = self.tx.queue.calls.back_mut() {
@@ -293,47 +293,54 @@ impl TcpSock {
     }
 
     /// Bytes that a write may add (`tcp_sendmsg_locked`): to the last packet as many as it lacks, and as many packets as are
-    /// begun while less is charged than the send buffer has; the last of them is not cut for it.
-    pub(super) fn write_room(&self) -> usize {
-        let goal = self.goal_of_call();
-        let (packets, filled) = self.uncut_packets(goal);
-        let uncut = self.tx.queue.uncut();
-        let charged = u64::from(self.rx.wmem_queued + uncut + filled) + u64::from(packets) * u64::from(PACKET_CHARGE);
+    /// begun while less is charged than the send buffer has; the last of them is not cut for it. Packets of an urgent write
+    /// (`MSG_OOB`) are single segments.
+    pub(super) fn write_room(&self, urgent: bool) -> usize {
+        let (packets, lacking) = self.uncut_packets(urgent);
+        let charged = u64::from(self.rx.wmem_queued + self.tx.queue.uncut() + lacking);
+        let charged = charged + u64::from(packets) * u64::from(PACKET_CHARGE);
         let free = (self.tx.sndbuf as u64).saturating_sub(charged);
+        let goal = self.goal_of_call(urgent);
         let more = free.div_ceil(u64::from(goal + PACKET_CHARGE)) as usize;
-        filled as usize + more * goal as usize
+        lacking as usize + more * goal as usize
     }
 
     /// Bytes that the last packet lacks, and those of one more if that may be begun.
-    pub(super) fn packet_room(&self, one_more: bool) -> usize {
-        let goal = self.goal_of_call();
-        let (_, filled) = self.uncut_packets(goal);
-        (filled + if one_more { goal } else { 0 }) as usize
+    pub(super) fn packet_room(&self, one_more: bool, urgent: bool) -> usize {
+        let (_, lacking) = self.uncut_packets(urgent);
+        (lacking + if one_more { self.goal_of_call(urgent) } else { 0 }) as usize
     }
 
-    /// Bytes that a packet of the call that is under way, or of the next, grows to.
-    fn goal_of_call(&self) -> u32 {
+    /// Bytes that a packet of the call that is under way, or of the next, grows to: urgent bytes are not for super-frames.
+    fn goal_of_call(&self, urgent: bool) -> u32 {
         let queue = &self.tx.queue;
-        queue.cut.filter(|_| queue.open).map_or_else(|| self.size_goal(), |cut| cut.goal)
+        let fresh = || Cut { mss: u32::from(self.current_mss()), goal: self.size_goal() };
+        let cut = queue.cut.filter(|_| queue.open).unwrap_or_else(fresh);
+        if urgent { cut.mss } else { cut.goal }
     }
 
-    /// Packets that bytes which are not in packets yet will take besides the last one, and what will be lacking of the last.
-    fn uncut_packets(&self, goal: u32) -> (u32, u32) {
-        let lacks = |packet: &Unsent| if packet.eor { 0 } else { goal.saturating_sub(packet.len) };
-        let (mut packets, mut lacking) = (0, self.tx.queue.packets.back().map_or(0, lacks));
+    /// Packets that bytes which are not in packets yet will take besides the last one, and what a call will find lacking of the
+    /// last.
+    fn uncut_packets(&self, urgent: bool) -> (u32, u32) {
+        let lacks = |last: Option<Unsent>, goal: u32| {
+            last.filter(|packet| !packet.eor).map_or(0, |packet| goal.saturating_sub(packet.len))
+        };
+        let (mut packets, mut last) = (0, self.tx.queue.packets.back().copied());
         for call in &self.tx.queue.calls {
-            match call.len.checked_sub(lacking) {
-                None => lacking -= call.len,
-                Some(beyond) => {
-                    packets += beyond.div_ceil(goal);
-                    lacking = beyond.div_ceil(goal) * goal - beyond;
-                }
+            let goal = self.goal_of_call(call.urgent);
+            let beyond = call.len.saturating_sub(lacks(last, goal));
+            if beyond > 0 {
+                let begun = beyond.div_ceil(goal);
+                packets += begun;
+                last = Some(Unsent { len: beyond - (begun - 1) * goal, ..Unsent::default() });
+            } else if let Some(last) = &mut last {
+                last.len += call.len;
             }
-            if call.ending.record {
-                lacking = 0;
+            if let Some(last) = &mut last {
+                last.eor |= call.ending.record;
             }
         }
-        (packets, lacking)
+        (packets, lacks(last, self.goal_of_call(urgent)))
     }
 
     /// The next call that was not cut into packets yet.

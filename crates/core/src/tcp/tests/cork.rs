@@ -144,7 +144,7 @@ fn nothing_is_joined_to_the_end_of_a_record() {
         send(&mut lab, &sock, 10, ending);
     }
     assert_eq!(left(&mut lab), [(10, true), (20, true)], "the last one alone is held");
-    let room = sock.lock.user().write_room();
+    let room = sock.lock.user().write_room(false);
     cork(&mut lab, &sock, false);
     assert_eq!(left(&mut lab), []);
     ack(&mut lab, &mut peer, 30);
@@ -159,7 +159,7 @@ fn nothing_is_joined_to_the_end_of_a_record() {
     assert_eq!(left(&mut lab), [(10, true)]);
     assert_eq!(room % MSS, MSS - 10, "the packet that is open takes what it lacks");
     send(&mut lab, &sock, 10, RECORD);
-    assert_eq!(sock.lock.user().write_room() % MSS, 0, "and nothing behind a record");
+    assert_eq!(sock.lock.user().write_room(false) % MSS, 0, "and nothing behind a record");
 }
 
 #[test]

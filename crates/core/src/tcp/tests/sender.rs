@@ -83,7 +83,7 @@ impl Bottleneck {
     fn run(&mut self, ms: u64) {
         let until = self.lab.now + ms * MS;
         while self.lab.now < until {
-            let room = self.sock.lock.user().send_room();
+            let room = self.sock.lock.user().send_room(false);
             if room > 20_000 {
                 self.lab.send(&self.sock, &vec![9; room]);
             }

@@ -6,7 +6,7 @@ use rxpath_trace::Counter;
 use rxpath_wire::TcpFlags;
 
 use super::lab::{ACK, FIN_ACK, Lab, PSH_ACK, Peer};
-use crate::socket::Sock;
+use crate::socket::{Sock, WriteStep};
 use crate::stack::RecvError;
 use crate::tcp::NoUrgent;
 
@@ -144,6 +144,34 @@ fn our_urgent_byte_is_pointed_at_until_it_is_acknowledged() {
     lab.send(&sock, b"on");
     lab.expect(PSH_ACK);
     peer.ack += 2;
+    lab.segment(peer.repr(ACK), &[]);
+}
+
+#[test]
+fn room_for_urgent_bytes_is_reckoned_in_segments() {
+    let (mut lab, sock, mut peer) = connection();
+    lab.stack.with(&sock, 0, lab.now, |sk| sk.set_sndbuf(3_000, 1 << 20));
+    peer.window = 0;
+    peer.data(&mut lab, b"close");
+    lab.expect(ACK);
+    let urgent = |lab: &mut Lab, n: usize| match lab.stack.send_urgent(&sock, &vec![1; n], false, lab.now) {
+        WriteStep::Taken(n) => n,
+        _ => 0,
+    };
+    // Three segments with their charges are more than 6,000 bytes, two are not.
+    assert_eq!(urgent(&mut lab, 20_000), 3 * 1_460, "what is taken ends with a segment");
+    assert_eq!(urgent(&mut lab, 1), 0, "and the last is full");
+    assert_eq!(lab.send(&sock, &[2; 9]), 9, "though it may become a super-frame");
+    peer.window = 64_240;
+    lab.segment(peer.repr(PSH_ACK), b"!");
+    let pointers: Vec<(usize, u16)> = std::iter::from_fn(|| lab.sent_as_frame())
+        .map(|(sent, frame)| {
+            let (header, _) = rxpath_wire::TcpHeader::parse(&frame[34..]).expect("a header");
+            (sent.payload.len(), header.urgent())
+        })
+        .collect();
+    assert_eq!(pointers, [(1_460, 4_380), (1_460, 2_920), (1_460, 1_460), (9, 0)], "the last that was taken is urgent");
+    peer.ack += 3 * 1_460 + 9;
     lab.segment(peer.repr(ACK), &[]);
 }
 
