@@ -33,8 +33,9 @@ pub struct Listener {
     /// Of those, with a SYN-ACK that was sent once (`reqsk_queue_len_young`).
     young: AtomicU32,
     closed: AtomicBool,
-    /// When the queue of requests was last full, in nanoseconds plus one; 0 for never.
-    overflow: AtomicU64,
+    /// When the queue of requests was last full, in nanoseconds plus one; 0 for never. All who share an address have it in
+    /// common: where a cookie comes back to may be another one than who sent it (`reuse->synq_overflow_ts`).
+    overflow: Arc<AtomicU64>,
     /// SYN-ACK timeouts for which connections without data are not accepted.
     defer: AtomicU8,
     queue: Mutex<AcceptQueue>,
@@ -73,7 +74,7 @@ impl Listener {
             young: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             closed: AtomicBool::new(false),
-            overflow: AtomicU64::new(0),
+            overflow: Arc::default(),
             defer: AtomicU8::new(0),
             queue: Mutex::default(),
             fast_open: FastOpenQueue::default(),
@@ -105,7 +106,8 @@ impl Listener {
         self.overflow.store(now.0 + 1, Ordering::Relaxed);
     }
 
-    /// Cookies were sent within the last two minutes, so that some may come back (`tcp_synq_no_recent_overflow`).
+    /// Cookies were sent within the last two minutes, by this one or by who shares its address, so that some may come back
+    /// (`tcp_synq_no_recent_overflow`).
     pub(crate) fn overflowed_recently(&self, now: Time) -> bool {
         let at = self.overflow.load(Ordering::Relaxed);
         at > 0 && now - Time(at - 1) <= OVERFLOW_MEMORY
@@ -242,9 +244,16 @@ impl ListenerMap {
         group().nth(index as usize)
     }
 
-    /// Adds a listener.
-    pub fn insert(&mut self, listener: Arc<Listener>) {
-        self.by_port.entry(listener.port).or_default().push(listener);
+    /// Adds a listener, which joins those that share its address (`reuseport_add_sock`).
+    pub fn insert(&mut self, mut listener: Listener) -> Arc<Listener> {
+        let listeners = self.by_port.entry(listener.port).or_default();
+        let shares = |other: &&Arc<Listener>| listener.shared && other.shared && other.addr == listener.addr;
+        if let Some(other) = listeners.iter().find(shares) {
+            listener.overflow = Arc::clone(&other.overflow);
+        }
+        let listener = Arc::new(listener);
+        listeners.push(Arc::clone(&listener));
+        listener
     }
 
     /// Removes a listener.
@@ -283,13 +292,14 @@ impl Listeners {
         Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the map by what `change` makes of it. Every look-up from now on sees that.
-    pub fn change(&self, change: impl FnOnce(&mut ListenerMap)) {
+    /// Replaces the map by what `change` makes of it, and gives what that gives. Every look-up from now on sees it.
+    pub fn change<R>(&self, change: impl FnOnce(&mut ListenerMap) -> R) -> R {
         let mut current = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let mut map = (**current).clone();
-        change(&mut map);
+        let changed = change(&mut map);
         *current = Arc::new(map);
         self.changes.fetch_add(1, Ordering::Release);
+        changed
     }
 
     /// How often they changed.
@@ -347,11 +357,9 @@ mod tests {
         let mut cache = ListenerCache::of(Arc::clone(&shared));
         let (here, any) = (Addr::from_v4([10, 0, 0, 1]), Addr::UNSPECIFIED_V4);
         assert!(cache.lookup(here, 80, || 0).is_none());
-        let wildcard = Arc::new(Listener::new(any, 80, 1, false));
-        shared.change(|map| map.insert(Arc::clone(&wildcard)));
+        let wildcard = shared.change(|map| map.insert(Listener::new(any, 80, 1, false)));
         assert!(cache.lookup(here, 80, || 0).is_some_and(|found| Arc::ptr_eq(found, &wildcard)));
-        let exact = Arc::new(Listener::new(here, 80, 1, false));
-        shared.change(|map| map.insert(Arc::clone(&exact)));
+        let exact = shared.change(|map| map.insert(Listener::new(here, 80, 1, false)));
         assert!(
             cache.lookup(here, 80, || 0).is_some_and(|found| Arc::ptr_eq(found, &exact)),
             "the exact address goes first"
@@ -366,9 +374,8 @@ mod tests {
     fn flows_are_spread_over_those_who_share_an_address() {
         let here = Addr::from_v4([10, 0, 0, 1]);
         let mut map = ListenerMap::default();
-        let group: Vec<_> = (0..3).map(|_| Arc::new(Listener::new(here, 80, 1, true))).collect();
-        map.insert(Arc::new(Listener::new(Addr::UNSPECIFIED_V4, 80, 1, true)));
-        group.iter().for_each(|listener| map.insert(Arc::clone(listener)));
+        map.insert(Listener::new(Addr::UNSPECIFIED_V4, 80, 1, true));
+        let group: Vec<_> = (0..3).map(|_| map.insert(Listener::new(here, 80, 1, true))).collect();
         let place = |map: &ListenerMap, hash: u32| {
             let found = map.lookup(here, 80, || hash).expect("there are some");
             group.iter().position(|listener| Arc::ptr_eq(listener, found))
@@ -378,5 +385,22 @@ mod tests {
         assert_eq!(places(&map), [0, 0, 1, 2, 2].map(Some));
         map.remove(&group[0]);
         assert_eq!(places(&map), [2, 2, 2, 1, 1].map(Some), "the last one is where the first one was");
+    }
+
+    #[test]
+    fn who_shares_an_address_knows_of_the_cookies_of_the_others() {
+        let (here, now) = (Addr::from_v4([10, 0, 0, 1]), Time::from_secs(5));
+        let mut map = ListenerMap::default();
+        let mut listen = |port, shared| map.insert(Listener::new(here, port, 1, shared));
+        let (first, second, elsewhere) = (listen(80, true), listen(80, true), listen(81, true));
+        first.note_overflow(now);
+        assert!(second.overflowed_recently(now) && !elsewhere.overflowed_recently(now));
+        // Who joins later, and when the one that sent them has gone, too; but not who comes when all have gone.
+        map.remove(&first);
+        let third = map.insert(Listener::new(here, 80, 1, true));
+        assert!(third.overflowed_recently(now + 120_000_000_000) && !third.overflowed_recently(now + 120_000_000_001));
+        map.remove(&second);
+        map.remove(&third);
+        assert!(!map.insert(Listener::new(here, 80, 1, true)).overflowed_recently(now));
     }
 }

@@ -95,12 +95,12 @@ impl Stack {
             _ => return Err(ListenError::InUse),
         };
         let backlog = backlog.min(net.sysctl.somaxconn);
-        let listener = Arc::new(Listener::new(local, port, backlog, shared));
+        let listener = Listener::new(local, port, backlog, shared);
         let all = fast_open::SERVER | fast_open::ALL_LISTENERS;
         if net.sysctl.tcp_fastopen & all == all {
             listener.fast_open.set_limit(backlog);
         }
-        self.0.listeners.change(|map| map.insert(Arc::clone(&listener)));
+        let listener = self.0.listeners.change(|map| map.insert(listener));
         self.0.tcp_memory.socket_added();
         Ok(listener)
     }
