@@ -1,9 +1,9 @@
 //! What became of segments that were sent: delivered, lost, or said to be lost by mistake; and what is done about it.
 //!
 //! The scoreboard is on the records of [`super::Sender::segments`] themselves: each is acknowledged selectively, lost, sent
-//! again, or none of these; the sums are in [`Congestion`]. Records that are acknowledged selectively and lie side by side
-//! are one, so a peer cannot make the scoreboard longer than the number of holes; a block costs a search and a walk over the
-//! records in it.
+//! again, or none of these; the sums are in [`Congestion`]. Records that a block tells of and that lie side by side become one,
+//! and blocks cut records only between segments, so a peer cannot make the scoreboard longer than what is in flight has
+//! segments; a block costs a few searches and a walk over the records in it of which the acknowledgement before has not told.
 //!
 //! | file | does | source |
 //! |---|---|---|

@@ -178,10 +178,17 @@ impl TcpSock {
 
     /// Cuts a record longer than `first` bytes in two there, each with segments of `mss` (`tcp_fragment`).
     pub(in super::super) fn split_record(&mut self, index: usize, first: u32, mss: u32) {
-        let Some(segment) = self.tx.segments.get_mut(index) else { return };
+        if self.cut_record(index, first, mss) {
+            self.rx.charge_output(PACKET_CHARGE);
+        }
+    }
+
+    /// The same, without charging for the record that there is more; false if there is not.
+    pub(super) fn cut_record(&mut self, index: usize, first: u32, mss: u32) -> bool {
+        let Some(segment) = self.tx.segments.get_mut(index) else { return false };
         let len = segment.len();
         if len <= first || first == 0 {
-            return;
+            return false;
         }
         let before = segment.pcount;
         let mut rest = *segment;
@@ -199,7 +206,7 @@ impl TcpSock {
         let after = segment.pcount + rest.pcount;
         self.correct_sums(&rest, before, after);
         self.tx.segments.insert(index + 1, rest);
-        self.rx.charge_output(PACKET_CHARGE);
+        true
     }
 
     /// A record goes again in segments of `mss`, which may be shorter or longer than those before (`tcp_adjust_pcount`).

@@ -5,11 +5,8 @@ use rxpath_wire::SeqNum;
 
 use super::super::write_queue::PACKET_CHARGE;
 use super::super::{CaState, SentSegment, TcpSock};
-use super::state::AckSays;
+use super::state::{AckSays, Block, Told};
 use crate::cx::Cx;
-
-/// A block: its first sequence number, and the one behind its last.
-type Block = (SeqNum, SeqNum);
 
 impl TcpSock {
     /// Takes the blocks of an acknowledgement of `ack`; `prior_una` is what was acknowledged before.
@@ -28,35 +25,92 @@ impl TcpSock {
         let dsack = self.check_dsack(cx, first, blocks.get(1), ack, prior_una, says);
         // An ACK from so far back says nothing new.
         let too_old = ack.before(prior_una - self.tx.max_window);
-        if !too_old && self.cong.packets_out > 0 {
-            let mut known = [(SeqNum(0), SeqNum(0), false); 4];
-            let mut count = 0;
-            for (nth, &(start, end)) in blocks.iter().enumerate().take(known.len()) {
-                let twice = dsack && nth == 0;
-                if !self.is_sackblock_valid(twice, start, end) {
-                    self.count_discarded(cx, twice, (start, end), ack);
-                } else if twice || end.after(prior_una) {
-                    known[count] = (start, end, twice);
-                    count += 1;
-                }
-            }
-            let una = self.tx.snd_una;
-            known[..count].sort_by_key(|&(start, ..)| start - una);
-            let mut done = None;
-            for (at, &(start, end, twice)) in known[..count].iter().enumerate() {
-                // What came twice is looked at on the way through the range that it lies in.
-                let next = known[..count].get(at + 1);
-                let within = next.filter(|&&(.., twice)| twice).map(|&(left, right, _)| (left, right));
-                let from = done.filter(|done: &SeqNum| twice && done.after(start)).unwrap_or(start);
-                if from.before(end) {
-                    self.sacktag_block(cx, (from, end), twice, within, says);
-                }
-                done = within.map(|_| end);
-            }
-            if self.cong.state != CaState::Loss || self.loss.undo_marker.is_some() {
-                self.check_sack_reordering(cx, says.reordered, false);
+        if too_old || self.cong.packets_out == 0 {
+            return;
+        }
+        let (mut told, mut first_twice) = (Told::default(), None);
+        for (nth, &(start, end)) in blocks.iter().enumerate().take(Told::MOST) {
+            let twice = dsack && nth == 0;
+            if !self.is_sackblock_valid(twice, start, end) {
+                self.count_discarded(cx, twice, (start, end), ack);
+            } else if twice || end.after(prior_una) {
+                first_twice = first_twice.or(twice.then_some((start, end)));
+                told.push((start, end));
             }
         }
+        let una = self.tx.snd_una;
+        told.as_mut_slice().sort_by_key(|&(start, _)| start - una);
+        // Of blocks that begin together the one that was told of first is in front.
+        let twice_at = first_twice.and_then(|first| told.as_slice().iter().position(|&block| block == first));
+        let before = std::mem::replace(&mut self.loss.told, told);
+        let known = if self.cong.sacked_out == 0 { &[] } else { before.as_slice() };
+        self.sacktag_blocks(cx, told.as_slice(), twice_at, known, says);
+        if self.cong.state != CaState::Loss || self.loss.undo_marker.is_some() {
+            self.check_sack_reordering(cx, says.reordered, false);
+        }
+    }
+
+    /// Walks through `blocks`, in order, of which that at `twice` came a second time. What the blocks of the acknowledgement
+    /// before told of is `known`, and is not looked at again, but for what came twice.
+    fn sacktag_blocks(&mut self, cx: &Cx, blocks: &[Block], twice: Option<usize>, known: &[Block], says: &mut AckSays) {
+        let (mut known, mut place) = (known.iter().copied().peekable(), None);
+        for (at, &(start, end)) in blocks.iter().enumerate() {
+            let is_twice = twice == Some(at);
+            // What came twice is looked at on the way through the range that it lies in.
+            let within = blocks.get(at + 1).copied().filter(|_| twice == Some(at + 1));
+            loop {
+                while known.next_if(|&(_, known_end)| !start.before(known_end)).is_some() {}
+                let next = known.peek().copied().filter(|&(known_start, _)| !is_twice && end.after(known_start));
+                let Some((known_start, known_end)) = next else {
+                    place = self.sacktag_from(cx, place, (start, end), is_twice, within, says);
+                    break;
+                };
+                if start.before(known_start) {
+                    place = self.skip_to(place, start);
+                    place = self.sacktag_block(cx, place, (start, known_start), false, within, says);
+                }
+                if !end.after(known_end) {
+                    break;
+                }
+                if let Some(within) = within.filter(|within| within.0.before(known_end)) {
+                    place = self.skip_to(place, within.0);
+                    place = self.sacktag_block(cx, place, within, true, None, says);
+                }
+                known.next();
+                if self.loss.high_sack == known_end {
+                    place = self.skip_to(None, known_end);
+                    place = self.sacktag_block(cx, place, (start, end), false, within, says);
+                    break;
+                }
+                place = self.skip_to(place, known_end);
+            }
+        }
+    }
+
+    /// A block of which nothing was known, seen from `place`; gives the place behind it.
+    fn sacktag_from(
+        &mut self,
+        cx: &Cx,
+        place: Option<usize>,
+        block: Block,
+        twice: bool,
+        within: Option<Block>,
+        says: &mut AckSays,
+    ) -> Option<usize> {
+        let place = place.filter(|_| block.0.before(self.loss.high_sack));
+        let place = self.skip_to(place, block.0);
+        self.sacktag_block(cx, place, block, twice, within, says)
+    }
+
+    /// The record that has `seq`. It is not looked for before `place`, which is where the walk has come to; None where that was
+    /// the end (`tcp_sacktag_skip`).
+    fn skip_to(&self, place: Option<usize>, seq: SeqNum) -> Option<usize> {
+        let records = &self.tx.segments;
+        let beyond = place.filter(|&at| records.get(at).is_some_and(|record| record.seq.after(seq)));
+        beyond.or_else(|| {
+            let at = records.partition_point(|record| record.end_seq.at_or_before(seq));
+            (at < records.len()).then_some(at)
+        })
     }
 
     /// Whether the first block tells of something that came twice: it lies below the acknowledgement, or within the
@@ -143,84 +197,82 @@ impl TcpSock {
         cx.count(counter);
     }
 
-    /// Marks the records in a block (`tcp_sacktag_walk`). Those that came twice are of the block `within` it.
-    fn sacktag_block(&mut self, cx: &Cx, (start, end): Block, twice: bool, within: Option<Block>, says: &mut AckSays) {
-        let mut at = self.tx.segments.partition_point(|record| record.end_seq.at_or_before(start));
+    /// Marks the records in a block, from that at `place` on, and gives the place behind it, or None at the end of all records
+    /// (`tcp_sacktag_walk`). Those that came twice are of the block `within` it.
+    fn sacktag_block(
+        &mut self,
+        cx: &Cx,
+        place: Option<usize>,
+        (start, end): Block,
+        twice: bool,
+        within: Option<Block>,
+        says: &mut AckSays,
+    ) -> Option<usize> {
+        let mut at = place?;
         while let Some(record) = self.tx.segments.get(at).copied() {
             if !record.seq.before(end) {
-                break;
+                return Some(at);
             }
-            let came_twice = within.is_some_and(|within| {
-                record.seq.before(within.1) && matches!(self.cut_to_block(at, &record, within, true), Cut::Fits)
-            });
-            let Some(record) = self.tx.segments.get(at).copied() else { break };
-            if came_twice {
-                self.sacktag_one(cx, at, &record, true, says);
-                at += 1;
-                continue;
-            }
-            at += match self.cut_to_block(at, &record, (start, end), twice) {
-                Cut::Before => 1,
-                Cut::Not => {
+            if let Some(within) = within.filter(|within| record.seq.before(within.1)) {
+                let cut = self.cut_to_block(at, within);
+                if matches!(cut, Cut::Front) {
+                    self.rx.charge_output(PACKET_CHARGE);
+                }
+                if matches!(cut, Cut::Fits | Cut::Front) {
+                    self.sacktag_one(cx, at, true, says);
                     at += 1;
                     continue;
                 }
-                Cut::Fits => 0,
-            };
-            let Some(record) = self.tx.segments.get(at).copied() else { break };
-            if record.sacked && !twice {
-                at += 1;
-                continue;
             }
-            self.sacktag_one(cx, at, &record, twice, says);
-            at = self.join_sacked(cx, at) + 1;
+            match self.cut_to_block(at, (start, end)) {
+                Cut::Not => {}
+                Cut::Fits => {
+                    self.sacktag_one(cx, at, twice, says);
+                    at = self.join_sacked(cx, at);
+                }
+                Cut::Front => {
+                    self.sacktag_one(cx, at, twice, says);
+                    // What only changes from one record to the other costs nothing.
+                    if at > 0 && self.join_pair(cx, at - 1) {
+                        at -= 1;
+                    } else {
+                        self.rx.charge_output(PACKET_CHARGE);
+                    }
+                }
+            }
+            at += 1;
         }
+        None
     }
 
     /// Cuts a record where a block begins or ends in it, so that blocks cover whole segments (`tcp_match_skb_to_sack`).
-    /// One that was acknowledged selectively before is cut only by what came `twice`.
-    fn cut_to_block(&mut self, at: usize, record: &SentSegment, (start, end): Block, twice: bool) -> Cut {
+    fn cut_to_block(&mut self, at: usize, (start, end): Block) -> Cut {
+        let Some(record) = self.tx.segments.get(at).copied() else { return Cut::Not };
         let begins = !start.after(record.seq);
         if begins && !end.before(record.end_seq) {
             return Cut::Fits;
         }
         let mss = record.packet_len();
-        if record.pcount <= 1 || (record.sacked && !twice) || record.len() <= mss {
+        if record.pcount <= 1 || record.len() <= mss {
             return Cut::Not;
         }
         let within = if begins { (end - record.seq) as u32 } else { ((start - record.seq) as u32).max(mss) };
-        if within < mss {
+        let first = if begins { within / mss } else { within.div_ceil(mss) } * mss;
+        if first == 0 || first >= record.len() {
             return Cut::Not;
         }
-        let mut first = within / mss * mss;
-        if !begins && first < within {
-            first += mss;
-        }
-        if first >= record.len() {
-            return if begins { Cut::Fits } else { Cut::Not };
-        }
-        self.split_record(at, first, mss);
         if begins {
-            return Cut::Fits;
+            self.cut_record(at, first, mss);
+            return Cut::Front;
         }
-        // What lies behind the cut may have to be cut again where the block ends.
-        let Some(rest) = self.tx.segments.get(at + 1).copied() else { return Cut::Not };
-        if end.before(rest.end_seq) && rest.pcount > 1 {
-            let within = (end - rest.seq).max(0) as u32 / mss * mss;
-            if within == 0 {
-                return Cut::Not;
-            }
-            if within < rest.len() {
-                self.split_record(at + 1, within, mss);
-            }
-        } else if end.before(rest.end_seq) {
-            return Cut::Not;
-        }
-        Cut::Before
+        // The record behind the cut is the next that is looked at.
+        self.split_record(at, first, mss);
+        Cut::Not
     }
 
     /// One record that lies wholly in a block (`tcp_sacktag_one`).
-    fn sacktag_one(&mut self, cx: &Cx, at: usize, record: &SentSegment, twice: bool, says: &mut AckSays) {
+    fn sacktag_one(&mut self, cx: &Cx, at: usize, twice: bool, says: &mut AckSays) {
+        let Some(record) = self.tx.segments.get(at).copied() else { return };
         if twice && record.retransmitted {
             if let (Some(marker), Some(left)) = (self.loss.undo_marker, self.loss.undo_retrans)
                 && record.end_seq.after(marker)
@@ -235,9 +287,9 @@ impl TcpSock {
             // It is about to be forgotten.
             return;
         }
-        let mut marked = *record;
+        let mut marked = record;
         if !record.sacked {
-            self.rack_advance(cx.now, record, says);
+            self.rack_advance(cx.now, &record, says);
             self.cong.rate.delivered(record.stamp, record.sent_at, record.end_seq, &mut says.newest);
             if record.retrans {
                 if record.lost {
@@ -249,7 +301,7 @@ impl TcpSock {
                 }
             } else {
                 if !record.retransmitted {
-                    self.note_original(record, says);
+                    self.note_original(&record, says);
                 }
                 if std::mem::take(&mut marked.lost) {
                     self.cong.lost_out = self.cong.lost_out.saturating_sub(record.pcount);
@@ -287,10 +339,14 @@ impl TcpSock {
         if at == 0 || !self.join_pair(cx, at - 1) {
             return at;
         }
-        self.join_pair(cx, at - 1);
+        self.rx.uncharge_output(PACKET_CHARGE);
+        if self.join_pair(cx, at - 1) {
+            self.rx.uncharge_output(PACKET_CHARGE);
+        }
         at - 1
     }
 
+    /// Joins the record at `at` and the one behind it, if they can be one; what that one is charged as such is the caller's.
     fn join_pair(&mut self, cx: &Cx, at: usize) -> bool {
         let [Some(first), Some(second)] = [at, at + 1].map(|at| self.tx.segments.get(at).copied()) else {
             return false;
@@ -312,7 +368,6 @@ impl TcpSock {
             record.eor = second.eor;
         }
         self.tx.segments.remove(at + 1);
-        self.rx.uncharge_output(PACKET_CHARGE.min(second.charge));
         cx.count(Counter::TcpExtTCPSackMerged);
         true
     }
@@ -336,8 +391,8 @@ impl TcpSock {
 enum Cut {
     /// The record is in the block.
     Fits,
-    /// The record behind it is.
-    Before,
-    /// It cannot be cut: the block covers no whole segment of it.
+    /// Its front is, and a record of its own; the one behind it is not charged for as such.
+    Front,
+    /// It is not, or a part that is no whole segment.
     Not,
 }

@@ -17,6 +17,8 @@ pub struct Loss {
     pub high_seq: SeqNum,
     /// End of the farthest segment that was acknowledged selectively; only while there is one.
     pub(in super::super) high_sack: SeqNum,
+    /// What the latest selective acknowledgement told of.
+    pub(super) told: Told,
     /// Segments by which packets are known to overtake one another.
     pub reordering: u32,
     /// How often that was seen.
@@ -55,6 +57,7 @@ impl Default for Loss {
         Loss {
             high_seq: SeqNum(0),
             high_sack: SeqNum(0),
+            told: Told::default(),
             reordering: REORDERING,
             reord_seen: 0,
             undo_marker: None,
@@ -68,6 +71,36 @@ impl Default for Loss {
             tlp_retrans: false,
             rack: Rack::default(),
         }
+    }
+}
+
+/// A block of selective acknowledgement: its first sequence number, and the one behind its last.
+pub(super) type Block = (SeqNum, SeqNum);
+
+/// The blocks of an acknowledgement, in order (`recv_sack_cache`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    blocks: [Block; Told::MOST],
+    count: usize,
+}
+
+impl Told {
+    /// As many as an option has room for.
+    pub(super) const MOST: usize = 4;
+
+    pub(super) fn push(&mut self, block: Block) {
+        if let Some(free) = self.blocks.get_mut(self.count) {
+            *free = block;
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[Block] {
+        self.blocks.get(..self.count).unwrap_or_default()
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Block] {
+        self.blocks.get_mut(..self.count).unwrap_or_default()
     }
 }
 

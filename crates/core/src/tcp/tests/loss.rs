@@ -1,6 +1,7 @@
 //! The sender's side of loss: what the peer's acknowledgements, or their absence, make it send again, and what that does
 //! to the congestion window.
 
+mod told;
 mod tuned;
 
 use std::sync::Arc;
@@ -452,19 +453,6 @@ fn what_came_twice_within_a_range_was_overtaken() {
     path.ack(0, &[(5, 6), (4, 6)]);
     assert_eq!(path.count(Counter::TcpExtTCPDSACKOfoRecv), 1);
     assert_eq!(path.count(Counter::TcpExtTCPSACKReorder), 1);
-}
-
-#[test]
-fn what_comes_twice_the_first_time_that_it_is_told_of_was_not_overtaken() {
-    let mut path = Path::new(false);
-    path.send(4);
-    path.lab.wait(2 * RTT + 12);
-    assert_eq!(path.sent().len(), 1, "the last is sent again");
-    path.ack(0, &[(3, 4), (2, 4)]);
-    assert_eq!(path.count(Counter::TcpExtTCPDSACKOfoRecv), 1);
-    assert_eq!((path.count(Counter::TcpExtTCPSACKReorder), path.with(|sk| sk.cong.sacked_out)), (0, 2));
-    path.ack(0, &[(3, 4), (2, 4)]);
-    assert_eq!(path.with(|sk| sk.cong.sacked_out), 2);
 }
 
 #[test]
