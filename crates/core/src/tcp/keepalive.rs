@@ -10,7 +10,8 @@ use crate::cx::Cx;
 use crate::sysctl::Sysctls;
 
 impl TcpSock {
-    /// Switches keepalive on or off, or changes when it probes (`tcp_set_keepalive`, `tcp_sock_set_keepidle`).
+    /// Switches keepalive on or off, or changes when it probes. Silence counts from when it is switched on, and what it has
+    /// lasted already where that is only changed (`tcp_set_keepalive`, `tcp_sock_set_keepidle`).
     ///
     /// # Errors
     /// A value is out of its range; nothing is changed then.
@@ -18,13 +19,14 @@ impl TcpSock {
         if let Some(settings) = on {
             settings.check()?;
         }
-        self.live.on = on.is_some();
+        let was_on = std::mem::replace(&mut self.live.on, on.is_some());
         self.live.settings = on.unwrap_or_default();
         if matches!(self.state, State::Close | State::Listen) || (self.state == State::FinWait2 && self.user.orphan) {
             return Ok(());
         }
+        let lasted = if was_on { self.silence(now) } else { 0 };
         self.timers.keepalive = match on {
-            Some(_) => now + self.live.idle(sysctl).saturating_sub(self.silence(now)).max(1),
+            Some(_) => now + self.live.idle(sysctl).saturating_sub(lasted).max(1),
             None => Time::MAX,
         };
         Ok(())

@@ -54,6 +54,23 @@ fn a_silent_peer_is_probed_and_given_up() {
 }
 
 #[test]
+fn silence_counts_from_when_keepalive_is_switched_on() {
+    // Measured on Linux 6.18: what is asked for, after how many milliseconds, and when the probe goes from then on.
+    let idle = |seconds| Some(Keepalive { idle_s: Some(seconds), interval_s: Some(5), probes: Some(3) });
+    for (before, wanted, left) in [(None, 1, 1_000), (idle(1), 1, 300), (idle(1), 2, 1_300), (idle(2), 1, 300)] {
+        let (mut lab, sock, _peer) = connection();
+        set(&mut lab, &sock, before);
+        lab.wait(700);
+        set(&mut lab, &sock, idle(wanted));
+        lab.wait(left - 10);
+        assert_eq!(lab.count(Counter::TcpExtTCPKeepAlive), 0, "{before:?}, then {wanted} s");
+        lab.wait(20);
+        assert_eq!(lab.count(Counter::TcpExtTCPKeepAlive), 1, "{before:?}, then {wanted} s");
+        while lab.sent().is_some() {}
+    }
+}
+
+#[test]
 fn keepalive_can_be_switched_off_and_leaves_no_timer() {
     let (mut lab, sock, _peer) = connection();
     set(&mut lab, &sock, Some(Keepalive::default()));
