@@ -102,14 +102,14 @@ impl TcpSock {
         if !heard.sack.is_empty() {
             self.sacktag_write_queue(cx, heard.sack, seg.ack, prior.una, &mut says);
         }
+        // Forward progress proves that the next hop takes what we send (`sk_dst_confirm`): that of our SYN-ACK, too.
+        self.route.confirm |= advanced;
         if self.tx.segments.is_empty() {
             self.ack_probe(cx);
             self.alert_without_flight(cx, prior, says);
             self.count_delivered(cx, prior, ece);
             return Ok(Acked::Fine);
         }
-        // Forward progress proves that the next hop takes what we send (`dst_confirm`).
-        self.route.confirm |= advanced;
         if advanced || says.sack_sent.is_some() {
             self.clean_rtx_queue(cx, heard.tsecr, high_sack, &mut says);
         }

@@ -53,6 +53,19 @@ fn a_silent_peer_is_probed_and_given_up() {
     assert!(matches!(lab.recv(&sock, 1), Err(RecvError::Failed(SockError::TimedOut))));
 }
 
+/// Linux 6.18: a peer whose ARP request made the entry, which completes a handshake and says nothing from then on. With the
+/// first probe its entry is REACHABLE; where nothing is sent after the handshake it goes from DELAY to PROBE.
+#[test]
+fn the_acknowledgement_of_a_syn_ack_proves_the_next_hop() {
+    let (mut lab, sock, _) = connection();
+    let proof = |sock: &crate::socket::Sock| sock.lock.user().route.confirm;
+    assert!(proof(&sock), "for the next packet");
+    set(&mut lab, &sock, Some(Keepalive { idle_s: Some(1), interval_s: Some(2), probes: Some(3) }));
+    lab.wait(1_100);
+    lab.expect(ACK);
+    assert!(!proof(&sock), "it has had its effect");
+}
+
 #[test]
 fn silence_counts_from_when_keepalive_is_switched_on() {
     // Measured on Linux 6.18: what is asked for, after how many milliseconds, and when the probe goes from then on.
