@@ -598,8 +598,10 @@ impl TcpSock {
         if self.tx.notsent_lowat == u32::MAX {
             return room;
         }
-        // A packet is not cut for it.
-        room.min(self.packet_room(self.unsent() < self.tx.notsent_lowat, urgent))
+        // A packet is not cut for it, and is filled before the next is begun.
+        let filled = self.packet_room(false, urgent) as u32;
+        let one_more = self.unsent().saturating_add(filled) < self.tx.notsent_lowat;
+        room.min(self.packet_room(one_more, urgent))
     }
 
     /// Room for the application's bytes worth a wake-up (`sk_stream_is_writeable`).

@@ -453,3 +453,15 @@ fn a_write_that_waits_for_what_is_unsent_goes_on_once_it_is_sent() {
     assert!(ends(&mut lab).is_empty());
     assert_eq!(sock.lock.user().tx.queue.front().map(|packet| packet.psh), Some(true), "there the call has ended");
 }
+
+#[test]
+fn a_packet_is_filled_before_what_is_unsent_lets_another_begin() {
+    let (mut lab, sock, _) = narrow(Lab::new(), MSS as u16);
+    sock.lock.user().tx.notsent_lowat = 1_910;
+    let full = MSS as usize;
+    assert_eq!(lab.send(&sock, &vec![1; 5 * full]), 5 * full);
+    assert_eq!(sent(&mut lab).len(), 5);
+    assert_eq!(lab.send(&sock, &vec![1; full]), full);
+    assert!(sent(&mut lab).is_empty(), "beyond the window");
+    assert_eq!(lab.send(&sock, &vec![1; 4 * full]), full, "as much as a packet of two segments lacks");
+}
