@@ -241,6 +241,8 @@ pub struct SentSegment {
     pub retrans: bool,
     /// It is counted as lost.
     pub lost: bool,
+    /// It was found overdue since it was last sent.
+    pub overdue: bool,
     /// It was acknowledged selectively.
     pub sacked: bool,
     /// Carries our SYN.
@@ -267,6 +269,7 @@ impl SentSegment {
             retransmitted: false,
             retrans: false,
             lost: false,
+            overdue: false,
             sacked: false,
             syn: false,
             fin: false,

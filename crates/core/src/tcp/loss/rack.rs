@@ -67,7 +67,9 @@ impl TcpSock {
         let mut longest = None;
         for at in 0..self.tx.segments.len() {
             let record = self.tx.segments[at];
-            if record.sacked || (record.lost && !record.retrans) {
+            // Found overdue once, it is not looked at until it has gone again, also where what was sent again before that counts
+            // as under way: it was not known to be lost then, because a timeout had been undone.
+            if record.sacked || (record.lost && (!record.retrans || record.overdue)) {
                 continue;
             }
             if !self.loss.rack.is_after(record.sent_at, record.end_seq) {
@@ -79,7 +81,10 @@ impl TcpSock {
             }
             match self.rack_time_left(cx.now, &record, window) {
                 Some(left) => longest = longest.max(Some(left)),
-                None => self.mark_lost(cx, at),
+                None => {
+                    self.mark_lost(cx, at);
+                    self.tx.segments[at].overdue = true;
+                }
             }
         }
         longest

@@ -173,6 +173,7 @@ impl TcpSock {
         record.sent_at = now;
         record.stamp = stamp;
         record.retransmitted = true;
+        record.overdue = false;
         self.loss.total_retrans = self.loss.total_retrans.saturating_add(record.pcount);
     }
 

@@ -286,6 +286,28 @@ fn a_timeout_that_was_a_mistake_is_undone_by_what_was_sent_once() {
 }
 
 #[test]
+fn what_a_timeout_sent_by_mistake_is_found_overdue_once() {
+    let mut path = Path::new(false);
+    path.send(4);
+    path.lab.wait(2 * RTT + 12);
+    assert_eq!(path.sent().len(), 1, "the probe");
+    path.lab.wait(400);
+    assert_eq!(path.sent().len(), 1, "the timeout");
+    path.ack(0, &[(1, 2)]);
+    assert_eq!(path.count(Counter::TcpExtTCPLossUndo), 1);
+    let head = |path: &Path| path.with(|sk| sk.tx.segments.front().map(|head| (head.lost, head.retrans)));
+    assert_eq!(head(&path), Some((false, true)));
+    path.send(3);
+    path.lab.wait(2 * RTT);
+    path.sent();
+    for last in 5..=7 {
+        assert!(!path.ack(0, &[(1, last)]).contains(&0), "up to {last}");
+        assert_eq!(head(&path), Some((true, true)), "up to {last}");
+    }
+    assert_eq!(path.count(Counter::TcpExtTCPLostRetransmit), 0);
+}
+
+#[test]
 fn a_timeout_that_was_none_is_not_undone() {
     let mut path = Path::new(false);
     path.send(4);
