@@ -20,9 +20,10 @@ use super::case::{Action, Call, Case, Gave, Host, Link, Route, SERVER_PORT, Way,
 use super::counters;
 use super::datagram::Sockets;
 use super::frames::{CLIENT_MAC, ClientView, SERVER, ethertype, introduction};
+use super::lateness::LATE_MAX;
 use super::record::{Event, Recording, What};
 use super::stream::StreamSockets;
-use super::tick::{MS, TOO_LONG, Tick, clock};
+use super::tick::{MS, TICK, TOO_LONG, Tick, clock};
 use crate::driven::{Driven, Half, Parcel};
 
 /// Tunables of the namespace that differ from a fresh one's: no congestion control that paces by a clock of its own, and
@@ -31,6 +32,10 @@ const SETTINGS: [(&str, &str); 2] =
     [("net.ipv4.tcp_congestion_control", "reno"), ("net.ipv6.conf.default.disable_ipv6", "1")];
 /// A wait that is over so much after its time was slept through: nanoseconds.
 const OVERSLEPT: u64 = 5 * MS;
+/// How often frames are looked for while nothing is to be done: nanoseconds. Their times are those of the looks.
+const LOOK: u64 = TICK;
+// What is noticed in time is within what is allowed for a timer's lateness.
+const _: () = assert!(LOOK + OVERSLEPT < LATE_MAX);
 /// What a step may take where a tick does not matter: nanoseconds.
 const FAR_TOO_LONG: u64 = 20 * MS;
 /// Attempts to begin a step at a good moment, with the tick in time.
@@ -50,6 +55,7 @@ pub fn record(case: &Case) -> io::Result<Recording> {
         // The run begins with a tick: what counts in ticks then does so from the same moments on both sides.
         start: tick.before(clock()),
         tick,
+        looked: clock(),
         exact: case.host.is_exact(),
         kernel: &mut kernel,
         view: ClientView::default(),
@@ -223,6 +229,8 @@ struct Run<'a> {
     kernel: &'a mut Kernel,
     start: u64,
     tick: Tick,
+    /// When frames were looked for last.
+    looked: u64,
     /// The time within a tick matters.
     exact: bool,
     view: ClientView,
@@ -254,7 +262,7 @@ impl Run<'_> {
                 }
                 return;
             }
-            self.kernel.sleep(until);
+            self.kernel.sleep(if self.exact { until.min(now + LOOK) } else { until });
         }
     }
 
@@ -346,6 +354,7 @@ impl Run<'_> {
     fn collect(&mut self, prompt: bool) {
         let now = clock();
         let Run { kernel, events, view, start, exact, .. } = self;
+        let before = events.len();
         for (link, tap) in kernel.taps.iter_mut().enumerate() {
             tap.take(Time(now), |parcel| {
                 if !*exact || ethertype(&parcel.bytes) == Some(EtherType::IPV4) {
@@ -355,5 +364,27 @@ impl Run<'_> {
                 }
             });
         }
+        let noticed = events.len() > before;
+        let waited = now - std::mem::replace(&mut self.looked, now);
+        if self.exact && noticed && noticed_late(waited) {
+            self.disturb(format!("a frame may have waited {} ms to be noticed", waited / MS));
+        }
+    }
+}
+
+/// Whether frames that are noticed so many nanoseconds after the last look may have left at another time altogether: whoever
+/// looks for them was not given a processor.
+fn noticed_late(waited: u64) -> bool {
+    waited > LOOK + OVERSLEPT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_nobody_looked_for_in_time_has_no_time() {
+        assert!(!noticed_late(LOOK + OVERSLEPT), "a wait may be as much too long");
+        assert!(noticed_late(LOOK + OVERSLEPT + 1) && noticed_late(28 * MS));
     }
 }
