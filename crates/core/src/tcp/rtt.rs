@@ -115,9 +115,14 @@ impl RttEstimator {
 
     /// The timer fired: the next timeout is twice as long.
     pub fn back_off(&mut self) {
+        self.double();
+        self.retransmits = self.retransmits.saturating_add(1);
+    }
+
+    /// The timer fired because the window is closed: the next timeout doubles, and nobody counts a retransmission.
+    pub fn double(&mut self) {
         self.doubled = self.doubled.saturating_add(1);
         self.backoff = self.backoff.saturating_add(1);
-        self.retransmits = self.retransmits.saturating_add(1);
     }
 
     /// The timer fired, and the next timeout is as long as if it had not.

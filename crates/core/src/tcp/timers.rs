@@ -110,17 +110,24 @@ impl TcpSock {
         (self.rtt.rto << doublings.min(7)).min(RTO_MAX)
     }
 
-    /// The peer shrank its window under data in flight: the head is sent as a probe, for as long as the peer answers.
+    /// The peer shrank its window under data in flight: the head is sent as a probe, for as long as the peer answers, or as
+    /// the user has patience since the first one. It is no retransmission to be counted.
     fn retransmit_into_zero_window(&mut self, cx: &mut Cx) {
+        let since = self.loss.retrans_stamp.map(|(_, at)| at);
         let silent = cx.now - self.ack.last_rcv.max(self.tx.last_sent);
-        if self.rtt.retransmits > 0 && silent > RTO_MAX {
+        let dead = match self.live.user_timeout() {
+            Some(_) => self.user_timed_out(cx.now, since),
+            None => since.is_some() && silent > RTO_MAX,
+        };
+        if dead {
             self.give_up(cx);
             return;
         }
         self.enter_loss(cx);
         self.retransmit_head(cx);
-        self.rtt.back_off();
-        self.timers.retransmit = expiry(cx.now, self.rtt.backed_off());
+        self.rtt.double();
+        let since = self.loss.retrans_stamp.map(|(_, at)| at);
+        self.timers.retransmit = expiry(cx.now, self.within_user_timeout(cx.now, since, self.rtt.backed_off()));
     }
 
     /// Nobody has answered for as long as the state allows (`tcp_write_timeout`): handshakes count their retransmissions,

@@ -28,7 +28,7 @@ pub struct Loss {
     /// Retransmissions that no D-SACK has told of yet; None if there were none since `undo_marker`.
     pub(super) undo_retrans: Option<u32>,
     /// When the first retransmission of this recovery went out: our timestamp clock, and the time.
-    pub(super) retrans_stamp: Option<(u32, Time)>,
+    pub(in super::super) retrans_stamp: Option<(u32, Time)>,
     /// The timestamp that the latest ACK echoed.
     pub(in super::super) last_tsecr: Option<u32>,
     /// Segments sent again in all.

@@ -127,6 +127,35 @@ fn so_is_a_closed_window() {
     while lab.sent().is_some() {}
 }
 
+/// Linux 6.18: what is sent again into a window that was shrunk under it counts as no retransmission of the timer's, though the
+/// time doubles, and the user's patience begins with the first one; that the peer answers does not prolong it.
+#[test]
+fn so_is_a_window_that_was_shrunk_under_what_is_in_flight() {
+    let (mut lab, sock, mut peer) = connection();
+    sock.lock.user().live.user_timeout_ms = 1_600;
+    lab.send(&sock, &[0; 1_960]);
+    let first = lab.expect(ACK);
+    lab.expect(PSH_ACK);
+    (peer.ack, peer.window) = (peer.ack + first.payload.len() as u32, 0);
+    lab.segment(peer.repr(ACK), &[]);
+    let mut retransmissions = Vec::new();
+    for waited in 0..1_790_u64 {
+        lab.wait(1);
+        if lab.sent().is_some() {
+            let info = sock.lock.user().info(lab.now);
+            retransmissions.push((waited + 1, info.retransmits, info.backoff));
+            lab.segment(peer.repr(ACK), &[]);
+        }
+    }
+    let [(once, 0, 1), (twice, 0, 2), (thrice, 0, 3)] = retransmissions[..] else { panic!("{retransmissions:?}") };
+    assert!((thrice - twice).abs_diff(2 * (twice - once)) <= 4, "doubled, but for a tick: {retransmissions:?}");
+    assert_eq!(lab.count(Counter::TcpExtTCPAbortOnTimeout), 0);
+    lab.wait(once + 1_600 + 4 - 1_790);
+    assert_eq!(lab.count(Counter::TcpExtTCPAbortOnTimeout), 1);
+    assert!(matches!(lab.recv(&sock, 1), Err(RecvError::Failed(SockError::TimedOut))));
+    while lab.sent().is_some() {}
+}
+
 #[test]
 fn a_connection_tells_of_itself() {
     let (mut lab, sock, mut peer) = connection();
