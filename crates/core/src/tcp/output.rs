@@ -632,10 +632,13 @@ impl TcpSock {
         self.event_data_sent(cx, len);
         let options = self.established_options(cx.now);
         self.transmit(cx, skb, seq, flags, options);
+        // If it answers what came a short while ago, the connection is interactive. How short the while is, the acknowledgement that
+        // it carried may have set (`tcp_event_ack_sent`).
+        self.ack.pingpong |= len > 0 && tick(cx.now) - self.ack.last_rcv < self.ack.ato;
         true
     }
 
-    /// Data leaves: if it answers what just came, the connection is interactive (`tcp_event_data_sent`).
+    /// Data leaves (`tcp_event_data_sent`).
     fn event_data_sent(&mut self, cx: &Cx, len: u32) {
         if len == 0 {
             return;
@@ -645,9 +648,6 @@ impl TcpSock {
             self.cong.starts_sending(now - self.tx.last_sent, now);
         }
         self.tx.last_sent = now;
-        if tick(now) - self.ack.last_rcv < self.ack.ato {
-            self.ack.pingpong = true;
-        }
     }
 
     /// Arms the retransmission timer for what is in flight, or the probe timer for what a zero window holds back.

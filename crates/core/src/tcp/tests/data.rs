@@ -465,3 +465,19 @@ fn a_packet_is_filled_before_what_is_unsent_lets_another_begin() {
     assert!(sent(&mut lab).is_empty(), "beyond the window");
     assert_eq!(lab.send(&sock, &vec![1; 4 * full]), full, "as much as a packet of two segments lacks");
 }
+
+#[test]
+fn the_last_quick_acknowledgement_makes_the_data_that_carries_it_an_answer() {
+    for (quick, answer) in [(1, true), (2, false)] {
+        let (mut lab, sock, _) = connected(Lab::new(), 0);
+        {
+            // A segment out of order has come that lets the window grow, and its acknowledgement is owed.
+            let mut sk = sock.lock.user();
+            assert_eq!(sk.ack.ato, 0);
+            (sk.ack.quick, sk.ack.scheduled) = (quick, true);
+        }
+        assert_eq!(lab.send(&sock, &[1; 10]), 10);
+        assert_eq!(sent(&mut lab).len(), 1);
+        assert_eq!(sock.lock.user().ack.pingpong, answer, "{quick} quick ones");
+    }
+}
