@@ -253,7 +253,7 @@ fn icmp_error(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, error
     raw::err(cx, error, &skb);
     let known = match (cx.net.inet_protos.error_handler(error.protocol), error.protocol) {
         (Some(handler), _) => handler(cx, error),
-        (None, IpProto::TCP) => tcp::v4_err(cx, flows, error),
+        (None, IpProto::TCP) => tcp::v4_err(cx, flows, error, &skb),
         (None, IpProto::UDP) => udp::err(cx, error, &skb),
         (None, _) => true,
     };

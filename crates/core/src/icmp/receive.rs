@@ -55,6 +55,11 @@ impl IcmpError {
         self.info as u16
     }
 
+    /// Of a parameter problem: the byte of the packet's header that made no sense, from 0.
+    pub fn pointer(&self) -> u8 {
+        (self.info >> 24) as u8
+    }
+
     /// Of a redirect: the better gateway.
     pub fn gateway(&self) -> Addr {
         Addr::from_v4(self.info.to_be_bytes())

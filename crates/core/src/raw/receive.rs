@@ -11,8 +11,7 @@ use crate::cx::Cx;
 use crate::icmp::IcmpError;
 use crate::route;
 use crate::socket::datagram::Limits;
-use crate::socket::{ErrorMeans, Refused};
-use crate::udp::{Quoted, in_detail};
+use crate::socket::{ErrorMeans, QueuedError, Quoted, Refused};
 
 /// A receive buffer may be exceeded by its last packet, and no memory of all is counted.
 const LIMITS: Limits = Limits { pages: u64::MAX, least: 4_096, beyond_brim: true };
@@ -71,7 +70,7 @@ pub fn err(cx: &mut Cx, error: &IcmpError, skb: &Skb) {
         let options = sock.options();
         if options.recv_errors {
             let quoted = if options.header_included { Quoted::Packet } else { Quoted::Behind(0) };
-            sock.rx.push_error(in_detail(cx, error, means, (error.dst, 0), skb, quoted));
+            sock.rx.push_error(QueuedError::of_icmp(cx, error, means, (error.dst, 0), skb, quoted));
         } else if !means.fatal || sock.name().remote.is_none() {
             continue;
         }

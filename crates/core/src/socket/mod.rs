@@ -29,6 +29,7 @@ use crate::tcp::{TcpMemory, TcpSock};
 pub use bind::{BindTable, NoPort, Rest, Wanted};
 pub use datagram::{Datagrams, NoDatagram, Refused};
 pub use deferred::{Deferred, DeferredErrors};
+pub(crate) use error_queue::Quoted;
 pub use error_queue::{ErrorOrigin, LOCAL_ERROR, QueuedError};
 pub use fast_open::FastOpenQueue;
 pub use icmp_error::ErrorMeans;

@@ -16,7 +16,7 @@ pub struct Readiness {
     pub read_hangup: bool,
     /// Both directions are over (`POLLHUP`).
     pub hangup: bool,
-    /// An error is pending, or a notice waits in the error queue (`POLLERR`).
+    /// An error is pending, or one that is told in detail or a notice waits in the error queue (`POLLERR`).
     pub error: bool,
 }
 
@@ -30,7 +30,7 @@ impl Readiness {
             read_hangup: shut,
             readable: shut,
             hangup: closed || (shut && sk.user.snd_shutdown),
-            error: sk.user.error.is_some() || sk.user.error_queued || sk.has_notice(),
+            error: sk.user.error.is_some() || sk.user.error_told.is_some() || sk.has_notice(),
             ..Readiness::default()
         };
         if matches!(sk.state, State::SynSent | State::SynRecv) && !sk.takes_data() {

@@ -17,8 +17,8 @@ use crate::netns::NetConfig;
 use crate::nic::owner_cpu;
 use crate::route::{self, RouteError};
 use crate::socket::{
-    FlowEntry, FlowId, FlowTable, Lending, Lent, Listener, NoPort, Nothing, Part, Payload, Readiness, Sock, Taken,
-    Wanted, WriteStep, ZerocopyNotice, post,
+    FlowEntry, FlowId, FlowTable, Lending, Lent, Listener, NoPort, Nothing, Part, Payload, QueuedError, Readiness,
+    Sock, Taken, Wanted, WriteStep, ZerocopyNotice, post,
 };
 use crate::tcp::{AuthKeys, Ending, KeyError, NoUrgent, SockAuth, SockError, SockOptions, State, TcpSock, fast_open};
 
@@ -513,6 +513,11 @@ impl Stack {
         let (notice, requests) = sock.read_notice();
         self.kick(sock, requests, now);
         notice
+    }
+
+    /// The ICMP error that ended an attempt to connect, in detail (`MSG_ERRQUEUE`); never waits. None if there is none.
+    pub fn recv_error(&self, sock: &Arc<Sock>, now: Time) -> Option<QueuedError> {
+        self.with(sock, 0, now, TcpSock::take_told_error)
     }
 
     /// As [`Stack::send`]; the last byte that is taken is urgent (`MSG_OOB`).

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rxpath_mem::OwnedSoftirq;
+use rxpath_mem::{OwnedSoftirq, Skb};
 use rxpath_trace::{Counter, Time};
 use rxpath_wire::{SeqNum, Tuple, icmp as wire_icmp};
 
@@ -11,11 +11,11 @@ use super::{State, TcpSock};
 use crate::cx::Cx;
 use crate::icmp::IcmpError;
 use crate::route;
-use crate::socket::{Deferred, ErrorMeans, FlowEntry, FlowTable, Sock, post};
+use crate::socket::{Deferred, ErrorMeans, FlowEntry, FlowTable, QueuedError, Quoted, Sock, post};
 
-/// `tcp_v4_err`: an error about a segment, to its connection. False if there is none.
+/// `tcp_v4_err`: an error about a segment, to its connection; `skb` is the message. False if there is none.
 #[cold]
-pub fn v4_err(cx: &mut Cx, flows: &mut FlowTable, error: &IcmpError) -> bool {
+pub fn v4_err(cx: &mut Cx, flows: &mut FlowTable, error: &IcmpError, skb: &Skb) -> bool {
     let [a, b, c, d, seq @ ..] = error.transport;
     let tuple = Tuple {
         local: error.src,
@@ -30,7 +30,7 @@ pub fn v4_err(cx: &mut Cx, flows: &mut FlowTable, error: &IcmpError) -> bool {
             let Some(sock) = entry.sock.take() else { return true };
             match OwnedSoftirq::lock(sock) {
                 Ok(mut sk) => {
-                    sk.icmp_error(cx, error, seq);
+                    sk.icmp_error(cx, error, seq, skb);
                     let_go(cx, flows, id, sk);
                 }
                 Err(sock) => {
@@ -82,7 +82,7 @@ fn ends_request(error: &IcmpError) -> bool {
 }
 
 impl TcpSock {
-    fn icmp_error(&mut self, cx: &mut Cx, error: &IcmpError, seq: SeqNum) {
+    fn icmp_error(&mut self, cx: &mut Cx, error: &IcmpError, seq: SeqNum, skb: &Skb) {
         if self.state == State::Close || self.ip.is_too_low(cx, error.ttl) {
             return;
         }
@@ -102,13 +102,39 @@ impl TcpSock {
         match self.state {
             // Who has been accepted already is as good as connected.
             State::SynSent | State::SynRecv if !(self.is_early() && self.user.accepted) => {
+                let to = (self.tuple.remote, self.tuple.remote_port);
+                let told = QueuedError::of_icmp(cx, error, means, to, skb, Quoted::Behind(0));
+                if self.rx.rmem_alloc.saturating_add(told.charge) < self.rx.rcvbuf {
+                    self.user.error_told = Some(Box::new(told));
+                }
                 self.user.error = Some(means.error);
-                self.user.error_queued = true;
                 self.done(cx);
+            }
+            // The connection stands all the same; of this no details are kept.
+            _ if self.user.recv_errors => {
+                self.user.error = Some(means.error);
+                self.effects.wake_recv = true;
+                self.effects.wake_send = true;
             }
             // It may pass: the application hears of it only if the connection gives up.
             _ => self.user.error_soft = Some(means.error),
         }
+    }
+
+    /// Whether ICMP errors are told at once (`IP_RECVERR`). Taken back, what nobody read in detail is forgotten.
+    pub fn set_recv_errors(&mut self, recv_errors: bool) {
+        self.user.recv_errors = recv_errors;
+        if !recv_errors {
+            self.user.error_told = None;
+        }
+    }
+
+    /// `ip_recv_error`: the error that ended the attempt to connect, in detail, if nobody has read it. The next call does not
+    /// tell of it any more.
+    pub fn take_told_error(&mut self) -> Option<QueuedError> {
+        let told = self.user.error_told.take()?;
+        self.user.error = None;
+        Some(*told)
     }
 
     /// Whether an error is about something in flight; counts it if not.

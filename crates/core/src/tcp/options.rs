@@ -54,6 +54,8 @@ pub struct SockOptions {
     pub zerocopy: bool,
     /// What is done about the MTU of the path (`IP_MTU_DISCOVER`).
     pub mtu_discover: MtuDiscover,
+    /// ICMP errors are told at once (`IP_RECVERR`).
+    pub recv_errors: bool,
     /// Of a connection that is opened: where there is a cookie of the peer, connecting returns at once, and the SYN goes with
     /// what is written first (`TCP_FASTOPEN_CONNECT`, RFC 7413).
     pub fastopen_connect: bool,
@@ -232,6 +234,7 @@ impl TcpSock {
         self.tx.nagle = Nagle { off: options.nodelay, cork: options.cork };
         self.user.zerocopy = options.zerocopy;
         self.user.mtu_discover = options.mtu_discover;
+        self.user.recv_errors = options.recv_errors;
         self.loss.reordering = sysctl.tcp_reordering.min(sysctl.tcp_max_reordering);
         self.tx.mtu.floor = sysctl.tcp_min_snd_mss as u16;
         self.set_notsent_lowat(options.notsent_lowat.unwrap_or(0), sysctl);

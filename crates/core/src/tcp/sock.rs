@@ -15,6 +15,7 @@ use super::{
 };
 use crate::nic::napi_id;
 use crate::route::Route;
+use crate::socket::QueuedError;
 
 /// Everything that the socket lock guards.
 pub struct TcpSock {
@@ -484,8 +485,10 @@ pub struct UserSide {
     pub error: Option<SockError>,
     /// What ICMP said of the peer; the application is told of it if the connection gives up (`sk_err_soft`).
     pub error_soft: Option<SockError>,
-    /// An ICMP error ended the handshake: it lies in the queue of errors, where it shows for as long as the socket is there.
-    pub error_queued: bool,
+    /// The ICMP error that ended the handshake, in detail: it shows until it is read (`MSG_ERRQUEUE`). There is no second one.
+    pub error_told: Option<Box<QueuedError>>,
+    /// ICMP errors are told at once, and not only if the connection gives up (`IP_RECVERR`).
+    pub recv_errors: bool,
     /// The connection is over for the reader: 0 from now on, errors hidden (`SOCK_DONE`).
     pub done: bool,
     /// The application has the socket: it opened the connection, or accepted it.

@@ -27,7 +27,6 @@ mod table;
 pub(crate) mod tests;
 
 pub use self::error::err;
-pub(crate) use self::error::{Quoted, in_detail};
 pub use self::name::{Binding, UdpKey};
 pub use self::output::{close, serve};
 pub use self::receive::{early_demux, rcv, verify};

@@ -9,9 +9,9 @@ use rxpath_core::stack::RecvError;
 use rxpath_core::sysctl::CongestionControl;
 use rxpath_core::tcp::{IpFields, Keepalive, Linger2, MtuDiscover, NoUrgent, State, TcpInfo, TcpSock};
 
-use super::TcpStream;
 use super::call::{byte, down, invalid, no_buffers, sock_error};
 use super::stream::Inner;
+use super::{ErrorMessage, TcpStream};
 use crate::runtime::Attempt;
 
 /// How a read is to be done ([`TcpStream::recv_with`]): the flags of `recv(2)`.
@@ -456,6 +456,50 @@ impl TcpStream {
     /// What is done about the MTU of the path.
     pub fn mtu_discover(&self) -> MtuDiscover {
         self.look(|sk| sk.user.mtu_discover)
+    }
+
+    /// Whether ICMP errors about what is in flight are told at once (`IP_RECVERR`): the next call fails with what went wrong,
+    /// and the connection goes on. Otherwise that is told if the connection gives up. Connections of a listener have it from
+    /// [`SockOptions::recv_errors`](super::SockOptions::recv_errors). Taken back, what [`TcpStream::recv_error`] would give is
+    /// forgotten.
+    pub fn set_recv_errors(&self, recv_errors: bool) {
+        self.look(|sk| sk.set_recv_errors(recv_errors));
+    }
+
+    /// Whether ICMP errors are told at once.
+    pub fn recv_errors(&self) -> bool {
+        self.look(|sk| sk.user.recv_errors)
+    }
+
+    /// The ICMP error that ended the attempt to connect, in detail (`MSG_ERRQUEUE`), and into `buf` what came back of the
+    /// segment, from its header on. Never waits. As in Linux it is there whether or not it was asked for, and read here it is
+    /// not told by the next call any more; of errors while the connection stands there are no details.
+    ///
+    /// ```
+    /// # use rxpath::device::wire::{self, WireConfig};
+    /// # use rxpath::net::{ErrorOrigin, SockOptions, TcpStream};
+    /// # use rxpath::{Interface, Stack};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (a, b) = wire::pair(WireConfig::default(), WireConfig::default());
+    /// # let router = Stack::builder().interface(Interface::new(a).address("10.0.0.1/24")?);
+    /// # let router = router.sysctl("net.ipv4.ip_forward", "1")?.build()?;
+    /// # let client = Stack::builder().interface(Interface::new(b).address("10.0.0.2/24")?);
+    /// # let client = client.route_via("0.0.0.0/0".parse()?, [10, 0, 0, 1].into()).build()?;
+    /// // The router knows no way there.
+    /// let stream = TcpStream::connect_nonblocking(&client, None, "192.0.2.1:80".parse()?, &SockOptions::default())?;
+    /// while !stream.readiness().error {
+    ///     std::thread::yield_now();
+    /// }
+    /// let told = stream.recv_error(&mut [0; 64])?;
+    /// assert!(matches!(told.origin, ErrorOrigin::Icmp { kind: 3, code: 0, .. }));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none.
+    pub fn recv_error(&self, buf: &mut [u8]) -> io::Result<ErrorMessage> {
+        let told = self.0.stack.core().recv_error(&self.0.sock, self.0.stack.now());
+        told.map(|told| ErrorMessage::of(&told, buf)).ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
     /// Acknowledges at once, or lets our data carry the acknowledgements (`TCP_QUICKACK`). Neither lasts: the connection

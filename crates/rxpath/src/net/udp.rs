@@ -84,20 +84,21 @@ pub struct Message {
     pub gso_size: Option<u16>,
 }
 
-/// An error that came back for a datagram, or that this host found (`struct sock_extended_err`).
+/// An error that came back for a packet, or that this host found (`struct sock_extended_err`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorMessage {
-    /// Bytes of the datagram's payload that the buffer took.
+    /// Bytes that the buffer took of the datagram's payload, or of the segment from its header on.
     pub len: usize,
-    /// Bytes of it that came back; more than `len` if the buffer was too short.
+    /// Bytes of that that came back; more than `len` if the buffer was too short.
     pub full_len: usize,
     /// What went wrong (`ee_errno`).
     pub error: SockError,
     /// Who found out; of another host, its address and the type and code of its message.
     pub origin: ErrorOrigin,
-    /// Of a datagram that was too long: the longest packet that passes; else 0 (`ee_info`).
+    /// Of a datagram that was too long: the longest packet that passes; of one whose header made no sense: where in it, in
+    /// bytes from its beginning; else 0 (`ee_info`).
     pub info: u32,
-    /// Where the datagram was to go; of an error that this host found, the port is that of the peer, or 0.
+    /// Where it was to go; of an error that this host found, the port is that of the peer, or 0.
     pub to: SocketAddr,
     /// When the error came, on the stack's clock.
     pub at: Time,

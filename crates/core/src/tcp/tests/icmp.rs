@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use event_listener::Listener as _;
 use rxpath_trace::Counter;
 use rxpath_wire::{SeqNum, icmp as wire_icmp};
 
 use super::lab::{ACK, Lab, PEER, PSH_ACK, Peer, SYN, SYN_ACK, Sent, US};
 use crate::netns::NetConfig;
 use crate::route::{self, RouteSpec};
-use crate::socket::Sock;
+use crate::socket::{ErrorOrigin, Sock, WriteStep};
+use crate::stack::RecvError;
 use crate::tcp::{MtuDiscover, SockError, SockOptions, State};
 use crate::testing::frames::{icmp, ip};
 use crate::udp::tests::{addr, bind, put};
@@ -45,11 +47,101 @@ fn an_attempt_to_connect_ends_with_the_first_error() {
     ] {
         let mut lab = Lab::new();
         let (sock, syn) = connecting(&mut lab);
-        told(&mut lab, (kind, code, 0), (syn.sport, 80), syn.seq);
+        told(&mut lab, (kind, code, 20 << 24), (syn.sport, 80), syn.seq);
         assert_eq!(lab.stack.connected(&sock, false, lab.now).0, Some(Err(error)), "type {kind} code {code}");
         assert_eq!((lab.count(Counter::TcpAttemptFails), lab.count(Counter::IcmpInErrors)), (1, 0));
         assert!(lab.stack.readiness(&sock, lab.now).error, "it was told, and shows all the same");
+        let told = lab.stack.recv_error(&sock, lab.now).expect("in detail, asked for or not");
+        let origin = ErrorOrigin::Icmp { kind, code, offender: PEER.into(), ifindex: 1 };
+        assert_eq!((told.error, told.origin, told.to), (error, origin, (PEER.into(), 80)));
+        assert_eq!(told.info, if kind == 12 { 20 } else { 0 }, "where the header makes no sense");
+        assert_eq!(told.payload[..4], [syn.sport.to_be_bytes(), [0, 80]].concat(), "from the segment's header on");
+        assert!(!lab.stack.readiness(&sock, lab.now).error && lab.stack.recv_error(&sock, lab.now).is_none());
     }
+}
+
+/// As measured on Linux 6.18.
+#[test]
+fn what_is_told_in_detail_is_told_once() {
+    let refused = |lab: &mut Lab| {
+        let (sock, syn) = connecting(lab);
+        told(lab, (3, 3, 0), (syn.sport, 80), syn.seq);
+        sock
+    };
+    // Who reads it there is not told by the next call.
+    let mut lab = Lab::new();
+    let sock = refused(&mut lab);
+    assert!(lab.stack.recv_error(&sock, lab.now).is_some());
+    assert!(matches!(lab.stack.recv(&sock, &mut [0; 8], false, lab.now), Ok(0)));
+    // It is forgotten with the option, but for what the next call tells.
+    let sock = refused(&mut lab);
+    lab.stack.with(&sock, 0, lab.now, |sk| sk.set_recv_errors(false));
+    assert!(lab.stack.recv_error(&sock, lab.now).is_none() && lab.stack.readiness(&sock, lab.now).error);
+    let read = lab.stack.recv(&sock, &mut [0; 8], false, lab.now);
+    assert!(matches!(read, Err(RecvError::Failed(SockError::Refused))), "{read:?}");
+    // What the receive buffer has no room for is told by the next call alone.
+    let (sock, syn) = connecting(&mut lab);
+    lab.stack.with(&sock, 0, lab.now, |sk| sk.rx.rcvbuf = 700);
+    told(&mut lab, (3, 3, 0), (syn.sport, 80), syn.seq);
+    assert!(lab.stack.recv_error(&sock, lab.now).is_none() && lab.stack.readiness(&sock, lab.now).error);
+}
+
+/// As measured on Linux 6.18: nothing is told in detail once the connection stands.
+#[test]
+fn who_asks_for_errors_is_told_while_the_connection_goes_on() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 1);
+    listener.set_options(SockOptions { recv_errors: true, ..SockOptions::default() });
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    lab.send(&sock, b"data");
+    let seq = lab.sent().expect("the data").seq;
+    let recv = |lab: &Lab| lab.stack.recv(&sock, &mut [0; 8], false, lab.now);
+    for (kind, code, error) in [
+        (3, 0, SockError::NetUnreachable),
+        (3, 1, SockError::Unreachable),
+        (3, 2, SockError::NoProtocol),
+        (3, 3, SockError::Refused),
+        (3, 13, SockError::Unreachable),
+        (11, 0, SockError::Unreachable),
+        (12, 0, SockError::Protocol),
+    ] {
+        told(&mut lab, (kind, code, 0), (80, 40_000), seq);
+        assert!(lab.stack.readiness(&sock, lab.now).error, "type {kind} code {code}");
+        assert!(lab.stack.recv_error(&sock, lab.now).is_none());
+        let read = recv(&lab);
+        assert!(matches!(read, Err(RecvError::Failed(told)) if told == error), "type {kind} code {code}: {read:?}");
+        assert!(matches!(recv(&lab), Err(RecvError::Empty(_))), "once");
+        assert_eq!((lab.state(&sock), lab.stack.readiness(&sock, lab.now).error), (State::Established, false));
+    }
+    // Neither of a narrow way, nor of a better gateway, nor of what means nothing, nor of what was never sent.
+    for (kind, code, seq) in [(3, 4, seq), (5, 1, seq), (4, 0, seq), (3, 1, seq - 1)] {
+        told(&mut lab, (kind, code, 1_400), (80, 40_000), seq);
+        assert!(!lab.stack.readiness(&sock, lab.now).error, "type {kind} code {code}");
+    }
+    // What came is read first; a writer is told, the next write goes on.
+    told(&mut lab, (3, 1, 0), (80, 40_000), seq);
+    peer.data(&mut lab, b"more");
+    assert!(matches!(recv(&lab), Ok(4)));
+    assert!(matches!(lab.stack.send(&sock, b"x", false, lab.now), WriteStep::Error(SockError::Unreachable)));
+    assert!(matches!(lab.stack.send(&sock, b"x", false, lab.now), WriteStep::Taken(1)));
+    // Who waits is woken.
+    let Err(RecvError::Empty(Some(waiter))) = lab.stack.recv(&sock, &mut [0; 8], true, lab.now) else {
+        panic!("nothing to read");
+    };
+    told(&mut lab, (3, 1, 0), (80, 40_000), seq);
+    assert!(waiter.wait_timeout(std::time::Duration::ZERO).is_some());
+    // Taken back, what is pending stays so, and the next one waits for the connection to give up.
+    lab.stack.with(&sock, 0, lab.now, |sk| sk.set_recv_errors(false));
+    assert!(matches!(recv(&lab), Err(RecvError::Failed(SockError::Unreachable))));
+    told(&mut lab, (3, 1, 0), (80, 40_000), seq);
+    assert!(matches!(recv(&lab), Err(RecvError::Empty(_))));
+    // While the application has the socket no more than what went wrong is kept.
+    lab.stack.with(&sock, 0, lab.now, |sk| sk.set_recv_errors(true));
+    let (stack, now) = (lab.stack.clone(), lab.now);
+    stack.with(&sock, 0, now, |_| told(&mut lab, (3, 1, 0), (80, 40_000), seq));
+    assert!(matches!(recv(&lab), Err(RecvError::Empty(_))));
+    assert_eq!(lab.count(Counter::TcpExtLockDroppedIcmps), 1);
 }
 
 #[test]

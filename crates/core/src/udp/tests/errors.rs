@@ -55,6 +55,9 @@ fn an_error_is_told_with_the_payload_that_came_back() {
     // The link is narrower than the datagram.
     refused(&mut lab, &sock, b"z", (wire_icmp::DEST_UNREACHABLE, wire_icmp::FRAGMENTATION_NEEDED, 600));
     assert_eq!(lab.stack.udp_recv_error(&sock).expect("told").info, 600);
+    // Its header made no sense at its twentieth byte.
+    refused(&mut lab, &sock, b"z", (wire_icmp::PARAMETER_PROBLEM, 0, 20 << 24));
+    assert_eq!(lab.stack.udp_recv_error(&sock).expect("told").info, 20);
     assert_eq!((sock.rx.rmem(), lab.count(Counter::IcmpInErrors)), (0, 0));
 }
 
