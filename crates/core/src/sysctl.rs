@@ -99,9 +99,9 @@ pub struct Knob {
     /// Form of the value.
     pub form: Form,
     /// Least of each number.
-    pub least: u32,
+    pub least: i64,
     /// Most of each number.
-    pub most: u32,
+    pub most: i64,
     /// Unit of each number; empty for switches.
     pub unit: &'static str,
     /// What it does.
@@ -181,6 +181,17 @@ impl Value for u32 {
     const FORM: Form = Form::Integer;
     fn from_numbers(numbers: &[u32]) -> Option<Self> {
         numbers.first().copied()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// In two's complement.
+impl Value for i32 {
+    const FORM: Form = Form::Integer;
+    fn from_numbers(numbers: &[u32]) -> Option<Self> {
+        numbers.first().map(|number| *number as i32)
     }
     fn show(&self) -> String {
         self.to_string()
@@ -275,7 +286,7 @@ macro_rules! sysctls {
 
         /// All tunables, in the order of the reference.
         pub const KNOBS: &[Knob] = &[$(
-            Knob { name: $name, form: <$type as Value>::FORM, least: $least, most: $most, unit: $unit, what: $what },
+            Knob { name: $name, form: <$type as Value>::FORM, least: $least, most: $most as i64, unit: $unit, what: $what },
         )*];
 
         impl Sysctls {
@@ -415,8 +426,8 @@ sysctls! {
         "Answers the third segment of a handshake with RST when the accept queue is full.";
     tcp_invalid_ratelimit: u32 = 500, "net.ipv4.tcp_invalid_ratelimit", 0 ..= INT_MAX, "milliseconds",
         "Least time between two acknowledgements of invalid segments on a connection; 0 sets no limit.";
-    tcp_challenge_ack_limit: u32 = INT_MAX, "net.ipv4.tcp_challenge_ack_limit", 0 ..= INT_MAX, "acknowledgements",
-        "Challenge ACKs (RFC 5961) of all connections in a second, on average; 2147483647, and 0, set no limit.";
+    tcp_challenge_ack_limit: i32 = i32::MAX, "net.ipv4.tcp_challenge_ack_limit", -2_147_483_648 ..= INT_MAX, "acknowledgements",
+        "Challenge ACKs (RFC 5961) of all connections in a second, on average; 2147483647, 0 and what is below set no limit.";
     tcp_reflect_tos: bool = false, "net.ipv4.tcp_reflect_tos", 0 ..= 1, "switch",
         "Connections of listeners take the type of service of their SYN, without its congestion bits.";
     tcp_tw_reuse: u8 = 2, "net.ipv4.tcp_tw_reuse", 0 ..= 2, "mode",
@@ -526,12 +537,12 @@ impl Sysctls {
             (Place::Host(knob), numbers) => self.store(knob, numbers),
             (Place::Conf(scope, knob), [number]) => self.conf.set(scope, knob, *number),
             (Place::Neigh(scope, knob, scale), [number]) => match number.checked_mul(*scale) {
-                Some(number) if number <= knob.knob.most => self.neigh.set(scope, &knob.knob, number),
+                Some(number) if i64::from(number) <= knob.knob.most => self.neigh.set(scope, &knob.knob, number),
                 _ => {
                     return Err(bad(format!(
                         "{number} is not within {} to {}",
                         knob.knob.least,
-                        knob.knob.most / scale
+                        knob.knob.most / i64::from(*scale)
                     )));
                 }
             },
@@ -659,7 +670,7 @@ fn nearest_knob(name: &str) -> Option<String> {
     })
 }
 
-/// Splits a value into the numbers of the knob's form, each within its bounds.
+/// Splits a value into the numbers of the knob's form, each within its bounds; negative ones in two's complement.
 fn numbers(knob: &Knob, value: &str) -> Result<Vec<u32>, String> {
     if knob.form == Form::Ports {
         return ports::numbers(value);
@@ -681,8 +692,8 @@ fn numbers(knob: &Knob, value: &str) -> Result<Vec<u32>, String> {
     }
     words
         .iter()
-        .map(|word| match word.parse::<u32>() {
-            Ok(number) if (knob.least..=knob.most).contains(&number) => Ok(number),
+        .map(|word| match word.parse::<i64>() {
+            Ok(number) if (knob.least..=knob.most).contains(&number) => Ok(number as u32),
             Ok(_) => Err(format!("{word} is not within {} to {}", knob.least, knob.most)),
             Err(_) if knob.form == Form::Bool => Err(format!("{word:?} is not 0 or 1")),
             Err(_) => Err(format!("{word:?} is not a whole number within {} to {}", knob.least, knob.most)),

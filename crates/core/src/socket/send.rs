@@ -110,12 +110,14 @@ impl Sock {
 
     /// As [`Sock::write`], but what is taken of `payload` is not copied: the send buffer and packets refer to it, until the
     /// notice of the call comes (`MSG_ZEROCOPY`). `call` is None when a call begins and is kept by whoever makes it in steps.
-    /// On a socket that was not told to (`SO_ZEROCOPY`), and of nothing at all, it is a plain write. What calls are charged
+    /// What is said to follow holds if all fits. On a socket that was not told to (`SO_ZEROCOPY`), and of nothing at all, it is
+    /// a plain write. What calls are charged
     /// until their notices are read is bounded by `optmem_max`, in bytes.
     pub fn write_zerocopy(
         self: &Arc<Self>,
         call: &mut Option<Arc<Lending>>,
         payload: &Payload,
+        ending: Ending,
         of: Part,
         optmem_max: u32,
     ) -> (WriteStep, u8) {
@@ -128,11 +130,15 @@ impl Sock {
             if !sk.user.zerocopy || len == 0 {
                 let limit = sk.tx.buffer.len() + room;
                 let taken = sk.tx.buffer.append(payload.as_ref(), limit);
-                sk.wrote(taken as u32, (taken == payload.len()).then(Ending::default));
+                sk.wrote(taken as u32, (taken == payload.len()).then_some(ending));
                 return WriteStep::Taken(taken);
             }
             let notices = || self.notices();
-            if sk.lend(call, payload, len, optmem_max, notices) { WriteStep::Taken(len) } else { WriteStep::NoBuffers }
+            if sk.lend(call, payload, len, ending, optmem_max, notices) {
+                WriteStep::Taken(len)
+            } else {
+                WriteStep::NoBuffers
+            }
         })
     }
 

@@ -493,18 +493,19 @@ impl Stack {
         }
     }
 
-    /// As [`Stack::send`], without copying ([`Sock::write_zerocopy`]).
+    /// As [`Stack::send_with`], without copying ([`Sock::write_zerocopy`]).
     pub fn send_zerocopy(
         &self,
         sock: &Arc<Sock>,
         call: &mut Option<Arc<Lending>>,
         payload: &Payload,
+        ending: Ending,
         register: bool,
         now: Time,
     ) -> WriteStep {
         let optmem_max = self.config().sysctl.optmem_max;
         self.in_parts(sock, payload.len(), register, now, |taken, part| {
-            sock.write_zerocopy(call, &payload.slice(taken..payload.len()), part, optmem_max)
+            sock.write_zerocopy(call, &payload.slice(taken..payload.len()), ending, part, optmem_max)
         })
     }
 

@@ -108,7 +108,7 @@ macro_rules! device_sysctls {
                     name: stringify!($field),
                     form: <$ftype as Value>::FORM,
                     least: $least,
-                    most: $most,
+                    most: $most as i64,
                     unit: $unit,
                     what: $what,
                 },

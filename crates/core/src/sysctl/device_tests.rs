@@ -41,7 +41,7 @@ fn all_and_own_settings_make_what_holds_as_linux_puts_them_together() {
                 let mut held = Sysctls::default();
                 held.conf.all = effective;
                 let expected = match combine {
-                    Combine::Or | Combine::OrUnlessForwarding => u32::from(all + own > 0),
+                    Combine::Or | Combine::OrUnlessForwarding => i64::from(all + own > 0),
                     Combine::Max => all.max(own),
                     Combine::Own | Combine::Spread => own,
                 };

@@ -129,6 +129,15 @@ pub struct TcpInfo {
     pub dsack_dups: u32,
     /// Segments received out of order.
     pub rcv_ooopack: u32,
+    /// Timeouts for which Linux hashes the flow anew, so that it may take another way: all but those of a listener's SYN-ACKs.
+    pub rehash: u32,
+    /// Retransmission timeouts in all, those of the handshake too, but for those while the peer's window is closed; wraps.
+    pub total_rto: u16,
+    /// Recoveries that began with one, the one that has not ended too; wraps.
+    pub total_rto_recoveries: u16,
+    /// Milliseconds of these recoveries, each from its first timeout, or a listener's first SYN-ACK, until the sender does not
+    /// take all for lost any more; those that ended in another one do not count.
+    pub total_rto_time: u32,
     /// What BBR knows of the path, where it is in use (`TCP_CC_INFO`).
     pub bbr: Option<BbrInfo>,
 }
@@ -166,8 +175,7 @@ impl Layout {
 
 impl TcpInfo {
     /// As `getsockopt(2)` gives it (`struct tcp_info`), for what reads Linux's. Fields that nothing here counts are 0:
-    /// forward acknowledgements, the time of the last ACK sent, changes of the way (`rehash`), and how often and how long
-    /// timeouts were waited for.
+    /// forward acknowledgements, and the time of the last ACK sent.
     pub fn to_bytes(&self) -> [u8; TCP_INFO_LEN] {
         let options = [
             (self.timestamps, 1),
@@ -196,7 +204,10 @@ impl TcpInfo {
         layout.longs(&[self.delivery_rate, self.busy_us, self.rwnd_limited_us, self.sndbuf_limited_us]);
         layout.words(&[self.delivered, self.delivered_ce]);
         layout.longs(&[self.bytes_sent, self.bytes_retrans]);
-        layout.words(&[self.dsack_dups, self.reord_seen, self.rcv_ooopack, self.snd_wnd, self.rcv_wnd]);
+        layout.words(&[self.dsack_dups, self.reord_seen, self.rcv_ooopack, self.snd_wnd, self.rcv_wnd, self.rehash]);
+        layout.put(&self.total_rto.to_ne_bytes());
+        layout.put(&self.total_rto_recoveries.to_ne_bytes());
+        layout.words(&[self.total_rto_time]);
         layout.bytes
     }
 }
@@ -293,6 +304,10 @@ impl TcpSock {
             sndbuf_limited_us: sndbuf_limited / 1_000,
             dsack_dups: self.loss.dsack_dups(),
             rcv_ooopack: self.rx.ooopack,
+            rehash: self.loss.rto.rehash,
+            total_rto: self.loss.rto.total,
+            total_rto_recoveries: self.loss.rto.recoveries,
+            total_rto_time: self.loss.rto.total_ms(now),
             bbr,
         }
     }
@@ -313,8 +328,15 @@ mod tests {
         lab.send(&sock, &[2; 2_000]);
         while lab.sent().is_some() {}
         let info = sock.lock.user().info(lab.now);
-        let info =
-            TcpInfo { delivery_rate_app_limited: true, fastopen_client_fail: FastOpenFail::DataNotAcked, ..info };
+        let info = TcpInfo {
+            delivery_rate_app_limited: true,
+            fastopen_client_fail: FastOpenFail::DataNotAcked,
+            rehash: 11,
+            total_rto: 12,
+            total_rto_recoveries: 13,
+            total_rto_time: 14,
+            ..info
+        };
         let bytes = info.to_bytes();
         // Where they lie was read off 6.18, whose `getsockopt` was asked about connections of known numbers.
         assert_eq!(bytes[..8], [1, 0, 0, 0, 0, 7, 10 << 4 | 7, 1 | 2 << 1]);
@@ -339,6 +361,6 @@ mod tests {
             assert_eq!(word(at), value, "at {at}");
         }
         assert_eq!((info.unacked, info.bytes_sent, info.bytes_received, info.snd_mss), (2, 2_000, 100, 1_448));
-        assert_eq!(bytes[236..], [0; 12], "what nothing here counts");
+        assert_eq!(bytes[236..], [[11, 0, 0, 0], [12, 0, 13, 0], [14, 0, 0, 0]].concat());
     }
 }

@@ -15,7 +15,8 @@ use super::isn::{first_ip_id, secure_tcp_seq, secure_ts_offset, tsval};
 use super::reply::{self, Bare};
 use super::window::select_initial_window;
 use super::{
-    MS, MSS_DEFAULT, RTO_INITIAL, Request, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue, fast_open, tick,
+    MS, MSS_DEFAULT, RTO_INITIAL, Request, RtoStats, Segment, State, TSTAMP_ALIGNED, TcpSock, WriteQueue, fast_open,
+    tick,
 };
 use crate::cx::{Cx, End, Fate};
 use crate::route::{self, AddrType};
@@ -602,6 +603,7 @@ impl Request {
             sk.opts.ts_recent = self.stray.unwrap_or(0);
         }
         sk.loss.total_retrans = self.total_retrans;
+        sk.loss.rto = RtoStats::of_synacks(self.retransmits, self.sent_at, cx.now);
         if self.retransmits > 0 {
             let first = self.ts_recent.map(|_| (self.tsval_sent.0, self.sent_at));
             sk.synacks_timed_out(self.snt_isn, first);

@@ -107,8 +107,8 @@ use rxpath_trace::Time;
 
 pub use ack_policy::AckPolicy;
 pub use auth::{
-    AoAlgorithm, AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KEYS_MAX, KeyError, ListenerAuth, Md5Key,
-    Peers, SECRET_MAX, Secret, SockAuth,
+    AoAlgorithm, AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KEYS_MAX, KeyError, KeyMisfit,
+    ListenerAuth, Md5Key, Peers, SECRET_MAX, Secret, SockAuth,
 };
 pub use challenge::ChallengeAcks;
 pub use chrono::Chrono;
@@ -121,7 +121,7 @@ pub use icmp::v4_err;
 pub use info::{BbrInfo, TCP_INFO_LEN, TcpInfo};
 pub use ip_fields::IpFields;
 pub use liveness::{Keepalive, Liveness};
-pub use loss::{Loss, Rack};
+pub use loss::{Loss, Rack, RtoStats};
 pub use memory::{Owner, TcpMemory};
 pub use mtu_probe::MtuSearch;
 pub use nagle::{Ending, Nagle};

@@ -346,8 +346,10 @@ impl TcpSock {
             self.opts.rcv_wscale = 0;
             self.rx.window_clamp = self.rx.window_clamp.min(65_535);
         }
+        // Of a peer that says nothing the application is believed, also if it says more.
         let own = if self.tx.user_mss > 0 { self.tx.user_mss } else { u16::MAX };
-        self.sync_mss(options.mss.filter(|&mss| mss != 0).map_or(MSS_DEFAULT, |mss| mss.min(own)));
+        let unsaid = if self.tx.user_mss > 0 { self.tx.user_mss } else { MSS_DEFAULT };
+        self.sync_mss(options.mss.filter(|&mss| mss != 0).map_or(unsaid, |mss| mss.min(own)));
     }
 
     /// Both directions are open: estimates that need a peer begin (`tcp_init_transfer`).

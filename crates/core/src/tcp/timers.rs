@@ -80,6 +80,8 @@ impl TcpSock {
         }
         // The kernel gives the flow another hash, in case it leads by another path.
         cx.count(Counter::TcpExtTcpTimeoutRehash);
+        self.loss.rto.rehash = self.loss.rto.rehash.wrapping_add(1);
+        self.loss.rto.timed_out(self.rtt.retransmits, cx.now);
         self.count_timeout(cx);
         if !matches!(self.state, State::SynSent | State::SynRecv) {
             self.mtu_black_hole(cx, time_of_retries(cx.net.sysctl.tcp_retries1));

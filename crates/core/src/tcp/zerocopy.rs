@@ -28,12 +28,14 @@ pub struct Zerocopy {
 impl TcpSock {
     /// Puts the first `len` bytes of `payload` into the send buffer, where they are only referred to. They belong to the call
     /// that `call` names or, if that is None, to a new one, which joins the one before while not all of that was sent. False,
-    /// and nothing done, if calls that were not told of are charged too much (`ENOBUFS`).
+    /// and nothing done, if calls that were not told of are charged too much (`ENOBUFS`). `ending` holds if
+    /// it is all of `payload`.
     pub(crate) fn lend(
         &mut self,
         call: &mut Option<Arc<Lending>>,
         payload: &Payload,
         len: usize,
+        ending: Ending,
         optmem_max: u32,
         notices: impl FnOnce() -> Arc<Notices>,
     ) -> bool {
@@ -54,7 +56,7 @@ impl TcpSock {
         zerocopy.newest = Arc::downgrade(&lending);
         self.tx.buffer.append_lent(lending.lend(payload.slice(0..len)));
         *call = Some(lending);
-        self.wrote(len as u32, (len == payload.len()).then(Ending::default));
+        self.wrote(len as u32, (len == payload.len()).then_some(ending));
         if let Some(zerocopy) = &mut self.tx.zerocopy {
             zerocopy.end = self.tx.write_seq;
         }

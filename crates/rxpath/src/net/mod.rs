@@ -41,7 +41,7 @@ pub use rxpath_core::socket::{Payload, Readiness, ZerocopyNotice};
 pub use rxpath_core::stack::BindOptions;
 pub use rxpath_core::sysctl::CongestionControl;
 pub use rxpath_core::tcp::{
-    AoAlgorithm, AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KEYS_MAX, KeyError, Md5Key, Peers,
-    SECRET_MAX, Secret,
+    AoAlgorithm, AoCounters, AoInfo, AoKey, AoKeyInfo, AoSettings, AuthKeys, KEYS_MAX, KeyError, KeyMisfit, Md5Key,
+    Peers, SECRET_MAX, Secret,
 };
 pub use rxpath_core::tcp::{IpFields, Keepalive, Linger2, MtuDiscover, SockError, SockOptions, TCP_INFO_LEN, TcpInfo};

@@ -180,7 +180,14 @@ impl Inner {
         if let Some(error) = self.options().write_error.take() {
             return Attempt::Done(Err(sock_error(error)));
         }
-        written(self.stack.core().send_zerocopy(&self.sock, &mut None, payload, register, self.stack.now()))
+        written(self.stack.core().send_zerocopy(
+            &self.sock,
+            &mut None,
+            payload,
+            Ending::default(),
+            register,
+            self.stack.now(),
+        ))
     }
 
     /// Readiness for reading; registers among the readers.
@@ -228,11 +235,12 @@ impl Inner {
         })
     }
 
-    pub(super) fn write_zerocopy(&self, payload: &Payload) -> io::Result<usize> {
+    pub(super) fn write_zerocopy(&self, payload: &Payload, flags: SendFlags) -> io::Result<usize> {
+        let ending = Ending { more: flags.more, record: flags.end_of_record };
         let mut call: Option<Arc<Lending>> = None;
-        self.write_in_steps(payload.len(), false, |taken, register| {
+        self.write_in_steps(payload.len(), flags.dont_wait, |taken, register| {
             let rest = payload.slice(taken..payload.len());
-            self.stack.core().send_zerocopy(&self.sock, &mut call, &rest, register, self.stack.now())
+            self.stack.core().send_zerocopy(&self.sock, &mut call, &rest, ending, register, self.stack.now())
         })
     }
 

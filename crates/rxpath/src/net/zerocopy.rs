@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use rxpath_core::socket::{Payload, ZerocopyNotice};
 
-use super::{AsyncTcpStream, TcpStream};
+use super::{AsyncTcpStream, SendFlags, TcpStream};
 
 impl TcpStream {
     /// Whether [`TcpStream::send_zerocopy`] lends the memory (`SO_ZEROCOPY`); it copies otherwise. Connections of a listener
@@ -59,7 +59,16 @@ impl TcpStream {
     /// As a write; `OutOfMemory` (`ENOBUFS`) if the calls that were not told of, and the notices that nobody has read, are
     /// charged more than `net.core.optmem_max`, 832 bytes each.
     pub fn send_zerocopy(&self, payload: &Payload) -> io::Result<usize> {
-        self.0.write_zerocopy(payload)
+        self.send_zerocopy_with(payload, SendFlags::default())
+    }
+
+    /// As [`TcpStream::send_zerocopy`], and as `flags` say ([`TcpStream::send_with`]): calls that say that more follows share
+    /// packets with what does, lent or copied, and each is told of once all of it came.
+    ///
+    /// # Errors
+    /// As [`TcpStream::send_zerocopy`].
+    pub fn send_zerocopy_with(&self, payload: &Payload, flags: SendFlags) -> io::Result<usize> {
+        self.0.write_zerocopy(payload, flags)
     }
 
     /// The oldest notice that nobody has read (`MSG_ERRQUEUE`, `SO_EE_ORIGIN_ZEROCOPY`). Never waits: that one is there is what

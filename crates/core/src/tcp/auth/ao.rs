@@ -4,7 +4,7 @@
 use rxpath_trace::{Counter, DropReason};
 use rxpath_wire::{Addr, SeqNum, Tuple};
 
-use super::keys::{AoKey, AoSettings, AuthKeys, KEYS_MAX, KeyError};
+use super::keys::{AoKey, AoSettings, AuthKeys, KEYS_MAX, KeyError, KeyMisfit};
 use super::mac::{Direction, Signed, TrafficKey, is_same};
 use super::option::AoOption;
 use super::signer::AoSigner;
@@ -253,7 +253,7 @@ impl Ao {
     /// A key more, for the peer.
     pub fn add(&mut self, key: AoKey, tuple: &Tuple) -> Result<(), KeyError> {
         if !key.peers.has(tuple.remote) {
-            return Err(KeyError::Invalid);
+            return Err(KeyError::Invalid(KeyMisfit::OtherPeer));
         }
         if self.mkts.len() >= KEYS_MAX {
             return Err(KeyError::TooMany);

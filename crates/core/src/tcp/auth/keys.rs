@@ -15,13 +15,15 @@ pub const MAC_LEN_DEFAULT: u8 = 12;
 /// Longest authentication code that leaves a SYN room for segment size, window scale and timestamps.
 pub const MAC_LEN_MAX: u8 = 16;
 
+/// Bits of an address.
+const PREFIX_MAX: u8 = 32;
+
 /// Why a key was not taken, or not removed; the numbers are Linux's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// A length or a number is out of its range: of the secret (1 to 80 bytes), the prefix (0 to 32) or the code (1 to 16)
-    /// (`EINVAL`).
-    Invalid,
+    /// Something of the key does not fit (`EINVAL`).
+    Invalid(KeyMisfit),
     /// The socket has as many keys as it may have, [`KEYS_MAX`] (`ENOMEM`).
     TooMany,
     /// There is no such key (`ENOENT`).
@@ -35,6 +37,33 @@ pub enum KeyError {
     InUse,
 }
 
+/// What of a key does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyMisfit {
+    /// Its secret has so many bytes, and not 1 to [`SECRET_MAX`].
+    SecretLen(usize),
+    /// The code is to have so many bytes, and not 1 to 16.
+    MacLen(u8),
+    /// Its peers are to have so many bits of their addresses in common, and not 0 to 32.
+    PrefixLen(u8),
+    /// Its peers are not of IPv4.
+    NotV4,
+    /// It is not for the peer of the connection.
+    OtherPeer,
+}
+
+impl fmt::Display for KeyMisfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyMisfit::SecretLen(bytes) => write!(f, "the secret has {bytes} bytes, not 1 to {SECRET_MAX}"),
+            KeyMisfit::MacLen(bytes) => write!(f, "the code is to have {bytes} bytes, not 1 to {MAC_LEN_MAX}"),
+            KeyMisfit::PrefixLen(bits) => write!(f, "the prefix has {bits} bits, not 0 to {PREFIX_MAX}"),
+            KeyMisfit::NotV4 => f.write_str("the peers of a key are of IPv4"),
+            KeyMisfit::OtherPeer => f.write_str("the key is not for the peer"),
+        }
+    }
+}
+
 impl KeyError {
     /// Linux's number of it.
     pub fn errno(self) -> i32 {
@@ -43,7 +72,7 @@ impl KeyError {
             KeyError::TooMany => 12,
             KeyError::InUse => 16,
             KeyError::Exists => 17,
-            KeyError::Invalid => 22,
+            KeyError::Invalid(_) => 22,
             KeyError::OtherKind => 129,
         }
     }
@@ -52,7 +81,7 @@ impl KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            KeyError::Invalid => "a length of the key is out of its range",
+            KeyError::Invalid(misfit) => return misfit.fmt(f),
             KeyError::TooMany => "the socket has too many keys",
             KeyError::NotFound => "there is no such key",
             KeyError::Exists => "a key of the same number is for the same peer",
@@ -75,10 +104,11 @@ impl Secret {
     /// These bytes.
     ///
     /// # Errors
-    /// There are none, or more than [`SECRET_MAX`].
+    /// [`KeyMisfit::SecretLen`]: there are none, or more than [`SECRET_MAX`].
     pub fn new(secret: &[u8]) -> Result<Secret, KeyError> {
         let mut bytes = [0; SECRET_MAX];
-        let place = bytes.get_mut(..secret.len()).filter(|place| !place.is_empty()).ok_or(KeyError::Invalid)?;
+        let place = bytes.get_mut(..secret.len()).filter(|place| !place.is_empty());
+        let place = place.ok_or(KeyError::Invalid(KeyMisfit::SecretLen(secret.len())))?;
         place.copy_from_slice(secret);
         Ok(Secret { bytes, len: secret.len() as u8 })
     }
@@ -106,17 +136,20 @@ impl Peers {
     /// This peer alone.
     ///
     /// # Errors
-    /// The address is not of IPv4.
+    /// [`KeyMisfit::NotV4`].
     pub fn one(addr: impl Into<IpAddr>) -> Result<Peers, KeyError> {
-        Peers::network(addr, 32)
+        Peers::network(addr, PREFIX_MAX)
     }
 
     /// All whose addresses have the first `prefix` bits, 0 to 32, in common with this one.
     ///
     /// # Errors
-    /// The address is not of IPv4, or the prefix is longer than 32.
+    /// [`KeyMisfit::NotV4`], or [`KeyMisfit::PrefixLen`] if the prefix is longer than 32.
     pub fn network(addr: impl Into<IpAddr>, prefix: u8) -> Result<Peers, KeyError> {
-        let addr = Addr::from(addr.into()).v4().filter(|_| prefix <= 32).ok_or(KeyError::Invalid)?;
+        let addr = Addr::from(addr.into()).v4().ok_or(KeyError::Invalid(KeyMisfit::NotV4))?;
+        if prefix > PREFIX_MAX {
+            return Err(KeyError::Invalid(KeyMisfit::PrefixLen(prefix)));
+        }
         let network = (u32::from(addr) & mask(prefix)).to_be_bytes();
         Ok(Peers { network: Addr::from_v4(network), prefix })
     }
@@ -273,7 +306,7 @@ impl AuthKeys {
     /// peers, [`KeyError::OtherKind`] if they have a key of RFC 2385, [`KeyError::TooMany`].
     pub fn add_ao(&mut self, key: AoKey) -> Result<(), KeyError> {
         if !key.is_sound() {
-            return Err(KeyError::Invalid);
+            return Err(KeyError::Invalid(KeyMisfit::MacLen(key.mac_len)));
         }
         if self.md5.iter().any(|other| other.peers.overlap(&key.peers)) {
             return Err(KeyError::OtherKind);
@@ -349,17 +382,28 @@ mod tests {
 
     #[test]
     fn lengths_have_the_kernels_limits() {
-        assert_eq!(Secret::new(&[]), Err(KeyError::Invalid));
+        let wrong = |misfit| Err(KeyError::Invalid(misfit));
+        assert_eq!(Secret::new(&[]), Err(KeyError::Invalid(KeyMisfit::SecretLen(0))));
         assert!(Secret::new(&[7; 80]).is_ok_and(|secret| secret.as_bytes() == [7; 80]));
-        assert_eq!(Secret::new(&[7; 81]), Err(KeyError::Invalid));
+        assert_eq!(Secret::new(&[7; 81]), Err(KeyError::Invalid(KeyMisfit::SecretLen(81))));
         assert_eq!(format!("{:?}", Secret::new(b"hush")), "Ok(Secret(4 bytes))");
-        assert_eq!(Peers::network([10, 0, 0, 1], 33), Err(KeyError::Invalid));
-        assert_eq!(Peers::one(std::net::Ipv6Addr::LOCALHOST), Err(KeyError::Invalid));
+        assert_eq!(Peers::network([10, 0, 0, 1], 33), Err(KeyError::Invalid(KeyMisfit::PrefixLen(33))));
+        assert_eq!(Peers::one(std::net::Ipv6Addr::LOCALHOST), Err(KeyError::Invalid(KeyMisfit::NotV4)));
         let mut keys = AuthKeys::new();
         for (mac_len, taken) in [(0, false), (1, true), (16, true), (17, false)] {
             let key = AoKey { mac_len, ..ao([10, 0, 0, mac_len], 32, 1, 1) };
-            assert_eq!(keys.add_ao(key), if taken { Ok(()) } else { Err(KeyError::Invalid) });
+            assert_eq!(keys.add_ao(key), if taken { Ok(()) } else { wrong(KeyMisfit::MacLen(mac_len)) });
         }
+        let says = [KeyMisfit::SecretLen(81), KeyMisfit::MacLen(17), KeyMisfit::PrefixLen(33), KeyMisfit::NotV4];
+        assert_eq!(
+            says.map(|misfit| KeyError::Invalid(misfit).to_string()),
+            [
+                "the secret has 81 bytes, not 1 to 80",
+                "the code is to have 17 bytes, not 1 to 16",
+                "the prefix has 33 bits, not 0 to 32",
+                "the peers of a key are of IPv4"
+            ]
+        );
     }
 
     #[test]

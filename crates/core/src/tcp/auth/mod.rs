@@ -31,7 +31,9 @@ mod sock;
 pub use ao::{AoCounters, AoInfo, AoKeyInfo};
 pub(super) use ao::{AoIds, Isns};
 pub use conn::SockAuth;
-pub use keys::{AoAlgorithm, AoKey, AoSettings, AuthKeys, KEYS_MAX, KeyError, Md5Key, Peers, SECRET_MAX, Secret};
+pub use keys::{
+    AoAlgorithm, AoKey, AoSettings, AuthKeys, KEYS_MAX, KeyError, KeyMisfit, Md5Key, Peers, SECRET_MAX, Secret,
+};
 pub(super) use listener::HalfOpen;
 pub use listener::ListenerAuth;
 pub(super) use md5::unexpected_md5;

@@ -190,6 +190,7 @@ impl TcpSock {
             self.rtt.sample(rtt, self.tx.snd_una, self.tx.snd_nxt);
         }
         self.rtt.retransmits = 0;
+        self.loss.rto.recovered(cx.now);
         self.update_pacing_rate(&cx.net.sysctl);
         // The timer was the SYN-ACK's; what was sent meanwhile waits from now on.
         (self.timers.pending, self.timers.retransmit) = (XmitTimer::Retransmit, Time::MAX);
@@ -223,6 +224,7 @@ impl TcpSock {
             // What was sent behind it will hardly have arrived.
             self.enter_loss(cx);
         }
+        self.loss.rto.timed_out(self.rtt.retransmits, cx.now);
         self.rtt.retransmits = self.rtt.retransmits.saturating_add(1);
         self.timers.pending = XmitTimer::SynAck;
         self.timers.retransmit = expiry(cx.now, RTO_INITIAL << doublings.min(7));

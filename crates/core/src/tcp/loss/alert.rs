@@ -132,6 +132,9 @@ impl TcpSock {
             state => {
                 if state == CaState::Loss {
                     self.process_loss(cx, says, dupacks, resend);
+                    if self.cong.state != CaState::Loss {
+                        self.loss.rto.recovered(cx.now);
+                    }
                     let again = self.identify_packet_loss(cx, says);
                     if self.cong.state != CaState::Open && !again {
                         return;

@@ -14,6 +14,7 @@
 //! | `timeout` | the state after a timeout, with F-RTO | RFC 5682, `tcp_enter_loss`, `tcp_process_loss` |
 //! | `undo` | cuts that were mistakes | RFC 3522, RFC 3708, `tcp_try_undo_recovery` |
 //! | `probe` | tail loss probes | RFC 8985 section 7, `tcp_send_loss_probe` |
+//! | `rto_stats` | how often and how long timeouts were waited for | `tcp_update_rto_stats` |
 //! | `retransmit` | sending again | `tcp_retransmit_skb`, `tcp_xmit_retransmit_queue` |
 //!
 //! Blocks come from outside: each is held against what was sent before it is believed, and nothing panics.
@@ -22,10 +23,12 @@ mod alert;
 mod probe;
 mod rack;
 mod retransmit;
+mod rto_stats;
 mod sacktag;
 mod state;
 mod timeout;
 mod undo;
 
+pub use self::rto_stats::RtoStats;
 pub(super) use self::state::{AckSays, Prior};
 pub use self::state::{Loss, Rack};

@@ -4,6 +4,7 @@ use rxpath_trace::Time;
 use rxpath_wire::SeqNum;
 
 use super::super::rate::Newest;
+use super::RtoStats;
 
 /// Recoveries for which a widened window of reordering lasts (`TCP_RACK_RECOVERY_THRESH`).
 const PERSIST: u8 = 16;
@@ -33,6 +34,8 @@ pub struct Loss {
     pub(in super::super) last_tsecr: Option<u32>,
     /// Segments sent again in all.
     pub total_retrans: u32,
+    /// Its timeouts.
+    pub rto: RtoStats,
     /// Segments that D-SACKs told of in all.
     pub(super) dsack_dups: u32,
     /// The timeout may have been spurious: new data is sent to find out (F-RTO).
@@ -65,6 +68,7 @@ impl Default for Loss {
             retrans_stamp: None,
             last_tsecr: None,
             total_retrans: 0,
+            rto: RtoStats::default(),
             dsack_dups: 0,
             frto: false,
             tlp_high_seq: None,

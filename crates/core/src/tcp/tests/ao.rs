@@ -12,8 +12,8 @@ use super::signing::{AoPeer, md5_segment};
 use crate::socket::{Listener, Sock, post};
 use crate::stack::ConnectError;
 use crate::tcp::{
-    AoAlgorithm, AoCounters, AoInfo, AoKey, AoSettings, AuthKeys, KeyError, Peers, Secret, SockError, SockOptions,
-    State,
+    AoAlgorithm, AoCounters, AoInfo, AoKey, AoSettings, AuthKeys, KeyError, KeyMisfit, Peers, Secret, SockError,
+    SockOptions, State,
 };
 
 const SECRET: &[u8] = b"secret";
@@ -391,8 +391,14 @@ fn keys_come_and_go_by_the_rules_of_linux() {
     assert_eq!(change(&|sk| sk.add_md5_key(crate::tcp::Md5Key { peers: peers(), secret })), Err(KeyError::OtherKind));
     assert_eq!(change(&|sk| sk.add_ao_key(known)), Err(KeyError::Exists));
     let elsewhere = Peers::one([10, 0, 0, 9]).expect("an address");
-    assert_eq!(change(&|sk| sk.add_ao_key(AoKey { peers: elsewhere, ..new })), Err(KeyError::Invalid));
-    assert_eq!(change(&|sk| sk.add_ao_key(AoKey { mac_len: 17, ..new })), Err(KeyError::Invalid));
+    assert_eq!(
+        change(&|sk| sk.add_ao_key(AoKey { peers: elsewhere, ..new })),
+        Err(KeyError::Invalid(KeyMisfit::OtherPeer))
+    );
+    assert_eq!(
+        change(&|sk| sk.add_ao_key(AoKey { mac_len: 17, ..new })),
+        Err(KeyError::Invalid(KeyMisfit::MacLen(17)))
+    );
     assert_eq!(change(&|sk| sk.remove_ao_key((11, 1), None, None)), Err(KeyError::InUse), "the last one stays");
     change(&|sk| sk.add_ao_key(new)).expect("a key");
     assert_eq!(change(&|sk| sk.remove_ao_key((11, 2), None, None)), Err(KeyError::NotFound));

@@ -1,6 +1,7 @@
 //! The sender's side of loss: what the peer's acknowledgements, or their absence, make it send again, and what that does
 //! to the congestion window.
 
+mod timeouts;
 mod told;
 mod tuned;
 

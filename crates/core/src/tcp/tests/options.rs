@@ -68,6 +68,52 @@ fn what_a_peer_says_of_its_segments_is_bounded_and_what_it_does_not_say_is_not()
 }
 
 #[test]
+fn who_connects_is_believed_of_segments_where_the_peer_says_nothing() {
+    // Measured on Linux 6.18: what is said, the peer says, and what comes of it.
+    let cases = [(0, None, 536), (0, Some(200), 200), (300, None, 300), (300, Some(1_460), 300)];
+    for (own, announced, longest) in cases.into_iter().chain([(300, Some(200), 200), (1_000, None, 1_000)]) {
+        let mut lab = Lab::new();
+        let options = SockOptions { max_segment: Some(own), ..SockOptions::default() };
+        let remote = std::net::SocketAddr::from((super::lab::PEER, 81));
+        let sock = lab.stack.connect_with(None, remote, &options, lab.now).expect("a way");
+        lab.run();
+        let syn = lab.expect(SYN);
+        let mut peer = Peer::new(81, syn.sport);
+        peer.ack = syn.seq + 1;
+        let mut answer = peer.repr(SYN_ACK);
+        answer.options.mss = announced;
+        lab.segment(answer, &[]);
+        lab.expect(ACK);
+        assert_eq!(lab.send(&sock, &[7; 1_500]), 1_500);
+        let first = lab.sent().map(|sent| sent.payload.len());
+        assert_eq!(first, Some(longest), "{own}, of a peer that says {announced:?}");
+        while lab.sent().is_some() {}
+    }
+}
+
+#[test]
+fn a_cookie_remembers_no_segment_below_536_bytes() {
+    // Measured on Linux 6.18.
+    let mut lab =
+        Lab::with(|config| config.sysctl.set("net.ipv4.tcp_syncookies", "2").expect("there is such a tunable"));
+    for (own, announced) in [(100, Some(1_460)), (300, None), (1_000, Some(1_460)), (0, Some(200))] {
+        let listener = lab.listen(80, 8);
+        listener.set_options(SockOptions { max_segment: Some(own), ..SockOptions::default() });
+        let mut peer = Peer::new(40_000 + own, 80);
+        let mut syn = peer.repr(SYN);
+        syn.options.mss = announced;
+        lab.segment(syn, &[]);
+        (peer.seq, peer.ack) = (peer.seq + 1, lab.expect(SYN_ACK).seq + 1);
+        lab.segment(peer.repr(ACK), &[]);
+        let sock = lab.stack.accept(&listener).expect("a connection");
+        assert_eq!(lab.send(&sock, &[7; 1_500]), 1_500);
+        assert_eq!(lab.sent().map(|sent| sent.payload.len()), Some(536), "{own}, of a peer that says {announced:?}");
+        while lab.sent().is_some() {}
+        lab.stack.close_listener(&listener, lab.now);
+    }
+}
+
+#[test]
 fn syns_are_sent_again_as_often_as_the_application_wants() {
     let mut lab = Lab::new();
     let options = SockOptions { syn_retries: Some(1), ..SockOptions::default() };

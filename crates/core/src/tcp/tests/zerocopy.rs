@@ -10,7 +10,7 @@ use crate::demux::tap::TapConfig;
 use crate::nic::Xmit;
 use crate::socket::{Payload, Sock, WriteStep, ZerocopyNotice};
 use crate::sysctl::Sysctls;
-use crate::tcp::{SockOptions, State};
+use crate::tcp::{Ending, SockOptions, State};
 
 const MSS: usize = 1_460;
 
@@ -34,7 +34,8 @@ fn memory(len: usize, salt: u8) -> Arc<[u8]> {
 
 /// One call.
 fn lend(lab: &mut Lab, sock: &Arc<Sock>, memory: &Arc<[u8]>) -> usize {
-    let step = lab.stack.send_zerocopy(sock, &mut None, &Payload::new(Arc::clone(memory)), false, lab.now);
+    let step =
+        lab.stack.send_zerocopy(sock, &mut None, &Payload::new(Arc::clone(memory)), Ending::default(), false, lab.now);
     lab.run();
     match step {
         WriteStep::Taken(count) => count,
@@ -195,6 +196,48 @@ fn a_packet_socket_gets_a_copy_and_the_notice_says_so() {
 }
 
 #[test]
+fn calls_that_say_that_more_follows_share_a_packet_with_what_does() {
+    // As Linux 6.18 sends and tells: whether more follows the first, which calls lend, which notice comes.
+    const MORE: Ending = Ending { more: true, record: false };
+    const RECORD: Ending = Ending { more: false, record: true };
+    let cases = [
+        (MORE, [true, true], vec![200], notice(0, 1)),
+        (MORE, [true, false], vec![200], notice(0, 0)),
+        (MORE, [false, true], vec![200], notice(0, 0)),
+        (RECORD, [true, true], vec![100], None),
+    ];
+    for (ending, lends, left, notice) in cases {
+        let (mut lab, sock, mut peer) = connected(Lab::new());
+        let memory = memory(100, 1);
+        for (lends, ending) in lends.into_iter().zip([ending, Ending::default()]) {
+            let payload = Payload::new(Arc::clone(&memory));
+            let step = match lends {
+                true => lab.stack.send_zerocopy(&sock, &mut None, &payload, ending, false, lab.now),
+                false => lab.stack.send_with(&sock, &memory, ending, false, lab.now),
+            };
+            assert!(matches!(step, WriteStep::Taken(100)));
+            lab.run();
+        }
+        let lengths: Vec<usize> = sent(&mut lab).iter().map(|sent| sent.payload.len()).collect();
+        assert_eq!(lengths, left, "{ending:?} {lends:?}");
+        assert_eq!(told(&lab, &sock), None);
+        if left == [200] {
+            acknowledge(&mut lab, &mut peer, 200);
+            assert_eq!(told(&lab, &sock), notice, "{ending:?} {lends:?}");
+        }
+    }
+    // Nothing follows: the probe timer sends it.
+    let (mut lab, sock, _) = connected(Lab::new());
+    let payload = Payload::new(memory(100, 1));
+    let step = lab.stack.send_zerocopy(&sock, &mut None, &payload, MORE, false, lab.now);
+    assert!(matches!(step, WriteStep::Taken(100)));
+    lab.run();
+    assert!(sent(&mut lab).is_empty());
+    lab.wait(250);
+    assert_eq!(bytes(&sent(&mut lab)).len(), 100);
+}
+
+#[test]
 fn calls_that_nobody_was_told_of_are_bounded() {
     let mut sysctl = Sysctls::default();
     sysctl.set("net.core.optmem_max", "2500").expect("a size");
@@ -202,7 +245,14 @@ fn calls_that_nobody_was_told_of_are_bounded() {
     sock.lock.user().set_nodelay(true);
     let memory = memory(10, 1);
     let send = |lab: &mut Lab| {
-        let step = lab.stack.send_zerocopy(&sock, &mut None, &Payload::new(Arc::clone(&memory)), false, lab.now);
+        let step = lab.stack.send_zerocopy(
+            &sock,
+            &mut None,
+            &Payload::new(Arc::clone(&memory)),
+            Ending::default(),
+            false,
+            lab.now,
+        );
         lab.run();
         step
     };

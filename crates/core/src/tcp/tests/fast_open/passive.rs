@@ -643,3 +643,26 @@ fn three_timeouts_of_a_connection_whose_syn_had_data_pause_fast_open() {
     assert_eq!(counts(&lab, counters), [1, 1]);
     while lab.sent().is_some() {}
 }
+
+/// As Linux 6.18 tells it.
+#[test]
+fn timeouts_of_the_syn_ack_are_told_of() {
+    let (mut lab, listener) = listening(5);
+    let cookie = cookie(&mut lab);
+    let mut peer = Peer::new(40_000, 80);
+    open(&mut lab, &mut peer, cookie, b"hello");
+    let sock = accept(&lab, &listener);
+    let told = |lab: &Lab| {
+        let info = sock.lock.user().info(lab.now);
+        (info.total_rto, info.total_rto_recoveries, info.total_rto_time, info.rehash)
+    };
+    lab.wait(1_500);
+    let (timeouts, recoveries, spent, rehash) = told(&lab);
+    assert_eq!((timeouts, recoveries, rehash), (1, 1, 0));
+    assert!((490..=500).contains(&spent), "since the first timeout: {spent} ms");
+    lab.wait(2_000);
+    while lab.sent().is_some() {}
+    lab.segment(peer.repr(ACK), &[]);
+    lab.wait(200);
+    assert_eq!(told(&lab), (2, 1, spent + 2_000, 0));
+}

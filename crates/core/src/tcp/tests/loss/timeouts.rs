@@ -1,0 +1,121 @@
+//! What a connection tells of its timeouts. What is expected is what Linux 6.18 told in the same situations.
+
+use super::super::lab::{ACK, Lab, Peer, SYN, SYN_ACK};
+use super::{Path, RTT};
+use crate::socket::Sock;
+use crate::tcp::CaState;
+
+/// Timeouts, recoveries, milliseconds of these, new hashes.
+fn told(lab: &Lab, sock: &Sock) -> (u16, u16, u32, u32) {
+    let info = sock.lock.user().info(lab.now);
+    (info.total_rto, info.total_rto_recoveries, info.total_rto_time, info.rehash)
+}
+
+impl Path {
+    fn told(&self) -> (u16, u16, u32, u32) {
+        told(&self.lab, &self.sock)
+    }
+
+    /// Waits for so many timeouts.
+    fn time_out(&mut self, timeouts: u16) {
+        for _ in 0..5_000 {
+            if self.told().0 == timeouts {
+                return;
+            }
+            self.lab.wait(1);
+        }
+        panic!("no timeout");
+    }
+}
+
+#[test]
+fn a_recovery_is_timed_until_the_state_is_left_or_the_next_one_begins() {
+    let mut path = Path::new(false);
+    path.send(2);
+    assert_eq!(path.told(), (0, 0, 0, 0));
+    path.time_out(1);
+    path.lab.wait(100);
+    assert_eq!(path.told(), (1, 1, 100, 1));
+    path.time_out(2);
+    let spent = path.told().2;
+    assert_eq!(path.told(), (2, 1, spent, 2), "the same recovery");
+    // Something is acknowledged, but not all; what was spent before the next timeout is forgotten.
+    path.ack(1, &[]);
+    path.lab.wait(10);
+    assert_eq!((path.told(), path.state().0), ((2, 1, spent + 10, 2), CaState::Loss));
+    path.time_out(3);
+    path.lab.wait(30);
+    assert_eq!(path.told(), (3, 2, 30, 3));
+    path.ack(1, &[]);
+    path.lab.wait(500);
+    assert_eq!((path.told(), path.state().0), ((3, 2, 30, 3), CaState::Open));
+    path.send(1);
+    path.time_out(4);
+    path.lab.wait(20);
+    assert_eq!(path.told(), (4, 3, 50, 4));
+}
+
+#[test]
+fn without_selective_acknowledgements_a_recovery_lasts_until_something_beyond_is_acknowledged() {
+    let mut path = Path::without_sack();
+    path.send(1);
+    path.time_out(1);
+    path.lab.wait(10);
+    path.ack(1, &[]);
+    path.lab.wait(90);
+    assert_eq!((path.told(), path.state().0), ((1, 1, 100, 1), CaState::Loss));
+    path.send(1);
+    path.lab.wait(RTT);
+    path.ack(1, &[]);
+    path.lab.wait(200);
+    assert_eq!((path.told(), path.state().0), ((1, 1, 100 + RTT as u32, 1), CaState::Open));
+}
+
+#[test]
+fn timeouts_while_the_window_is_closed_do_not_count() {
+    let mut path = Path::new(false);
+    path.send(2);
+    path.peer.window = 0;
+    path.ack(0, &[]);
+    path.lab.wait(3_000);
+    assert_eq!((path.told(), path.state().0), ((0, 0, 0, 0), CaState::Loss));
+}
+
+#[test]
+fn those_of_the_handshake_count() {
+    // Of a listener's SYN-ACKs all the time that the handshake took.
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    lab.segment(peer.repr(SYN), &[]);
+    let answer = lab.expect(SYN_ACK);
+    lab.wait(3_300);
+    while lab.sent().is_some() {}
+    (peer.seq, peer.ack) = (peer.seq + 1, answer.seq + 1);
+    lab.segment(peer.repr(ACK), &[]);
+    let sock = lab.stack.accept(&listener).expect("a connection");
+    lab.wait(100);
+    assert_eq!(told(&lab, &sock), (2, 1, 3_300, 0));
+    // Of our SYNs from the first timeout on, until the state is left: at the latest when something is acknowledged.
+    let remote = std::net::SocketAddr::from((super::super::lab::PEER, 81));
+    let sock = lab.stack.connect(remote, lab.now).expect("a way");
+    lab.run();
+    let syn = lab.expect(SYN);
+    lab.wait(1_400);
+    let (timeouts, recoveries, spent, rehash) = told(&lab, &sock);
+    assert_eq!((timeouts, recoveries, rehash), (1, 1, 1));
+    assert!((390..=400).contains(&spent), "{spent} ms");
+    while lab.sent().is_some() {}
+    let mut peer = Peer::new(81, syn.sport);
+    peer.ack = syn.seq + 1;
+    lab.segment(peer.repr(SYN_ACK), &[]);
+    lab.expect(ACK);
+    lab.wait(100);
+    assert_eq!(told(&lab, &sock), (1, 1, spent + 100, 1));
+    lab.send(&sock, b"data");
+    lab.wait(50);
+    (peer.seq, peer.ack) = (peer.seq + 1, peer.ack + 4);
+    lab.segment(peer.repr(ACK), &[]);
+    lab.wait(100);
+    assert_eq!(told(&lab, &sock), (1, 1, spent + 150, 1));
+}
