@@ -4,7 +4,9 @@ use rxpath_wire::Addr;
 
 use super::fib::{self, AddrType};
 use super::kind::RouteKind;
-use super::{Route, RouteError, output, source_for};
+#[cfg(doc)]
+use super::output;
+use super::{Route, RouteError, output_by, source_for};
 use crate::netns::{Interface, NetConfig};
 
 /// To whom a way leads.
@@ -32,7 +34,7 @@ pub fn output_datagram(
     let kind = net.fib.addr_type(dst);
     let reach = match kind {
         AddrType::Unicast | AddrType::Local | AddrType::Unspecified => {
-            return bound_to(output(net, dst, src)?, ifindex, dst).map(|route| (route, Reach::Unicast));
+            return output_by(net, dst, src, ifindex).map(|route| (route, Reach::Unicast));
         }
         AddrType::Multicast => Reach::Multicast,
         AddrType::Broadcast => Reach::Broadcast,
@@ -51,13 +53,9 @@ pub fn output_datagram(
         mtu: interface.mtu,
         features: interface.features,
         confirm: false,
+        bound: ifindex.is_some(),
     };
     Ok((route, reach))
-}
-
-/// A socket that is bound to an interface does not send by another.
-fn bound_to(route: Route, ifindex: Option<u16>, dst: Addr) -> Result<Route, RouteError> {
-    if ifindex.is_none_or(|only| only == route.ifindex) { Ok(route) } else { Err(RouteError::NetUnreachable(dst)) }
 }
 
 /// The interface by which a group or all hosts of a link are reached.

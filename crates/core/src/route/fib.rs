@@ -482,6 +482,14 @@ impl Fib {
         }
     }
 
+    /// The best route to an address by this interface. None where a longer prefix than any of them says that there is no way.
+    pub fn lookup_by(&self, addr: Addr, ifindex: u16) -> Option<FibEntry> {
+        match addr.v4() {
+            Some(v4) => self.v4.lookup_by(u32::from(v4), ifindex).map(FibEntry::from),
+            None => self.lookup_v6(number(addr)).filter(|entry| entry.ifindex == ifindex),
+        }
+    }
+
     /// [`Fib::lookup`] for an IPv4 address as a word in host order.
     #[inline]
     pub fn lookup_v4(&self, addr: u32) -> Option<Hop> {

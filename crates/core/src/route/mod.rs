@@ -71,6 +71,8 @@ pub struct Route {
     /// Set by a sender that has proof that the next hop receives what it sends (an acknowledgement of new data); spares
     /// the next hop a probe (`sk_dst_confirm`). Taken back when it has had its effect.
     pub confirm: bool,
+    /// The interface was asked for: no other will do.
+    pub bound: bool,
 }
 
 impl Route {
@@ -78,6 +80,11 @@ impl Route {
     #[inline(always)]
     pub fn is_current(&self, net: &NetConfig) -> bool {
         self.generation == net.generation
+    }
+
+    /// The interface that was asked for, if one was.
+    pub fn bound_to(&self) -> Option<u16> {
+        self.bound.then_some(self.ifindex)
     }
 }
 
@@ -149,6 +156,15 @@ impl From<RouteError> for io::Error {
 /// # Errors
 /// As [`RouteError`] lists them. A source that is given must be an address of this host.
 pub fn output(net: &NetConfig, dst: Addr, src: Option<Addr>) -> Result<Route, RouteError> {
+    output_by(net, dst, src, None)
+}
+
+/// As [`output`], by this interface if one is given (`flowi_oif`). Where no route leads by it, or a longer prefix says that
+/// there is no way, the destination is taken to be on its link, as by the kernel.
+///
+/// # Errors
+/// As [`output`].
+pub fn output_by(net: &NetConfig, dst: Addr, src: Option<Addr>, ifindex: Option<u16>) -> Result<Route, RouteError> {
     if let Some(src) = src.filter(|src| net.fib.addr_type(*src) != AddrType::Local) {
         return Err(RouteError::SourceNotLocal(src));
     }
@@ -159,27 +175,37 @@ pub fn output(net: &NetConfig, dst: Addr, src: Option<Addr>) -> Result<Route, Ro
             return Err(RouteError::NotUnicast(dst));
         }
     }
-    let entry = net.fib.lookup(dst).ok_or(RouteError::NetUnreachable(dst))?;
-    match entry.kind {
-        RouteKind::Unicast => {}
-        RouteKind::Local => return Err(RouteError::Local(dst)),
-        RouteKind::Broadcast => return Err(RouteError::NotUnicast(dst)),
-        RouteKind::Unreachable => return Err(RouteError::HostUnreachable(dst)),
-        RouteKind::Prohibit => return Err(RouteError::Prohibited(dst)),
-        RouteKind::Blackhole => return Err(RouteError::Blackhole(dst)),
-    }
-    let interface = net.interface(entry.ifindex).ok_or(RouteError::NetUnreachable(dst))?;
-    let nexthop = entry.via.unwrap_or(dst);
-    let src = src.or(entry.src).or_else(|| source_for(interface, nexthop)).ok_or(RouteError::NoSource(dst))?;
+    let bound = ifindex.is_some();
+    let (ifindex, via, preferred) = match ifindex {
+        Some(only) => {
+            let entry = net.fib.lookup_by(dst, only);
+            (only, entry.and_then(|entry| entry.via), entry.and_then(|entry| entry.src))
+        }
+        None => {
+            let entry = net.fib.lookup(dst).ok_or(RouteError::NetUnreachable(dst))?;
+            match entry.kind {
+                RouteKind::Unicast => (entry.ifindex, entry.via, entry.src),
+                RouteKind::Local => return Err(RouteError::Local(dst)),
+                RouteKind::Broadcast => return Err(RouteError::NotUnicast(dst)),
+                RouteKind::Unreachable => return Err(RouteError::HostUnreachable(dst)),
+                RouteKind::Prohibit => return Err(RouteError::Prohibited(dst)),
+                RouteKind::Blackhole => return Err(RouteError::Blackhole(dst)),
+            }
+        }
+    };
+    let interface = net.interface(ifindex).ok_or(RouteError::NetUnreachable(dst))?;
+    let nexthop = via.unwrap_or(dst);
+    let src = src.or(preferred).or_else(|| source_for(interface, nexthop)).ok_or(RouteError::NoSource(dst))?;
     let mut route = Route {
         nexthop,
         src,
         generation: net.generation,
         mac: None,
-        ifindex: entry.ifindex,
+        ifindex,
         mtu: interface.mtu,
         features: interface.features,
         confirm: false,
+        bound,
     };
     if !net.exceptions.is_empty() {
         net.exceptions.apply(dst, &mut route);

@@ -142,6 +142,26 @@ impl Table {
         self.pairs.read(self.trie.lookup(addr)).map(Hop::unpack)
     }
 
+    /// As [`Table::lookup`], of those that lead by this interface; what leads nowhere ends the search.
+    #[cold]
+    pub(super) fn lookup_by(&self, addr: u32, ifindex: u16) -> Option<Hop> {
+        let writer = self.lock();
+        for len in (0..=32).rev() {
+            let network = addr & u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
+            let aliases = writer.prefixes.get(&Prefix4 { network, len });
+            let hops =
+                aliases.into_iter().flat_map(|aliases| aliases.codes()).filter_map(|code| self.pairs.read(*code));
+            for hop in hops.map(Hop::unpack) {
+                match hop.kind {
+                    RouteKind::Unicast if hop.ifindex == ifindex => return Some(hop),
+                    RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Blackhole => return None,
+                    _ => {}
+                }
+            }
+        }
+        None
+    }
+
     fn lock(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }

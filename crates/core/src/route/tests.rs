@@ -3,7 +3,7 @@ use std::io::ErrorKind;
 
 use rxpath_wire::{Addr, MacAddr};
 
-use super::{AddrType, Fib, FibError, InputRoute, Reject, RouteError, RouteKind, RouteSpec, input, output};
+use super::{AddrType, Fib, FibError, InputRoute, Reject, RouteError, RouteKind, RouteSpec, input, output, output_by};
 use crate::cx::Rng;
 use crate::netns::{IfAddr, Interface, NetConfig};
 use crate::testing::{self, interface};
@@ -368,4 +368,36 @@ fn redirects_are_sent_and_taken_as_the_interface_says() {
     };
     assert!(told(&[]) && told(&apart), "sender and gateway are of one network");
     assert!(!told(&[("net.ipv4.conf.all.send_redirects", "0"), ("net.ipv4.conf.eth0.send_redirects", "0")]));
+}
+
+/// As Linux 6.18 sent for sockets that were bound to an interface.
+#[test]
+fn who_asks_for_an_interface_goes_by_it_whatever_routes_say() {
+    let net = net(&[
+        via(v4(0, 0, 0, 0), 0, v4(10, 0, 0, 2)),
+        via(v4(1, 2, 3, 0), 24, v4(192, 168, 0, 2)),
+        of_kind(RouteKind::Unreachable, v4(7, 7, 7, 0), 24),
+    ]);
+    let (first, second) = (v4(10, 0, 0, 1), v4(192, 168, 0, 1));
+    for (dst, ifindex, nexthop, src) in [
+        (v4(8, 8, 8, 8), 1, v4(10, 0, 0, 2), first),
+        // No route leads there by it, so it is on its link.
+        (v4(8, 8, 8, 8), 2, v4(8, 8, 8, 8), second),
+        (v4(10, 0, 0, 9), 2, v4(10, 0, 0, 9), second),
+        // The longest prefix leads by another one, a shorter one by it.
+        (v4(1, 2, 3, 4), 2, v4(192, 168, 0, 2), second),
+        (v4(1, 2, 3, 4), 1, v4(10, 0, 0, 2), first),
+        (v4(192, 168, 3, 3), 1, v4(10, 0, 0, 2), first),
+        // What leads nowhere ends the search.
+        (v4(7, 7, 7, 7), 1, v4(7, 7, 7, 7), first),
+    ] {
+        let route = output_by(&net, dst, None, Some(ifindex)).expect("a way");
+        assert_eq!((route.ifindex, route.nexthop, route.src), (ifindex, nexthop, src), "{dst} by {ifindex}");
+        assert_eq!(route.bound_to(), Some(ifindex));
+        let theirs = output_by(&net, dst, Some(second), Some(ifindex)).expect("a way");
+        assert_eq!((theirs.ifindex, theirs.src), (ifindex, second), "whose address it is makes no difference");
+    }
+    assert_eq!(output(&net, v4(8, 8, 8, 8), None).map(|route| route.bound_to()), Ok(None));
+    assert_eq!(output_by(&net, v4(8, 8, 8, 8), None, Some(3)), Err(RouteError::NetUnreachable(v4(8, 8, 8, 8))));
+    assert_eq!(output_by(&net, first, None, Some(2)), Err(RouteError::Local(first)));
 }

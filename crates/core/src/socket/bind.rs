@@ -25,8 +25,9 @@ pub struct BindTable(Mutex<Binds>);
 
 #[derive(Debug)]
 struct Binds {
-    /// Ports with listeners: the addresses that they listen on, and whether they share them (`SO_REUSEPORT`).
-    listening: HashMap<u16, Vec<(Addr, bool)>>,
+    /// Ports with listeners: the addresses and interfaces (0 for any) that they listen on, and whether they share them
+    /// (`SO_REUSEPORT`).
+    listening: HashMap<u16, Vec<(Addr, u16, bool)>>,
     /// Listeners that are closed: their port is kept by the connections that they gave.
     left: HashMap<u16, Vec<Weak<Listener>>>,
     /// Connections that we opened.
@@ -104,17 +105,17 @@ impl BindTable {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves a port for a listener; false if another one listens there, unless both share it, or the port was given to a
-    /// connection (`EADDRINUSE`).
-    pub fn listen(&self, addr: Addr, port: u16, shared: bool) -> bool {
-        self.lock().listen(addr, port, shared)
+    /// Reserves a port for a listener; false if another one listens there, unless both share it or are of different
+    /// interfaces (`ifindex`; 0 for any), or the port was given to a connection (`EADDRINUSE`).
+    pub fn listen(&self, addr: Addr, port: u16, ifindex: u16, shared: bool) -> bool {
+        self.lock().listen(addr, port, ifindex, shared)
     }
 
     /// Reserves a free port of the range for a listener (`inet_csk_find_open_port`).
-    pub fn listen_any(&self, addr: Addr, sysctl: &Sysctls, shared: bool, rng: &mut Rng) -> Option<u16> {
+    pub fn listen_any(&self, addr: Addr, ifindex: u16, sysctl: &Sysctls, shared: bool, rng: &mut Rng) -> Option<u16> {
         let mut binds = self.lock();
         let start = rng.next_u64() as u32;
-        scan(sysctl, start, 1).map(|(port, _)| port).find(|&port| binds.listen(addr, port, shared))
+        scan(sysctl, start, 1).map(|(port, _)| port).find(|&port| binds.listen(addr, port, ifindex, shared))
     }
 
     /// Gives a listener's port back; what it has accepted keeps the port from being given to others.
@@ -122,7 +123,7 @@ impl BindTable {
         let (addr, port) = (listener.addr, listener.port);
         let mut binds = self.lock();
         if let Some(taken) = binds.listening.get_mut(&port) {
-            if let Some(index) = taken.iter().position(|(other, _)| *other == addr) {
+            if let Some(index) = taken.iter().position(|(other, link, _)| (*other, *link) == (addr, listener.ifindex)) {
                 taken.swap_remove(index);
             }
             if taken.is_empty() {
@@ -191,14 +192,17 @@ impl BindTable {
 }
 
 impl Binds {
-    fn listen(&mut self, addr: Addr, port: u16, shared: bool) -> bool {
+    fn listen(&mut self, addr: Addr, port: u16, ifindex: u16, shared: bool) -> bool {
         if self.is_given(addr, port) {
             return false;
         }
         let taken = self.listening.entry(port).or_default();
-        let clash = taken.iter().any(|(other, both)| overlap(*other, addr) && !(shared && *both));
+        let clash = taken.iter().any(|(other, link, both)| {
+            let same_link = *link == 0 || ifindex == 0 || *link == ifindex;
+            overlap(*other, addr) && same_link && !(shared && *both)
+        });
         if !clash {
-            taken.push((addr, shared));
+            taken.push((addr, ifindex, shared));
         }
         !clash
     }
@@ -318,29 +322,54 @@ mod tests {
     }
 
     fn listener(addr: Addr, shared: bool) -> Arc<Listener> {
-        Arc::new(Listener::new(addr, 80, 1, shared))
+        Arc::new(Listener::new(addr, 80, 1, shared, 0))
     }
 
     #[test]
     fn a_port_is_given_to_one_listener_per_address() {
         let binds = table();
-        assert!(binds.listen(LOCAL, 80, false));
-        assert!(!binds.listen(LOCAL, 80, false));
-        assert!(!binds.listen(Addr::UNSPECIFIED_V4, 80, false), "the wildcard clashes with every address");
-        assert!(binds.listen(PEER, 80, false), "another address does not");
+        assert!(binds.listen(LOCAL, 80, 0, false));
+        assert!(!binds.listen(LOCAL, 80, 0, false));
+        assert!(!binds.listen(Addr::UNSPECIFIED_V4, 80, 0, false), "the wildcard clashes with every address");
+        assert!(binds.listen(PEER, 80, 0, false), "another address does not");
         binds.unlisten(&listener(LOCAL, false));
         binds.unlisten(&listener(PEER, false));
-        assert!(binds.listen(Addr::UNSPECIFIED_V4, 80, false));
+        assert!(binds.listen(Addr::UNSPECIFIED_V4, 80, 0, false));
     }
 
     #[test]
     fn those_who_share_a_port_share_it_with_each_other_alone() {
         let binds = table();
-        assert!(binds.listen(LOCAL, 80, true) && binds.listen(LOCAL, 80, true));
-        assert!(binds.listen(Addr::UNSPECIFIED_V4, 80, true));
-        assert!(!binds.listen(LOCAL, 80, false));
+        assert!(binds.listen(LOCAL, 80, 0, true) && binds.listen(LOCAL, 80, 0, true));
+        assert!(binds.listen(Addr::UNSPECIFIED_V4, 80, 0, true));
+        assert!(!binds.listen(LOCAL, 80, 0, false));
         binds.unlisten(&listener(LOCAL, true));
-        assert!(!binds.listen(LOCAL, 80, false), "one is left");
+        assert!(!binds.listen(LOCAL, 80, 0, false), "one is left");
+    }
+
+    /// As Linux 6.18 lets them listen.
+    #[test]
+    fn listeners_of_different_interfaces_do_not_stand_in_each_others_way() {
+        const ANY: Addr = Addr::UNSPECIFIED_V4;
+        for (first, second, beside) in [
+            ((LOCAL, 0), (LOCAL, 1), false),
+            ((LOCAL, 1), (LOCAL, 0), false),
+            ((LOCAL, 1), (LOCAL, 1), false),
+            ((LOCAL, 1), (LOCAL, 2), true),
+            ((ANY, 1), (LOCAL, 0), false),
+            ((ANY, 1), (LOCAL, 2), true),
+            ((ANY, 0), (ANY, 1), false),
+        ] {
+            for shared in [false, true] {
+                let binds = table();
+                assert!(binds.listen(first.0, 80, first.1, shared));
+                assert_eq!(binds.listen(second.0, 80, second.1, shared), beside || shared, "{first:?} {second:?}");
+            }
+        }
+        let binds = table();
+        assert!(binds.listen(LOCAL, 80, 1, false) && binds.listen(LOCAL, 80, 2, false));
+        binds.unlisten(&Arc::new(Listener::new(LOCAL, 80, 1, false, 2)));
+        assert!(!binds.listen(LOCAL, 80, 1, false) && binds.listen(LOCAL, 80, 2, false));
     }
 
     #[test]
@@ -400,8 +429,8 @@ mod tests {
         binds.disconnect(&Tuple { remote_port: 2, ..other });
         assert!(binds.connect(&to(3), &sysctl, &mut rng).is_ok());
         assert_eq!(binds.connect(&named(1), &sysctl, &mut rng), Err(NoPort::InUse));
-        assert!(!binds.listen(LOCAL, 80, true) && !binds.listen(Addr::UNSPECIFIED_V4, 80, false));
-        assert!(binds.listen(PEER, 80, false), "at another address");
+        assert!(!binds.listen(LOCAL, 80, 0, true) && !binds.listen(Addr::UNSPECIFIED_V4, 80, 0, false));
+        assert!(binds.listen(PEER, 80, 0, false), "at another address");
         assert_eq!(binds.connect(&to(4), &sysctl, &mut rng), Err(NoPort::NoneFree), "somebody listens");
         let gone = listener(PEER, false);
         binds.unlisten(&gone);

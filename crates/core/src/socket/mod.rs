@@ -19,7 +19,7 @@ mod wakeups;
 mod zerocopy;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 use rxpath_mem::{LockOwner, SockLock};
 use rxpath_wire::Tuple;
@@ -33,7 +33,7 @@ pub(crate) use error_queue::Quoted;
 pub use error_queue::{ErrorOrigin, LOCAL_ERROR, QueuedError};
 pub use fast_open::FastOpenQueue;
 pub use icmp_error::ErrorMeans;
-pub use listener::{AcceptQueue, Listener, ListenerCache, ListenerMap, Listeners};
+pub use listener::{AcceptQueue, Arrival, Listener, ListenerCache, ListenerMap, Listeners};
 pub use readiness::Readiness;
 pub use recv::{Lent, Nothing, ReadOf, Taken};
 pub use send::{Part, WriteStep};
@@ -71,6 +71,8 @@ pub struct Sock {
     pub hash: u32,
     /// The Cpu that owns the flow.
     pub cpu: u16,
+    /// The interface that it is bound to, as last published; 0 for none.
+    ifindex: AtomicU16,
     /// Requests not yet carried out ([`post`]).
     posted: AtomicU8,
     /// Requests that found the socket owned by the application; they wait for its release.
@@ -105,6 +107,7 @@ impl Sock {
             tuple: sk.tuple,
             hash,
             cpu,
+            ifindex: AtomicU16::new(sk.ifindex),
             posted: AtomicU8::new(0),
             deferred: AtomicU8::new(0),
             rmem: AtomicU32::new(0),
@@ -163,6 +166,18 @@ impl Sock {
     /// Keys came or went.
     pub(crate) fn publish_keys(&self, sk: &TcpSock) {
         self.signed.store(sk.auth_len > 0, Ordering::Release);
+    }
+
+    /// It was bound to an interface, or to none any more.
+    pub(crate) fn publish_interface(&self, sk: &TcpSock) {
+        self.ifindex.store(sk.ifindex, Ordering::Relaxed);
+    }
+
+    /// Whether it takes what comes by this interface.
+    #[inline(always)]
+    pub(crate) fn takes_link(&self, ifindex: u16) -> bool {
+        let bound = self.ifindex.load(Ordering::Relaxed);
+        bound == 0 || bound == ifindex
     }
 
     /// Whether its segments are signed, as last published.

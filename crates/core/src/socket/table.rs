@@ -352,6 +352,7 @@ mod tests {
             last_oow_ack: None,
             opened_here: false,
             signer: None,
+            ifindex: 0,
         }))
     }
 

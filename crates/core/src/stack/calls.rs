@@ -10,7 +10,7 @@ use rxpath_mem::{OwnedSoftirq, Returns};
 use rxpath_trace::{Counter, Event, EventKind, PacketId, Time};
 use rxpath_wire::{Addr, MacAddr};
 
-use super::{CpuCell, Mail, Stack, lock};
+use super::{BindOptions, CpuCell, ListenError, Mail, Stack, lock};
 use crate::cx::{Cx, Rng};
 use crate::neigh::{self, NeighError, NeighSpec, Nud};
 use crate::netns::NetConfig;
@@ -22,22 +22,13 @@ use crate::socket::{
 };
 use crate::tcp::{AuthKeys, Ending, KeyError, NoUrgent, SockAuth, SockError, SockOptions, State, TcpSock, fast_open};
 
-/// Why a listener could not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenError {
-    /// Another listener has the address (`EADDRINUSE`).
-    InUse,
-    /// The address is not ours (`EADDRNOTAVAIL`).
-    NotLocal,
-    /// The stack is down.
-    Down,
-}
-
 /// Why a connection could not be begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectError {
     /// No way to the peer.
     Route(RouteError),
+    /// There is no such interface as it is to be bound to (`ENODEV`).
+    NoInterface,
     /// All local ports towards this peer are in use (`EADDRNOTAVAIL`).
     NoPort,
     /// The local port that was named is a listener's, or was given to another connection (`EADDRINUSE`).
@@ -69,33 +60,39 @@ impl Stack {
     /// # Errors
     /// The address is taken or not local, or the stack is down.
     pub fn listen(&self, addr: SocketAddr, backlog: u32) -> Result<Arc<Listener>, ListenError> {
-        self.listen_with(addr, backlog, false)
+        self.listen_with(addr, backlog, BindOptions::default())
     }
 
-    /// As [`Stack::listen`]; `shared` listeners share the address with each other, and connections are spread over them by
-    /// their hash (`SO_REUSEPORT`).
+    /// As [`Stack::listen`], sharing the address with others, over which connections are spread by their hash
+    /// (`SO_REUSEPORT`), or bound to an interface. `reuse_addr` makes no difference to a listener.
     ///
     /// # Errors
-    /// As [`Stack::listen`].
-    pub fn listen_with(&self, addr: SocketAddr, backlog: u32, shared: bool) -> Result<Arc<Listener>, ListenError> {
+    /// As [`Stack::listen`]; it is not local, too, if there is no such interface.
+    pub fn listen_with(
+        &self,
+        addr: SocketAddr,
+        backlog: u32,
+        options: BindOptions,
+    ) -> Result<Arc<Listener>, ListenError> {
         if self.is_down() {
             return Err(ListenError::Down);
         }
         let net = self.config();
-        let local = Addr::from(addr.ip());
-        if !local.is_unspecified() && net.interface_of(local).is_none() {
+        let (local, shared, ifindex) = (Addr::from(addr.ip()), options.reuse_port, options.ifindex.unwrap_or(0));
+        let known = local.is_unspecified() || net.interface_of(local).is_some();
+        if !known || (ifindex != 0 && net.interface(ifindex).is_none()) {
             return Err(ListenError::NotLocal);
         }
         let port = match addr.port() {
             0 => {
                 let mut rng = Rng::new(self.0.seed ^ self.0.listeners.changes() << 17);
-                self.0.binds.listen_any(local, &net.sysctl, shared, &mut rng).ok_or(ListenError::InUse)?
+                self.0.binds.listen_any(local, ifindex, &net.sysctl, shared, &mut rng).ok_or(ListenError::InUse)?
             }
-            port if self.0.binds.listen(local, port, shared) => port,
+            port if self.0.binds.listen(local, port, ifindex, shared) => port,
             _ => return Err(ListenError::InUse),
         };
         let backlog = backlog.min(net.sysctl.somaxconn);
-        let listener = Listener::new(local, port, backlog, shared);
+        let listener = Listener::new(local, port, backlog, shared, ifindex);
         let all = fast_open::SERVER | fast_open::ALL_LISTENERS;
         if net.sysctl.tcp_fastopen & all == all {
             listener.fast_open.set_limit(backlog);
@@ -257,7 +254,10 @@ impl Stack {
         }
         let net = self.config();
         let peer = Addr::from(remote.ip());
-        let route = route::output(&net, peer, None).map_err(ConnectError::Route)?;
+        if options.ifindex.is_some_and(|ifindex| net.interface(ifindex).is_none()) {
+            return Err(ConnectError::NoInterface);
+        }
+        let route = route::output_by(&net, peer, None, options.ifindex).map_err(ConnectError::Route)?;
         let hash = net.secret.hash64(&rxpath_wire::Tuple {
             local: route.src,
             remote: peer,
@@ -542,6 +542,20 @@ impl Stack {
             sock.publish_keys(sk);
             changed
         })
+    }
+
+    /// Binds a connection to an interface, or to none (`SO_BINDTODEVICE`): it goes by that from now on, and takes what comes by
+    /// that alone. False if there is no such interface.
+    pub fn bind_to_interface(&self, sock: &Arc<Sock>, ifindex: Option<u16>, now: Time) -> bool {
+        let net = self.config();
+        let known = ifindex.is_none_or(|ifindex| net.interface(ifindex).is_some());
+        if known {
+            self.with(sock, 0, now, |sk| {
+                sk.bind_to_interface(&net, ifindex);
+                sock.publish_interface(sk);
+            });
+        }
+        known
     }
 
     /// Ends writing: our FIN follows what is queued.

@@ -10,7 +10,7 @@ use rxpath_mem::{Returns, Skb};
 use rxpath_trace::{Counter, DropReason, Event, EventKind, Holder, PacketId, Time};
 use rxpath_wire::{Addr, IpProto, Ipv4Header, UdpHeader};
 
-use super::{ListenError, Mail, Stack, lock};
+use super::{BindOptions, ListenError, Mail, Stack, lock};
 use crate::cx::Rng;
 use crate::netns::NetConfig;
 use crate::route::{self, AddrType, Reach, Route, RouteError};
@@ -18,17 +18,6 @@ use crate::socket::datagram::{Datagrams, NoDatagram, arrival};
 use crate::socket::{ErrorOrigin, LOCAL_ERROR, QueuedError, Readiness, post};
 use crate::tcp::SockError;
 use crate::udp::{self, Binding, MAX_PAYLOAD, Pending, UdpOptions, UdpSock};
-
-/// How a UDP socket is to be bound, beyond its address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BindOptions {
-    /// Others that say so, too, may have the same address (`SO_REUSEADDR`); the youngest gets what goes to single hosts.
-    pub reuse_addr: bool,
-    /// It shares its address with others that say so (`SO_REUSEPORT`); each flow goes to one of them.
-    pub reuse_port: bool,
-    /// The interface that it is bound to (`SO_BINDTODEVICE`).
-    pub ifindex: Option<u16>,
-}
 
 /// Why a datagram was not sent.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 //! Lock order: token, socket, leaf locks (mailbox, backlog, accept queue, neighbours, fragments). Nobody waits for a
 //! token while owning a socket.
 
+mod binding;
 mod build;
 mod busy;
 pub mod calls;
@@ -25,10 +26,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use rxpath_mem::RingStats;
 use rxpath_trace::{Counter, Counters, Event, Holder, Ledger, LedgerSnapshot, LifeReader, LifeShard, Snapshot, Time};
 
+pub use binding::{BindOptions, ListenError};
 pub use build::{BuildError, InterfaceConfig, StackConfig, SteeringChoice, VlanConfig};
 pub use busy::BusyQueue;
-pub use calls::{ConnectError, ListenError, RecvError};
-pub use datagrams::{BindOptions, GroupError, Received, SendError};
+pub use calls::{ConnectError, RecvError};
+pub use datagrams::{GroupError, Received, SendError};
 pub use nfqueue::QueueError;
 pub use packet::{Outgoing, PacketError};
 pub use views::{DatagramView, InterfaceView, ListenerView, MemView, PoolView, RingView, SocketView};

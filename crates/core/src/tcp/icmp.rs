@@ -28,6 +28,10 @@ pub fn v4_err(cx: &mut Cx, flows: &mut FlowTable, error: &IcmpError, skb: &Skb) 
     match flows.get_mut(id) {
         Some(FlowEntry::Sock(entry)) => {
             let Some(sock) = entry.sock.take() else { return true };
+            if !sock.takes_link(error.ifindex) {
+                entry.sock = Some(sock);
+                return false;
+            }
             match OwnedSoftirq::lock(sock) {
                 Ok(mut sk) => {
                     sk.icmp_error(cx, error, seq, skb);
@@ -41,6 +45,9 @@ pub fn v4_err(cx: &mut Cx, flows: &mut FlowTable, error: &IcmpError, skb: &Skb) 
         }
         Some(FlowEntry::Request(request)) => {
             // `tcp_req_err`
+            if !request.takes_link(error.ifindex) {
+                return false;
+            }
             if seq != request.snt_isn {
                 cx.count(Counter::TcpExtOutOfWindowIcmps);
             } else if ends_request(error) {
@@ -50,7 +57,8 @@ pub fn v4_err(cx: &mut Cx, flows: &mut FlowTable, error: &IcmpError, skb: &Skb) 
                 drop(listener);
             }
         }
-        Some(FlowEntry::TimeWait(_)) | None => {}
+        Some(FlowEntry::TimeWait(tw)) => return tw.takes_link(error.ifindex),
+        None => {}
     }
     true
 }

@@ -157,6 +157,8 @@ pub(super) fn cookie_check(
     };
     let syn = Segment { seq: rcv_isn, ..*seg };
     let mut request = Request::of_syn(cx, &syn, &options, tuple, listener, Some(cookie))?;
+    // What the application wants was looked at before, and the least that a cookie stands for may be more.
+    request.mss = mss;
     // Here the kernel counts the window in segments of the peer's.
     request.select_window(cx, mss);
     request.ts_offset = offset;
@@ -229,7 +231,8 @@ impl Request {
         listener: &Arc<Listener>,
         isn: Option<SeqNum>,
     ) -> Option<Request> {
-        let route = route::output(&cx.net, tuple.remote, Some(tuple.local)).ok()?;
+        let bound = (listener.ifindex != 0).then_some(listener.ifindex);
+        let route = route::output_by(&cx.net, tuple.remote, Some(tuple.local), bound).ok()?;
         let sysctl = &cx.net.sysctl;
         let ts_recent = options.timestamps.filter(|_| sysctl.tcp_timestamps != 0).map(|(tsval, _)| tsval);
         let snd_wscale = options.wscale.filter(|_| sysctl.tcp_window_scaling);
@@ -331,6 +334,7 @@ impl Request {
             },
             tos: ip.tos(),
             ttl: ip.ttl,
+            ifindex: self.listener.ifindex,
         };
         match self.fast_open.take() {
             Some(option) => reply::send_fast_open(cx, &self.tuple, bare, &option),
@@ -342,6 +346,11 @@ impl Request {
     fn ip_fields(&self, cx: &Cx) -> IpFields {
         let ip = self.listener.options().ip;
         if cx.net.sysctl.tcp_reflect_tos { IpFields { tos: without_ecn(self.tos), ..ip } } else { ip }
+    }
+
+    /// Whether it takes what comes by this interface.
+    pub(super) fn takes_link(&self, ifindex: u16) -> bool {
+        self.listener.takes_link(ifindex)
     }
 
     /// What signatures of its segments depend on.
@@ -507,6 +516,7 @@ impl Request {
             },
             tos: without_ecn(ecn::tos_of(skb)),
             ttl: None,
+            ifindex: self.listener.ifindex,
         };
         let sent = self.send(cx, bare);
         cx.effect(EventKind::AckNow, self.rcv_nxt.0, why as u32, sent);
@@ -585,10 +595,13 @@ impl Request {
 
     /// The socket of a request, of which no round trip is known.
     pub(super) fn bare_child(&self, cx: &mut Cx) -> Option<TcpSock> {
-        let route = route::output(&cx.net, self.tuple.remote, Some(self.tuple.local)).ok()?;
+        let ifindex = self.listener.ifindex;
+        let bound = (ifindex != 0).then_some(ifindex);
+        let route = route::output_by(&cx.net, self.tuple.remote, Some(self.tuple.local), bound).ok()?;
         let sysctl = &cx.net.sysctl;
         let mut sk = TcpSock::new(State::SynRecv, self.tuple, route, sysctl.tcp_rmem.default, 0);
         sk.set_options(&self.listener.options(), sysctl);
+        sk.ifindex = ifindex;
         sk.ip = self.ip_fields(cx);
         sk.set_auth(self.listener.auth.child(&self.half_open()));
         sk.opts.timestamps = self.ts_recent.is_some();

@@ -6,6 +6,8 @@
 use super::liveness::SECOND;
 use super::memory::{SNDBUF_MIN, doubled};
 use super::{IpFields, Keepalive, Nagle, RCVBUF_MIN, State, TcpSock};
+use crate::netns::NetConfig;
+use crate::route;
 use crate::sysctl::{CongestionControl, Sysctls};
 
 /// Smallest window clamp: half of the smallest receive buffer.
@@ -56,6 +58,9 @@ pub struct SockOptions {
     pub mtu_discover: MtuDiscover,
     /// ICMP errors are told at once (`IP_RECVERR`).
     pub recv_errors: bool,
+    /// Of a connection that is opened: the interface that it goes by, whatever routes say, and takes segments by
+    /// (`SO_BINDTODEVICE`). Connections of a listener have that of the listener.
+    pub ifindex: Option<u16>,
     /// Of a connection that is opened: where there is a cookie of the peer, connecting returns at once, and the SYN goes with
     /// what is written first (`TCP_FASTOPEN_CONNECT`, RFC 7413).
     pub fastopen_connect: bool,
@@ -235,6 +240,7 @@ impl TcpSock {
         self.user.zerocopy = options.zerocopy;
         self.user.mtu_discover = options.mtu_discover;
         self.user.recv_errors = options.recv_errors;
+        self.ifindex = options.ifindex.unwrap_or(0);
         self.loss.reordering = sysctl.tcp_reordering.min(sysctl.tcp_max_reordering);
         self.tx.mtu.floor = sysctl.tcp_min_snd_mss as u16;
         self.set_notsent_lowat(options.notsent_lowat.unwrap_or(0), sysctl);
@@ -293,6 +299,16 @@ impl TcpSock {
         check_ip_fields(&ip)?;
         self.ip = ip;
         Ok(())
+    }
+
+    /// Goes by this interface from now on, or by whichever routes say (`SO_BINDTODEVICE`). Where there is no way, what is sent
+    /// looks for one again.
+    pub(crate) fn bind_to_interface(&mut self, net: &NetConfig, ifindex: Option<u16>) {
+        self.ifindex = ifindex.unwrap_or(0);
+        match route::output_by(net, self.tuple.remote, Some(self.tuple.local), ifindex) {
+            Ok(route) => self.route = route,
+            Err(_) => (self.route.bound, self.route.generation) = (ifindex.is_some(), u64::MAX),
+        }
     }
 
     /// Bytes that may wait unsent before a writer has to wait; 0 is as `net.ipv4.tcp_notsent_lowat` says

@@ -719,7 +719,8 @@ impl TcpSock {
     #[cold]
     pub(super) fn sync_route(&mut self, cx: &Cx) {
         if !self.route.is_current(&cx.net)
-            && let Ok(found) = route::output(&cx.net, self.tuple.remote, Some(self.tuple.local))
+            && let Ok(found) =
+                route::output_by(&cx.net, self.tuple.remote, Some(self.tuple.local), self.route.bound_to())
         {
             self.route = found;
         }

@@ -18,7 +18,7 @@ use super::{Effects, Incoming, Request, Segment, SockError, State, TcpSock, Time
 use crate::cx::{Cx, Fate};
 use crate::netns::Strangers;
 use crate::socket::table::SockEntry;
-use crate::socket::{FlowEntry, FlowId, FlowTable, Listener, Sock};
+use crate::socket::{Arrival, FlowEntry, FlowId, FlowTable, Listener, Sock};
 
 /// The checks of `tcp_v4_rcv`, in its order; `skb` starts at the TCP header and leaves at the payload.
 #[inline(always)]
@@ -154,7 +154,7 @@ pub fn deliver(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, mut skb: Skb) 
         run.finish(cx, flows);
         return cx.drop_skb(skb, reason);
     }
-    if run.is_of(&incoming.tuple) {
+    if run.is_of(&incoming.tuple) && run.ifindex == skb.ifindex {
         return go_on(cx, flows, run, skb, &incoming.seg);
     }
     run.finish(cx, flows);
@@ -181,7 +181,7 @@ fn refusal(cx: &mut Cx, flows: &mut FlowTable, run: &Run, skb: &Skb, incoming: &
         Some(FlowEntry::Request(_)) => true,
         None => expects.unwrap_or(true),
     };
-    let is_nobodys = id.is_none() && cx.listeners.lookup(tuple.local, tuple.local_port, || 0).is_none();
+    let is_nobodys = id.is_none() && listener_of(cx, skb, tuple).is_none();
     match malformed {
         Some(_) if is_nobodys => Some(DropReason::NoSocket),
         None if !expects => Some(auth::unexpected_md5(cx)),
@@ -215,9 +215,19 @@ fn start_run(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, skb: Skb, incomi
 
 /// The listener for a flow: where several share the address, the flow's hash decides (`inet_ehashfn`, with a key of its own
 /// here, so that the Cpu that a flow belongs to says nothing of its listener).
-fn listener_of(cx: &mut Cx, tuple: &Tuple) -> Option<Arc<Listener>> {
+fn listener_of(cx: &mut Cx, skb: &Skb, tuple: &Tuple) -> Option<Arc<Listener>> {
     let hasher = cx.net.hasher;
-    cx.listeners.lookup(tuple.local, tuple.local_port, || hasher.hash(&tuple.reversed())).cloned()
+    let from = Arrival { ifindex: skb.ifindex, cpu: cx.cpu };
+    cx.listeners.lookup(tuple.local, tuple.local_port, from, || hasher.hash(&tuple.reversed())).cloned()
+}
+
+/// The flow has a socket that is bound to another interface than the segment came by. It is nobody's: there are no two flows
+/// here that differ by their interfaces alone.
+#[cold]
+fn of_other_link(cx: &mut Cx, skb: Skb, seg: &Segment) {
+    cx.event(&skb, EventKind::LookupMiss, 0, 0);
+    reply::reset_of_nobody(cx, &skb, seg);
+    cx.drop_skb(skb, DropReason::NoSocket);
 }
 
 /// A segment of a flow that has a socket.
@@ -225,6 +235,10 @@ fn listener_of(cx: &mut Cx, tuple: &Tuple) -> Option<Arc<Listener>> {
 fn start_run_of(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: FlowId, skb: Skb, seg: &Segment) {
     let Some(entry) = flows.sock_mut(id) else { return cx.drop_skb(skb, DropReason::NoSocket) };
     let Some(sock) = entry.sock.take() else { return cx.drop_skb(skb, DropReason::NoSocket) };
+    if !sock.takes_link(skb.ifindex) {
+        entry.sock = Some(sock);
+        return of_other_link(cx, skb, seg);
+    }
     match OwnedSoftirq::lock(sock) {
         Ok(mut sk) => {
             backlog::drain(cx, &mut sk, entry);
@@ -253,7 +267,7 @@ pub fn deliver_known(cx: &mut Cx, flows: &mut FlowTable, run: &mut Run, id: Flow
     debug_assert!(pulled, "the headers lie in the linear part");
     skb.transport_off = skb.network_off + Ipv4Header::LEN as u16;
     (skb.seq, skb.end_seq) = (seg.seq.0, seg.end_seq.0);
-    if run.held.is_some() && run.id == id {
+    if run.held.is_some() && run.id == id && run.ifindex == skb.ifindex {
         return go_on(cx, flows, run, skb, seg);
     }
     run.finish(cx, flows);
@@ -280,7 +294,7 @@ fn no_flow(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, incoming: &I
         cx.event(&skb, EventKind::LookupMiss, 0, 0);
         return cx.drop_skb(skb, DropReason::FlowNotFollowed);
     }
-    let Some(listener) = listener_of(cx, &tuple) else {
+    let Some(listener) = listener_of(cx, &skb, &tuple) else {
         cx.event(&skb, EventKind::LookupMiss, 0, 0);
         reply::reset_of_nobody(cx, &skb, &seg);
         return cx.drop_skb(skb, DropReason::NoSocket);
@@ -371,6 +385,9 @@ fn open_request(cx: &mut Cx, flows: &mut FlowTable, hash: u32, skb: Skb, mut req
 fn request(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb, incoming: &Incoming) {
     cx.event(&skb, EventKind::LookupHit, LookupKind::Request as u32, 0);
     let Some(FlowEntry::Request(request)) = flows.get_mut(id) else { return };
+    if !request.takes_link(skb.ifindex) {
+        return of_other_link(cx, skb, &incoming.seg);
+    }
     let heir = listen::heir_of(cx, request);
     if heir.is_none() && request.listener.is_closed() {
         // The listener is gone, and its requests with it: another one that shares the address knows nothing of them.
@@ -442,6 +459,9 @@ fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb
     let Incoming { seg, tuple } = *incoming;
     cx.event(&skb, EventKind::LookupHit, LookupKind::TimeWait as u32, 0);
     let Some(FlowEntry::TimeWait(tw)) = flows.get_mut(id) else { return };
+    if !tw.takes_link(skb.ifindex) {
+        return of_other_link(cx, skb, &seg);
+    }
     match tw.process(cx, skb, &seg) {
         Verdict::Stay(end) => {
             let deadline = tw.deadline;
@@ -453,7 +473,7 @@ fn time_wait(cx: &mut Cx, flows: &mut FlowTable, id: FlowId, hash: u32, skb: Skb
             cx.end(end);
         }
         Verdict::Reopen(skb, isn) => {
-            let Some(listener) = listener_of(cx, &tuple) else {
+            let Some(listener) = listener_of(cx, &skb, &tuple) else {
                 let Some(FlowEntry::TimeWait(tw)) = flows.get_mut(id) else { return };
                 let end = tw.answer_syn(cx, skb);
                 return cx.end(end);

@@ -14,6 +14,7 @@ use super::output::{transmit_raw, transmit_signed, transmit_with_options};
 use crate::cx::Cx;
 use crate::ip::{OptionBytes, OwnOptions, echo_options};
 use crate::route::{self, AddrType, Route};
+use crate::socket::Arrival;
 use crate::tx::IpFlow;
 
 /// The tuple of a received segment, and its TOS byte.
@@ -63,7 +64,7 @@ pub(super) fn reset(cx: &mut Cx, skb: &Skb, seg: &Segment, signer: Option<Signer
     };
     // A reset is not ECN-capable (RFC 3168 section 6.1.1).
     let tos = without_ecn(tos);
-    let bare = Bare { seq, ack, flags, window: 0, options: TcpOptions::default(), tos, ttl: None };
+    let bare = Bare { seq, ack, flags, window: 0, options: TcpOptions::default(), tos, ttl: None, ifindex: 0 };
     let rst = options.and_then(|options| send_with(cx, &tuple, options.as_slice(), bare, signer.as_ref()));
     match rst {
         Some(rst) => cx.event_with(skb, EventKind::RstSent, seq.0, ack.0, rst),
@@ -80,7 +81,9 @@ pub(super) fn reset(cx: &mut Cx, skb: &Skb, seg: &Segment, signer: Option<Signer
 #[cold]
 fn signer_of_stray(cx: &mut Cx, skb: &Skb, seg: &Segment, tuple: &Tuple, digest: &[u8]) -> Option<Signer> {
     let hasher = cx.net.hasher;
-    let listener = cx.listeners.lookup(tuple.local, tuple.remote_port, || hasher.hash(&tuple.reversed()))?;
+    let from = Arrival { ifindex: skb.ifindex, cpu: cx.cpu };
+    let hash = || hasher.hash(&tuple.reversed());
+    let listener = cx.listeners.lookup(tuple.local, tuple.remote_port, from, hash)?;
     listener.auth.signer_of_stray(skb, seg, tuple, digest)
 }
 
@@ -104,6 +107,8 @@ pub(super) struct Bare {
     pub tos: u8,
     /// Time to live; None for the host's.
     pub ttl: Option<u8>,
+    /// The interface by which it goes; 0 for whichever routes say.
+    pub ifindex: u16,
 }
 
 /// Sends a bare segment from `tuple.local` to `tuple.remote` (`ip_send_unicast_reply`): identification 0, DF. Gives the
@@ -135,7 +140,8 @@ fn send_with(cx: &mut Cx, tuple: &Tuple, options: &[u8], bare: Bare, signer: Opt
 
 /// What a bare segment is sent as; None without a route or memory.
 fn made(cx: &mut Cx, tuple: &Tuple, bare: Bare) -> Option<(Skb, TcpRepr, Route, IpFlow)> {
-    let route = route::output(&cx.net, tuple.remote, Some(tuple.local)).ok()?;
+    let bound = (bare.ifindex != 0).then_some(bare.ifindex);
+    let route = route::output_by(&cx.net, tuple.remote, Some(tuple.local), bound).ok()?;
     let what = if bare.flags.rst() {
         OutputWhat::TcpRst
     } else if bare.flags.syn() {

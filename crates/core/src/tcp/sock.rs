@@ -1,7 +1,6 @@
 //! The locked state of a TCP socket, split by whose business it is.
 
 use std::collections::VecDeque;
-use std::io;
 
 use rxpath_mem::{Skb, SkbQueue};
 use rxpath_trace::{PacketId, Time};
@@ -10,8 +9,8 @@ use rxpath_wire::{SeqNum, Tuple};
 use super::ofo::Tree;
 use super::{
     AckPolicy, Chrono, Congestion, Ecn, FastOpening, IpFields, Linger2, Liveness, Loss, MSS_DEFAULT, MtuDiscover,
-    MtuSearch, Nagle, Request, RttEstimator, SackReport, SendBuffer, SockAuth, Stamp, State, Urgent, WriteQueue,
-    Zerocopy,
+    MtuSearch, Nagle, Request, RttEstimator, SackReport, SendBuffer, SockAuth, SockError, Stamp, State, Urgent,
+    WriteQueue, Zerocopy,
 };
 use crate::nic::napi_id;
 use crate::route::Route;
@@ -23,6 +22,8 @@ pub struct TcpSock {
     pub state: State,
     /// Bytes that a signature takes in the options of each segment; 0 if segments are not signed.
     pub auth_len: u8,
+    /// The interface that it is bound to (`SO_BINDTODEVICE`); 0 for none.
+    pub ifindex: u16,
     /// What the application wants of IP headers.
     pub ip: IpFields,
     /// What header prediction expects in the word of offset, flags and window; 0 sends every segment the slow way.
@@ -391,81 +392,6 @@ impl Deadlines {
     }
 }
 
-/// Why a connection ended against the application's will.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SockError {
-    /// Reset by the peer (`ECONNRESET`).
-    Reset,
-    /// Nobody listens there (`ECONNREFUSED`).
-    Refused,
-    /// Reset after the peer's FIN (`EPIPE`).
-    BrokenPipe,
-    /// No answer in time (`ETIMEDOUT`).
-    TimedOut,
-    /// No route to the peer (`EHOSTUNREACH`).
-    Unreachable,
-    /// The connection was aborted here (`ECONNABORTED`).
-    Aborted,
-    /// No route to the peer's network (`ENETUNREACH`).
-    NetUnreachable,
-    /// The peer does not know the protocol (`ENOPROTOOPT`).
-    NoProtocol,
-    /// The peer is down (`EHOSTDOWN`).
-    HostDown,
-    /// The peer is cut off from its network (`ENONET`).
-    NoNet,
-    /// A header of ours made no sense to somebody (`EPROTO`).
-    Protocol,
-    /// The datagram was too long for the way (`EMSGSIZE`).
-    MsgSize,
-    /// The source route does not lead there (`EOPNOTSUPP`).
-    NotSupported,
-    /// The connection is there already, opened by the peer (`EADDRNOTAVAIL`).
-    NotAvailable,
-}
-
-impl SockError {
-    /// As std's networking gives it.
-    pub fn kind(self) -> io::ErrorKind {
-        match self {
-            SockError::Reset => io::ErrorKind::ConnectionReset,
-            SockError::Refused => io::ErrorKind::ConnectionRefused,
-            SockError::BrokenPipe => io::ErrorKind::BrokenPipe,
-            SockError::TimedOut => io::ErrorKind::TimedOut,
-            SockError::Unreachable => io::ErrorKind::HostUnreachable,
-            SockError::Aborted => io::ErrorKind::ConnectionAborted,
-            SockError::NetUnreachable => io::ErrorKind::NetworkUnreachable,
-            SockError::NotSupported => io::ErrorKind::Unsupported,
-            SockError::NotAvailable => io::ErrorKind::AddrNotAvailable,
-            SockError::NoProtocol
-            | SockError::HostDown
-            | SockError::NoNet
-            | SockError::Protocol
-            | SockError::MsgSize => io::ErrorKind::Other,
-        }
-    }
-
-    /// Linux's number of it (`errno`).
-    pub fn errno(self) -> i32 {
-        match self {
-            SockError::BrokenPipe => 32,
-            SockError::NoNet => 64,
-            SockError::Protocol => 71,
-            SockError::MsgSize => 90,
-            SockError::NoProtocol => 92,
-            SockError::NotSupported => 95,
-            SockError::NotAvailable => 99,
-            SockError::NetUnreachable => 101,
-            SockError::Aborted => 103,
-            SockError::Reset => 104,
-            SockError::TimedOut => 110,
-            SockError::Refused => 111,
-            SockError::HostDown => 112,
-            SockError::Unreachable => 113,
-        }
-    }
-}
-
 /// The application's side.
 #[derive(Debug, Default)]
 pub struct UserSide {
@@ -548,6 +474,7 @@ impl TcpSock {
         TcpSock {
             state,
             auth_len: 0,
+            ifindex: 0,
             ip: IpFields::default(),
             pred_flags: 0,
             rx: Receiver::new(rcvbuf),

@@ -48,7 +48,8 @@ impl TcpSock {
     /// Takes at most `limit` of the next frames off the ring: segments of this connection that are predicted and look like
     /// the tail of the receive queue. None if the first frame is none.
     pub(super) fn streak(&mut self, cx: &mut Cx, source: &mut Source<'_>, limit: usize) -> Option<Taken> {
-        if !self.expects_only_data() || cx.pool_is_low() || self.ip.min_ttl > 0 {
+        let elsewhere = self.ifindex != 0 && self.ifindex != source.ifindex;
+        if elsewhere || !self.expects_only_data() || cx.pool_is_low() || self.ip.min_ttl > 0 {
             return None;
         }
         let peek = source.ring.peek()?;

@@ -36,6 +36,8 @@ pub struct TimeWait {
     pub deadline: Time,
     /// Type of service of its acknowledgements.
     pub tos: u8,
+    /// The interface that it is bound to; 0 for none.
+    pub ifindex: u16,
     /// When the last rate-limited ACK went out.
     pub last_oow_ack: Option<Time>,
     /// We opened the connection: its port is in the table of local ports.
@@ -70,6 +72,7 @@ impl TimeWait {
             ts_offset: sk.tx.ts_offset,
             deadline,
             tos: sk.ip.tos(),
+            ifindex: sk.ifindex,
             last_oow_ack: None,
             opened_here,
             signer: sk.signer(sk.tx.snd_nxt, false).map(Box::new),
@@ -82,6 +85,11 @@ impl TimeWait {
             let (stamps, fin_wait2) = (self.stamped, self.substate == State::FinWait2);
             cx.binds.wait(&self.tuple, Rest { since: cx.now, stamps, fin_wait2 });
         }
+    }
+
+    /// Whether it takes what comes by this interface.
+    pub(super) fn takes_link(&self, ifindex: u16) -> bool {
+        self.ifindex == 0 || self.ifindex == ifindex
     }
 
     /// One segment.
@@ -209,6 +217,7 @@ impl TimeWait {
             },
             tos: self.tos,
             ttl: None,
+            ifindex: self.ifindex,
         };
         let sent = reply::send(cx, &self.tuple, bare, self.signer.as_deref());
         cx.effect(EventKind::AckNow, self.rcv_nxt.0, AckWhy::TimeWait as u32, sent);

@@ -517,6 +517,7 @@ mod tests {
             mtu: 1_500,
             features: Features::default(),
             confirm: false,
+            bound: false,
         };
         let mut sk = TcpSock::new(State::Established, tuple, route, 131_072, 16_384);
         sk.tx.mss = mss;

@@ -143,7 +143,7 @@ pub(crate) fn ip_send_made(cx: &mut Cx, mut skb: Skb, header_len: usize, route: 
 /// Looks the way up again after the configuration changed; what was kept of the next hop goes with the old way.
 #[cold]
 fn reroute(cx: &Cx, flow: &IpFlow, route: &mut Route) -> bool {
-    match route::output(&cx.net, flow.dst, Some(flow.src)) {
+    match route::output_by(&cx.net, flow.dst, Some(flow.src), route.bound_to()) {
         Ok(found) => {
             *route = found;
             true
@@ -188,7 +188,7 @@ pub(crate) fn ip_output_again(cx: &mut Cx, mut skb: Skb, mut route: Route) {
     };
     let direct = dst == route.nexthop || dst.is_multicast();
     if !direct || !route.is_current(&cx.net) {
-        match route::output(&cx.net, dst, Some(src)) {
+        match route::output_by(&cx.net, dst, Some(src), route.bound_to()) {
             Ok(found) => route = found,
             Err(_) => return no_route(cx, skb),
         }
@@ -220,6 +220,7 @@ pub(crate) fn ip_forward_output(cx: &mut Cx, mut skb: Skb, way: &Forward) {
         mtu: interface.mtu,
         features: interface.features,
         confirm: false,
+        bound: false,
     };
     skb.ifindex = way.ifindex;
     let Some(skb) = pass_hook(cx, HookPoint::PostRouting, skb, || Onward::ForwardFinish(route)) else { return };

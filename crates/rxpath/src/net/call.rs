@@ -50,12 +50,18 @@ pub(super) fn listen_error(error: ListenError) -> io::Error {
 pub(super) fn connect_error(error: ConnectError) -> io::Error {
     match error {
         ConnectError::Route(error) => error.into(),
+        ConnectError::NoInterface => no_interface(),
         ConnectError::NoPort => io::ErrorKind::AddrNotAvailable.into(),
         ConnectError::PortInUse => io::ErrorKind::AddrInUse.into(),
         ConnectError::FastOpenOff => numbered(95, io::ErrorKind::Unsupported),
         ConnectError::Key(error) => key_error(error),
         ConnectError::Down => down(),
     }
+}
+
+/// `ENODEV`.
+pub(super) fn no_interface() -> io::Error {
+    numbered(19, io::ErrorKind::NotFound)
 }
 
 /// `ENOBUFS`.

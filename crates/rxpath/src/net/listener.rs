@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rxpath_core::socket::Listener;
+use rxpath_core::stack::BindOptions;
 use rxpath_core::sysctl::{FastOpenKey, FastOpenKeys};
 use rxpath_core::tcp::SockOptions;
 
@@ -61,7 +62,7 @@ impl TcpListener {
     /// # Errors
     /// As [`TcpListener::bind`].
     pub fn bind_with(stack: &Stack, addrs: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
-        TcpListener::listen(stack, addrs, backlog, false)
+        TcpListener::bind_to(stack, addrs, backlog, BindOptions::default())
     }
 
     /// As [`TcpListener::bind_with`], for one of several listeners on the same address (`SO_REUSEPORT`): each connection
@@ -71,12 +72,24 @@ impl TcpListener {
     /// # Errors
     /// As [`TcpListener::bind`]; `AddrInUse` if one that does not share listens there.
     pub fn bind_shared(stack: &Stack, addrs: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
-        TcpListener::listen(stack, addrs, backlog, true)
+        TcpListener::bind_to(stack, addrs, backlog, BindOptions { reuse_port: true, ..BindOptions::default() })
     }
 
-    fn listen(stack: &Stack, addrs: impl ToSocketAddrs, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+    /// As [`TcpListener::bind_with`], sharing the address with others, or bound to an interface: it takes connections by that
+    /// alone, and they go by that, whatever routes say (`SO_BINDTODEVICE`). Listeners of different interfaces may have the same
+    /// address. What comes by an interface is for the newest of those that take it, or for that one's group, as in Linux.
+    /// `reuse_addr` makes no difference to a listener.
+    ///
+    /// # Errors
+    /// As [`TcpListener::bind_shared`]; `AddrNotAvailable`, too, if there is no such interface.
+    pub fn bind_to(
+        stack: &Stack,
+        addrs: impl ToSocketAddrs,
+        backlog: u32,
+        options: BindOptions,
+    ) -> io::Result<TcpListener> {
         each_addr(addrs, |addr| {
-            let listener = stack.core().listen_with(addr, backlog, shared).map_err(listen_error)?;
+            let listener = stack.core().listen_with(addr, backlog, options).map_err(listen_error)?;
             Ok(TcpListener(Arc::new(Inner { stack: stack.clone(), listener, nonblocking: AtomicBool::new(false) })))
         })
     }
@@ -130,6 +143,23 @@ impl TcpListener {
     pub fn fastopen_key(&self) -> Option<([u8; 16], Option<[u8; 16]>)> {
         let keys = self.0.listener.fast_open.keys()?;
         Some((keys.current.to_bytes(), keys.backup.map(FastOpenKey::to_bytes)))
+    }
+
+    /// Of those that share its address, it wants the connections that begin on this Cpu (`SO_INCOMING_CPU`): the hash names one
+    /// of them, and the next from there on that wants the Cpu is taken, or the one that was named if none does. A connection
+    /// stays on the Cpu on which it began, so that with a listener for each Cpu applications can do so, too.
+    pub fn set_incoming_cpu(&self, cpu: Option<u16>) {
+        self.0.listener.set_incoming_cpu(cpu);
+    }
+
+    /// The Cpu whose connections it wants, if it does.
+    pub fn incoming_cpu(&self) -> Option<u16> {
+        self.0.listener.incoming_cpu()
+    }
+
+    /// The interface that it is bound to, if it is.
+    pub fn interface(&self) -> Option<u16> {
+        Some(self.0.listener.ifindex).filter(|&ifindex| ifindex != 0)
     }
 
     pub(super) fn core(&self) -> &Listener {

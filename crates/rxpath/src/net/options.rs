@@ -9,7 +9,7 @@ use rxpath_core::stack::RecvError;
 use rxpath_core::sysctl::CongestionControl;
 use rxpath_core::tcp::{IpFields, Keepalive, Linger2, MtuDiscover, NoUrgent, State, TcpInfo, TcpSock};
 
-use super::call::{byte, down, invalid, no_buffers, sock_error};
+use super::call::{byte, down, invalid, no_buffers, no_interface, sock_error};
 use super::stream::Inner;
 use super::{ErrorMessage, TcpStream};
 use crate::runtime::Attempt;
@@ -374,6 +374,32 @@ impl TcpStream {
     /// before there were any.
     pub fn incoming_napi_id(&self) -> u32 {
         self.0.napi_id()
+    }
+
+    /// The Cpu that its last segment came to (`SO_INCOMING_CPU`); None before there was one. It is the same for all of them.
+    pub fn incoming_cpu(&self) -> Option<u16> {
+        let came = self.look(|sk| sk.rx.segs_in > 0 || sk.user.delivered > 0);
+        came.then_some(self.0.sock.cpu)
+    }
+
+    /// Binds the connection to an interface, or to none: it goes by that from now on, whatever routes say, and takes what
+    /// comes by that alone (`SO_BINDTODEVICE`). Where no route leads by it, the peer is taken to be on its link. For what is
+    /// to hold from the SYN on there are [`SockOptions::ifindex`](super::SockOptions::ifindex) and
+    /// [`TcpListener::bind_to`](super::TcpListener::bind_to). Unlike in Linux two connections cannot differ by their
+    /// interfaces alone.
+    ///
+    /// # Errors
+    /// `ENODEV` if there is no such interface.
+    pub fn set_interface(&self, ifindex: Option<u16>) -> io::Result<()> {
+        match self.0.stack.core().bind_to_interface(&self.0.sock, ifindex, self.0.stack.now()) {
+            true => Ok(()),
+            false => Err(no_interface()),
+        }
+    }
+
+    /// The interface that it is bound to, if it is.
+    pub fn interface(&self) -> Option<u16> {
+        self.look(|sk| Some(sk.ifindex).filter(|&ifindex| ifindex != 0))
     }
 
     /// What the connection tells of itself (`TCP_INFO`).

@@ -377,7 +377,7 @@ impl TcpStream {
     }
 
     /// Connects to the first of `addrs` that answers, with options that the handshake must know: buffers, the window's
-    /// clamp, segment size, retries. With `fastopen_connect`, and a cookie of the peer, it comes back at once: the SYN goes
+    /// clamp, segment size, retries, the interface. With `fastopen_connect`, and a cookie of the peer, it comes back at once: the SYN goes
     /// with the first write (`TCP_FASTOPEN_CONNECT`).
     ///
     /// # Errors

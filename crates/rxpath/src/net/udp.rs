@@ -15,7 +15,7 @@ use rxpath_core::udp::{UdpOptions, UdpSock};
 use rxpath_trace::Time;
 
 use super::busy::Busy;
-use super::call::{block, check_timeout, down, each_addr, listen_error, numbered, sock_error};
+use super::call::{block, check_timeout, down, each_addr, listen_error, no_interface, numbered, sock_error};
 use crate::runtime::Attempt;
 use crate::stack::Stack;
 
@@ -160,7 +160,7 @@ pub(super) fn send_error(error: SendError) -> io::Error {
 fn group_error(error: GroupError) -> io::Error {
     match error {
         GroupError::NotMulticast => io::ErrorKind::InvalidInput.into(),
-        GroupError::NoInterface => numbered(19, io::ErrorKind::NotFound),
+        GroupError::NoInterface => no_interface(),
         GroupError::Joined => io::ErrorKind::AddrInUse.into(),
         GroupError::NotJoined => io::ErrorKind::AddrNotAvailable.into(),
         GroupError::TooMany => numbered(105, io::ErrorKind::Other),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rxpath_core::cx::Rng;
 use rxpath_core::socket::{Payload, Sock, WriteStep};
 use rxpath_core::stack::{RecvError, Stack};
-use rxpath_core::tcp::{Ending, Keepalive, SockError, State};
+use rxpath_core::tcp::{self, Keepalive, SockError, State};
 use rxpath_sim::simulation::Simulation;
 use rxpath_trace::Time;
 
@@ -167,7 +167,8 @@ impl Side {
     fn lend(&mut self, stack: &Stack, chunk: &[u8], now: Time) -> WriteStep {
         let memory: Arc<[u8]> = chunk.into();
         let lent = Arc::downgrade(&memory);
-        let step = stack.send_zerocopy(&self.sock, &mut None, &Payload::new(memory), Ending::default(), false, now);
+        let step =
+            stack.send_zerocopy(&self.sock, &mut None, &Payload::new(memory), tcp::Ending::default(), false, now);
         if let WriteStep::Taken(count @ 1..) = step {
             self.lent.push_back(((self.written + count) as u64, lent));
         }

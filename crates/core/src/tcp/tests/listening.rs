@@ -9,12 +9,15 @@ use rxpath_wire::TcpFlags;
 
 use super::lab::{ACK, FIN_ACK, Lab, MS, PSH_ACK, Peer, SYN, SYN_ACK, US};
 use crate::socket::Listener;
+use crate::stack::BindOptions;
+
+const SHARED: BindOptions = BindOptions { reuse_addr: false, reuse_port: true, ifindex: None };
 
 #[test]
 fn connections_are_spread_over_listeners_that_share_an_address() {
     let mut lab = Lab::new();
     let addr = SocketAddr::from((US, 80));
-    let group: Vec<_> = (0..4).map(|_| lab.stack.listen_with(addr, 200, true).expect("they share")).collect();
+    let group: Vec<_> = (0..4).map(|_| lab.stack.listen_with(addr, 200, SHARED).expect("they share")).collect();
     assert!(lab.stack.listen(addr, 8).is_err(), "but with no other");
     for port in 0..200 {
         let mut peer = Peer::new(10_000 + port, 80);
@@ -35,10 +38,29 @@ fn connections_are_spread_over_listeners_that_share_an_address() {
 }
 
 #[test]
+fn each_cpu_has_its_own_listener_where_they_ask_for_it() {
+    let mut lab = Lab::with_queues(2, |config| config.cpus = 2);
+    let addr = SocketAddr::from((US, 80));
+    let group: Vec<_> = (0..2).map(|_| lab.stack.listen_with(addr, 200, SHARED).expect("they share")).collect();
+    group.iter().zip(0..).for_each(|(listener, cpu)| listener.set_incoming_cpu(Some(cpu)));
+    for port in 0..40 {
+        let mut peer = Peer::new(10_000 + port, 80);
+        lab.segment(peer.repr(SYN), &[]);
+        let answer = lab.expect(SYN_ACK);
+        (peer.seq, peer.ack) = (peer.seq + 1, answer.seq + 1);
+        lab.segment(peer.repr(ACK), &[]);
+    }
+    for (listener, cpu) in group.iter().zip(0..) {
+        let cpus: Vec<_> = std::iter::from_fn(|| lab.stack.accept(listener)).map(|sock| sock.cpu).collect();
+        assert!(cpus.len() > 8 && cpus.iter().all(|one| *one == cpu), "of {cpu}: {cpus:?}");
+    }
+}
+
+#[test]
 fn requests_of_a_listener_that_closes_are_reset_although_another_shares_its_address() {
     let mut lab = Lab::new();
     let addr = SocketAddr::from((US, 80));
-    let group: Vec<_> = (0..2).map(|_| lab.stack.listen_with(addr, 8, true).expect("they share")).collect();
+    let group: Vec<_> = (0..2).map(|_| lab.stack.listen_with(addr, 8, SHARED).expect("they share")).collect();
     let mut peer = Peer::new(40_000, 80);
     lab.segment(peer.repr(SYN), &[]);
     let answer = lab.expect(SYN_ACK);
@@ -103,7 +125,7 @@ fn only_what_completes_the_handshake_moves_the_peers_clock() {
 fn group(migrates: bool, backlog: u32) -> (Lab, [Arc<Listener>; 2], Peer) {
     let mut lab = Lab::with(|config| config.sysctl.tcp_migrate_req = migrates);
     let addr = SocketAddr::from((US, 80));
-    let mut group = [0, 1].map(|_| lab.stack.listen_with(addr, backlog, true).expect("they share"));
+    let mut group = [0, 1].map(|_| lab.stack.listen_with(addr, backlog, SHARED).expect("they share"));
     let mut peer = Peer::new(40_000, 80);
     lab.segment(peer.repr(SYN), &[]);
     let answer = lab.expect(SYN_ACK);

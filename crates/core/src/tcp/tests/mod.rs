@@ -13,6 +13,7 @@ mod ecn;
 mod ends;
 mod fast_open;
 mod icmp;
+mod interfaces;
 mod ip_fields;
 mod keepalive;
 pub(crate) mod lab;
