@@ -39,7 +39,8 @@ impl TcpSock {
     /// The application lets go: unread data or a zero linger resets the peer, otherwise our FIN goes out and the
     /// connection ends on its own.
     pub fn close(&mut self, cx: &mut Cx) {
-        let unread = self.readable() > 0;
+        // A FIN before the last one, which joined what waited out of order, leaves a number and no byte.
+        let unread = self.readable() > 0 && !self.rx.queue.is_empty();
         self.user.orphan = true;
         self.user.wait_recv = false;
         self.user.wait_send = false;

@@ -99,7 +99,8 @@ impl Request {
             self.challenge(cx, &skb);
             return Err(refused(skb));
         }
-        if seg.flags.rst() || seg.flags.syn() {
+        // The SYN is the one that it began with: the socket judges the rest.
+        if seg.flags.rst() || (seg.flags.syn() && seg.seq != self.rcv_isn) {
             cx.count(Counter::TcpAttemptFails);
             if seg.flags.rst() {
                 return Err(Early::Reset(Fate::Drop(skb, DropReason::TcpFastopen)));

@@ -479,3 +479,25 @@ fn segments_are_at_most_half_a_small_window() {
         assert_eq!(sock.lock.user().tx.mss, 1_460, "longer ones go once there is room");
     }
 }
+
+#[test]
+fn a_fin_that_joins_another_out_of_order_leaves_nothing_unread() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer { sack: true, ..Peer::new(40_000, 80) };
+    let sock = peer.connect(&mut lab, &listener);
+    // Data, a FIN, and data with a FIN behind it, before what comes first.
+    peer.data_at(&mut lab, 10, &[2; 10]);
+    for (offset, len) in [(20, 0), (21, 5)] {
+        let mut fin = peer.repr(FIN_ACK);
+        fin.seq += offset;
+        lab.segment(fin, &[3; 5][..len]);
+    }
+    while lab.sent().is_some() {}
+    peer.data(&mut lab, &[1; 10]);
+    assert_eq!(lab.expect(ACK).ack - peer.seq, 17);
+    assert_eq!(lab.recv(&sock, 100).unwrap().len(), 25);
+    lab.close(&sock);
+    lab.expect(FIN_ACK);
+    assert_eq!(lab.count(Counter::TcpExtTCPAbortOnClose), 0);
+}

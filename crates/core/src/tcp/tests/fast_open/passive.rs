@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rxpath_trace::{Counter, DropReason};
 use rxpath_wire::tcp::FastOpen;
-use rxpath_wire::{TcpFlags, TcpOptions, icmp as wire_icmp};
+use rxpath_wire::{SeqNum, TcpFlags, TcpOptions, TcpRepr, icmp as wire_icmp};
 
 use super::super::lab::{ACK, FIN_ACK, Lab, PSH_ACK, Peer, SYN, SYN_ACK, Sent};
 use super::{KEY, REQUEST, counts, lab, raw_segment, segment, sent, with};
@@ -349,6 +349,25 @@ fn segments_are_held_against_the_request_until_the_handshake_ends() {
     peer.data(&mut lab, b"more");
     assert_eq!(lab.expect(ACK).ack, peer.seq + 5);
     assert_eq!(lab.recv(&sock, 100).unwrap(), b"hellomorelater");
+}
+
+#[test]
+fn a_syn_ack_in_the_place_of_the_syn_is_for_the_socket_to_judge() {
+    // Measured on Linux 6.18: where the SYN was it is challenged, whatever it acknowledges; elsewhere it is answered by a reset.
+    for (offset, answered) in [(0, [1, 0, 0]), (1, [0, 1, 1])] {
+        let (mut lab, listener) = listening(5);
+        let cookie = cookie(&mut lab);
+        let mut peer = Peer::new(40_000, 80);
+        let begun = peer.seq;
+        open(&mut lab, &mut peer, cookie, &[]);
+        let _sock = accept(&lab, &listener);
+        let counters = [Counter::TcpExtTCPSYNChallenge, Counter::TcpAttemptFails, Counter::TcpOutRsts];
+        let before = counts(&lab, counters);
+        lab.segment(TcpRepr { seq: begun + offset, ack: SeqNum(0), ..peer.repr(SYN_ACK) }, &[0; 1_000]);
+        let rose = std::array::from_fn(|of| counts(&lab, counters)[of] - before[of]);
+        assert_eq!(rose, answered, "{offset}");
+        while lab.sent().is_some() {}
+    }
 }
 
 #[test]
