@@ -108,7 +108,8 @@ impl TcpSock {
             self.sync_route(cx);
         }
         let mss = u32::from(self.current_mss());
-        self.split_record(index, segs.max(1).saturating_mul(mss), mss);
+        let Some(most) = self.retransmit_window(index, segs.max(1).saturating_mul(mss), mss) else { return false };
+        self.split_record(index, most, mss);
         self.recount(index, mss);
         if cx.net.sysctl.tcp_retrans_collapse != 0 {
             self.collapse(index, mss);
@@ -117,10 +118,6 @@ impl TcpSock {
         let segment = *segment;
         // The end of a super-frame is pushed (`__tcp_transmit_skb`).
         let psh = segment.psh || segment.pcount > 1;
-        // Beyond the peer's window only the oldest goes, as a probe.
-        if segment.seq != una && !segment.seq.before(una + self.tx.snd_wnd) {
-            return false;
-        }
         let len = segment.len();
         if segment.syn {
             // Something on the way may not bear the bits.
@@ -135,6 +132,18 @@ impl TcpSock {
         self.tx.bytes_retrans += u64::from(len);
         self.note_retransmitted(cx.now, index);
         true
+    }
+
+    /// How many bytes of a record may go again, of `most` at a time: whole segments as far as the peer's window reaches, part of
+    /// one where it has room for no more. Beyond the window only the oldest segment goes, as a probe.
+    fn retransmit_window(&self, index: usize, most: u32, mss: u32) -> Option<u32> {
+        let seq = self.tx.segments.get(index)?.seq;
+        let room = self.tx.snd_una + self.tx.snd_wnd - seq;
+        match u32::try_from(room) {
+            Ok(room @ 1..) if room < mss => Some(room),
+            Ok(room @ 1..) => Some(most.min(room / mss * mss)),
+            _ => (seq == self.tx.snd_una).then_some(mss),
+        }
     }
 
     /// Joins to a short segment those behind it, as far as one MSS and the peer's window reach: so much less is to be

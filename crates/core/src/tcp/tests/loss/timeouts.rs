@@ -1,7 +1,8 @@
-//! What a connection tells of its timeouts. What is expected is what Linux 6.18 told in the same situations.
+//! What a connection does after a timeout, and what it tells of it. What is expected is what Linux 6.18 did and told in the same
+//! situations.
 
 use super::super::lab::{ACK, Lab, Peer, SYN, SYN_ACK};
-use super::{Path, RTT};
+use super::{MSS, Path, RTT};
 use crate::socket::Sock;
 use crate::tcp::CaState;
 
@@ -118,4 +119,36 @@ fn those_of_the_handshake_count() {
     lab.segment(peer.repr(ACK), &[]);
     lab.wait(100);
     assert_eq!(told(&lab, &sock), (1, 1, spent + 150, 1));
+}
+
+#[test]
+fn what_goes_again_ends_with_the_window() {
+    // The window that the peer leaves behind what it acknowledges, in units of 128 bytes, and what goes again into it.
+    for (window, expected) in [
+        (0, &[(4, MSS)][..]),
+        (1, &[(4, 128)]),
+        (8, &[(4, 1_024)]),
+        (12, &[(4, MSS), (5, 76)]),
+        (25, &[(4, MSS), (5, MSS), (6, 280)]),
+        (400, &[(4, MSS), (5, MSS), (6, MSS), (7, MSS), (8, MSS)]),
+    ] {
+        for super_frames in [false, true] {
+            let mut path = Path::without_sack();
+            if super_frames {
+                path.send_super_frames(10 * MSS);
+            } else {
+                path.send(10);
+            }
+            path.time_out(1);
+            path.sent();
+            path.peer.window = window;
+            path.peer.ack += 4 * MSS;
+            path.lab.segment(path.peer.repr(ACK), &[]);
+            path.check();
+            let sent: Vec<_> = std::iter::from_fn(|| path.lab.sent()).collect();
+            let again: Vec<_> =
+                sent.iter().map(|one| ((one.seq - path.first) as u32 / MSS, one.payload.len() as u32)).collect();
+            assert_eq!(again, expected, "{window}, {super_frames}");
+        }
+    }
 }
