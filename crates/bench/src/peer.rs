@@ -29,6 +29,8 @@ pub struct Peer {
     scale: u8,
     established: bool,
     segments: u64,
+    /// Questions for its address that it has answered.
+    found: u64,
 }
 
 impl Peer {
@@ -45,6 +47,7 @@ impl Peer {
             scale: 0,
             established: false,
             segments: 0,
+            found: 0,
         }
     }
 
@@ -61,6 +64,11 @@ impl Peer {
     /// Segments of data sent so far.
     pub fn segments(&self) -> u64 {
         self.segments
+    }
+
+    /// How often the stack has asked where it is, and heard.
+    pub fn found(&self) -> u64 {
+        self.found
     }
 
     /// The frames that open the conversation: who has the stack's address, and a SYN.
@@ -91,6 +99,7 @@ impl Peer {
             EtherType::ARP => {
                 let (question, _) = ArpPacket::parse(packet).expect("an ARP packet");
                 let for_us = question.operation() == arp::REQUEST && question.target_ip() == PEER_IP;
+                self.found += u64::from(for_us);
                 for_us.then(|| arp_frame(STACK_MAC, arp::REPLY, STACK_MAC))
             }
             EtherType::IPV4 => self.hear_ip(packet),
