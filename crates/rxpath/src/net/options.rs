@@ -120,7 +120,7 @@ impl Inner {
 impl TcpStream {
     /// Reads as `flags` say: how many bytes, 0 at the end of the stream. Waits for as many as the buffer or
     /// [`TcpStream::set_recv_lowat`] wants; fewer come when the stream ends or fails in between, and the error with the
-    /// next read.
+    /// next read. A reader that has taken some of them is woken, as in Linux, only when as many as that wants have come anew.
     ///
     /// # Errors
     /// As a read.
