@@ -33,18 +33,21 @@ fn connecting(lab: &mut Lab) -> (Arc<Sock>, Sent) {
     (sock, syn)
 }
 
+/// Types and codes, and what they are to an application (`icmp_err_convert`).
+const ERRORS: [(u8, u8, SockError); 7] = [
+    (3, 0, SockError::NetUnreachable),
+    (3, 1, SockError::Unreachable),
+    (3, 2, SockError::NoProtocol),
+    (3, 3, SockError::Refused),
+    (3, 13, SockError::Unreachable),
+    (11, 0, SockError::Unreachable),
+    (12, 0, SockError::Protocol),
+];
+
 #[test]
 fn an_attempt_to_connect_ends_with_the_first_error() {
     // Measured on Linux 6.18: unlike in an established connection each of them ends it.
-    for (kind, code, error) in [
-        (3, 0, SockError::NetUnreachable),
-        (3, 1, SockError::Unreachable),
-        (3, 2, SockError::NoProtocol),
-        (3, 3, SockError::Refused),
-        (3, 13, SockError::Unreachable),
-        (11, 0, SockError::Unreachable),
-        (12, 0, SockError::Protocol),
-    ] {
+    for (kind, code, error) in ERRORS {
         let mut lab = Lab::new();
         let (sock, syn) = connecting(&mut lab);
         told(&mut lab, (kind, code, 20 << 24), (syn.sport, 80), syn.seq);
@@ -97,15 +100,7 @@ fn who_asks_for_errors_is_told_while_the_connection_goes_on() {
     lab.send(&sock, b"data");
     let seq = lab.sent().expect("the data").seq;
     let recv = |lab: &Lab| lab.stack.recv(&sock, &mut [0; 8], false, lab.now);
-    for (kind, code, error) in [
-        (3, 0, SockError::NetUnreachable),
-        (3, 1, SockError::Unreachable),
-        (3, 2, SockError::NoProtocol),
-        (3, 3, SockError::Refused),
-        (3, 13, SockError::Unreachable),
-        (11, 0, SockError::Unreachable),
-        (12, 0, SockError::Protocol),
-    ] {
+    for (kind, code, error) in ERRORS {
         told(&mut lab, (kind, code, 0), (80, 40_000), seq);
         assert!(lab.stack.readiness(&sock, lab.now).error, "type {kind} code {code}");
         assert!(lab.stack.recv_error(&sock, lab.now).is_none());
