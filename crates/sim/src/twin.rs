@@ -569,6 +569,9 @@ pub fn record_one(options: &TwinOptions, kind: Kind, seed: u64) -> io::Result<Re
 fn record_in_time(worker: &mut Worker, case: &Case) -> io::Result<(Recording, u64)> {
     let mut late = String::new();
     for attempt in 0..ATTEMPTS {
+        if let Some(wait) = tick::until_cookies_count(tick::clock()) {
+            std::thread::sleep(wait);
+        }
         let kernel = worker.run(case)?;
         match kernel.disturbed {
             // What keeps the machine busy may be the other cases: they are given time to end.

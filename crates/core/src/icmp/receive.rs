@@ -50,7 +50,13 @@ impl IcmpError {
         (self.kind, self.code) == (wire_icmp::DEST_UNREACHABLE, wire_icmp::FRAGMENTATION_NEEDED)
     }
 
-    /// Of such an error: the longest packet that passes; 0 from a router that does not tell.
+    /// A router has no way to the network or the host.
+    pub fn no_way(&self) -> bool {
+        self.kind == wire_icmp::DEST_UNREACHABLE
+            && matches!(self.code, wire_icmp::NET_UNREACHABLE | wire_icmp::HOST_UNREACHABLE)
+    }
+
+    /// Of an error about a packet that was too long: the longest packet that passes; 0 from a router that does not tell.
     pub fn mtu(&self) -> u16 {
         self.info as u16
     }

@@ -291,12 +291,8 @@ impl TcpSock {
         let now = cx.now;
         let (rtt, least) = match (sent.or(says.sack_sent), tsecr) {
             (Some((first, last)), _) => (now - first, now - says.sack_sent.map_or(last, |(_, last)| last)),
-            (None, Some(tsecr)) if tsecr != 0 && acked > 0 => {
-                let elapsed_ms = super::isn::tsval(now, self.tx.ts_offset).wrapping_sub(tsecr);
-                if elapsed_ms > 120_000 {
-                    return false;
-                }
-                let rtt = u64::from(elapsed_ms.max(1)) * MS;
+            (None, Some(tsecr)) if acked > 0 => {
+                let Some(rtt) = self.echoed_rtt(now, tsecr) else { return false };
                 (rtt, rtt)
             }
             _ => return false,
@@ -309,6 +305,19 @@ impl TcpSock {
             self.cong.rtt_sampled(cx, least, self.tx.snd_una, self.tx.snd_nxt, spacing);
         }
         true
+    }
+
+    /// The round trip by an echoed timestamp; None where the peer echoed none that can be (`tcp_rtt_tsopt_us`).
+    pub(super) fn echoed_rtt(&self, now: Time, tsecr: u32) -> Option<u64> {
+        let elapsed_ms = self.echoed_after(now, tsecr).filter(|_| tsecr != 0)?;
+        Some(u64::from(elapsed_ms.max(1)) * MS)
+    }
+
+    /// Milliseconds since a timestamp that is echoed. More than fit into microseconds with a sign are no time that has passed.
+    #[inline]
+    pub(super) fn echoed_after(&self, now: Time, tsecr: u32) -> Option<u32> {
+        let elapsed_ms = super::isn::tsval(now, self.tx.ts_offset).wrapping_sub(tsecr);
+        (elapsed_ms < i32::MAX as u32 / 1_000).then_some(elapsed_ms)
     }
 
     /// Nothing was in flight: the window of the peer may have opened (`tcp_ack_probe`).

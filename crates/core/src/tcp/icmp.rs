@@ -82,11 +82,7 @@ fn defer(cx: &Cx, sock: &Sock, error: &IcmpError, seq: SeqNum) {
 
 /// Whether an error ends the attempt of a peer to connect.
 fn ends_request(error: &IcmpError) -> bool {
-    match error.kind {
-        wire_icmp::PARAMETER_PROBLEM | wire_icmp::TIME_EXCEEDED => true,
-        wire_icmp::DEST_UNREACHABLE => matches!(error.code, wire_icmp::NET_UNREACHABLE | wire_icmp::HOST_UNREACHABLE),
-        _ => false,
-    }
+    error.no_way() || matches!(error.kind, wire_icmp::PARAMETER_PROBLEM | wire_icmp::TIME_EXCEEDED)
 }
 
 impl TcpSock {
@@ -107,6 +103,9 @@ impl TcpSock {
             return self.mtu_reduced(cx, error);
         }
         let Some(means) = ErrorMeans::of(error.kind, error.code) else { return };
+        if error.no_way() && seq == self.tx.snd_una && !self.is_early() {
+            self.revert_timeout(cx);
+        }
         match self.state {
             // Who has been accepted already is as good as connected.
             State::SynSent | State::SynRecv if !(self.is_early() && self.user.accepted) => {

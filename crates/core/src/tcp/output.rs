@@ -403,6 +403,7 @@ impl TcpSock {
     /// Sends packets of the write queue for as long as they may go (`tcp_write_xmit`).
     fn write_xmit(&mut self, cx: &mut Cx, offer: Offer) {
         let (before, mut limited) = (self.cong.packets_out, false);
+        let waits = self.tx.queue.front().is_some() || self.fin_follows();
         if self.tx.mtu.enabled && self.auth_len == 0 && !offer.one && self.mtu_probe(cx) == Probed::Wait {
             return;
         }
@@ -426,7 +427,8 @@ impl TcpSock {
                 self.schedule_loss_probe(cx, false);
             }
         }
-        limited |= self.cong.in_flight() >= self.cong.cwnd;
+        // A full window limits nobody who has nothing to send.
+        limited |= waits && self.cong.in_flight() >= self.cong.cwnd;
         if sent > 0 || limited {
             let shrinks = cx.net.sysctl.tcp_slow_start_after_idle;
             self.cong.validate(limited, (self.tx.snd_una, self.tx.snd_nxt), cx.now, self.rtt.rto, shrinks);

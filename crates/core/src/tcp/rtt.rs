@@ -131,6 +131,15 @@ impl RttEstimator {
         self.retransmits = self.retransmits.saturating_add(1);
     }
 
+    /// The last doubling is taken back; what was made of a handshake without a sample is forgotten with it.
+    pub fn revert(&mut self) {
+        if self.srtt == 0 {
+            self.rto = RTO_INITIAL;
+        }
+        self.backoff = self.backoff.saturating_sub(1);
+        self.doubled = self.backoff;
+    }
+
     /// The timeout with its back-off, at most two minutes.
     pub fn backed_off(&self) -> u64 {
         // Ten doublings of the smallest timeout exceed the largest one.

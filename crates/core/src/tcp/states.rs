@@ -135,8 +135,11 @@ impl TcpSock {
             self.init_transfer(cx);
         }
         if self.user.accepted && self.rtt.srtt == 0 {
-            // A crossed open.
-            self.rtt.no_sample();
+            // A crossed open, and nothing of ours was acknowledged: what the peer echoes is believed, whatever it is.
+            match stamps.and_then(|(_, tsecr)| self.echoed_rtt(cx.now, tsecr)) {
+                Some(rtt) => self.rtt.sample(rtt, self.tx.snd_una, self.tx.snd_nxt),
+                None => self.rtt.no_sample(),
+            }
         }
         self.fast_path_on();
         // The application may have closed its side while the handshake was under way.

@@ -94,22 +94,34 @@ impl TcpSock {
             self.rtt.back_off();
         }
         self.timers.pending = XmitTimer::Retransmit;
-        let timeout = if self.state == State::SynSent { self.syn_timeout(cx) } else { self.rtt.backed_off() };
-        let timeout = self.within_user_timeout(cx.now, self.live.timeouts_since, timeout);
+        let timeout = self.within_user_timeout(cx.now, self.live.timeouts_since, self.rtt.backed_off());
         self.timers.retransmit = expiry(cx.now, timeout);
     }
 
-    /// A thin stream may time out some times without being taken for the cause of congestion (`tcp_stream_is_thin`).
+    /// A router has no way for what was sent again (`tcp_ld_RTO_revert`, RFC 6069 section 4.2): it is lost for another reason
+    /// than congestion, and the last timeout has not doubled the next. What is due by that is sent at once.
+    pub(super) fn revert_timeout(&mut self, cx: &mut Cx) {
+        if self.rtt.retransmits == 0 || self.rtt.backoff == 0 || self.tx.segments.is_empty() {
+            return;
+        }
+        self.rtt.revert();
+        if self.rto_left(cx.now) == 0 {
+            self.timers.retransmit = Time::MAX;
+            self.retransmit_timer(cx);
+        } else {
+            self.arm_rto(cx, true);
+        }
+    }
+
+    /// The first SYNs follow each other at the initial timeout (`tcp_syn_linear_timeouts`), and a thin stream may time out
+    /// some times without being taken for the cause of congestion (`tcp_stream_is_thin`).
     fn repeats_timeout(&self, cx: &Cx) -> bool {
+        if self.state == State::SynSent {
+            return self.rtt.retransmits < cx.net.sysctl.tcp_syn_linear_timeouts;
+        }
         let thin = self.cong.packets_out < THIN_SEGMENTS && self.cong.ssthresh < u32::MAX;
         let wanted = cx.net.sysctl.tcp_thin_linear_timeouts != 0 && self.state == State::Established;
         wanted && thin && self.rtt.retransmits < THIN_LINEAR_RETRIES
-    }
-
-    /// The first SYNs follow each other at the initial timeout, then the distance doubles (`tcp_syn_linear_timeouts`).
-    fn syn_timeout(&self, cx: &Cx) -> u64 {
-        let doublings = self.rtt.retransmits.saturating_sub(cx.net.sysctl.tcp_syn_linear_timeouts);
-        (self.rtt.rto << doublings.min(7)).min(RTO_MAX)
     }
 
     /// The peer shrank its window under data in flight: the head is sent as a probe, for as long as the peer answers, or as

@@ -265,9 +265,8 @@ impl TcpSock {
         if len < u32::from(self.ack.rcv_mss) {
             return;
         }
-        let delta_ms = super::isn::tsval(now, self.tx.ts_offset).wrapping_sub(tsecr);
-        if (1..120_000).contains(&delta_ms) {
-            self.rcv_rtt_sample(delta_ms * 1_000, true);
+        if let Some(elapsed_ms @ 1..) = self.echoed_after(now, tsecr) {
+            self.rcv_rtt_sample(elapsed_ms * 1_000, true);
         }
     }
 
@@ -293,7 +292,7 @@ impl TcpSock {
         self.rx.rtt_us8 = if old == 0 || sample8 < old {
             sample8
         } else if smooth && self.rx.rcv_nxt == self.rx.copied_seq {
-            old - old / 8 + sample_us
+            (old - old / 8).saturating_add(sample_us)
         } else {
             old
         };

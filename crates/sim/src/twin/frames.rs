@@ -110,13 +110,14 @@ impl ClientView {
 
     /// The sequence number that a report quotes.
     pub fn seq_of(&self, report: &Report) -> Number {
-        let next = self.of((report.sport, report.dport)).next;
+        let connection = self.of((report.sport, report.dport));
+        let next = connection.next;
         match report.seq {
             Ack::Latest => Number::Server(next),
             Ack::Beside(offset) => Number::Server(next.wrapping_add_signed(offset)),
             Ack::Number(number) => Number::Plain(number),
             Ack::At(offset) => Number::Server(offset),
-            Ack::Arrived(_) => Number::Server(next),
+            Ack::Arrived(_) => Number::Server(connection.inbox.next),
         }
     }
 

@@ -4,6 +4,7 @@
 //! ticks then sees an earlier time than the clock tells. The coarse clock moves with the tick and gives both away.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -16,6 +17,13 @@ const LOOKS: usize = 8;
 pub const TOO_LONG: u64 = 250_000;
 /// Time after a tick, or a millisecond, that no step begins in.
 const MARGIN: u64 = 40_000;
+/// When the 32 bits of the kernel's ticks pass zero, since it was started: nanoseconds.
+const TICKS_WRAP: u64 = 300_000 * MS;
+/// How long a listener that has sent a cookie believes that others come back: nanoseconds.
+const COOKIES_LIVE: u64 = 120_000 * MS;
+/// What the longest case takes, generously, and more than the counts of ticks and of nanoseconds may be apart: nanoseconds.
+const LONG_CASE: u64 = 30_000 * MS;
+const APART: u64 = 2_000 * MS;
 
 /// Nanoseconds on the kernel's monotonic clock.
 pub fn clock() -> u64 {
@@ -28,6 +36,14 @@ fn coarse() -> u64 {
 
 fn nanos(time: Timespec) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// How long no case is to begin on a kernel that was started so long before. Ticks of zero are the time of the last cookie of
+/// a listener that has sent none: for two minutes behind that moment each of them believes to have sent some lately, and
+/// counts ACKs that it would refuse at any other time (`TcpExtSyncookiesFailed`).
+pub fn until_cookies_count(since_start: u64) -> Option<Duration> {
+    let (from, to) = (TICKS_WRAP - LONG_CASE, TICKS_WRAP + COOKIES_LIVE + APART);
+    (from..to).contains(&since_start).then(|| Duration::from_nanos(to - since_start))
 }
 
 /// The tick of the running machine.
@@ -75,5 +91,18 @@ impl Tick {
     pub fn moments(&self) -> RangeInclusive<u64> {
         let boundary = (MS - self.came % MS) % MS;
         if boundary >= MS / 2 { MARGIN..=boundary - TOO_LONG } else { (boundary + MARGIN)..=MS - TOO_LONG }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_case_runs_while_each_listener_believes_in_cookies() {
+        assert_eq!(until_cookies_count(269_999 * MS), None);
+        assert_eq!(until_cookies_count(270_000 * MS), Some(Duration::from_secs(152)));
+        assert_eq!(until_cookies_count(421_000 * MS), Some(Duration::from_secs(1)));
+        assert_eq!(until_cookies_count(422_000 * MS), None);
     }
 }

@@ -254,7 +254,7 @@ impl TcpSock {
     }
 
     /// The retransmission timer, from when the oldest segment was sent or from now on.
-    pub(super) fn arm_rto(&mut self, cx: &Cx, from_oldest: bool) {
+    pub(in super::super) fn arm_rto(&mut self, cx: &Cx, from_oldest: bool) {
         self.timers.pending = XmitTimer::Retransmit;
         if self.tx.segments.is_empty() {
             self.timers.retransmit = Time::MAX;

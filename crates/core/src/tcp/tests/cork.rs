@@ -91,6 +91,31 @@ fn what_is_held_goes_with_the_probe_timer_or_as_a_tail_loss_probe() {
     assert_eq!(lab.count(Counter::TcpExtTCPLossProbes), 1);
 }
 
+/// As measured on Linux 6.18: a window that the timeout was no reason to reduce is as it was before.
+#[test]
+fn a_cork_that_held_nothing_makes_no_window_grow() {
+    for corked in [false, true] {
+        let mut lab = Lab::new();
+        let listener = lab.listen(80, 8);
+        let mut peer = Peer { stamps: Some((9, 0)), ..Peer::new(40_000, 80) };
+        let sock = peer.connect_from_afar(&mut lab, &listener, 20);
+        send(&mut lab, &sock, 3 * 1_448, Ending::default());
+        let sent: Vec<_> = std::iter::from_fn(|| lab.sent()).collect();
+        let stamp = sent[0].options.timestamps.expect("agreed").0;
+        lab.wait(300);
+        assert_eq!(left(&mut lab).len(), 1, "sent again");
+        if corked {
+            cork(&mut lab, &sock, true);
+            cork(&mut lab, &sock, false);
+        }
+        // What was sent at first has come, all of it.
+        peer.stamps = Some((10, stamp));
+        ack(&mut lab, &mut peer, 3 * 1_448);
+        assert_eq!(lab.count(Counter::TcpExtTCPLossUndo), 1);
+        assert_eq!(sock.lock.user().cong.cwnd, 10, "corked: {corked}");
+    }
+}
+
 #[test]
 fn nodelay_sends_what_a_cork_holds_and_the_next_packet_is_held_again() {
     let (mut lab, sock, mut peer) = connected();

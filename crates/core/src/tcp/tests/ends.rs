@@ -241,6 +241,32 @@ fn the_round_trip_of_a_crossed_open_begins_with_the_syn_ack() {
     assert_eq!(sock.lock.user().rtt.srtt / MS, 20);
 }
 
+/// As measured on Linux 6.18: 30 ms behind the SYN-ACK the peer acknowledges nothing new, and echoes what was never sent.
+#[test]
+fn what_the_peer_echoes_is_the_round_trip_of_a_crossed_open_that_nothing_acknowledges() {
+    for (echoed_before, srtt_ms, rto_ms) in [
+        (0, 30, 232),
+        (10_000, 10_030, 30_092),
+        (119_000, 119_030, 357_092),
+        (2_148_000, 0, 3_000),
+        (u32::MAX - 99, 0, 3_000),
+    ] {
+        let mut lab = Lab::new();
+        let (sock, mut peer) = opening(&mut lab);
+        peer.stamps = Some((5_000, 0));
+        lab.segment(peer.repr(SYN), &[]);
+        let ours = lab.expect(SYN_ACK).options.timestamps.expect("agreed").0;
+        lab.wait(30);
+        peer.seq += 1;
+        peer.ack -= 1;
+        peer.stamps = Some((5_030, ours.wrapping_sub(echoed_before)));
+        lab.segment(peer.repr(ACK), &[]);
+        assert_eq!(lab.state(&sock), State::Established);
+        let rtt = sock.lock.user().rtt.clone();
+        assert_eq!((rtt.srtt / MS, rtt.backed_off() / MS), (srtt_ms, rto_ms.min(120_000)), "{echoed_before}");
+    }
+}
+
 #[test]
 fn what_carries_nothing_lies_in_the_peers_window_to_the_byte_where_windows_are_not_scaled() {
     let mut lab = Lab::new();

@@ -184,6 +184,86 @@ fn an_established_connection_goes_on_and_remembers() {
     lab.stack.with(&sock, 0, lab.now, |sk| assert_eq!(sk.user.error, Some(SockError::Unreachable)));
 }
 
+/// When something is sent within so many milliseconds, in milliseconds from now.
+fn sent_within(lab: &mut Lab, ms: u64) -> Vec<u64> {
+    let mut at = Vec::new();
+    for passed in 1..=ms {
+        lab.wait(1);
+        while lab.sent().is_some() {
+            at.push(passed);
+        }
+    }
+    at
+}
+
+/// Linux 6.18, first timeout 224 ms: sent at 225 and 689; told at 800, at 1137, 2065 and 3889; told at 1200, then at once,
+/// 2109 and 3933; told at 750, 760 and 770, at 910, 1386 and 2318. RFC 6069 section 4.2.
+#[test]
+fn a_timeout_for_which_there_was_no_way_does_not_double_the_next() {
+    let run = |errors: &[(u64, u8, u32)]| {
+        let mut lab = Lab::new();
+        let listener = lab.listen(80, 1);
+        let mut peer = Peer::new(40_000, 80);
+        let sock = peer.connect(&mut lab, &listener);
+        lab.send(&sock, &[1; 1_000]);
+        let seq = lab.expect(PSH_ACK).seq;
+        let first = sent_within(&mut lab, 250)[0];
+        let second = 250 + (1..400).find(|_| !sent_within(&mut lab, 1).is_empty()).expect("a second one");
+        let timeout = (second - first) / 2;
+        let (mut now, mut sent) = (second, Vec::new());
+        let quarters = |at: u64| ((at - second) * 4 + timeout / 2) / timeout;
+        for &(quarter, code, back) in errors {
+            let until = second + timeout * quarter / 4;
+            sent.extend(sent_within(&mut lab, until - now).into_iter().map(|at| quarters(now + at)));
+            now = until;
+            told(&mut lab, (3, code, 0), (80, 40_000), seq + back);
+            if lab.sent().is_some() {
+                sent.push(quarters(now));
+            }
+        }
+        sent.extend(sent_within(&mut lab, second + timeout * 15 - now).into_iter().map(|at| quarters(now + at)));
+        sent
+    };
+    // Quarters of the first timeout since the second retransmission.
+    assert_eq!(run(&[]), [16, 48]);
+    assert_eq!(run(&[(2, 1, 0)]), [8, 24, 56]);
+    assert_eq!(run(&[(10, 0, 0)]), [10, 26, 58]);
+    assert_eq!(run(&[(1, 1, 0), (2, 1, 0), (3, 1, 0)]), [4, 12, 28, 60]);
+    // Of something else, or about another segment.
+    for error in [(10, 3, 0), (10, 5, 0), (10, 13, 0), (10, 1, 1)] {
+        assert_eq!(run(&[error]), [16, 48]);
+    }
+}
+
+/// As measured on Linux 6.18.
+#[test]
+fn a_syn_for_which_there_was_no_way_is_sent_again_before_the_attempt_ends() {
+    // Milliseconds until the error, further SYNs that it brings, what the application is told and what it may ask for.
+    let cases: [(u8, u8, u64, usize, [Option<SockError>; 2]); 5] = [
+        (0, 5, 1_500, 0, [Some(SockError::Unreachable), None]),
+        (0, 5, 2_500, 1, [Some(SockError::Unreachable), None]),
+        // The attempt has been given up when the error comes to it.
+        (0, 1, 2_500, 0, [Some(SockError::TimedOut), Some(SockError::Unreachable)]),
+        // Timeouts that did not double the next have nothing to take back.
+        (2, 5, 1_800, 0, [Some(SockError::Unreachable), None]),
+        (2, 5, 4_500, 1, [Some(SockError::Unreachable), None]),
+    ];
+    for (linear, retries, at, more, errors) in cases {
+        let mut lab = Lab::with(|config| {
+            (config.sysctl.tcp_syn_linear_timeouts, config.sysctl.tcp_syn_retries) = (linear, retries);
+        });
+        let (sock, syn) = connecting(&mut lab);
+        lab.wait(at);
+        while lab.sent().is_some() {}
+        told(&mut lab, (3, 1, 0), (syn.sport, 80), syn.seq);
+        assert_eq!(std::iter::from_fn(|| lab.sent()).count(), more, "{linear} {retries} {at}");
+        let told = lab.stack.with(&sock, 0, lab.now, |sk| [sk.user.error, sk.user.error_soft]);
+        assert_eq!((told, lab.state(&sock)), (errors, State::Close), "{linear} {retries} {at}");
+        let given_up = u64::from(errors[0] == Some(SockError::TimedOut));
+        assert_eq!(lab.count(Counter::TcpExtTCPAbortOnTimeout), given_up);
+    }
+}
+
 #[test]
 fn a_half_open_connection_ends_where_its_peer_cannot_be_reached() {
     let mut lab = Lab::new();

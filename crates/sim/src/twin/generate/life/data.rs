@@ -1,7 +1,9 @@
 //! Data in both directions: reads and writes of every size and flag, acknowledgements that are delayed or not, and of every
 //! relation to what was sent, timestamps, and what the host sends again.
 
-use super::super::super::case::{Ack, Arrival, Case, Defect, Echo, Segment};
+use rxpath_core::cx::Rng;
+
+use super::super::super::case::{Ack, Action, Arrival, Case, Defect, Echo, Report, Segment};
 use super::super::super::stream::{Fact, Knob, TcpCall};
 use super::flow::Flow;
 use super::{ACK, FIN, PSH};
@@ -23,7 +25,10 @@ pub fn tcp_data(seed: u64) -> Case {
     }
     flow.has_corks();
     let rounds = 10 + flow.rng.below(24);
-    for _ in 0..rounds {
+    let mut silences = Rng::new(seed.rotate_left(17));
+    // Once at the most: a peer that has said nothing for five seconds is asked for by ARP.
+    let silent_in = if silences.below(3) == 0 { silences.below(rounds) } else { rounds };
+    for round in 0..rounds {
         flow.cork();
         match flow.rng.below(10) {
             0..3 => flow.data_comes(),
@@ -31,6 +36,9 @@ pub fn tcp_data(seed: u64) -> Case {
             5..7 => flow.data_written(),
             7..9 => flow.data_acked(),
             _ => flow.data_option(),
+        }
+        if round == silent_in {
+            flow.silence(&mut silences);
         }
         flow.pause();
     }
@@ -140,6 +148,24 @@ impl Flow {
         }
     }
 
+    /// The client says nothing to some data, and routers say why.
+    fn silence(&mut self, draws: &mut Rng) {
+        self.write(1 + draws.below(2_000));
+        for _ in 0..1 + draws.below(3) {
+            self.pass(100_000 + draws.below(800_000));
+            let (kind, code) =
+                [(3, 0), (3, 1), (3, 1), (3, 0), (3, 1), (3, 5), (3, 13), (11, 0)][draws.below(8) as usize];
+            let seq = match draws.below(5) {
+                0 => Ack::Beside(-1),
+                1 => Ack::Beside(0),
+                _ => Ack::Arrived(Arrival::default()),
+            };
+            let (sport, dport) = self.ports;
+            self.step(Action::Report(Report { kind, code, rest: 0, sport, dport, seq, quoted: 8 }));
+            self.app(TcpCall::Ask(Fact::Info));
+        }
+    }
+
     fn data_option(&mut self) {
         let some = self.rng.below(60_000);
         let on = u32::from(self.chance(50));
@@ -160,17 +186,18 @@ impl Flow {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::case::{Action, Call};
+    use super::super::super::super::case::Call;
     use super::*;
 
     #[test]
     fn data_goes_both_ways() {
         assert_eq!(tcp_data(5), tcp_data(5));
-        let (mut came, mut written, mut read, mut corked) = (0, 0, 0, 0);
+        let (mut came, mut written, mut read, mut corked, mut reported) = (0, 0, 0, 0, 0);
         for seed in 0..200 {
             for step in &tcp_data(seed).steps {
                 match &step.action {
                     Action::Send(segment) => came += u32::from(segment.len > 0),
+                    Action::Report(_) => reported += 1,
                     Action::Call(Call::Stream(_, TcpCall::Write(_) | TcpCall::Send(..))) => written += 1,
                     Action::Call(Call::Stream(_, TcpCall::Cork(_))) => corked += 1,
                     Action::Call(Call::Stream(_, TcpCall::Read(_) | TcpCall::Recv(..))) => read += 1,
@@ -178,6 +205,7 @@ mod tests {
                 }
             }
         }
-        assert!(came > 800 && written > 400 && read > 400 && corked > 200, "{came} {written} {read} {corked}");
+        assert!(came > 800 && written > 400 && read > 400, "{came} {written} {read}");
+        assert!(corked > 200 && reported > 100, "{corked} {reported}");
     }
 }
