@@ -202,7 +202,7 @@ impl Sock {
 
     /// Copies without taking anything (`MSG_PEEK`), from where the last look ended if looks move on (`SO_PEEK_OFF`). The
     /// socket is owned meanwhile. An ACK may be due as after a read.
-    pub fn peek(&self, buf: &mut [u8], register: bool) -> (Result<usize, Nothing>, u8) {
+    pub fn peek(&self, buf: &mut [u8], register: bool, now: Time, rmem_max: u32) -> (Result<usize, Nothing>, u8) {
         let mut sk = self.lock.user();
         let offset = sk.user.peek_off.unwrap_or(0);
         if sk.readable() <= offset {
@@ -235,6 +235,8 @@ impl Sock {
         if let Some(offset) = &mut sk.user.peek_off {
             *offset = offset.saturating_add(done as u32);
         }
+        // Who only looks keeps a pace, too.
+        sk.rcv_space_adjust(now, rmem_max);
         let ack = if sk.ack_due_after_read(done as u32) { post::ACK } else { 0 };
         (Ok(done), ack | self.released(sk))
     }

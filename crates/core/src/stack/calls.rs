@@ -401,7 +401,8 @@ impl Stack {
     /// # Errors
     /// As [`Stack::recv`].
     pub fn peek(&self, sock: &Arc<Sock>, buf: &mut [u8], register: bool, now: Time) -> Result<usize, RecvError> {
-        let (peeked, requests) = sock.peek(buf, register);
+        let rcvbuf_max = self.0.rcvbuf_max.load(Ordering::Relaxed);
+        let (peeked, requests) = sock.peek(buf, register, now, rcvbuf_max);
         if let (Ok(copied), Some(cell)) = (&peeked, self.0.cpus.get(usize::from(sock.cpu))) {
             cell.user_mib.add_shared(Counter::CopiedPeek, *copied as u64);
         }

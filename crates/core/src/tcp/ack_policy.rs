@@ -124,8 +124,8 @@ impl TcpSock {
             if gap <= ATO_MIN / 2 {
                 self.ack.ato = half + ATO_MIN / 2;
             } else if gap < self.ack.ato {
-                self.ack.ato = (half + gap).min(self.rtt.rto);
-            } else if gap > self.rtt.rto {
+                self.ack.ato = (half + gap).min(self.rtt.backed_off());
+            } else if gap > self.rtt.backed_off() {
                 self.incr_quickack(QUICKACKS_MAX);
             }
         }
@@ -213,7 +213,7 @@ impl TcpSock {
             self.ack.pingpong = false;
             self.ack.ato = ATO_MIN;
         } else {
-            self.ack.ato = (self.ack.ato * 2).min(self.rtt.rto);
+            self.ack.ato = (self.ack.ato * 2).min(self.rtt.backed_off());
         }
         cx.count(Counter::TcpExtDelayedACKs);
         self.send_ack(cx, AckWhy::Timer);

@@ -136,7 +136,7 @@ impl TcpSock {
     }
 
     /// If the peer has cut its window, that is enough of echoes (`tcp_ecn_accept_cwr`). A segment that acknowledges what it
-    /// may not says nothing of it.
+    /// may not, or less than is acknowledged, says nothing of it.
     #[inline]
     pub(super) fn accept_cwr(&mut self, seg: &Segment) {
         if seg.has(TcpFlags::CWR) {

@@ -162,13 +162,13 @@ impl TcpSock {
             self.replace_ts_recent(cx.now, tsval, seg.seq);
         }
         match self.tcp_ack(cx, seg, self.heard(&options), true) {
-            Ok(Acked::Fine | Acked::Old) => {}
+            Ok(Acked::Fine) => self.accept_cwr(seg),
+            Ok(Acked::Old) => {}
             Err(reason) => {
                 self.send_challenge_ack(cx);
                 return Fate::Drop(skb, reason);
             }
         }
-        self.accept_cwr(seg);
         if let Some((_, tsecr)) = stamps {
             self.measure_rcv_rtt_ts(cx.now, tsecr, seg.len);
         }
@@ -259,7 +259,7 @@ impl TcpSock {
             && seg.seq == self.rx.rcv_nxt
             && seg.ack == self.tx.snd_una
             && !self.may_update_window(seg, window)
-            && lag_ms <= self.rtt.rto * 12 / (10 * MS);
+            && lag_ms <= self.rtt.backed_off() * 12 / (10 * MS);
         if harmless {
             return Ok(());
         }

@@ -431,7 +431,7 @@ impl TcpSock {
         limited |= waits && self.cong.in_flight() >= self.cong.cwnd;
         if sent > 0 || limited {
             let shrinks = cx.net.sysctl.tcp_slow_start_after_idle;
-            self.cong.validate(limited, (self.tx.snd_una, self.tx.snd_nxt), cx.now, self.rtt.rto, shrinks);
+            self.cong.validate(limited, (self.tx.snd_una, self.tx.snd_nxt), cx.now, self.rtt.backed_off(), shrinks);
         }
         if self.tx.queue.is_empty() && self.user.wait_send && self.takes_data() {
             self.tx.chrono.start(Held::SendBuffer, cx.now);

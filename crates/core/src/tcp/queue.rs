@@ -474,10 +474,16 @@ impl TcpSock {
 impl super::Receiver {
     /// The reader has come to the end of what is queued: if that is the peer's FIN, it is read, too.
     pub fn eat_fin(&mut self) {
-        if std::mem::take(&mut self.fin) {
+        if self.fin {
             self.copied_seq += 1;
-            let charge = std::mem::take(&mut self.fin_charge);
-            self.uncharge(charge);
+            self.forget_fin();
         }
+    }
+
+    /// The end of the stream lies behind the reader.
+    pub(super) fn forget_fin(&mut self) {
+        self.fin = false;
+        let charge = std::mem::take(&mut self.fin_charge);
+        self.uncharge(charge);
     }
 }

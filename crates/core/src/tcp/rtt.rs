@@ -21,8 +21,8 @@ pub struct RttEstimator {
     pub rttvar: u64,
     /// When the current round trip of `mdev_max` ends.
     rtt_seq: SeqNum,
-    /// Retransmission timeout without back-off, in whole ticks.
-    pub rto: u64,
+    /// Retransmission timeout without back-off, in whole ticks. What counts is [`RttEstimator::backed_off`] (`icsk_rto`).
+    pub(super) rto: u64,
     /// Number of doublings of it that timeouts made (in `icsk_rto`).
     doubled: u8,
     /// Doublings that a closed window's probes reckon with besides: those of timeouts and of probes (`icsk_backoff`).

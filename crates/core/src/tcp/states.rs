@@ -83,7 +83,9 @@ impl TcpSock {
             self.send_challenge_ack(cx);
             return Fate::Drop(skb, reason);
         }
-        self.accept_cwr(seg);
+        if let Ok(Acked::Fine) = outcome {
+            self.accept_cwr(seg);
+        }
         if let Err(end) = self.advance_state(cx, seg, stamps) {
             return end.end(cx, self, skb, seg);
         }
@@ -180,7 +182,7 @@ impl TcpSock {
 
     /// How long an orphan waits for the peer's FIN (`tcp_fin_time`); None if not at all.
     pub(super) fn fin_timeout(&self, cx: &Cx) -> Option<u64> {
-        self.linger2(&cx.net.sysctl).map(|time| time.max(self.rtt.rto * 7 / 2))
+        self.linger2(&cx.net.sysctl).map(|time| time.max(self.rtt.backed_off() * 7 / 2))
     }
 
     /// The sixth to eighth step: data in the states that take it.

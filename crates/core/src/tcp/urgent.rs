@@ -133,6 +133,10 @@ impl TcpSock {
             cx.event(&skb, EventKind::Recv, 0, self.user.reads);
             cx.pool.free(skb);
         }
+        // Where the byte should have been the peer's stream ended.
+        if self.rx.fin && self.rx.copied_seq == self.rx.rcv_nxt {
+            self.rx.forget_fin();
+        }
     }
 
     /// Bytes that one read may take, of `wanted`: it stops at the mark, and one that begins there skips the urgent byte.

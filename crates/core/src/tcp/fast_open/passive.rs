@@ -9,7 +9,7 @@ use rxpath_wire::tcp::FastOpen;
 use rxpath_wire::{SeqNum, TcpFlags, Tuple};
 
 use super::super::isn::tsval;
-use super::super::{MS, RTO_INITIAL, Request, Segment, State, TcpSock, XmitTimer, expiry};
+use super::super::{CaState, RTO_INITIAL, Request, Segment, State, TcpSock, XmitTimer, expiry};
 use super::cookies::{self, Worth};
 use super::{SERVER, SERVER_NO_COOKIE};
 use crate::cx::{Cx, End, Fate};
@@ -184,11 +184,16 @@ impl TcpSock {
     pub(in super::super) fn request_done(&mut self, cx: &Cx, tsecr: Option<u32>) -> bool {
         let Some(request) = self.request.take() else { return false };
         request.listener.fast_open.leave();
-        let echoed = |tsecr: u32| u64::from(tsval(cx.now, request.ts_offset).wrapping_sub(tsecr).max(1)) * MS;
-        let rtt =
-            if request.resent { tsecr.filter(|&tsecr| tsecr != 0).map(echoed) } else { Some(cx.now - request.sent_at) };
+        let rtt = match request.resent {
+            true => tsecr.and_then(|tsecr| self.echoed_rtt(cx.now, tsecr)),
+            false => Some(cx.now - request.sent_at),
+        };
         if let Some(rtt) = rtt {
             self.rtt.sample(rtt, self.tx.snd_una, self.tx.snd_nxt);
+        }
+        // With nothing in flight no ACK would end it.
+        if self.cong.state == CaState::Loss && self.tx.segments.is_empty() {
+            self.try_undo_recovery(cx);
         }
         self.rtt.retransmits = 0;
         self.loss.rto.recovered(cx.now);
@@ -221,10 +226,11 @@ impl TcpSock {
         cx.count(Counter::TcpRetransSegs);
         request.send_synack(cx);
         let doublings = request.retransmits;
-        if doublings == 1 && !self.tx.segments.is_empty() {
-            // What was sent behind it will hardly have arrived.
+        if doublings == 2 {
+            // That a SYN-ACK is lost may happen. Once two are, what was sent behind them will hardly have arrived.
             self.enter_loss(cx);
         }
+        self.loss.retransmits(tsval(cx.now, self.tx.ts_offset), cx.now);
         self.loss.rto.timed_out(self.rtt.retransmits, cx.now);
         self.rtt.retransmits = self.rtt.retransmits.saturating_add(1);
         self.timers.pending = XmitTimer::SynAck;

@@ -93,7 +93,7 @@ impl TcpSock {
         }
         let loss = &mut self.loss;
         loss.undo_retrans = Some(loss.undo_retrans.unwrap_or(0).saturating_add(pcount));
-        loss.retrans_stamp.get_or_insert((tsval(cx.now, self.tx.ts_offset), cx.now));
+        loss.retransmits(tsval(cx.now, self.tx.ts_offset), cx.now);
         true
     }
 

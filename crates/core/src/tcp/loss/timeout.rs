@@ -90,7 +90,8 @@ impl TcpSock {
     /// An ACK after a timeout (`tcp_process_loss`, RFC 5682 section 3.1).
     pub(super) fn process_loss(&mut self, cx: &mut Cx, says: &AckSays, dupacks: u32, resend: &mut Resend) {
         let recovered = !self.tx.snd_una.before(self.loss.high_seq);
-        if says.advanced && self.try_undo_loss(cx, false) {
+        // What ends an early handshake advances nothing, but may answer the first SYN-ACK.
+        if (says.advanced || self.request.is_some()) && self.try_undo_loss(cx, false) {
             return;
         }
         if self.loss.frto {

@@ -12,6 +12,11 @@ impl Loss {
     pub(in super::super) fn forget_retransmission(&mut self) {
         self.retrans_stamp = None;
     }
+
+    /// Something is sent again now, when our clock for timestamps shows `tsval`: what is echoed from before answers the first copy.
+    pub(in super::super) fn retransmits(&mut self, tsval: u32, now: Time) {
+        self.retrans_stamp.get_or_insert((tsval, now));
+    }
 }
 
 impl TcpSock {
@@ -78,7 +83,7 @@ impl TcpSock {
 
     /// Recovery has come to its end (`tcp_try_undo_recovery`). True if it is not to be left yet: without SACK, ACKs for
     /// `high_seq` that are still under way would look like a new loss.
-    pub(super) fn try_undo_recovery(&mut self, cx: &Cx) -> bool {
+    pub(in super::super) fn try_undo_recovery(&mut self, cx: &Cx) -> bool {
         if self.may_undo() {
             let after_timeout = self.cong.state == CaState::Loss;
             self.undo_cwnd_reduction(cx, false);

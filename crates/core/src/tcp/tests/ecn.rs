@@ -132,6 +132,19 @@ fn a_mark_is_echoed_until_the_peer_has_slowed_down() {
     pair.peer.ack -= 3_000;
     assert!(pair.echo(ECT0, PSH_ACK));
     assert!(!pair.echo(ECT0, with(PSH_ACK, CWR)));
+    // Nor is one who acknowledges less than before.
+    assert_eq!(pair.lab.send(&pair.sock, &[2; MSS as usize]), MSS as usize);
+    pair.ack(1, ACK);
+    assert!(pair.echo(CE, PSH_ACK));
+    for (ahead, len) in [(0, 0), (0, 10), (500, 0), (500, 10)] {
+        let mut old = pair.peer.repr(with(ACK, CWR));
+        old.seq += ahead;
+        old.ack -= 500;
+        pair.lab.segment(old, &vec![1; len]);
+        pair.peer.seq += if ahead == 0 { len as u32 } else { 0 };
+        assert!(pair.answers().iter().all(|one| one.flags.contains(ECE)), "{ahead} {len}");
+        assert!(pair.data(ECT0, PSH_ACK).iter().all(|one| one.flags.contains(ECE)), "{ahead} {len}");
+    }
     let ce = pair.lab.count(Counter::IpExtInCEPkts);
     assert!(ce >= 2 && pair.lab.count(Counter::IpExtInECT0Pkts) >= 4, "{ce}");
 }

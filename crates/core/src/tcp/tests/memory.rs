@@ -106,6 +106,37 @@ fn a_buffer_that_begins_small_grows_from_what_it_can_offer() {
     while lab.sent().is_some() {}
 }
 
+/// As measured on Linux 6.18: what was read in the last round trip, less what is still queued, counts in a look, too.
+#[test]
+fn who_only_looks_makes_the_buffer_grow() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer { stamps: Some((9, 0)), ..Peer::new(40_000, 80) };
+    let sock = peer.connect(&mut lab, &listener);
+    let space = |lab: &Lab| {
+        let _ = lab;
+        let sk = sock.lock.user();
+        (sk.rx.space, sk.rx.rcvbuf)
+    };
+    let (before, rcvbuf) = space(&lab);
+    lab.stack.with(&sock, 0, lab.now, |sk| sk.rx.space = 1_448);
+    lab.wait(1);
+    for _ in 0..30 {
+        peer.data(&mut lab, &[1; 1_448]);
+        assert_eq!(lab.recv(&sock, 2_000).expect("bytes").len(), 1_448);
+    }
+    while let Some(sent) = lab.sent() {
+        peer.note(&sent);
+    }
+    peer.data(&mut lab, &[1; 100]);
+    lab.wait(10);
+    assert!(before > 0 && space(&lab).1 == rcvbuf);
+    assert_eq!(lab.stack.peek(&sock, &mut [0; 200], false, lab.now).expect("bytes"), 100);
+    let (grown, now) = space(&lab);
+    assert!(grown > 1_448 && now > rcvbuf, "{grown} {now}");
+    while lab.sent().is_some() {}
+}
+
 /// A stack whose sockets have few pages, each of which is told of at once.
 fn poor(limits: Triple) -> Lab {
     Lab::with(|config| {

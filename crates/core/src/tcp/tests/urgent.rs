@@ -98,6 +98,22 @@ fn a_mark_at_the_fin_is_passed_by_no_read() {
     while lab.sent().is_some() {}
 }
 
+/// As measured on Linux 6.18: a newer mark makes the reader skip the byte at the former one, and here that is the FIN.
+#[test]
+fn a_mark_at_the_fin_may_be_skipped_with_it() {
+    let (mut lab, sock, mut peer) = connection();
+    let mut fin = peer.repr(TcpFlags(URG_ACK.0 | TcpFlags::FIN.0));
+    fin.urgent = 1;
+    lab.segment(fin, &[]);
+    peer.urgent(&mut lab, &[7; 211], 211);
+    let inq = || sock.lock.user().inq();
+    assert_eq!((inq(), lab.recv(&sock, 100).unwrap().len(), inq()), (0, 0, 0));
+    let sk = sock.lock.user();
+    assert_eq!((sk.rx.copied_seq - sk.rx.rcv_nxt, sk.rx.rmem_alloc), (0, 0));
+    drop(sk);
+    while lab.sent().is_some() {}
+}
+
 /// As the kernel does: it looks for the byte from the beginning of the header on.
 #[test]
 fn what_stands_just_before_a_segment_is_read_from_its_header() {

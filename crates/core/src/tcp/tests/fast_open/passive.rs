@@ -11,7 +11,7 @@ use super::{KEY, REQUEST, counts, lab, raw_segment, segment, sent, with};
 use crate::socket::{Listener, Sock};
 use crate::stack::RecvError;
 use crate::sysctl::FastOpenKeys;
-use crate::tcp::{SockError, State};
+use crate::tcp::{CaState, SockError, State, TcpInfo};
 use crate::testing::frames::icmp;
 
 const RST: TcpFlags = TcpFlags::RST;
@@ -38,7 +38,9 @@ fn cookie(lab: &mut Lab) -> FastOpen {
 
 /// A SYN with a good cookie and data; gives the SYN-ACK.
 fn open(lab: &mut Lab, peer: &mut Peer, option: FastOpen, data: &[u8]) -> Sent {
-    segment(lab, peer.repr(SYN), Some(option), data);
+    let mut syn = peer.repr(SYN);
+    syn.options.sack_permitted = peer.sack;
+    segment(lab, syn, Some(option), data);
     let (answer, _) = sent(lab);
     assert_eq!((answer.flags, answer.ack), (SYN_ACK, peer.seq + 1 + data.len() as u32));
     peer.seq = answer.ack;
@@ -424,13 +426,57 @@ fn data_behind_a_lost_syn_ack_follows_once_the_handshake_ends() {
     lab.wait(500);
     lab.expect_nothing();
     lab.segment(peer.repr(ACK), &[]);
-    let again = lab.sent().expect("it is taken for lost");
+    lab.wait(2_990);
+    lab.expect_nothing();
+    lab.wait(20);
+    let again = lab.sent().expect("one lost SYN-ACK says nothing of what followed it");
     assert_eq!((again.seq, &again.payload[..]), (peer.ack, &b"bye"[..]));
-    assert_eq!(lab.count(Counter::TcpExtTCPSlowStartRetrans), 1);
+    assert_eq!(lab.count(Counter::TcpExtTCPSlowStartRetrans), 0);
     assert_eq!(listener.fast_open.taken(), 0);
     peer.ack += 4;
     lab.segment(peer.repr(FIN_ACK), &[]);
     assert_eq!(lab.state(&sock), State::Close);
+}
+
+/// As measured on Linux 6.18.
+#[test]
+fn once_two_syn_acks_are_lost_what_followed_them_is_lost_too() {
+    // Bytes that are written, timestamps, an ACK of the first SYN-ACK (of the last), selective acknowledgements.
+    let cases = [(0, false, false), (3_000, false, false), (0, true, true), (3_000, true, true), (0, true, false)];
+    for ((written, stamped, first), sack) in cases.into_iter().flat_map(|case| [(case, false), (case, true)]) {
+        let (mut lab, listener) = listening(5);
+        let cookie = cookie(&mut lab);
+        let mut peer = Peer { stamps: stamped.then_some((9, 0)), sack, ..Peer::new(40_000, 80) };
+        let before = open(&mut lab, &mut peer, cookie, b"hello");
+        let sock = accept(&lab, &listener);
+        lab.send(&sock, &vec![7; written]);
+        while lab.sent().is_some() {}
+        let told = |lab: &Lab| {
+            let info = sock.lock.user().info(lab.now);
+            (info.ca_state, info.lost, info.retransmits, info.snd_cwnd, info.snd_ssthresh == TcpInfo::NO_SSTHRESH)
+        };
+        lab.wait(1_010);
+        lab.expect(SYN_ACK);
+        assert_eq!(told(&lab), (CaState::Open, 0, 1, 10, true));
+        lab.wait(2_010);
+        let last = lab.expect(SYN_ACK);
+        let lost = written.div_ceil(1_460) as u32;
+        assert_eq!(told(&lab), (CaState::Loss, lost, 2, 1, false));
+        peer.note(if first { &before } else { &last });
+        lab.segment(peer.repr(ACK), &[]);
+        let again: Vec<_> = std::iter::from_fn(|| lab.sent()).collect();
+        // Who does not acknowledge selectively holds the state until more is acknowledged.
+        let over = if sack { CaState::Open } else { CaState::Loss };
+        if first {
+            assert_eq!((told(&lab), again.len()), ((over, 0, 0, 10, true), 0), "it was only late");
+            assert_eq!(lab.count(Counter::TcpExtTCPLossUndo), 1);
+            continue;
+        }
+        assert_eq!(again.len(), usize::from(lost > 0), "the window allows one");
+        assert!(again.iter().all(|sent| sent.seq == peer.ack));
+        assert_eq!(told(&lab), (if lost > 0 { CaState::Loss } else { over }, lost, 0, 1, false));
+        assert_eq!(lab.count(Counter::TcpExtTCPSlowStartRetrans), u64::from(lost > 0));
+    }
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! situations.
 
 use super::super::lab::{ACK, Lab, Peer, SYN, SYN_ACK};
-use super::{MSS, Path, RTT};
+use super::{MSS, NOTHING, Path, RTT};
 use crate::socket::Sock;
+use crate::sysctl::CongestionControl;
 use crate::tcp::CaState;
 
 /// Timeouts, recoveries, milliseconds of these, new hashes.
@@ -151,4 +152,72 @@ fn what_goes_again_ends_with_the_window() {
             assert_eq!(again, expected, "{window}, {super_frames}");
         }
     }
+}
+
+/// As measured on Linux 6.18.
+#[test]
+fn what_follows_a_broken_promise_is_sent_again_in_order() {
+    let broken = |blocks: &[&[(u32, u32)]], left: &[(u32, u32)]| {
+        let mut path = Path::new(false);
+        {
+            let cong = &mut path.sock.lock.user().cong;
+            cong.set_algorithm(CongestionControl::Reno);
+            cong.cwnd = 10;
+        }
+        path.send(10);
+        path.lab.wait(RTT);
+        let fast: Vec<_> = blocks.iter().map(|blocks| path.ack(0, blocks)).collect();
+        path.lab.wait(10);
+        // The head is acknowledged up to what was promised.
+        assert_eq!(path.ack(3, left), NOTHING);
+        path.lab.wait(60);
+        let sent = path.sent();
+        (path.numbers(&sent), fast, path)
+    };
+    let (again, fast, mut path) = broken(&[&[(3, 6)]], &[]);
+    assert_eq!((again, fast), (vec![3], vec![vec![0]]));
+    assert_eq!(path.ack(1, &[]), [4, 5]);
+    path.lab.wait(RTT);
+    assert_eq!(path.ack(1, &[]), [6, 7]);
+
+    let (again, fast, mut path) = broken(&[&[(3, 6)], &[(7, 8), (3, 6)]], &[(7, 8)]);
+    assert_eq!((again, fast), (vec![3], vec![vec![0], vec![1, 2]]));
+    assert_eq!(path.ack(1, &[(7, 8)]), [4, 5, 6]);
+}
+
+/// As measured on Linux 6.18.
+#[test]
+fn what_waits_for_a_window_that_a_timeout_closed_makes_it_grow() {
+    let mut path = Path::new(false);
+    path.sock.lock.user().cong.cwnd = 10;
+    path.lab.send(&path.sock, &[5; 10]);
+    path.lab.send(&path.sock, &[5; 4 * MSS as usize]);
+    assert_eq!(path.sent().len(), 5);
+    path.lab.wait(400);
+    assert!(!path.sent().is_empty());
+    assert_eq!((path.state().0, path.with(|sk| sk.rtt.retransmits)), (CaState::Loss, 1));
+    path.lab.send(&path.sock, &[5; MSS as usize]);
+    assert!(path.sent().is_empty());
+    path.peer.ack += 10 + 4 * MSS;
+    path.lab.segment(path.peer.repr(ACK), &[]);
+    assert_eq!((path.sent().len(), path.state().1), (1, 15));
+}
+
+/// As measured on Linux 6.18: 321 ms are less than the timeout that an ACK of what was sent twice leaves doubled.
+#[test]
+fn a_window_is_not_filled_for_as_long_as_the_timeout_with_its_back_off() {
+    let mut path = Path::new(false);
+    path.sock.lock.user().cong.cwnd = 10;
+    path.sock.lock.user().tx.nagle.off = true;
+    path.lab.send(&path.sock, &[5; 10]);
+    path.lab.send(&path.sock, &[5; 4 * MSS as usize]);
+    path.lab.wait(400);
+    path.lab.send(&path.sock, &[5; 10]);
+    path.peer.ack += 10 + 4 * MSS;
+    path.lab.segment(path.peer.repr(ACK), &[]);
+    assert!(path.sent().len() > 5);
+    assert_eq!((path.state().1, path.with(|sk| sk.rtt.backoff)), (15, 1));
+    path.lab.wait(321);
+    path.lab.send(&path.sock, &[5; 10]);
+    assert_eq!(path.state(), (CaState::Open, 15, u32::MAX));
 }
