@@ -75,8 +75,8 @@ impl End {
 pub struct Cx {
     /// The stack's clock, read once per softirq run.
     pub now: Time,
-    /// Nanoseconds from one look of a write at what it may send to the next: 0, as the clock stands still, but where a machine is
-    /// followed whose does not ([`crate::stack::Stack::set_write_time`]).
+    /// Nanoseconds from one look of a write at what it may send to the next, and from one packet that is sent again to the next:
+    /// 0, as the clock stands still, but where a machine is followed whose does not ([`crate::stack::Stack::set_write_time`]).
     pub takes: u64,
     /// Index of the Cpu.
     pub cpu: u16,

@@ -66,7 +66,7 @@ const CHOICES: u64 = 16;
 /// Stacks with other keys before a case with a group of listeners counts as one that differs.
 const KEYS: u64 = 200;
 /// Runs at other moments within the steps that tell whether a recording is evidence.
-const MOMENTS: u64 = 24;
+const MOMENTS: u64 = 64;
 /// What a write may take from one packet to the next: nanoseconds. The clock of a stack stands still meanwhile.
 const WRITE_TIMES: [u64; 4] = [3_000, 8_000, 16_000, 40_000];
 

@@ -340,8 +340,8 @@ impl Stack {
         timers.into_iter().flatten().min()
     }
 
-    /// Has a write that is offered to the network in parts take so many nanoseconds for each: so a simulation can find out
-    /// whether what the machine that it follows did hangs on it.
+    /// Has a write that is offered to the network in parts take so many nanoseconds for each, and each packet that is sent again:
+    /// so a simulation can find out whether what the machine that it follows did hangs on it.
     pub fn set_write_time(&self, nanoseconds: u64) {
         for cell in &self.0.cpus {
             lock(&cell.token).cx.takes = nanoseconds;

@@ -244,6 +244,8 @@ impl TcpSock {
                 self.check_sack_reordering(cx, reordered, false);
             }
             if self.tx.segments.is_empty() {
+                // Copies that were sent again before they were lost have counted until now.
+                self.cong.retrans_out = 0;
                 self.tx.chrono.stop(Held::ByNothing, self.tx.queue.is_empty(), cx.now);
                 self.timers.retransmit = Time::MAX;
                 self.arm_for_output(cx);
@@ -265,7 +267,8 @@ impl TcpSock {
         if segment.retrans {
             cong.retrans_out = cong.retrans_out.saturating_sub(pcount);
         }
-        says.retransmitted |= segment.retransmitted && !segment.sacked;
+        // Also what was acknowledged selectively long ago: nobody tells which of its copies this answers.
+        says.retransmitted |= segment.retransmitted;
         if segment.sacked {
             cong.sacked_out = cong.sacked_out.saturating_sub(pcount);
             return;

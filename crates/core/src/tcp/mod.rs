@@ -41,7 +41,7 @@
 //! | `congestion/` | `tcp_cong_avoid_ai`, `bictcp_update`, `tcp_cwnd_reduction`, `tcp_cwnd_validate` |
 //! | `mtu_probe` | `tcp_mtu_probe`, `tcp_mtup_probe_success`, `tcp_mtu_probing` |
 //! | `rtt` | `tcp_rtt_estimator`, `tcp_set_rto` |
-//! | `timers` | `tcp_retransmit_timer`, `tcp_delack_timer_handler`, `tcp_probe_timer` |
+//! | `timers` | `tcp_retransmit_timer`, `tcp_ld_RTO_revert`, `tcp_delack_timer_handler`, `tcp_probe_timer` |
 //! | `keepalive` | `tcp_keepalive_timer`, `tcp_clamp_rto_to_user_timeout` |
 //! | `info` | `tcp_get_info` |
 //! | `connect` | `tcp_v4_connect`, `tcp_connect` |

@@ -124,14 +124,14 @@ impl TcpSock {
         wanted && thin && self.rtt.retransmits < THIN_LINEAR_RETRIES
     }
 
-    /// The peer shrank its window under data in flight: the head is sent as a probe, for as long as the peer answers, or as
-    /// the user has patience since the first one. It is no retransmission to be counted.
+    /// The peer shrank its window under data in flight: the head is sent as a probe, until the peer has been silent for twice
+    /// the longest timeout, or for as long as the user has patience since the first one (`tcp_rtx_probe0_timed_out`). It is no
+    /// retransmission to be counted.
     fn retransmit_into_zero_window(&mut self, cx: &mut Cx) {
         let since = self.loss.retrans_stamp.map(|(_, at)| at);
-        let silent = cx.now - self.ack.last_rcv.max(self.tx.last_sent);
         let dead = match self.live.user_timeout() {
             Some(_) => self.user_timed_out(cx.now, since),
-            None => since.is_some() && silent > RTO_MAX,
+            None => since.is_some_and(|since| cx.now - since.max(self.live.last_ack) > 2 * RTO_MAX),
         };
         if dead {
             self.give_up(cx);

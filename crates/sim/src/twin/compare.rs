@@ -12,6 +12,8 @@
 //!   kernel's timers that are due within one of its coarse ticks run in any order.
 //! - **Timer held** (`super::lateness`): where the kernel's timer fired late and a step came in between, the stack's
 //!   is held until after the step.
+//! - **Urgent byte of an echo**: one that stands just before a segment is taken from its header, and where that ends with the echo of
+//!   a timestamp it is of the number that each side chose by itself: it must be of its own.
 //! - **Timer's turn chosen**: whether a timer was as late as that nobody saw; of the runs that chance makes one agrees.
 //!
 //! Checksums follow from the rest: both sides' are verified. Frames of hosts without a server are compared by what is
@@ -23,12 +25,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rxpath_wire::{SeqNum, TcpFlags};
 
-use super::case::Host;
+use super::case::{Call, Gave, Host, digest};
 use super::choices::{self, Identifications};
 use super::counters::comparable;
 use super::frames::{Pair, Seen};
 use super::lateness::LATE_MAX;
-use super::record::{Event, Recording, Sent, What};
+use super::record::{Event, Number, Recording, Sent, What};
+use super::stream::TcpCall;
 
 /// Milliseconds by which timestamps may differ.
 pub const CLOCK_SLACK_MS: u32 = 20;
@@ -216,6 +219,8 @@ struct Sides {
     kernel: Bases,
     stack: Bases,
     ids: Identifications,
+    /// Bytes of the timestamps that the client has echoed to the kernel and to the stack.
+    echoed: [BTreeSet<u8>; 2],
 }
 
 impl Sides {
@@ -225,8 +230,11 @@ impl Sides {
                 What::Sent(_) | What::Fed { .. } | What::Reported(..),
                 What::Sent(_) | What::Fed { .. } | What::Reported(..),
             ) => {
-                if let (What::Sent(sent), true) = (&kernel.what, bakes(host)) {
-                    self.reset_by(sent);
+                if let What::Sent(sent) = &kernel.what {
+                    self.note_echo(sent);
+                    if bakes(host) {
+                        self.reset_by(sent);
+                    }
                 }
                 (kernel.what != stack.what).then(|| "not the same frame was sent".to_owned())
             }
@@ -234,7 +242,14 @@ impl Sides {
                 if one != other {
                     return Some("not the same call was made".to_owned());
                 }
-                (gave != got).then(|| format!("{one}: kernel {gave}, stack {got}"))
+                if gave == got {
+                    return None;
+                }
+                if matches!(one, Call::Stream(_, TcpCall::RecvUrgent(_))) && self.are_of_echoes(gave, got) {
+                    *normalised.entry("urgent byte of an echo").or_default() += 1;
+                    return None;
+                }
+                Some(format!("{one}: kernel {gave}, stack {got}"))
             }
             (What::Emitted { frame, prompt, .. }, What::Emitted { frame: other, .. }) => {
                 let wrong = if host.is_exact() {
@@ -250,6 +265,21 @@ impl Sides {
 }
 
 impl Sides {
+    /// What the client echoes is of the side's own choice.
+    fn note_echo(&mut self, sent: &Sent) {
+        let Some((_, Number::Server(offset))) = sent.stamp else { return };
+        for (side, echoed) in [&self.kernel, &self.stack].into_iter().zip(&mut self.echoed) {
+            let latest = side.get(&(sent.sport, sent.dport)).and_then(|base| base.latest);
+            echoed.extend(latest.into_iter().flat_map(|tsval| tsval.wrapping_add(offset).to_be_bytes()));
+        }
+    }
+
+    /// One byte each, of what was echoed to the side that read it.
+    fn are_of_echoes(&self, kernel: &Gave, stack: &Gave) -> bool {
+        let is_of = |gave: &Gave, echoed: &BTreeSet<u8>| matches!(gave, Gave::Bytes(1, sum) if echoed.iter().any(|&byte| digest(&[byte]) == *sum));
+        is_of(kernel, &self.echoed[0]) && is_of(stack, &self.echoed[1])
+    }
+
     /// The client resets: what follows may be another socket's, which a cookie makes without a SYN.
     fn reset_by(&mut self, sent: &Sent) {
         if sent.flags & TcpFlags::RST.0 != 0 {
@@ -280,7 +310,10 @@ type Bases = BTreeMap<Pair, Base>;
 struct Base {
     isn: u32,
     id: Option<u16>,
+    /// The first timestamp of the connection.
     tsval: Option<u32>,
+    /// The latest one.
+    latest: Option<u32>,
 }
 
 impl Base {
@@ -291,6 +324,7 @@ impl Base {
             self.tsval = seen.options.timestamps.map(|(tsval, _)| tsval);
             self.id = None;
         }
+        self.latest = seen.options.timestamps.map(|(tsval, _)| tsval).or(self.latest);
         // Without timestamps of the handshake's, from the first on.
         self.tsval = self.tsval.or(seen.options.timestamps.map(|(tsval, _)| tsval));
         if self.id.is_none() && counted {
@@ -427,7 +461,6 @@ mod tests {
 
     use super::super::case::{Defect, Layout};
     use super::super::frames::{CLIENT, ClientView, SERVER};
-    use super::super::record::Number;
     use super::*;
 
     fn segment(flags: TcpFlags) -> Sent {
@@ -454,13 +487,36 @@ mod tests {
 
     /// A segment of the host's with this identification.
     fn emitted(id: u16) -> Event {
-        let sent = Sent { sport: 80, dport: 40_000, ..segment(TcpFlags::ACK) };
+        stamped(id, None)
+    }
+
+    fn stamped(id: u16, tsval: Option<u32>) -> Event {
+        let stamp = tsval.map(|tsval| (tsval, Number::Plain(0)));
+        let sent = Sent { sport: 80, dport: 40_000, stamp, ..segment(TcpFlags::ACK) };
         let mut frame = ClientView::default().frame(&sent);
         let (proto, total_len) = (IpProto::TCP, (frame.len() - 14) as u16);
         let (src, dst) = (SERVER, CLIENT);
         ipv4::emit(&mut frame[14..], Ipv4Repr { src, dst, proto, ttl: 64, tos: 0, id, df: true, total_len });
         rxpath_wire::tcp::fill_checksum(Addr::from_v4(src.octets()), Addr::from_v4(dst.octets()), &mut frame[34..]);
         Event::new(0, What::Emitted { link: 0, frame, prompt: true })
+    }
+
+    #[test]
+    fn an_urgent_byte_of_an_echo_is_of_what_that_side_chose() {
+        let run = |tsval, byte| {
+            let echo = Sent { stamp: Some((7, Number::Server(0))), ..segment(TcpFlags::ACK) };
+            let read = Call::Stream(1, TcpCall::RecvUrgent(false));
+            let gave = Gave::Bytes(1, digest(&[byte]));
+            let events =
+                vec![stamped(1, Some(tsval)), Event::new(1, What::Sent(echo)), Event::new(2, What::Called(read, gave))];
+            Recording { host: Host { streams: true, ..Host::default() }, events, ..Recording::default() }
+        };
+        let mut normalised = Normalised::new();
+        let kernel = run(0x0102_0304, 2);
+        assert_eq!(compare(&kernel, &run(0x1122_3344, 0x33), &mut normalised), []);
+        assert_eq!(normalised.get("urgent byte of an echo"), Some(&1));
+        assert_eq!(compare(&kernel, &run(0x1122_3344, 3), &mut normalised).len(), 1, "of the other's");
+        assert_eq!(compare(&run(0x0102_0304, 5), &run(0x1122_3344, 0x33), &mut normalised).len(), 1);
     }
 
     fn differences(bakes: bool, [one, other]: [u16; 2]) -> usize {

@@ -24,6 +24,7 @@ impl TcpSock {
                 cx.count_n(counter, u64::from(segments));
                 self.cong.reduction_sent(segments);
                 head |= at == 0;
+                cx.now += cx.takes;
             }
             at += 1;
         }
@@ -88,9 +89,9 @@ impl TcpSock {
         }
         let Some(record) = self.tx.segments.get_mut(index) else { return true };
         let pcount = record.pcount;
-        if !std::mem::replace(&mut record.retrans, true) {
-            self.cong.retrans_out += pcount;
-        }
+        // The copy before it counts on, where it was not found lost, until nothing is in flight.
+        record.retrans = true;
+        self.cong.retrans_out += pcount;
         let loss = &mut self.loss;
         loss.undo_retrans = Some(loss.undo_retrans.unwrap_or(0).saturating_add(pcount));
         loss.retransmits(tsval(cx.now, self.tx.ts_offset), cx.now);

@@ -156,6 +156,31 @@ fn so_is_a_window_that_was_shrunk_under_what_is_in_flight() {
     while lab.sent().is_some() {}
 }
 
+/// Linux 6.18 gave up after 334.6, 334.6 and 455.5 s, where peers answered for so long: the timeout that comes when the silence has
+/// lasted for 240 s is the last.
+#[test]
+fn a_window_that_was_shrunk_is_put_up_with_until_the_peer_has_been_silent_for_long() {
+    for (answers_s, ends_s) in [(0, 325), (30, 325), (200, 445)] {
+        let (mut lab, sock, mut peer) = connection();
+        assert!(lab.stack.set_neighbour(1, Addr::from(PEER), Some(PEER_MAC), lab.now));
+        lab.send(&sock, &[0; 1_960]);
+        let first = lab.expect(ACK);
+        lab.expect(PSH_ACK);
+        (peer.ack, peer.window) = (peer.ack + first.payload.len() as u32, 0);
+        lab.segment(peer.repr(ACK), &[]);
+        let mut waited = 0;
+        while lab.state(&sock) == State::Established && waited < 600_000 {
+            lab.wait(100);
+            waited += 100;
+            if lab.sent().is_some() && waited < answers_s * 1_000 {
+                lab.segment(peer.repr(ACK), &[]);
+            }
+        }
+        assert_eq!(waited / 10_000, ends_s / 10, "{answers_s} s: {waited} ms");
+        assert!(matches!(lab.recv(&sock, 1), Err(RecvError::Failed(SockError::TimedOut))));
+    }
+}
+
 #[test]
 fn a_connection_tells_of_itself() {
     let (mut lab, sock, mut peer) = connection();

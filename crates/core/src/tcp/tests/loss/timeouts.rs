@@ -221,3 +221,51 @@ fn a_window_is_not_filled_for_as_long_as_the_timeout_with_its_back_off() {
     path.lab.send(&path.sock, &[5; 10]);
     assert_eq!(path.state(), (CaState::Open, 15, u32::MAX));
 }
+
+/// As measured on Linux 6.18.
+#[test]
+fn copies_that_were_not_found_lost_count_until_nothing_is_in_flight() {
+    let mut path = Path::new(false);
+    path.send(10);
+    path.lab.wait(400);
+    assert_eq!((path.sent().len(), path.with(|sk| sk.rtt.retransmits)), (2, 1));
+    let selectively = |path: &mut Path, ack: u32, (left, right): (u32, u32)| {
+        let mut repr = path.peer.repr(ACK);
+        repr.ack = path.first + ack * MSS;
+        repr.options.set_sack((right > 0).then(|| (path.first + left * MSS, path.first + right * MSS)));
+        path.lab.segment(repr, &[]);
+    };
+    for right in 2..=6 {
+        selectively(&mut path, 0, (1, right));
+    }
+    let told = |path: &Path| path.with(|sk| (sk.cong.state, sk.cong.lost_out, sk.cong.retrans_out));
+    assert_eq!(told(&path), (CaState::Disorder, 0, 1), "the timeout was spurious");
+    path.lab.wait(1_200);
+    assert_eq!(told(&path), (CaState::Loss, 5, 2), "two copies of the head are under way");
+    path.sent();
+    selectively(&mut path, 1, (1, 6));
+    assert_eq!(told(&path), (CaState::Loss, 4, 1), "one of them was acknowledged");
+    selectively(&mut path, 6, (0, 0));
+    assert_eq!(told(&path), (CaState::Loss, 4, 3));
+    selectively(&mut path, 10, (0, 0));
+    assert_eq!(told(&path), (CaState::Open, 0, 0));
+}
+
+/// As measured on Linux 6.18: which copy of what was sent twice has come nobody tells, also when it was told of before.
+#[test]
+fn what_is_acknowledged_with_what_was_sent_twice_gives_no_round_trip() {
+    let mut path = Path::new(false);
+    path.send(3);
+    path.lab.wait(100);
+    assert_eq!(path.sent().len(), 1, "the last, as a probe");
+    path.lab.wait(300);
+    assert_eq!(path.with(|sk| sk.rtt.retransmits), 1);
+    path.sent();
+    path.send(4);
+    path.ack(0, &[(2, 3)]);
+    assert_eq!(path.ack(1, &[(2, 3)]), [3, 4], "new data tells whether the timeout was spurious");
+    let before = path.with(|sk| sk.rtt.srtt);
+    path.lab.wait(5);
+    path.ack(2, &[]);
+    assert_eq!(path.with(|sk| sk.rtt.srtt), before);
+}
