@@ -167,8 +167,8 @@ impl TcpSock {
             cx.count(Counter::TcpExtTCPAbortOnData);
             return Err(Ended::AbortOnData);
         };
-        if seg.flags.fin() || len > TIMEWAIT_LEN {
-            self.timers.keepalive = cx.now + len;
+        if len > TIMEWAIT_LEN || seg.flags.fin() {
+            self.timers.keepalive = cx.now + len.checked_sub(TIMEWAIT_LEN).filter(|&left| left > 0).unwrap_or(len);
             return Ok(());
         }
         self.time_wait(cx, State::FinWait2, len);

@@ -64,7 +64,7 @@ impl TimeWait {
             substate,
             rcv_nxt: sk.rx.rcv_nxt,
             snd_nxt: sk.tx.snd_nxt,
-            rcv_wnd: sk.rx.rcv_wnd,
+            rcv_wnd: sk.rx.offered(),
             rcv_wscale: sk.opts.rcv_wscale,
             // A stray one in the third segment of the handshake is remembered, too.
             ts_recent: (sk.opts.timestamps || sk.opts.ts_recent != 0).then_some(sk.opts.ts_recent),

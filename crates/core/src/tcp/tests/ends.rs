@@ -137,6 +137,52 @@ fn a_short_wait_in_fin_wait_2_is_counted_apart() {
     }
 }
 
+/// Linux 6.18, `TCP_LINGER2` 61 and 63: what is longer than a minute the socket waits itself, and then a mini-socket as long again.
+#[test]
+fn a_wait_of_more_than_a_minute_is_waited_twice_for_what_is_more() {
+    for over_s in [1, 3] {
+        let mut lab = Lab::with(|config| config.sysctl.tcp_fin_timeout = 60 + over_s as u32);
+        let listener = lab.listen(80, 8);
+        let mut peer = Peer::new(40_000, 80);
+        let sock = peer.connect(&mut lab, &listener);
+        lab.close(&sock);
+        peer.ack = lab.expect(FIN_ACK).seq + 1;
+        lab.segment(peer.repr(ACK), &[]);
+        let told = |lab: &Lab| {
+            let minis = lab.stack.sockets(lab.now).len() - 1;
+            (minis, lab.count(Counter::TcpExtTW), lab.count(Counter::TcpExtTWKilled))
+        };
+        lab.wait(over_s * 1_000 - 100);
+        assert_eq!((told(&lab), lab.state(&sock)), ((1, 0, 0), State::FinWait2));
+        lab.wait(200);
+        assert_eq!((told(&lab), lab.state(&sock)), ((1, 0, 1), State::Close));
+        lab.wait(over_s * 1_000);
+        assert_eq!(told(&lab), (0, 0, 1));
+    }
+}
+
+/// As measured on Linux 6.18.
+#[test]
+fn a_mini_socket_offers_what_was_left_of_the_window() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let mut peer = Peer::new(40_000, 80);
+    let sock = peer.connect(&mut lab, &listener);
+    peer.data(&mut lab, &[7; 1_460]);
+    let offered = lab.expect(ACK).window;
+    lab.recv(&sock, 2_000).expect("it is there");
+    lab.stack.shutdown_write(&sock, lab.now);
+    lab.run();
+    peer.ack = lab.expect(FIN_ACK).seq + 1;
+    sock.lock.user().ack.pingpong = true;
+    peer.data(&mut lab, &[7]);
+    lab.recv(&sock, 2_000).expect("it is there");
+    lab.expect_nothing();
+    lab.close(&sock);
+    lab.segment(peer.repr(FIN_ACK), &[]);
+    assert_eq!(lab.expect(ACK).window, offered - 1, "a byte less, by a scale");
+}
+
 #[test]
 fn a_fin_behind_small_segments_is_acknowledged_when_it_is_read() {
     let mut lab = Lab::new();
