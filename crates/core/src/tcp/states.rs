@@ -126,8 +126,7 @@ impl TcpSock {
         self.try_undo_spurious_synack(stamps);
         self.effects.established |= !early;
         self.effects.wake_send = true;
-        // The kernel scales that of a SYN-ACK, too, against RFC 7323 section 2.2: a peer that does not means less, and what
-        // lies beyond is lost.
+        // That of a SYN-ACK is not scaled (RFC 7323 section 2.2). The kernel does, and sends what the peer has no room for.
         self.tx.snd_wnd = self.window_of(seg);
         if self.tx.snd_wnd > self.tx.max_window {
             self.max_window_grows(self.tx.snd_wnd);

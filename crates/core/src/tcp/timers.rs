@@ -2,7 +2,7 @@
 
 use rxpath_trace::{Counter, Time};
 
-use super::{RTO_MAX, State, TIMEWAIT_LEN, TcpSock, XmitTimer, expiry};
+use super::{JIFFY, RTO_MAX, State, TIMEWAIT_LEN, TcpSock, XmitTimer, expiry};
 use crate::cx::Cx;
 use crate::sysctl::Sysctls;
 
@@ -105,11 +105,15 @@ impl TcpSock {
             return;
         }
         self.rtt.revert();
-        if self.rto_left(cx.now) == 0 {
+        let oldest = self.tx.segments.front().map_or(cx.now, |head| head.sent_at);
+        // In ticks, of which one that has begun has passed.
+        let left = self.rtt.backed_off().saturating_sub((cx.now - oldest).next_multiple_of(JIFFY));
+        self.timers.pending = XmitTimer::Retransmit;
+        if left > 0 {
+            self.timers.retransmit = expiry(cx.now, left);
+        } else {
             self.timers.retransmit = Time::MAX;
             self.retransmit_timer(cx);
-        } else {
-            self.arm_rto(cx, true);
         }
     }
 

@@ -148,14 +148,17 @@ impl TcpSock {
     }
 
     /// Joins to a short segment those behind it, as far as one MSS and the peer's window reach: so much less is to be
-    /// lost again (RFC 1122 section 4.2.2.15, `tcp_retrans_try_collapse`).
+    /// lost again (RFC 1122 section 4.2.2.15, `tcp_retrans_try_collapse`). A FIN has room in any that was short.
     fn collapse(&mut self, index: usize, mss: u32) {
         let edge = self.tx.snd_una + self.tx.snd_wnd;
+        if self.tx.segments.get(index).is_none_or(|segment| segment.len() >= mss) {
+            return;
+        }
         while let Some(next) = self.tx.segments.get(index + 1).copied() {
             let Some(segment) = self.tx.segments.get_mut(index) else { return };
             let single = segment.pcount == 1 && next.pcount == 1 && !segment.syn && !next.syn;
-            let short = segment.len() < mss && segment.len() + next.len() <= mss;
-            if !single || !short || segment.eor || segment.sacked || next.sacked || next.end_seq.after(edge) {
+            let fits = segment.len() + next.len() <= mss;
+            if !single || !fits || segment.eor || segment.sacked || next.sacked || next.end_seq.after(edge) {
                 return;
             }
             let freed = next.charge.min(PACKET_CHARGE);
@@ -255,7 +258,7 @@ impl TcpSock {
     }
 
     /// The retransmission timer, from when the oldest segment was sent or from now on.
-    pub(in super::super) fn arm_rto(&mut self, cx: &Cx, from_oldest: bool) {
+    pub(super) fn arm_rto(&mut self, cx: &Cx, from_oldest: bool) {
         self.timers.pending = XmitTimer::Retransmit;
         if self.tx.segments.is_empty() {
             self.timers.retransmit = Time::MAX;

@@ -152,7 +152,7 @@ impl TcpSock {
     }
 
     /// Time until the timeout of the oldest segment (`tcp_rto_delta_us`); 0 if it has passed.
-    pub(in super::super) fn rto_left(&self, now: Time) -> u64 {
+    pub(super) fn rto_left(&self, now: Time) -> u64 {
         let head = self.tx.segments.front().map_or(now, |head| head.sent_at);
         (head.0 + self.rtt.backed_off()).saturating_sub(now.0)
     }

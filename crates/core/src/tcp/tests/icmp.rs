@@ -229,6 +229,21 @@ fn a_timeout_for_which_there_was_no_way_does_not_double_the_next() {
     assert_eq!(run(&[(2, 1, 0)]), [8, 24, 56]);
     assert_eq!(run(&[(10, 0, 0)]), [10, 26, 58]);
     assert_eq!(run(&[(1, 1, 0), (2, 1, 0), (3, 1, 0)]), [4, 12, 28, 60]);
+    // A tick that has begun has passed.
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let sock = Peer::new(40_000, 80).connect(&mut lab, &listener);
+    lab.send(&sock, &[1; 100]);
+    let seq = lab.expect(PSH_ACK).seq;
+    let first = sent_within(&mut lab, 250)[0];
+    assert!(first < 250 && lab.sent().is_none());
+    let (sent_at, timeout) = {
+        let sk = sock.lock.user();
+        (sk.tx.segments[0].sent_at, sk.rtt.backed_off() / 2)
+    };
+    lab.now = sent_at + (timeout - 1);
+    told(&mut lab, (3, 1, 0), (80, 40_000), seq);
+    assert!(lab.sent().is_some());
     // Of something else, or about another segment.
     for error in [(10, 3, 0), (10, 5, 0), (10, 13, 0), (10, 1, 1)] {
         assert_eq!(run(&[error]), [16, 48]);

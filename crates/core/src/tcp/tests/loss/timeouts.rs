@@ -269,3 +269,23 @@ fn what_is_acknowledged_with_what_was_sent_twice_gives_no_round_trip() {
     path.ack(2, &[]);
     assert_eq!(path.with(|sk| sk.rtt.srtt), before);
 }
+
+/// As measured on Linux 6.18.
+#[test]
+fn a_fin_joins_what_is_sent_again_also_where_that_has_become_a_full_segment() {
+    for short in [0, 1] {
+        let mut path = Path::new(false);
+        path.sock.lock.user().tx.nagle.off = true;
+        let first = MSS as usize - 117 + 117 * short;
+        path.lab.send(&path.sock, &vec![5; first]);
+        path.lab.send(&path.sock, &[5; 117]);
+        let sock = path.sock.clone();
+        path.lab.close(&sock);
+        assert_eq!(path.sent().len(), 3);
+        path.lab.wait(400);
+        let again = path.sent();
+        let Some(last) = again.last() else { panic!("nothing was sent again") };
+        // What was full at first joins nothing.
+        assert_eq!((last.payload.len(), last.flags.fin()), (MSS as usize, short == 0), "{again:?}");
+    }
+}
