@@ -72,7 +72,9 @@ impl TcpStream {
     }
 
     /// The oldest notice that nobody has read (`MSG_ERRQUEUE`, `SO_EE_ORIGIN_ZEROCOPY`). Never waits: that one is there is what
-    /// [`Readiness::error`](super::Readiness::error) says, and [`AsyncTcpStream::poll_readable`] wakes for it.
+    /// [`Readiness::error`](super::Readiness::error) says, and [`AsyncTcpStream::poll_readable`] wakes for it. Notices come in the
+    /// order of the calls, but where something was sent again and a device still has the first copy: then that of a later call may
+    /// come before, as in Linux.
     ///
     /// # Errors
     /// `WouldBlock` if there is none.

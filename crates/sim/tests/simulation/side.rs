@@ -1,6 +1,6 @@
 //! One side of a connection: writes a stream, reads the other's in its own time, and ends as it was told.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -62,10 +62,10 @@ pub struct Side {
     pub error: Option<SockError>,
     next_read: Time,
     rng: Rng,
-    /// Of each call that lent its memory and was not told of: where in the stream it ends, and the memory.
-    lent: VecDeque<(u64, Weak<[u8]>)>,
-    /// Calls that were told of.
-    told: u32,
+    /// By its number, of each call that lent its memory and was not told of: where in the stream it ends, and the memory.
+    lent: BTreeMap<u32, (u64, Weak<[u8]>)>,
+    /// Calls that lent memory.
+    calls: u32,
 }
 
 impl Side {
@@ -95,8 +95,8 @@ impl Side {
             error: None,
             next_read: Time::ZERO,
             rng,
-            lent: VecDeque::new(),
-            told: 0,
+            lent: BTreeMap::new(),
+            calls: 0,
         }
     }
 
@@ -170,24 +170,23 @@ impl Side {
         let step =
             stack.send_zerocopy(&self.sock, &mut None, &Payload::new(memory), tcp::Ending::default(), false, now);
         if let WriteStep::Taken(count @ 1..) = step {
-            self.lent.push_back(((self.written + count) as u64, lent));
+            self.lent.insert(self.calls, ((self.written + count) as u64, lent));
+            self.calls += 1;
         }
         step
     }
 
-    /// Reads notices: of each call once, in order, and not before the peer has acknowledged it or the connection is over. The
-    /// memory is nobody's then.
+    /// Reads notices: of each call once, and not before the peer has acknowledged it or the connection is over. The memory is
+    /// nobody's then. A copy that was sent first and is still on its way makes a notice come after those of later calls.
     pub fn read_notices(&mut self, stack: &Stack, now: Time) {
         while let Some(notice) = stack.recv_notice(&self.sock, now) {
-            assert_eq!(notice.first, self.told, "no call is left out or told of twice: {}", self.tell());
             assert!(!notice.copied, "{}", self.tell());
             let (acked, over) = stack.with(&self.sock, 0, now, |sk| (sk.tx.bytes_acked, sk.state == State::Close));
-            for _ in notice.first..=notice.last {
-                let (end, memory) = self.lent.pop_front().expect("it was made");
+            for call in notice.first..=notice.last {
+                let Some((end, memory)) = self.lent.remove(&call) else { panic!("told of twice: {}", self.tell()) };
                 assert!(over || acked >= end, "told before it was acknowledged: {}", self.tell());
                 assert_eq!(memory.strong_count(), 0, "somebody refers to it: {}", self.tell());
             }
-            self.told = notice.last + 1;
         }
     }
 
