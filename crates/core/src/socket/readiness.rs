@@ -41,7 +41,7 @@ impl Readiness {
         let skipped = u32::from(sk.at_mark() && !sk.rx.urgent.inline);
         ready.readable |= sk.has_readable(skipped);
         ready.writable = sk.user.snd_shutdown || closed || sk.has_send_room();
-        ready.priority = sk.rx.urgent.is_here();
+        ready.priority = sk.rx.urgent.shows();
         ready
     }
 }

@@ -19,6 +19,9 @@ pub enum Byte {
     None,
     /// It was announced and has not come (`TCP_URG_NOTYET`).
     Announced,
+    /// Nor has it here, but something that begins so little behind it that the kernel would take a byte of its header for it:
+    /// as there, it shows (`EPOLLPRI`).
+    Shown,
     /// Here it is (`TCP_URG_VALID`).
     Here(u8),
     /// It was read (`TCP_URG_READ`).
@@ -56,9 +59,9 @@ impl Urgent {
         self.byte != Byte::None
     }
 
-    /// The byte is here and was not read: `EPOLLPRI`.
-    pub fn is_here(&self) -> bool {
-        matches!(self.byte, Byte::Here(_))
+    /// The byte was not read, and is here, or seems to be: `EPOLLPRI`.
+    pub fn shows(&self) -> bool {
+        matches!(self.byte, Byte::Here(_) | Byte::Shown)
     }
 
     /// Where the reader must stop or skip: the mark, if it is ahead of or at `copied_seq` and the byte is kept beside the
@@ -69,13 +72,9 @@ impl Urgent {
     }
 }
 
-/// The byte of a segment that stands so far behind its first one. The kernel counts from the beginning of the header, and so
-/// takes one of those for what stands in front of the payload by less than the header is long.
+/// The byte of a segment that stands so far behind its first one.
 fn byte_at(skb: &Skb, seg: &Segment, at: i32) -> Option<u8> {
-    let Ok(at) = usize::try_from(at) else {
-        let at = usize::try_from(i32::from(seg.header_len) + at).ok()?;
-        return skb.transport_header().get(at).copied();
-    };
+    let at = usize::try_from(at).ok()?;
     let mut byte = [0];
     (at < seg.len as usize && skb.copy_to(at, &mut byte) == 1).then_some(byte[0])
 }
@@ -87,10 +86,15 @@ impl TcpSock {
         if seg.has(TcpFlags::URG) {
             self.check_urg(cx, skb, seg);
         }
-        if self.rx.urgent.byte == Byte::Announced {
+        if matches!(self.rx.urgent.byte, Byte::Announced | Byte::Shown) {
             let at = self.rx.urgent.seq - seg.seq - i32::from(seg.flags.syn());
+            let before = self.rx.urgent.byte;
             if let Some(byte) = byte_at(skb, seg, at) {
                 self.rx.urgent.byte = Byte::Here(byte);
+            } else if at < 0 && i32::from(seg.header_len) + at >= 0 {
+                self.rx.urgent.byte = Byte::Shown;
+            }
+            if self.rx.urgent.byte != before {
                 self.data_ready(cx, true);
             }
         }
@@ -177,8 +181,10 @@ impl TcpSock {
                 }
                 Ok(byte)
             }
-            Byte::Announced if self.state == super::State::Close || self.user.rcv_shutdown => Err(NoUrgent::Eof),
-            Byte::Announced => Err(NoUrgent::Pending),
+            Byte::Announced | Byte::Shown if self.state == super::State::Close || self.user.rcv_shutdown => {
+                Err(NoUrgent::Eof)
+            }
+            Byte::Announced | Byte::Shown => Err(NoUrgent::Pending),
         }
     }
 

@@ -114,16 +114,24 @@ fn a_mark_at_the_fin_may_be_skipped_with_it() {
     while lab.sent().is_some() {}
 }
 
-/// As the kernel does: it looks for the byte from the beginning of the header on.
+/// The kernel looks for the byte from the beginning of the header on, shows what stands there, and gives that. Here it shows, too, but
+/// what is read is what the peer sent.
 #[test]
-fn what_stands_just_before_a_segment_is_read_from_its_header() {
-    for (ahead, byte) in [(2, Ok(0)), (6, Ok(0xf0)), (21, Ok((40_000 >> 8) as u8)), (22, Err(NoUrgent::Pending))] {
+fn what_stands_just_before_a_segment_shows_and_is_read_once_it_has_come() {
+    for (ahead, shows) in [(2, true), (6, true), (21, true), (22, false)] {
         let (mut lab, sock, mut peer) = connection();
         peer.urgent(&mut lab, b"a", 3);
         assert_eq!(oob(&lab, &sock), Err(NoUrgent::Pending));
         peer.data_at(&mut lab, ahead, b"later");
-        assert_eq!(oob(&lab, &sock), byte, "{ahead} bytes ahead of what is next");
-        assert_eq!(lab.recv(&sock, 100).unwrap(), b"a");
+        let priority = |lab: &Lab| lab.stack.readiness(&sock, lab.now).priority;
+        assert_eq!(
+            (priority(&lab), oob(&lab, &sock)),
+            (shows, Err(NoUrgent::Pending)),
+            "{ahead} bytes ahead of what is next"
+        );
+        peer.data(&mut lab, b"bc");
+        assert_eq!((priority(&lab), oob(&lab, &sock), priority(&lab)), (true, Ok(b'c'), false));
+        assert_eq!(lab.recv(&sock, 100).unwrap(), b"ab");
         while lab.sent().is_some() {}
     }
 }
