@@ -530,6 +530,19 @@ mod tests {
         assert_eq!(compare(&run(none, 2), &run(byte(0xa2), 2), &mut normalised).len(), 1);
     }
 
+    fn differences(bakes: bool, [one, other]: [u16; 2]) -> usize {
+        let mut host = Host { streams: true, ..Host::default() };
+        if bakes {
+            host.sysctls.push(("net.ipv4.tcp_syncookies".to_owned(), "2".to_owned()));
+        }
+        let run = |id: u16| Recording {
+            host: host.clone(),
+            events: vec![emitted(7), Event::new(0, What::Sent(segment(TcpFlags::RST))), emitted(id)],
+            ..Recording::default()
+        };
+        compare(&run(one), &run(other), &mut Normalised::new()).len()
+    }
+
     #[test]
     fn who_comes_after_a_reset_may_be_another_only_where_cookies_are_baked() {
         assert_eq!([differences(false, [8, 8]), differences(true, [8, 8])], [0, 0]);
