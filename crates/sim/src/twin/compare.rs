@@ -242,7 +242,7 @@ impl Sides {
                 if let What::Sent(sent) = &kernel.what {
                     self.note_header(sent);
                     if bakes(host) {
-                        self.reset_by(sent);
+                        self.ended_by(sent);
                     }
                 }
                 (kernel.what != stack.what).then(|| "not the same frame was sent".to_owned())
@@ -289,11 +289,13 @@ impl Sides {
         matches!(kernel, Gave::Bytes(1, sum) if self.headers.iter().any(|&byte| digest(&[byte]) == *sum))
     }
 
-    /// The client resets: what follows may be another socket's, which a cookie makes without a SYN.
-    fn reset_by(&mut self, sent: &Sent) {
-        if sent.flags & TcpFlags::RST.0 != 0 {
-            for side in [&mut self.kernel, &mut self.stack] {
-                side.entry((sent.sport, sent.dport)).or_default().id = None;
+    /// The client resets, or may have acknowledged the host's FIN: what follows may be another socket's, which a cookie makes without
+    /// a SYN.
+    fn ended_by(&mut self, sent: &Sent) {
+        for side in [&mut self.kernel, &mut self.stack] {
+            let base = side.entry((sent.sport, sent.dport)).or_default();
+            if sent.flags & TcpFlags::RST.0 != 0 || base.fin {
+                base.id = None;
             }
         }
     }
@@ -320,6 +322,8 @@ struct Base {
     isn: u32,
     id: Option<u16>,
     tsval: Option<u32>,
+    /// The side has sent a FIN.
+    fin: bool,
 }
 
 impl Base {
@@ -328,7 +332,7 @@ impl Base {
         if seen.flags.syn() {
             self.isn = seen.seq.0;
             self.tsval = seen.options.timestamps.map(|(tsval, _)| tsval);
-            self.id = None;
+            (self.id, self.fin) = (None, false);
         }
         // Without timestamps of the handshake's, from the first on.
         self.tsval = self.tsval.or(seen.options.timestamps.map(|(tsval, _)| tsval));
@@ -343,6 +347,7 @@ impl Base {
             // What follows is another's, which a cookie may have made without a SYN.
             self.id = None;
         }
+        self.fin |= seen.flags.fin();
     }
 }
 
@@ -493,12 +498,12 @@ mod tests {
 
     /// A segment of the host's with this identification.
     fn emitted(id: u16) -> Event {
-        stamped(id, None)
+        emitted_with(id, TcpFlags::ACK, None)
     }
 
-    fn stamped(id: u16, tsval: Option<u32>) -> Event {
+    fn emitted_with(id: u16, flags: TcpFlags, tsval: Option<u32>) -> Event {
         let stamp = tsval.map(|tsval| (tsval, Number::Plain(0)));
-        let sent = Sent { sport: 80, dport: 40_000, stamp, ..segment(TcpFlags::ACK) };
+        let sent = Sent { sport: 80, dport: 40_000, stamp, ..segment(flags) };
         let mut frame = ClientView::default().frame(&sent);
         let (proto, total_len) = (IpProto::TCP, (frame.len() - 14) as u16);
         let (src, dst) = (SERVER, CLIENT);
@@ -513,7 +518,7 @@ mod tests {
             let echo = Sent { stamp: Some((7, Number::Server(0))), ..segment(TcpFlags::ACK) };
             let read = Call::Stream(1, TcpCall::RecvUrgent(false));
             let events = vec![
-                stamped(1, Some(0xa1a2_a3a4)),
+                emitted_with(1, TcpFlags::ACK, Some(0xa1a2_a3a4)),
                 Event::new(1, What::Sent(echo)),
                 Event::new(2, What::Called(read, gave)),
                 emitted(id),
@@ -530,22 +535,28 @@ mod tests {
         assert_eq!(compare(&run(none, 2), &run(byte(0xa2), 2), &mut normalised).len(), 1);
     }
 
-    fn differences(bakes: bool, [one, other]: [u16; 2]) -> usize {
+    /// What differs where a frame of the host's, a segment of the client's and another frame with one of these identifications
+    /// follow each other.
+    fn differences(bakes: bool, (ends, by): (TcpFlags, TcpFlags), [one, other]: [u16; 2]) -> usize {
         let mut host = Host { streams: true, ..Host::default() };
         if bakes {
             host.sysctls.push(("net.ipv4.tcp_syncookies".to_owned(), "2".to_owned()));
         }
         let run = |id: u16| Recording {
             host: host.clone(),
-            events: vec![emitted(7), Event::new(0, What::Sent(segment(TcpFlags::RST))), emitted(id)],
+            events: vec![emitted_with(7, ends, None), Event::new(0, What::Sent(segment(by))), emitted(id)],
             ..Recording::default()
         };
         compare(&run(one), &run(other), &mut Normalised::new()).len()
     }
 
     #[test]
-    fn who_comes_after_a_reset_may_be_another_only_where_cookies_are_baked() {
-        assert_eq!([differences(false, [8, 8]), differences(true, [8, 8])], [0, 0]);
-        assert_eq!([differences(false, [8, 9]), differences(true, [8, 9])], [1, 0]);
+    fn who_comes_after_the_end_may_be_another_only_where_cookies_are_baked() {
+        const FIN: TcpFlags = TcpFlags(TcpFlags::FIN.0 | TcpFlags::ACK.0);
+        for end in [(TcpFlags::ACK, TcpFlags::RST), (FIN, TcpFlags::ACK)] {
+            assert_eq!([differences(false, end, [8, 8]), differences(true, end, [8, 8])], [0, 0]);
+            assert_eq!([differences(false, end, [8, 9]), differences(true, end, [8, 9])], [1, 0]);
+        }
+        assert_eq!(differences(true, (TcpFlags::ACK, TcpFlags::ACK), [8, 9]), 1, "it goes on");
     }
 }

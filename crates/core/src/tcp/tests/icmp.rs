@@ -254,7 +254,7 @@ fn a_timeout_for_which_there_was_no_way_does_not_double_the_next() {
 #[test]
 fn a_syn_for_which_there_was_no_way_is_sent_again_before_the_attempt_ends() {
     // Milliseconds until the error, further SYNs that it brings, what the application is told and what it may ask for.
-    let cases: [(u8, u8, u64, usize, [Option<SockError>; 2]); 5] = [
+    let cases = [
         (0, 5, 1_500, 0, [Some(SockError::Unreachable), None]),
         (0, 5, 2_500, 1, [Some(SockError::Unreachable), None]),
         // The attempt has been given up when the error comes to it.
