@@ -338,7 +338,8 @@ impl TcpSock {
             self.timers.pending = XmitTimer::Retransmit;
             self.timers.retransmit = Time::MAX;
         } else {
-            self.timers.retransmit = expiry(cx.now, self.rtt.until_probe());
+            let timeout = self.within_user_timeout(cx.now, self.live.probing_since, self.rtt.until_probe());
+            self.timers.retransmit = expiry(cx.now, timeout);
         }
     }
 

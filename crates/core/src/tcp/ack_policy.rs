@@ -5,6 +5,7 @@
 //! acknowledged and a timer covers the rest.
 
 use rxpath_trace::{AckWhy, Counter, EventKind, PacketId, Time};
+use rxpath_wire::TcpFlags;
 
 use super::{ATO_MIN, DELACK_MAX, JIFFY, MS, QUICKACKS_MAX, Segment, State, TcpSock, tick};
 use crate::cx::Cx;
@@ -110,9 +111,9 @@ impl TcpSock {
     /// Data came, `len` bytes in segments of `mss_len`: an ACK is owed, and the timeout follows the gaps between
     /// packets (`tcp_event_data_recv`; the window may grow afterwards).
     #[inline(always)]
-    pub fn event_data_recv(&mut self, cx: &Cx, len: u32, mss_len: u32, header_len: u8, pushed: bool, truesize: u32) {
+    pub fn event_data_recv(&mut self, cx: &Cx, len: u32, mss_len: u32, header_len: u8, flags: TcpFlags, truesize: u32) {
         self.ack.scheduled = true;
-        self.measure_rcv_mss(mss_len, len, header_len, pushed, truesize);
+        self.measure_rcv_mss(mss_len, len, header_len, flags, truesize);
         self.measure_rcv_rtt(cx.now);
         let now = tick(cx.now);
         if self.ack.ato == 0 {

@@ -126,7 +126,7 @@ impl TcpSock {
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
         let mark = self.ecn_mark(&skb);
         let end = self.queue_rcv(cx, skb, seg);
-        self.event_data_recv(cx, len, mss_len, seg.header_len, seg.flags.psh(), truesize);
+        self.event_data_recv(cx, len, mss_len, seg.header_len, seg.flags, truesize);
         self.ecn_check(mark);
         self.grow_window_for(cx, len, truesize);
         if seg.ack != self.tx.snd_una {

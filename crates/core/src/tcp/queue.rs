@@ -98,13 +98,12 @@ impl TcpSock {
             }
             self.rx.schedule(skb.truesize);
         }
-        let (len, header_len, truesize) = (seg.len, seg.header_len, skb.truesize);
-        let pushed = seg.has(TcpFlags::PSH) || seg.has(TcpFlags::FIN);
+        let (len, header_len, flags, truesize) = (seg.len, seg.header_len, seg.flags, skb.truesize);
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { len };
         let mark = self.ecn_mark(&skb);
         let end = if seg.seq == self.rx.rcv_nxt { self.queue_rcv(cx, skb, seg) } else { self.queue_rest(cx, skb, seg) };
         if len > 0 {
-            self.event_data_recv(cx, len, mss_len, header_len, pushed, truesize);
+            self.event_data_recv(cx, len, mss_len, header_len, flags, truesize);
             self.ecn_check(mark);
             self.grow_window_for(cx, len, truesize);
         }
@@ -220,8 +219,7 @@ impl TcpSock {
             return Fate::Drop(skb, DropReason::ProtoMem);
         }
         let mss_len = if skb.gso_size > 0 { u32::from(skb.gso_size) } else { seg.len };
-        let pushed = seg.has(TcpFlags::PSH) || seg.has(TcpFlags::FIN);
-        self.measure_rcv_mss(mss_len, seg.len, seg.header_len, pushed, skb.truesize);
+        self.measure_rcv_mss(mss_len, seg.len, seg.header_len, seg.flags, skb.truesize);
         self.pred_flags = 0;
         self.ack.scheduled = true;
         cx.count(Counter::TcpExtTCPOFOQueue);

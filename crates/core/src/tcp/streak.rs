@@ -307,7 +307,8 @@ impl Segments<'_> {
         sk.rx.rcv_nxt = seq + *payload;
         sk.rx.charge(charge);
         self.charge += charge;
-        sk.event_data_recv(cx, *payload, *payload, (N - at::PORTS) as u8, pushed, *truesize);
+        let flags = if pushed { TcpFlags::PSH } else { TcpFlags::ACK };
+        sk.event_data_recv(cx, *payload, *payload, (N - at::PORTS) as u8, flags, *truesize);
         sk.grow_window_for(cx, *payload, *truesize);
         sk.tx.snd_wl1 = seq;
         sk.ack_snd_check(cx);

@@ -4,10 +4,13 @@
 //! truesize of full-sized segments. The right edge never moves left (RFC 9293 section 3.8.6.2.1).
 
 use rxpath_trace::{Counter, Time};
-use rxpath_wire::SeqNum;
+use rxpath_wire::{SeqNum, TcpFlags};
 
 use super::{MAX_WSCALE, MSS_DEFAULT, MSS_MIN, Receiver, TSTAMP_ALIGNED, TcpSock};
 use crate::cx::Cx;
+
+/// Control bits of what may be no more than the rest of something.
+const REMNANT: TcpFlags = TcpFlags(TcpFlags::FIN.0 | TcpFlags::URG.0 | TcpFlags::SYN.0 | TcpFlags::PSH.0);
 
 /// `ALIGN`: `value` rounded up to a multiple of `1 << shift`.
 #[inline]
@@ -217,20 +220,21 @@ impl TcpSock {
     /// Learns the peer's segment size from a packet of `total` bytes that was cut, or came, in segments of `len`
     /// (`tcp_measure_rcv_mss`).
     #[inline]
-    pub fn measure_rcv_mss(&mut self, len: u32, total: u32, header_len: u8, pushed: bool, truesize: u32) {
+    pub fn measure_rcv_mss(&mut self, len: u32, total: u32, header_len: u8, flags: TcpFlags, truesize: u32) {
         let previous = std::mem::take(&mut self.ack.last_seg_size);
         if len >= u32::from(self.ack.rcv_mss) {
             if len != u32::from(self.ack.rcv_mss) {
                 self.measure_ratio(total, truesize);
             }
             self.ack.rcv_mss = len.min(u32::from(self.tx.advmss)) as u16;
-            self.ack.pushed |= pushed;
+            self.ack.pushed |= flags.psh() || flags.fin();
             return;
         }
-        // A small segment may mean a small MSS: two of the same size in a row are believed.
+        // A small segment may mean a small MSS: two of the same size in a row are believed, but of those that end something
+        // (`TCP_REMNANT`).
         let with_header = len + u32::from(header_len);
-        let plausible =
-            with_header >= u32::from(MSS_DEFAULT) + 20 || (with_header >= u32::from(MSS_MIN) + 20 && !pushed);
+        let plausible = with_header >= u32::from(MSS_DEFAULT) + 20
+            || (with_header >= u32::from(MSS_MIN) + 20 && !flags.intersects(REMNANT));
         if plausible {
             // Options other than the usual ones count as payload.
             let usual = 20 + if self.opts.timestamps { u32::from(TSTAMP_ALIGNED) } else { 0 };

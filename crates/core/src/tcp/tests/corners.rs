@@ -156,10 +156,18 @@ fn options_out_of_the_ordinary_count_into_the_size_of_a_segment() {
     let mut sk = sock.lock.user();
     assert_eq!(sk.ack.rcv_mss, 1_460);
     // Two of one size are believed: 496 bytes behind 40 of options are as 536 behind none.
-    sk.measure_rcv_mss(496, 496, 60, false, 1_280);
+    sk.measure_rcv_mss(496, 496, 60, TcpFlags::ACK, 1_280);
     assert_eq!(sk.ack.rcv_mss, 1_460);
-    sk.measure_rcv_mss(536, 536, 20, false, 1_280);
+    sk.measure_rcv_mss(536, 536, 20, TcpFlags::ACK, 1_280);
     assert_eq!(sk.ack.rcv_mss, 536);
+    // As measured on Linux 6.18: not what ends something, urgent data among it.
+    for ends in [TcpFlags::URG, TcpFlags::PSH] {
+        sk.measure_rcv_mss(403, 403, 20, ends, 1_280);
+        sk.measure_rcv_mss(403, 403, 20, TcpFlags::ACK, 1_280);
+        assert_eq!(sk.ack.rcv_mss, 536);
+    }
+    sk.measure_rcv_mss(403, 403, 20, TcpFlags::ACK, 1_280);
+    assert_eq!(sk.ack.rcv_mss, 403);
     drop(sk);
     while lab.sent().is_some() {}
 }

@@ -127,6 +127,20 @@ fn so_is_a_closed_window() {
     while lab.sent().is_some() {}
 }
 
+/// As measured on Linux 6.18: an impatient user is one from the peer's next answer on.
+#[test]
+fn patience_with_a_closed_window_may_end_later() {
+    let (mut lab, sock, peer) = shut_window(15);
+    lab.wait(3_500);
+    while lab.sent().is_some() {}
+    sock.lock.user().live.user_timeout_ms = 1_000;
+    lab.wait(100);
+    assert_eq!((lab.count(Counter::TcpExtTCPAbortOnTimeout), lab.state(&sock)), (0, State::Established));
+    lab.segment(peer.repr(ACK), &[]);
+    lab.wait(20);
+    assert_eq!((lab.count(Counter::TcpExtTCPAbortOnTimeout), lab.state(&sock)), (1, State::Close));
+}
+
 /// Linux 6.18: what is sent again into a window that was shrunk under it counts as no retransmission of the timer's, though the
 /// time doubles, and the user's patience begins with the first one; that the peer answers does not prolong it.
 #[test]
