@@ -280,12 +280,12 @@ impl ListenerMap {
         group().cycle().skip(index).take(count).find(wants).or_else(|| group().nth(index))
     }
 
-    /// Of those that share their address with `of`, which is closed, the one that the flow's hash names
-    /// (`reuseport_migrate_sock`).
+    /// Of those in the group of `of`, which is closed, the one that the flow's hash names (`reuseport_migrate_sock`). Who came
+    /// when nobody of the group was left has begun another one.
     pub fn successor(&self, of: &Listener, hash: u32) -> Option<&Arc<Listener>> {
         let group = || {
             let listeners = self.by_port.get(&of.port).into_iter().flatten().map(|(_, one)| one);
-            listeners.filter(|other| of.shares_with(other) && !std::ptr::eq(&***other, of))
+            listeners.filter(|other| Arc::ptr_eq(&of.overflow, &other.overflow) && !std::ptr::eq(&***other, of))
         };
         let index = (u64::from(hash) * group().count() as u64) >> 32;
         group().nth(index as usize)
