@@ -113,12 +113,11 @@ fn who_only_looks_makes_the_buffer_grow() {
     let listener = lab.listen(80, 8);
     let mut peer = Peer { stamps: Some((9, 0)), ..Peer::new(40_000, 80) };
     let sock = peer.connect(&mut lab, &listener);
-    let space = |lab: &Lab| {
-        let _ = lab;
+    let space = || {
         let sk = sock.lock.user();
         (sk.rx.space, sk.rx.rcvbuf)
     };
-    let (before, rcvbuf) = space(&lab);
+    let (before, rcvbuf) = space();
     lab.stack.with(&sock, 0, lab.now, |sk| sk.rx.space = 1_448);
     lab.wait(1);
     for _ in 0..30 {
@@ -130,9 +129,9 @@ fn who_only_looks_makes_the_buffer_grow() {
     }
     peer.data(&mut lab, &[1; 100]);
     lab.wait(10);
-    assert!(before > 0 && space(&lab).1 == rcvbuf);
+    assert!(before > 0 && space().1 == rcvbuf);
     assert_eq!(lab.stack.peek(&sock, &mut [0; 200], false, lab.now).expect("bytes"), 100);
-    let (grown, now) = space(&lab);
+    let (grown, now) = space();
     assert!(grown > 1_448 && now > rcvbuf, "{grown} {now}");
     while lab.sent().is_some() {}
 }
