@@ -546,11 +546,9 @@ mod tests {
 
     #[test]
     fn timers_may_be_apart_by_an_eighth_of_their_time() {
-        let late = |at: u64| match emitted(7).what {
-            What::Emitted { link, frame, .. } => {
-                Event::new(at * 1_000_000, What::Emitted { link, frame, prompt: false })
-            }
-            _ => unreachable!("it is a frame"),
+        let late = |at: u64| {
+            let What::Emitted { link, frame, .. } = emitted(7).what else { panic!("it is a frame") };
+            Event::new(at * 1_000_000, What::Emitted { link, frame, prompt: false })
         };
         let run = |first: u64, second: u64| Recording {
             host: Host { streams: true, ..Host::default() },
