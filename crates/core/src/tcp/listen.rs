@@ -169,6 +169,12 @@ pub(super) fn cookie_check(
     Some(request)
 }
 
+/// The longest packet that the way to a peer carries; None if no way leads there.
+fn mtu_to(cx: &Cx, tuple: &Tuple, listener: &Listener) -> Option<u16> {
+    let bound = (listener.ifindex != 0).then_some(listener.ifindex);
+    route::output_by(&cx.net, tuple.remote, Some(tuple.local), bound).ok().map(|route| route.mtu)
+}
+
 /// The listener that a request whose own is closed goes over to, if it does (`tcp_migrate_req`).
 pub(super) fn heir_of(cx: &mut Cx, request: &Request) -> Option<Arc<Listener>> {
     if !request.listener.is_closed() { None } else { heir(cx, &request.listener, &request.tuple) }
@@ -231,13 +237,12 @@ impl Request {
         listener: &Arc<Listener>,
         isn: Option<SeqNum>,
     ) -> Option<Request> {
-        let bound = (listener.ifindex != 0).then_some(listener.ifindex);
-        let route = route::output_by(&cx.net, tuple.remote, Some(tuple.local), bound).ok()?;
+        let mtu = mtu_to(cx, &tuple, listener)?;
         let sysctl = &cx.net.sysctl;
         let ts_recent = options.timestamps.filter(|_| sysctl.tcp_timestamps != 0).map(|(tsval, _)| tsval);
         let snd_wscale = options.wscale.filter(|_| sysctl.tcp_window_scaling);
         let wanted = listener.options();
-        let advmss = wanted.mss_clamp(route.mtu.saturating_sub(40));
+        let advmss = wanted.mss_clamp(mtu.saturating_sub(40));
         let stamps = if ts_recent.is_some() { u16::from(TSTAMP_ALIGNED) } else { 0 };
         let ts_offset = if sysctl.tcp_timestamps == 1 { secure_ts_offset(&cx.net, &tuple) } else { 0 };
         let now_ts = tsval(cx.now, ts_offset);
@@ -319,6 +324,12 @@ impl Request {
             tsval(cx.now, self.ts_offset)
         };
         self.tsval_sent.1 = now_ts;
+        // The way may have become narrower since the SYN came.
+        if self.resent
+            && let Some(mtu) = mtu_to(cx, &self.tuple, &self.listener)
+        {
+            self.advmss = self.advmss.min(mtu.saturating_sub(40));
+        }
         let ip = self.ip_fields(cx);
         let bare = Bare {
             seq: self.snt_isn,

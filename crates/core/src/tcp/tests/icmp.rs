@@ -459,6 +459,23 @@ fn a_gateway_that_knows_a_better_one_is_believed() {
     assert_eq!(nexthop(lab).v4(), Some(PEER));
 }
 
+/// As measured on Linux 6.18.
+#[test]
+fn so_does_a_syn_ack() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(80, 8);
+    let half_open = Peer::new(40_000, 80);
+    lab.segment(half_open.repr(SYN), &[]);
+    assert_eq!(lab.expect(SYN_ACK).options.mss, Some(1_460));
+    let sock = Peer::new(40_001, 80).connect(&mut lab, &listener);
+    lab.send(&sock, &[7; 1_000]);
+    let seq = lab.expect(PSH_ACK).seq;
+    told(&mut lab, (3, wire_icmp::FRAGMENTATION_NEEDED, 700), (80, 40_001), seq);
+    lab.wait(1_010);
+    let again = std::iter::from_fn(|| lab.sent()).find(|sent| sent.flags == SYN_ACK);
+    assert_eq!(again.map(|sent| sent.options.mss), Some(Some(660)));
+}
+
 #[test]
 fn a_syn_that_is_sent_again_announces_no_more_than_is_known_to_pass() {
     let mut lab = Lab::new();
