@@ -22,8 +22,9 @@ use rxpath_wire::Addr;
 
 /// Connections unless more are asked for.
 const CONNECTIONS: usize = 5_000;
-/// Connections to one port of the server, at most: the client has some 64,000 ports.
-const PER_PORT: usize = 50_000;
+/// Connections to one port of the server, at most: the client has some 64,000 ports, and gives out every second one first. Once
+/// these are all taken, each further connection looks through them before it goes on to the others.
+const PER_PORT: usize = 25_000;
 /// Connections that are worked on between two rests.
 const BATCH: usize = 500;
 const SERVER: [u8; 4] = [10, 0, 0, 2];
