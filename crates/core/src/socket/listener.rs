@@ -37,8 +37,9 @@ pub struct Listener {
     /// Of those, with a SYN-ACK that was sent once (`reqsk_queue_len_young`).
     young: AtomicU32,
     closed: AtomicBool,
-    /// When the queue of requests was last full, in nanoseconds plus one; 0 for never. All who share an address have it in
-    /// common: where a cookie comes back to may be another one than who sent it (`reuse->synq_overflow_ts`).
+    /// When the queue of requests was last full, in nanoseconds plus one; 0 for never. All of a group have it in
+    /// common, and are of one because they have: where a cookie comes back to may be another one than who sent it
+    /// (`struct sock_reuseport`, `synq_overflow_ts`).
     overflow: Arc<AtomicU64>,
     /// SYN-ACK timeouts for which connections without data are not accepted.
     defer: AtomicU8,

@@ -1,7 +1,8 @@
 //! How the application ends a connection (`tcp_close`, `tcp_shutdown`).
 
-use rxpath_trace::{Counter, Time};
+use rxpath_trace::Counter;
 
+use super::states::fin_wait2_part;
 use super::{SockError, State, TIMEWAIT_LEN, TcpSock};
 use crate::cx::Cx;
 
@@ -104,7 +105,7 @@ impl TcpSock {
             return self.abort(cx);
         };
         if len > TIMEWAIT_LEN {
-            self.timers.keepalive = Time(cx.now.0 + (len - TIMEWAIT_LEN));
+            self.timers.keepalive = cx.now + fin_wait2_part(len);
         } else {
             self.time_wait(cx, State::FinWait2, len);
         }

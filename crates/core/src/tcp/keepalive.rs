@@ -4,8 +4,9 @@
 use rxpath_trace::{Counter, Time};
 
 use super::liveness::Keepalive;
+use super::states::fin_wait2_part;
 use super::timers::RESOURCE_PROBE_INTERVAL;
-use super::{OutOfRange, SockError, State, TIMEWAIT_LEN, TcpSock, tick};
+use super::{OutOfRange, SockError, State, TcpSock, tick};
 use crate::cx::Cx;
 use crate::sysctl::Sysctls;
 
@@ -49,8 +50,7 @@ impl TcpSock {
     pub(super) fn keepalive_timer(&mut self, cx: &mut Cx) {
         if self.state == State::FinWait2 && self.user.orphan {
             let Some(left) = self.fin_timeout(cx) else { return self.abort(cx) };
-            let mini = if left > TIMEWAIT_LEN { left - TIMEWAIT_LEN } else { left };
-            return self.time_wait(cx, State::FinWait2, mini);
+            return self.time_wait(cx, State::FinWait2, fin_wait2_part(left));
         }
         if !self.live.on || matches!(self.state, State::Close | State::SynSent) {
             return;

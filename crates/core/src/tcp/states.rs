@@ -167,7 +167,7 @@ impl TcpSock {
             return Err(Ended::AbortOnData);
         };
         if len > TIMEWAIT_LEN || seg.flags.fin() {
-            self.timers.keepalive = cx.now + len.checked_sub(TIMEWAIT_LEN).filter(|&left| left > 0).unwrap_or(len);
+            self.timers.keepalive = cx.now + fin_wait2_part(len);
             return Ok(());
         }
         self.time_wait(cx, State::FinWait2, len);
@@ -492,6 +492,12 @@ impl TcpSock {
             self.purge_receive_queue(cx);
         }
     }
+}
+
+/// How long an orphan stays in FIN-WAIT-2, and how long its mini-socket does then, of a wait of `len` nanoseconds: what is more than
+/// the time of TIME-WAIT, where it is more (`tcp_keepalive_timer`).
+pub(super) fn fin_wait2_part(len: u64) -> u64 {
+    if len > TIMEWAIT_LEN { len - TIMEWAIT_LEN } else { len }
 }
 
 /// Why the processing of a segment ends before its data is looked at.
